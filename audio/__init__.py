@@ -1,0 +1,1 @@
+"""Audio files, resampling, mel features and manifests. Knows nothing of tokens."""

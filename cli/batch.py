@@ -1,0 +1,203 @@
+"""What `encode` and `decode` share: where outputs go, progress, the summary and the exit code."""
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..audio.manifests import Utterance
+from ..errors import SyllabaryError
+
+if TYPE_CHECKING:
+    from ..jobs.bulk import Job, Outcome
+    from ..jobs.files import FileReport
+
+SHOWN_FAILURES = 5
+
+
+def place(
+    items: Sequence[Utterance],
+    inputs: Sequence[str],
+    output: str | None,
+    suffix: str,
+    beside: str,
+) -> tuple[list["Job"], Path | None]:
+    """The jobs, and the output folder, which is None for a single file.
+
+    Args:
+        items: what the inputs named.
+        inputs: as the user gave them.
+        output: as the user gave it.
+        suffix: of outputs in a folder.
+        beside: suffix of the output beside a single input, where no output was given.
+    """
+    from ..jobs.bulk import Job, plan
+
+    single = len(inputs) == 1 and Path(inputs[0]).is_file() and Path(inputs[0]).suffix != ".jsonl"
+    into_folder = output is not None and (Path(output).is_dir() or output.endswith(os.sep))
+    if single and not into_folder:
+        source = items[0].path
+        return [Job(items[0], Path(output) if output else source.with_suffix(beside))], None
+    if output is None:
+        raise SyllabaryError("several inputs need a folder for the outputs: say -o FOLDER")
+    if Path(output).exists() and not Path(output).is_dir():
+        raise SyllabaryError(f"{output} is a file; several inputs need a folder: say -o FOLDER")
+    return plan(items, Path(output), suffix), None if single else Path(output)
+
+
+def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
+    """Files at a time, and one torch thread for each where there are several."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(wanted or (cores if device == "cpu" else 2), jobs)
+    if workers > 1:
+        torch.set_num_threads(max(1, cores // workers))
+    return workers
+
+
+def execute(
+    jobs: Sequence["Job"],
+    work: Callable[["Job"], "FileReport"],
+    *,
+    verb: str,
+    folder: Path | None,
+    workers: int,
+    as_json: bool,
+    is_whole: Callable[["Job"], bool] | None = None,
+) -> None:
+    """Run the jobs, show progress on a terminal, print a summary, and exit with 1 or 2 on failure."""
+    from ..jobs.bulk import ERRORS_NAME, run
+
+    errors = folder / ERRORS_NAME if folder else None
+    start = time.perf_counter()
+    counts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    failures: list[Outcome] = []
+    totals = {"seconds": 0.0, "frames": 0, "bytes": 0}
+    savings = []
+    report = None
+    with _progress(len(jobs), shown=folder is not None and not as_json) as advance:
+        for outcome in run(jobs, work, workers=workers, errors=errors, is_whole=is_whole):
+            counts[outcome.status] += 1
+            report = outcome.report
+            if report:
+                totals["seconds"] += report.seconds
+                totals["frames"] += report.frames
+                totals["bytes"] += report.size
+                notes.update(report.notes)
+                if report.saving is not None:
+                    savings.append(report.saving)
+            elif outcome.status == "failed":
+                failures.append(outcome)
+            if as_json:
+                click.echo(json.dumps(_as_json(outcome), ensure_ascii=False))
+            advance(totals["seconds"])
+    elapsed = time.perf_counter() - start
+    if folder is None and failures:
+        raise SyllabaryError(failures[0].error)
+    if as_json:
+        summary = dict(counts) | totals | {"elapsed_s": round(elapsed, 3)}
+        click.echo(json.dumps({"summary": summary}))
+    elif folder is None and report:
+        job = jobs[0]
+        kbps = f", {report.kbps:.2f} kbit/s" if verb == "encoded" else ""
+        click.echo(
+            f"{job.source.path} → {job.target}: {report.seconds:.2f} s, {report.frames} frames × {report.codebooks}, "
+            f"{size(report.size)}{kbps}"
+        )
+    else:
+        click.echo(
+            f"{verb} {counts['done']} of {len(jobs)} files: {hours(totals['seconds'])}, "
+            f"{size(totals['bytes'])}, in {elapsed:.1f} s "
+            f"({totals['seconds'] / max(elapsed, 1e-9):.0f} × real time)"
+        )
+        if counts["skipped"]:
+            click.echo(f"{counts['skipped']} were whole already and kept")
+    if not as_json:
+        for note, count in sorted(notes.items()):
+            click.echo(f"{count} × {note}" if folder else note)
+        if savings:
+            click.echo(f"entropy coding saved {sum(savings) / len(savings):.1%} of the codes' bytes")
+    if failures:
+        for outcome in failures[:SHOWN_FAILURES]:
+            click.echo(f"failed: {outcome.error}", err=True)
+        click.echo(f"{len(failures)} of {len(jobs)} failed; reasons in {errors}", err=True)
+        sys.exit(1)
+
+
+def _as_json(outcome: "Outcome") -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "input": str(outcome.job.source.path),
+        "output": str(outcome.job.target),
+        "status": outcome.status,
+    }
+    if outcome.report:
+        line |= vars(outcome.report) | {"kbps": outcome.report.kbps}
+    if outcome.error:
+        line["error"] = outcome.error
+    return line
+
+
+class _progress:
+    """A bar on stderr with speed and time left, where stderr is a terminal."""
+
+    def __init__(self, total: int, shown: bool) -> None:
+        self.total, self.shown = total, shown and sys.stderr.isatty()
+
+    def __enter__(self) -> Callable[[float], None]:
+        if not self.shown:
+            return lambda seconds: None
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.bar = Progress(
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.bar.start()
+        task = self.bar.add_task("", total=self.total, speed="")
+        start = time.perf_counter()
+
+        def advance(seconds: float) -> None:
+            speed = seconds / max(time.perf_counter() - start, 1e-9)
+            self.bar.update(task, advance=1, speed=f"{speed:.0f} × real time")
+
+        return advance
+
+    def __exit__(self, *failure: object) -> None:
+        if self.shown:
+            self.bar.stop()
+
+
+def size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s of audio"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min of audio"
+    return f"{seconds / 3600:.1f} h of audio"

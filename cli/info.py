@@ -1,0 +1,80 @@
+"""`syllabary info`: what a `.syl` file holds, without loading a model (or torch)."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ContainerError
+from . import options
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@options.as_json
+def info(files: tuple[str, ...], as_json: bool) -> None:
+    """Print everything that .syl files say of themselves, and check every byte of them."""
+    for index, name in enumerate(files):
+        fields = _inspect(name)
+        if as_json:
+            click.echo(json.dumps(fields, ensure_ascii=False))
+            continue
+        if index:
+            click.echo()
+        width = max(map(len, fields))
+        for key, value in fields.items():
+            click.echo(f"{key:<{width}}  {_text(value)}")
+
+
+def _inspect(name: str) -> dict[str, Any]:
+    import warnings
+
+    from ..codecs.container import ContainerWarning, SylReader
+
+    try:
+        file = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115
+    except OSError as error:
+        raise ContainerError(f"{name}: {error.strerror}") from None
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ContainerWarning)
+        reader = SylReader(file, name)
+        frames = sum(
+            chunk.codes.shape[1] if chunk.durations is None else int(chunk.durations.sum())
+            for chunk in reader.chunks()
+        )
+    spec = reader.spec
+    samples = reader.num_samples or 0
+    seconds = samples / spec.sample_rate
+    return {
+        "file": name,
+        "whole": "yes" if reader.complete else "no: cut short; what follows is up to the cut",
+        "bytes": reader.bytes_read,
+        "tokenizer": spec.tokenizer,
+        "digest": spec.digest,
+        "duration_s": round(seconds, 4),
+        "samples": samples,
+        "sample_rate_hz": spec.sample_rate,
+        "frames": frames,
+        "frame_rate_hz": str(spec.frame_rate),
+        "positions": reader.positions,
+        "codebooks": reader.num_codebooks,
+        "codebook_sizes": list(spec.codebook_sizes[: reader.num_codebooks]),
+        "durations": reader.has_durations,
+        "global_codes": reader.global_codes,
+        "entropy_coded": reader.coded,
+        "nominal_bitrate_bps": spec.bitrate(reader.num_codebooks),
+        "file_bitrate_bps": round(reader.bytes_read * 8 / seconds, 1) if seconds else None,
+        "metadata": reader.metadata,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and len(value) > 4 and len(set(value)) == 1:
+        return f"{len(value)} × {value[0]}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)

@@ -1,0 +1,50 @@
+"""The `syllabary` command."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from .. import __version__
+from ..errors import SyllabaryError
+from .decode import decode
+from .demo import demo
+from .encode import encode
+from .info import info
+from .list import list_command
+from .roundtrip import roundtrip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="syllabary")
+def cli() -> None:
+    """Turn speech into discrete tokens and back, with any tokenizer.
+
+    Exit codes: 0 all done; 1 some of several files failed (the reasons are in errors.jsonl);
+    2 bad input or arguments.
+    """
+
+
+for command in (encode, decode, roundtrip, info, list_command, demo):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; always ends in `SystemExit`."""
+    try:
+        cli.main(arguments, prog_name="syllabary", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; run again with --resume to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away. Keep Python from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (SyllabaryError, OSError) as error:
+        click.echo(f"syllabary: {error}", err=True)
+        sys.exit(2)
+    sys.exit(0)

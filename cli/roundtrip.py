@@ -1,0 +1,125 @@
+"""`syllabary roundtrip`: encode, decode and score."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ..errors import SyllabaryError
+from . import options
+
+if TYPE_CHECKING:
+    from ..eval.round_trip import RoundTrip
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@options.output("Folder for the .syl and .wav files.")
+@options.codec
+@options.split
+@options.channels
+@options.compress
+@options.force
+@options.device
+@options.as_json
+def roundtrip(
+    inputs: tuple[str, ...],
+    output: str | None,
+    codec: str,
+    split: str | None,
+    channels: Literal["mix", "first", "mono"] | int,
+    compress: bool,
+    force: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Encode and decode speech, and score what comes back.
+
+    IN is as for `encode`. A score that can't be computed is left out, with its reason, and means
+    are over the others.
+    """
+    from ..audio.manifests import collect
+    from ..codecs.registry import load
+    from ..eval.round_trip import round_trip
+    from ..jobs.bulk import plan, refuse_overwriting
+
+    if output is None:
+        raise SyllabaryError("say where the .syl and .wav files go: -o FOLDER")
+    jobs = plan(collect(inputs, split), Path(output), "")
+    if not force:
+        for suffix in (".syl", ".wav"):
+            outputs = plan([job.source for job in jobs], Path(output), suffix)
+            refuse_overwriting(outputs, resumable=False)
+    tokenizer = load(codec, device=device)
+    results = []
+    failed = 0
+    for job in jobs:
+        try:
+            result = round_trip(tokenizer, job.source.path, job.target, channels, compress)
+        except (SyllabaryError, OSError) as error:
+            if len(jobs) == 1:
+                raise
+            click.echo(f"failed: {error}", err=True)
+            failed += 1
+            continue
+        results.append(result)
+        if as_json:
+            click.echo(json.dumps(_as_json(result), ensure_ascii=False))
+    if not as_json and results:
+        print_table(results, str(tokenizer.name))
+    if failed:
+        click.echo(f"{failed} of {len(jobs)} failed", err=True)
+        raise SystemExit(1)
+
+
+def _as_json(result: "RoundTrip") -> dict[str, Any]:
+    fields = {name: str(getattr(result, name)) for name in ("source", "tokens", "decoded")}
+    return fields | {
+        "seconds": result.encoding.seconds,
+        "frames": result.encoding.frames,
+        "codebooks": result.encoding.codebooks,
+        "kbps": result.encoding.kbps,
+        "encode_x_real_time": result.encoding.seconds / result.encoding.elapsed,
+        "decode_x_real_time": result.encoding.seconds / result.decoding.elapsed,
+        "scores": result.scores,
+        "missing": result.missing,
+    }
+
+
+def print_table(results: "list[RoundTrip]", codec: str) -> None:
+    """One line a file, and the means."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..eval.round_trip import METRICS
+
+    table = Table(box=None, header_style="bold", title=f"round trip through {codec}")
+    table.add_column("file", overflow="ellipsis", no_wrap=True)
+    for heading in ("seconds", "tokens", "kbit/s", "encode ×", "decode ×", *METRICS):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def line(name: str, chosen: "list[RoundTrip]") -> list[str]:
+        seconds = sum(result.encoding.seconds for result in chosen)
+        tokens = sum(result.encoding.frames * result.encoding.codebooks for result in chosen)
+        encode = seconds / sum(result.encoding.elapsed for result in chosen)
+        decode = seconds / sum(result.decoding.elapsed for result in chosen)
+        kbps = sum(result.encoding.size for result in chosen) * 8 / 1000 / max(seconds, 1e-9)
+        cells = [name, f"{seconds:.2f}", f"{tokens}", f"{kbps:.2f}", f"{encode:.0f}", f"{decode:.1f}"]
+        for metric in METRICS:
+            scores = [result.scores[metric] for result in chosen if metric in result.scores]
+            cells.append(f"{sum(scores) / len(scores):.3f}" if scores else "–")
+        return cells
+
+    for result in results:
+        table.add_row(*line(result.source.name, [result]))
+    if len(results) > 1:
+        table.add_section()
+        table.add_row(*line(f"all {len(results)}", results), style="bold")
+    console = Console()
+    console.print(table)
+    console.print("[dim]encode ×, decode ×: times real time, files read and written included[/dim]")
+    for metric in METRICS:
+        reasons = [r.missing[metric] for r in results if metric in r.missing]
+        if reasons:
+            console.print(f"{metric} missing for {len(reasons)} of {len(results)}: {reasons[0]}")

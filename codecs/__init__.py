@@ -1,0 +1,1 @@
+"""The interface (`interface`, `tokens`, `spec`), the container, streaming, and the codecs."""

@@ -1,0 +1,133 @@
+"""Saving and loading tokenizers, and the digest that ties tokens to the weights that made them."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import Tensor
+
+from ..atomic import replacing
+from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    from .interface import AudioTokenizer
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FORMAT = "syllabary-tokenizer"
+FORMAT_VERSION = 1
+
+T = TypeVar("T", bound="AudioTokenizer")
+
+
+def config_to_json(config: Any) -> dict[str, Any]:
+    """The fields of a configuration dataclass as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def config_from_json(kind: type, fields: dict[str, Any]) -> Any:
+    """A configuration dataclass from JSON values.
+
+    Raises:
+        CheckpointError: unknown fields, or values that the dataclass refuses.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise CheckpointError(
+            f"{kind.__name__} has no option {', '.join(unknown)}; there are {sorted(known)}"
+        )
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{kind.__name__}: {error}") from None
+
+
+def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over the family, the configuration and every tensor's name, dtype, shape and bytes."""
+    import torch
+
+    sha = hashlib.sha256(json.dumps([family, config], sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        array = tensor.detach().cpu().contiguous()
+        sha.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+        sha.update(array.flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def save(tokenizer: "AudioTokenizer", directory: Path) -> None:
+    """Write `config.json` and `model.safetensors`, each whole or not at all."""
+    from safetensors.torch import save as to_bytes
+
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tokenizer.state_dict().items()}
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "family": tokenizer.family,
+        "name": tokenizer.name,
+        "digest": tokenizer.spec.tokens.digest,
+        "config": config_to_json(tokenizer.config),
+    }
+    _write(directory / WEIGHTS_FILE, to_bytes(tensors))
+    _write(directory / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The checked contents of a saved tokenizer's `config.json`.
+
+    Raises:
+        CheckpointError: it is missing, not JSON, or not of a tokenizer saved by this package.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        fields = json.loads(path.read_text())
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a tokenizer saved by syllabary")
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {fields.get('format_version')}; this release reads "
+            f"{FORMAT_VERSION}"
+        )
+    missing = {"family", "name", "digest", "config"} - set(fields)
+    if missing:
+        raise CheckpointError(f"{path}: {', '.join(sorted(missing))} missing")
+    return fields
+
+
+def read(directory: Path, kind: type[T]) -> T:
+    """Build a tokenizer of class `kind` from a saved directory and check its digest."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    fields = read_config(directory)
+    if fields["family"] != kind.family:
+        raise CheckpointError(
+            f"{directory} holds a tokenizer of family {fields['family']}, not {kind.family}"
+        )
+    tokenizer = kind(config_from_json(kind.Config, fields["config"]), name=fields["name"])
+    path = directory / WEIGHTS_FILE
+    try:
+        tokenizer.load_state_dict(load_file(path))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if tokenizer.spec.tokens.digest != fields["digest"]:
+        raise CheckpointError(
+            f"{directory}: the weights do not match the digest in {CONFIG_FILE}: one of the two "
+            "files was changed"
+        )
+    return tokenizer.eval()

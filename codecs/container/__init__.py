@@ -1,0 +1,10 @@
+"""The `.syl` container: tokens in a file, checked and bit-packed. See docs/token-format.md.
+
+Reading and inspecting files loads no torch; `read_tokens` and `write_tokens` do.
+"""
+
+from .file import read_tokens, write_tokens
+from .reader import ContainerWarning, SylReader
+from .writer import SylWriter
+
+__all__ = ["ContainerWarning", "SylReader", "SylWriter", "read_tokens", "write_tokens"]

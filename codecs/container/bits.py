@@ -1,0 +1,49 @@
+"""Codes as bits: each code takes ceil(log2(size)) bits, most significant first, frame by frame."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def pack(codes: np.ndarray, widths: Sequence[int]) -> bytes:
+    """Pack codes (positions, codebooks); the last byte is filled with zero bits."""
+    positions = codes.shape[0]
+    if set(widths) == {8}:
+        return codes.astype(np.uint8).tobytes()
+    if set(widths) == {16}:
+        return codes.astype(">u2").tobytes()
+    if set(widths) == {4} and len(widths) % 2 == 0:
+        return (codes[:, ::2] << 4 | codes[:, 1::2]).astype(np.uint8).tobytes()
+    bits = np.empty((positions, sum(widths)), np.uint8)
+    at = 0
+    for codebook, width in enumerate(widths):
+        shifts = np.arange(width - 1, -1, -1)
+        bits[:, at : at + width] = (codes[:, codebook, None] >> shifts) & 1
+        at += width
+    return np.packbits(bits).tobytes()
+
+
+def packed_size(positions: int, widths: Sequence[int]) -> int:
+    """Bytes that `pack` gives."""
+    return -(-positions * sum(widths) // 8)
+
+
+def unpack(data: bytes, positions: int, widths: Sequence[int]) -> np.ndarray:
+    """Codes (positions, codebooks) int64 from `packed_size` bytes."""
+    codes = np.empty((positions, len(widths)), np.int64)
+    raw = np.frombuffer(data, np.uint8)
+    if set(widths) == {8}:
+        codes[:] = raw.reshape(codes.shape)
+    elif set(widths) == {16}:
+        codes[:] = raw.view(">u2").reshape(codes.shape)
+    elif set(widths) == {4} and len(widths) % 2 == 0:
+        pairs = raw.reshape(positions, -1)
+        codes[:, ::2], codes[:, 1::2] = pairs >> 4, pairs & 15
+    else:
+        bits = np.unpackbits(raw, count=positions * sum(widths)).reshape(positions, -1)
+        at = 0
+        for codebook, width in enumerate(widths):
+            shifts = np.arange(width - 1, -1, -1)
+            codes[:, codebook] = (bits[:, at : at + width].astype(np.int64) << shifts).sum(1)
+            at += width
+    return codes

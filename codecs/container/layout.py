@@ -1,0 +1,34 @@
+"""The bytes of a `.syl` file. docs/token-format.md says the same in words.
+
+All integers are little-endian.
+
+    magic      8 bytes  89 53 59 4C 0D 0A 1A 0A
+    version    u16      1
+    reserved   u16      0
+    length     u32      of the header, at most 1 MiB
+    check      u32      CRC-32 of the eight bytes before and the header
+    header     JSON, UTF-8
+
+    then chunks, each:
+    kind       4 bytes  "TOKS" (bit-packed), "TOKR" (range-coded) or "END."
+    length     u32      of the payload, at most 64 MiB
+    positions  u32      in this chunk
+    check      u32      CRC-32 of the twelve bytes before and the payload
+    payload
+
+The END chunk's payload is the number of positions and of samples in the whole file, u64 each.
+"""
+
+import struct
+
+MAGIC = b"\x89SYL\r\n\x1a\n"
+VERSION = 1
+PREAMBLE = struct.Struct("<HHI")
+CHECK = struct.Struct("<I")
+CHUNK = struct.Struct("<4sII")
+TOTALS = struct.Struct("<QQ")
+
+PACKED, CODED, END = b"TOKS", b"TOKR", b"END."
+
+MAX_HEADER = 1 << 20
+MAX_PAYLOAD = 1 << 26

@@ -1,0 +1,240 @@
+"""Reading `.syl` files, in a stream, without trusting a byte of them."""
+
+import json
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from ...errors import ContainerError, TokenError
+from ..spec import TokenSpec, bits_for
+from . import bits, entropy
+from .layout import (
+    CHECK,
+    CHUNK,
+    CODED,
+    END,
+    MAGIC,
+    MAX_HEADER,
+    MAX_PAYLOAD,
+    PACKED,
+    PREAMBLE,
+    TOTALS,
+    VERSION,
+)
+
+_PIECE = 1 << 20
+
+
+class ContainerWarning(UserWarning):
+    """A file was cut short: what came before the cut was read."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Codes (codebooks, positions) and, where the file has them, durations (positions,), int64."""
+
+    codes: np.ndarray
+    durations: np.ndarray | None
+
+
+class SylReader:
+    """Reads the header at once, and then the chunks one by one.
+
+    Args:
+        file: binary file; it stays open. Nothing is sought, so a pipe will do.
+        name: for messages.
+
+    Attributes:
+        spec, num_codebooks, has_durations, global_codes, metadata: from the header.
+        positions: read so far.
+        num_samples: what the tokens stand for; None until the end of the file was read.
+        complete: whether the end mark was found; None until the end was read.
+        coded: whether any chunk read so far was entropy-coded.
+
+    Raises:
+        ContainerError: not a `.syl` file, a version that this release does not know, or a damaged
+            header.
+    """
+
+    def __init__(self, file: IO[bytes], name: str = "input") -> None:
+        self._file, self.name = file, name
+        self.positions = 0
+        self.bytes_read = 0
+        self.num_samples: int | None = None
+        self.complete: bool | None = None
+        self.coded = False
+        self._number = 0
+        magic = self._take(len(MAGIC))
+        if magic != MAGIC:
+            raise ContainerError(f"{name}: not a .syl file")
+        preamble, check = self._take(PREAMBLE.size), self._take(CHECK.size)
+        if len(preamble) + len(check) < PREAMBLE.size + CHECK.size:
+            raise ContainerError(f"{name}: the header is cut short")
+        version, reserved, length = PREAMBLE.unpack(preamble)
+        if version != VERSION or reserved:
+            raise ContainerError(f"{name}: format version {version}; this release reads {VERSION}")
+        if length > MAX_HEADER:
+            raise ContainerError(f"{name}: a header of {length} bytes; at most {MAX_HEADER}")
+        text = self._take(length)
+        if len(text) < length:
+            raise ContainerError(f"{name}: the header is cut short")
+        if CHECK.unpack(check)[0] != zlib.crc32(preamble + text):
+            raise ContainerError(f"{name}: the header is damaged (CRC-32 differs)")
+        self._parse(text)
+
+    def _parse(self, text: bytes) -> None:
+        try:
+            header = json.loads(text.decode())
+        except (ValueError, RecursionError) as error:
+            raise ContainerError(f"{self.name}: the header is not JSON: {error}") from None
+        if not isinstance(header, dict):
+            raise ContainerError(f"{self.name}: the header must be a JSON object")
+        try:
+            self.spec = TokenSpec.from_json(header.get("spec"))
+        except TokenError as error:
+            raise ContainerError(f"{self.name}: {error}") from None
+        count, durations = header.get("num_codebooks"), header.get("durations")
+        if type(count) is not int or not 1 <= count <= self.spec.num_codebooks:
+            raise ContainerError(f"{self.name}: num_codebooks is {count!r}")
+        if not isinstance(durations, bool):
+            raise ContainerError(f"{self.name}: durations is {durations!r}, expected true or false")
+        self.num_codebooks, self.has_durations = count, durations
+        self.metadata: dict[str, Any] = header.get("metadata", {})
+        if not isinstance(self.metadata, dict):
+            raise ContainerError(f"{self.name}: metadata must be a JSON object")
+        self.global_codes: list[int] = header.get("global_codes", [])
+        sizes = self.spec.global_codebook_sizes
+        if not isinstance(self.global_codes, list) or len(self.global_codes) != len(sizes):
+            raise ContainerError(f"{self.name}: expected {len(sizes)} global codes")
+        for code, size in zip(self.global_codes, sizes, strict=True):
+            if type(code) is not int or not 0 <= code < size:
+                raise ContainerError(f"{self.name}: global code {code!r}; its codebook has {size}")
+        self._sizes = np.array(self.spec.codebook_sizes[: self.num_codebooks])
+        self._widths = [bits_for(size) for size in self.spec.codebook_sizes[: self.num_codebooks]]
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks, in order; can be gone through once.
+
+        Raises:
+            ContainerError: a chunk is damaged. The chunks before it were given.
+
+        Warns:
+            ContainerWarning: the file ends without its end mark.
+        """
+        frames = 0
+        for kind, positions, payload in self._checked_chunks():
+            if kind == END:
+                self._finish(payload, frames)
+                return
+            try:
+                chunk = self._unpack(kind, payload, positions)
+            except ValueError as error:
+                raise ContainerError(f"{self.name}: chunk {self._number}: {error}") from None
+            self.positions += positions
+            frames += positions if chunk.durations is None else int(chunk.durations.sum())
+            yield chunk
+        self.complete = False
+        self.num_samples = frames * self.spec.hop
+        warnings.warn(
+            f"{self.name}: the file is cut short; the {frames / float(self.spec.frame_rate):.2f} s "
+            "before the cut were read",
+            ContainerWarning,
+            stacklevel=2,
+        )
+
+    def is_whole(self) -> bool:
+        """Go through the rest of the file and say whether every checksum holds, to the end mark.
+
+        Cheaper than `chunks`, which unpacks the codes as well.
+        """
+        try:
+            for kind, positions, payload in self._checked_chunks():
+                if kind == END:
+                    claimed, self.num_samples = TOTALS.unpack(payload)
+                    return claimed == self.positions and not self._take(1)
+                self.positions += positions
+        except (ContainerError, struct.error):
+            pass
+        return False
+
+    def _checked_chunks(self) -> Iterator[tuple[bytes, int, bytes]]:
+        """(kind, positions, payload) of every whole chunk whose checksum holds."""
+        while True:
+            self._number += 1
+            head, check = self._take(CHUNK.size), self._take(CHECK.size)
+            if len(head) + len(check) < CHUNK.size + CHECK.size:
+                return
+            kind, length, positions = CHUNK.unpack(head)
+            damaged = ContainerError(
+                f"{self.name}: chunk {self._number} is damaged; the {self.positions} positions "
+                "before it are whole"
+            )
+            if kind not in (PACKED, CODED, END) or length > MAX_PAYLOAD:
+                raise damaged
+            payload = self._take(length)
+            if len(payload) < length:
+                return
+            if CHECK.unpack(check)[0] != zlib.crc32(payload, zlib.crc32(head)):
+                raise damaged
+            self.coded |= kind == CODED
+            yield kind, positions, payload
+
+    def _unpack(self, kind: bytes, payload: bytes, positions: int) -> Chunk:
+        if positions == 0:
+            raise ValueError("no positions in it")
+        if kind == CODED:
+            if len(payload) < CHECK.size:
+                raise ValueError("payload too short")
+            start, size = CHECK.size, CHECK.unpack(payload[: CHECK.size])[0]
+        else:
+            start, size = 0, bits.packed_size(positions, self._widths)
+        # Before anything is allocated by these counts: do the bytes bear them out?
+        rest = payload[start + size :]
+        if start + size > len(payload) or bool(rest) != self.has_durations:
+            raise ValueError(f"{positions} positions do not fit {len(payload)} bytes of payload")
+        durations = None
+        if self.has_durations:
+            width = rest[0]
+            if not 1 <= width <= 32 or len(rest) - 1 != bits.packed_size(positions, [width]):
+                raise ValueError("the durations do not fit the payload")
+            durations = bits.unpack(rest[1:], positions, [width])[:, 0]
+            if durations.min() < 1:
+                raise ValueError("a duration of 0 frames")
+        data = payload[start : start + size]
+        if kind == CODED:
+            codes = entropy.decode(data, positions, self._widths)
+        else:
+            codes = bits.unpack(data, positions, self._widths)
+        if (codes >= self._sizes).any():
+            raise ValueError("a code out of its codebook's range")
+        return Chunk(np.ascontiguousarray(codes.T), durations)
+
+    def _finish(self, payload: bytes, frames: int) -> None:
+        if len(payload) != TOTALS.size:
+            raise ContainerError(f"{self.name}: the end mark is damaged")
+        positions, samples = TOTALS.unpack(payload)
+        if positions != self.positions or self.spec.frames_for(samples) != frames:
+            raise ContainerError(
+                f"{self.name}: the end mark says {positions} positions and {samples} samples; "
+                f"{self.positions} positions of {frames} frames were read"
+            )
+        if self._take(1):
+            raise ContainerError(f"{self.name}: there are bytes after the end mark")
+        self.num_samples, self.complete = samples, True
+
+    def _take(self, count: int) -> bytes:
+        """Up to `count` bytes; memory grows only as bytes really come."""
+        pieces = []
+        while count > 0:
+            piece = self._file.read(min(count, _PIECE))
+            if not piece:
+                break
+            pieces.append(piece)
+            count -= len(piece)
+            self.bytes_read += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

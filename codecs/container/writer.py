@@ -1,0 +1,175 @@
+"""Writing `.syl` files, in a stream: nothing is sought, so a pipe will do."""
+
+import json
+import zlib
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ...errors import ContainerError, TokenError
+from ..spec import TokenSpec, bits_for
+from . import bits, entropy
+from .layout import (
+    CHECK,
+    CHUNK,
+    CODED,
+    END,
+    MAGIC,
+    MAX_HEADER,
+    MAX_PAYLOAD,
+    PACKED,
+    PREAMBLE,
+    TOTALS,
+    VERSION,
+)
+
+if TYPE_CHECKING:
+    from ..tokens import Tokens
+
+CHUNK_SECONDS = 10
+#: Entropy coding learns within a chunk, so its chunks are longer.
+CODED_CHUNK_SECONDS = 60
+
+
+class SylWriter:
+    """Writes the tokens of one utterance, as they come.
+
+    Args:
+        file: binary file; it stays open.
+        spec: of the tokens.
+        num_codebooks: of the tokens; default: all of the spec's.
+        has_durations: whether the tokens carry durations.
+        global_codes: codes for the whole utterance, where the spec has them.
+        metadata: any JSON object; kept in the header.
+        compress: entropy-code the payload.
+
+    Attributes:
+        bytes_written: so far.
+        packed_bytes, coded_bytes: what the codes took, or would have taken, packed and coded
+            (equal unless `compress`).
+    """
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        spec: TokenSpec,
+        *,
+        num_codebooks: int | None = None,
+        has_durations: bool = False,
+        global_codes: list[int] | None = None,
+        metadata: dict[str, Any] | None = None,
+        compress: bool = False,
+    ) -> None:
+        self._file = file
+        self.spec = spec
+        self.num_codebooks = num_codebooks or spec.num_codebooks
+        self.has_durations = has_durations
+        self.compress = compress
+        self.bytes_written = self.packed_bytes = self.coded_bytes = 0
+        self._widths = [bits_for(size) for size in spec.codebook_sizes[: self.num_codebooks]]
+        seconds = CODED_CHUNK_SECONDS if compress else CHUNK_SECONDS
+        most = (entropy.MAX_CODED_BITS if compress else MAX_PAYLOAD) // (sum(self._widths) + 32)
+        self._chunk_positions = max(1, min(round(seconds * spec.frame_rate), most))
+        self._codes: list[np.ndarray] = []
+        self._durations: list[np.ndarray] = []
+        self._waiting = self._positions = self._samples = 0
+        self._closed = False
+        header = {
+            "spec": spec.to_json(),
+            "num_codebooks": self.num_codebooks,
+            "durations": has_durations,
+            "global_codes": global_codes or [],
+            "metadata": metadata or {},
+        }
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        if len(text) > MAX_HEADER:
+            raise ContainerError(f"the metadata takes {len(text)} bytes; at most {MAX_HEADER}")
+        preamble = PREAMBLE.pack(VERSION, 0, len(text))
+        self._put(MAGIC + preamble + CHECK.pack(zlib.crc32(preamble + text)) + text)
+
+    def write(self, tokens: "Tokens") -> None:
+        """Append tokens (a batch of one row).
+
+        Raises:
+            TokenMismatchError: they are of another tokenizer.
+            TokenError: more than one row, or other codebooks or durations than the file has.
+        """
+        from ..tokens import check_same_tokenizer
+
+        check_same_tokenizer(tokens.spec, self.spec)
+        if len(tokens) != 1:
+            raise TokenError(f"a .syl file holds one utterance; got a batch of {len(tokens)}")
+        if tokens.num_codebooks != self.num_codebooks:
+            raise TokenError(
+                f"this file has {self.num_codebooks} codebooks, the tokens {tokens.num_codebooks}"
+            )
+        if (tokens.durations is not None) != self.has_durations:
+            raise TokenError("the tokens and the file must both have durations, or neither")
+        tokens.check()
+        length = int(tokens.lengths[0])
+        self._codes.append(tokens.codes[0, :, :length].T.cpu().numpy())
+        if tokens.durations is not None:
+            self._durations.append(tokens.durations[0, :length].cpu().numpy())
+        self._waiting += length
+        self._samples += int(tokens.num_samples[0])
+        if self._waiting >= self._chunk_positions:
+            self._write_chunks(all_of_them=False)
+
+    def close(self) -> None:
+        """Write what waits and the end mark. A file without the mark reads as cut short."""
+        if not self._closed:
+            self._write_chunks(all_of_them=True)
+            self._chunk(END, 0, TOTALS.pack(self._positions, self._samples))
+            self._closed = True
+
+    def _write_chunks(self, all_of_them: bool) -> None:
+        if not self._codes:
+            return
+        codes = np.concatenate(self._codes)
+        durations = np.concatenate(self._durations) if self.has_durations else None
+        at, size = 0, self._chunk_positions
+        while at + size <= len(codes) or (all_of_them and at < len(codes)):
+            stop = min(at + size, len(codes))
+            self._write_chunk(codes[at:stop], None if durations is None else durations[at:stop])
+            at = stop
+        self._codes = [codes[at:]]
+        self._durations = [] if durations is None else [durations[at:]]
+        self._waiting = len(codes) - at
+
+    def _write_chunk(self, codes: np.ndarray, durations: np.ndarray | None) -> None:
+        kind, payload = PACKED, b""
+        packed_size = bits.packed_size(len(codes), self._widths)
+        if self.compress:
+            coded = entropy.encode(codes, self._widths)
+            if CHECK.size + len(coded) < packed_size:
+                kind, payload = CODED, CHECK.pack(len(coded)) + coded
+        if kind == PACKED:
+            payload = bits.pack(codes, self._widths)
+        self.packed_bytes += packed_size
+        self.coded_bytes += len(payload)
+        if durations is not None:
+            width = int(durations.max()).bit_length()
+            payload += bytes([width]) + bits.pack(durations[:, None], [width])
+        self._chunk(kind, len(codes), payload)
+        self._positions += len(codes)
+
+    def _chunk(self, kind: bytes, positions: int, payload: bytes) -> None:
+        head = CHUNK.pack(kind, len(payload), positions)
+        self._put(head + CHECK.pack(zlib.crc32(payload, zlib.crc32(head))) + payload)
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self.bytes_written += len(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()

@@ -1,0 +1,61 @@
+"""Mel amplitudes of a tile of windows, in one arithmetic whatever the threads."""
+
+import threading
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from ...audio.mel import MelSpectrogram
+
+
+class _TileAnalysis:
+    """Computes `MelSpectrogram.frames` on the CPU, over tiles of one fixed shape.
+
+    The buffers save four fifths of the time, which would go into fresh memory. The filterbank is
+    applied as a sparse matrix (every FFT bin lies in two filters at most), on one thread and in a
+    fixed order, where a dense product's last bit would depend on the number of threads.
+
+    Args:
+        mel: the spectrogram, in float64.
+        tile: windows in a tile.
+    """
+
+    def __init__(self, mel: MelSpectrogram, tile: int) -> None:
+        bins = mel.n_fft // 2 + 1
+        self.window = mel.window
+        self.filters = scipy.sparse.csr_array(mel.filters.T.numpy())
+        self.padded = torch.zeros(tile, mel.n_fft, dtype=torch.float64)
+        self.windowed = self.padded[:, : self.window.shape[0]]
+        self.spectrum = torch.empty(tile, bins, dtype=torch.complex128)
+        self.parts = torch.view_as_real(self.spectrum).flatten(-2)
+        self.squares = torch.empty_like(self.parts)
+        self.power = torch.empty(tile, bins, dtype=torch.float64)
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Mel amplitudes (num_mels, tile) float64 of windows (tile, window_length) float32."""
+        torch.mul(windows, self.window, out=self.windowed)
+        torch.fft.rfft(self.padded, out=self.spectrum)
+        torch.mul(self.parts, self.parts, out=self.squares)
+        torch.add(self.squares[:, ::2], self.squares[:, 1::2], out=self.power)
+        amplitudes = np.ascontiguousarray(self.power.sqrt_().numpy().T)
+        return torch.from_numpy(self.filters @ amplitudes)
+
+
+_scratch = threading.local()
+
+
+def analyse(mel: MelSpectrogram, windows: Tensor) -> Tensor:
+    """Mel amplitudes (num_mels, tile) float64 of windows (tile, window_length) float32.
+
+    The buffers are kept per thread, for the next utterance.
+    """
+    if mel.window.device.type != "cpu":
+        return mel.frames(windows).T.contiguous()
+    if not hasattr(_scratch, "analyses"):
+        _scratch.analyses = WeakKeyDictionary()
+    if mel not in _scratch.analyses:
+        _scratch.analyses[mel] = _TileAnalysis(mel, windows.shape[0])
+    return _scratch.analyses[mel](windows)

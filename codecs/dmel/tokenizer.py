@@ -1,0 +1,193 @@
+"""The dMel tokenizer: no training, 80 codebooks of 16 codes, one for each mel channel.
+
+He Bai et al., "dMel: Speech Tokenization made Simple", arXiv 2407.15835.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...audio.mel import MelSpectrogram, log_mel
+from ...quantizers.levels import fit_levels, uniform_edges
+from ..interface import AudioTokenizer
+from ..spec import TokenizerSpec
+from ..streaming import DecoderStream, EncoderStream
+from ..windowed import WindowEncoder
+from .analysis import analyse
+from .phase_retrieval import PhaseRetrievalVocoder
+from .vocoder import MelVocoder, VocoderStream
+
+#: Windows in one call of the analysis. Large enough to keep the FFT busy, small enough that a
+#: stream of one frame at a time, which pays for a whole tile, stays far below a millisecond.
+TILE = 64
+
+
+@dataclass(frozen=True)
+class DMelConfig:
+    """Configuration of `DMel`; the defaults are the paper's.
+
+    Attributes:
+        sample_rate: Hz.
+        n_fft, window_length, hop_length: of the short-time Fourier transform, in samples.
+        num_mels, fmin, fmax: channels and their range in Hz.
+        num_levels: codes of each channel.
+        minimum, maximum: range of the levels, in log10 of the mel amplitude.
+        levels: `uniform`, or `fitted` where `DMel.fit` set them.
+    """
+
+    sample_rate: int = 16000
+    n_fft: int = 1024
+    window_length: int = 800
+    hop_length: int = 400
+    num_mels: int = 80
+    fmin: float = 80.0
+    fmax: float = 7600.0
+    num_levels: int = 16
+    minimum: float = -7.0
+    maximum: float = 2.0
+    levels: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.levels not in ("uniform", "fitted"):
+            raise ValueError(f"levels must be uniform or fitted, got {self.levels!r}")
+        if not 0 < self.hop_length <= self.window_length or (
+            self.window_length - self.hop_length
+        ) % 2:
+            raise ValueError(
+                "hop_length must lie in 1..window_length and differ from it by an even number, got "
+                f"{self.hop_length} and {self.window_length}"
+            )
+
+
+class DMel(AudioTokenizer):
+    """Discretized log-mel spectrogram.
+
+    Frame n is centred on its own hop: its window starts (window - hop) / 2 samples before the
+    frame and ends as many after it. The analysis runs in float64 and compares mel amplitudes with
+    thresholds, so that differences between FFT libraries, about 1e-15, practically never reach a
+    code.
+
+    Args:
+        config: see `DMelConfig`.
+        name: what it is called.
+        vocoder: turns levels back into speech; default: phase retrieval, which needs no training.
+    """
+
+    family = "dmel"
+    Config = DMelConfig
+
+    levels: Tensor
+
+    def __init__(
+        self, config: DMelConfig, name: str | None = None, vocoder: MelVocoder | None = None
+    ) -> None:
+        super().__init__(config, name)
+        self.mel = MelSpectrogram(
+            config.sample_rate,
+            config.n_fft,
+            config.window_length,
+            config.hop_length,
+            config.num_mels,
+            config.fmin,
+            config.fmax,
+            dtype=torch.float64,
+        )
+        edges = uniform_edges(config.minimum, config.maximum, config.num_levels)
+        half = (config.maximum - config.minimum) / config.num_levels / 2
+        centres = np.concatenate([edges - half, edges[-1:] + half])
+        # Uniform levels follow from the configuration; fitted ones are weights.
+        self.register_buffer(
+            "levels",
+            torch.from_numpy(centres).expand(config.num_mels, -1).clone(),
+            persistent=config.levels == "fitted",
+        )
+        self.vocoder = vocoder or PhaseRetrievalVocoder.for_dmel(config, self.mel.filters)
+
+    # --- the interface -------------------------------------------------------------------------
+
+    def token_tensors(self) -> dict[str, Tensor]:
+        return {"levels": self.levels} if self.config.levels == "fitted" else {}
+
+    def describe(self) -> TokenizerSpec:
+        config = self.config
+        frames = config.sample_rate / config.hop_length
+        bins = config.n_fft // 2 + 1
+        # A real FFT counted as 2.5 n log2 n operations, half of them multiply-accumulates.
+        fft = 1.25 * config.n_fft * np.log2(config.n_fft)
+        encode = frames * (fft + config.window_length + bins * config.num_mels)
+        return TokenizerSpec(
+            tokens=self.token_spec(
+                config.hop_length, [config.num_levels] * config.num_mels, config.sample_rate
+            ),
+            family=self.family,
+            causal=False,
+            encoder_latency=config.hop_length + self._look_ahead,
+            decoder_latency=self.vocoder.latency,
+            min_codebooks=config.num_mels,
+            parameters=self.levels.numel() if config.levels == "fitted" else 0,
+            macs_per_second=round(encode + self.vocoder.macs_per_second),
+            license="Apache-2.0",
+            source="arXiv 2407.15835",
+            description=(
+                f"{config.num_mels} mel channels × {config.num_levels} levels, "
+                f"{1000 * config.hop_length / config.sample_rate:g} ms hop"
+            ),
+        )
+
+    @property
+    def _look_ahead(self) -> int:
+        """Samples after a frame, and before it, that its window covers."""
+        return (self.config.window_length - self.config.hop_length) // 2
+
+    def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
+        edges = (self.levels[:, 1:] + self.levels[:, :-1]) / 2
+        thresholds = (10.0**edges).contiguous()
+
+        def encode_tile(windows: Tensor) -> Tensor:
+            return torch.searchsorted(thresholds, analyse(self.mel, windows), right=True).T
+
+        return WindowEncoder(
+            encode_tile,
+            batch_size=batch_size,
+            hop=self.config.hop_length,
+            window=self.config.window_length,
+            before=self._look_ahead,
+            tile=TILE,
+            num_codebooks=num_codebooks,
+            device=self.device,
+        )
+
+    def start_decoder(self, batch_size: int) -> DecoderStream:
+        return VocoderStream(self.vocoder, self.levels, batch_size)
+
+    # --- fitting -------------------------------------------------------------------------------
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, waves: Iterable[np.ndarray], config: DMelConfig, name: str | None = None) -> "DMel":
+        """A tokenizer whose levels, channel by channel, have the least squared error on the waves.
+
+        Args:
+            waves: each (samples,) float32 at the configuration's sample rate.
+            config: everything but `levels`.
+            name: what to call it.
+
+        Raises:
+            ValueError: a channel has fewer distinct values than levels.
+        """
+        fitted = cls(replace(config, levels="fitted"), name)
+        values = [
+            log_mel(fitted.mel(torch.from_numpy(wave)), floor=10.0**config.minimum) for wave in waves
+        ]
+        channels = torch.cat(values, dim=-1).numpy()
+        levels = np.stack([fit_levels(channel, config.num_levels) for channel in channels])
+        # float32 precision is plenty, and keeps the digest the same on every machine that fits.
+        fitted.levels.copy_(torch.from_numpy(levels.astype(np.float32)))
+        return fitted
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DMel":
+        raise NotImplementedError("tokenizers have no state to copy: share them")

@@ -1,0 +1,262 @@
+"""`AudioTokenizer`: the one interface that every family, ours or wrapped, meets.
+
+A family supplies two running machines, an `EncoderStream` and a `DecoderStream`. Everything that a
+user calls is built from them here, once: offline `encode` and `decode` run the very machines that
+a stream runs, so that streaming equals offline by construction.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import TokenError, WaveError
+from . import checkpoint
+from .spec import TokenizerSpec, TokenSpec
+from .streaming import DecoderStream, EncoderStream, StreamSession
+from .tokens import Tokens, check_same_tokenizer
+
+
+class AudioTokenizer(nn.Module, ABC):
+    """Speech to tokens and back.
+
+    A family sets `family` and `Config` (a frozen dataclass whose fields are JSON values) and
+    supplies `describe`, `start_encoder` and `start_decoder`.
+
+    Args:
+        config: an instance of `Config`.
+        name: what it is called; travels in every token spec.
+    """
+
+    family: ClassVar[str]
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any, name: str | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.name = name or self.family
+        self._anchor: Tensor  # says where this module is, at less cost than walking it
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
+
+    # --- what a family supplies ----------------------------------------------------------------
+
+    @abstractmethod
+    def describe(self) -> TokenizerSpec:
+        """The spec; use `token_spec` to make its `tokens`."""
+
+    @abstractmethod
+    def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
+        """A fresh encoder for `batch_size` rows that keeps the first `num_codebooks`."""
+
+    @abstractmethod
+    def start_decoder(self, batch_size: int) -> DecoderStream:
+        """A fresh decoder for `batch_size` rows."""
+
+    def token_tensors(self) -> dict[str, Tensor]:
+        """The tensors that give the codes their meaning: they go into the digest."""
+        return self.state_dict()
+
+    def token_config(self) -> dict[str, Any]:
+        """The part of the configuration that gives the codes their meaning, as JSON values."""
+        return checkpoint.config_to_json(self.config)
+
+    def token_spec(
+        self,
+        hop: int,
+        codebook_sizes: Sequence[int],
+        sample_rate: int,
+        global_codebook_sizes: Sequence[int] = (),
+    ) -> TokenSpec:
+        """The `TokenSpec` of this tokenizer, with the digest of its configuration and weights."""
+        return TokenSpec(
+            tokenizer=self.name,
+            digest=checkpoint.digest(self.family, self.token_config(), self.token_tensors()),
+            sample_rate=sample_rate,
+            frame_rate=Fraction(sample_rate, hop),
+            codebook_sizes=tuple(codebook_sizes),
+            global_codebook_sizes=tuple(global_codebook_sizes),
+        )
+
+    # --- what a user calls ---------------------------------------------------------------------
+
+    @cached_property
+    def spec(self) -> TokenizerSpec:
+        """What to know of this tokenizer; computed once, so change no weights after reading it."""
+        return self.describe()
+
+    @property
+    def device(self) -> torch.device:
+        return self._anchor.device
+
+    @torch.no_grad()
+    def encode(
+        self,
+        wave: Tensor | np.ndarray,
+        sample_rate: int,
+        lengths: Tensor | Sequence[int] | None = None,
+        num_codebooks: int | None = None,
+    ) -> Tokens:
+        """Turn speech into tokens.
+
+        Args:
+            wave: (batch, samples) or (samples,), float32 or float64, nominally in [-1, 1].
+            sample_rate: of `wave`, in Hz; must be the tokenizer's own.
+            lengths: (batch,) valid samples of each row; default: all. What lies beyond a row's
+                length, and the other rows, never change its codes.
+            num_codebooks: keep the first so many codebooks (nested codes only); default: all.
+
+        Returns:
+            `Tokens` with codes (batch, codebooks, frames) int64 on the tokenizer's device, where
+            a row of n samples has ceil(n / hop) frames.
+
+        Raises:
+            WaveError: wrong sample rate, dtype, shape or length; NaN or infinity.
+            TokenError: `num_codebooks` out of range.
+        """
+        rows = self._rows(wave, sample_rate, lengths)
+        kept = self._check_codebooks(num_codebooks)
+        with torch.autocast(self.device.type, enabled=False):
+            codes = self.start_encoder(len(rows), kept).push(rows, final=True)
+        return self._tokens(codes, [row.shape[0] for row in rows], kept)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens) -> Tensor:
+        """Turn tokens into speech.
+
+        Args:
+            tokens: of this tokenizer; those with durations are restored to frames first.
+
+        Returns:
+            (batch, max(num_samples)) float32: row i holds exactly ``tokens.num_samples[i]``
+            samples, then zeros.
+
+        Raises:
+            TokenMismatchError: the tokens were made by another tokenizer.
+            TokenError: a code, length or count is out of range.
+        """
+        rows = self._code_rows(tokens)
+        with torch.autocast(self.device.type, enabled=False):
+            waves = self.start_decoder(len(rows)).push(rows, final=True)
+        counts = tokens.num_samples.tolist()
+        out = torch.zeros(len(rows), max(counts, default=0), device=self.device)
+        for row, (samples, count) in enumerate(zip(waves, counts, strict=True)):
+            out[row, :count] = samples[:count]
+        return out
+
+    def stream(self, batch_size: int = 1, num_codebooks: int | None = None) -> StreamSession:
+        """Open a session that encodes and decodes piece by piece (a context manager).
+
+        Args:
+            batch_size: rows that run side by side.
+            num_codebooks: as in `encode`.
+        """
+        if batch_size < 1:
+            raise WaveError(f"batch_size must be at least 1, got {batch_size}")
+        return StreamSession(self, batch_size, self._check_codebooks(num_codebooks))
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `config.json` and `model.safetensors`; `load(directory)` gives an equal tokenizer."""
+        checkpoint.save(self, Path(directory))
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or of another family.
+        """
+        return checkpoint.read(Path(directory), cls)
+
+    # --- checks --------------------------------------------------------------------------------
+
+    def _rows(
+        self,
+        wave: Tensor | np.ndarray,
+        sample_rate: int,
+        lengths: Tensor | Sequence[int] | None,
+        batch_size: int | None = None,
+    ) -> list[Tensor]:
+        """The valid samples of each row, float32, on this device."""
+        own = self.spec.sample_rate
+        if sample_rate != own:
+            raise WaveError(
+                f"{self.name} works at {own} Hz, got {sample_rate} Hz; resample first, for example "
+                f"with syllabary.audio.resampling.resample(wave, {sample_rate}, {own})"
+            )
+        if isinstance(wave, np.ndarray):
+            # A tensor can't share memory with a read-only or negatively strided array.
+            wave = torch.from_numpy(np.require(wave, requirements=["C", "W"]))
+        if not isinstance(wave, Tensor):
+            raise WaveError(f"wave must be a tensor or a NumPy array, got {type(wave).__name__}")
+        if wave.dtype not in (torch.float32, torch.float64):
+            raise WaveError(
+                f"wave must be float32 or float64 in [-1, 1], got {wave.dtype}"
+                + ("; divide 16-bit samples by 32768" if wave.dtype == torch.int16 else "")
+            )
+        if wave.ndim == 1:
+            wave = wave[None]
+        if wave.ndim != 2:
+            raise WaveError(
+                f"wave must have shape (batch, samples) or (samples,), got {tuple(wave.shape)}"
+            )
+        if batch_size is not None and wave.shape[0] != batch_size:
+            raise WaveError(f"this stream has {batch_size} rows, got {wave.shape[0]}")
+        if lengths is None:
+            counts = [wave.shape[1]] * wave.shape[0]
+        else:
+            counts = [int(count) for count in lengths]
+            if len(counts) != wave.shape[0]:
+                raise WaveError(f"{len(counts)} lengths for {wave.shape[0]} rows")
+            if any(not 0 <= count <= wave.shape[1] for count in counts):
+                raise WaveError(f"lengths must lie in 0..{wave.shape[1]}, got {counts}")
+        rows = [row[:count].float().to(self.device) for row, count in zip(wave, counts, strict=True)]
+        for index, row in enumerate(rows):
+            # NaN and infinity survive a sum, which costs a twentieth of looking at each sample.
+            if not bool(row.sum().isfinite()) and not bool(row.isfinite().all()):
+                raise WaveError(f"row {index} of the wave holds NaN or infinity")
+        return rows
+
+    def _code_rows(self, tokens: Tokens) -> list[Tensor]:
+        """The valid frames of each row, checked: (codebooks, frames) each, on this device."""
+        if not isinstance(tokens, Tokens):
+            raise TokenError(f"expected Tokens, got {type(tokens).__name__}")
+        check_same_tokenizer(tokens.spec, self.spec.tokens)
+        tokens.check()
+        self._check_codebooks(tokens.num_codebooks)
+        tokens = tokens.restore()
+        counts = tokens.lengths.tolist()
+        codes = tokens.codes.to(self.device)
+        return [row[:, :count] for row, count in zip(codes, counts, strict=True)]
+
+    def _check_codebooks(self, count: int | None) -> int:
+        least, most = self.spec.min_codebooks, self.spec.tokens.num_codebooks
+        if count is None:
+            return most
+        if not least <= count <= most:
+            expected = f"{most}" if least == most else f"{least} to {most}"
+            raise TokenError(f"{self.name} takes {expected} codebooks, got {count}")
+        return count
+
+    def _tokens(self, codes: Sequence[Tensor], num_samples: Sequence[int], kept: int) -> Tokens:
+        """A batch from the codes (codebooks, frames) of each row."""
+        lengths = [row.shape[1] for row in codes]
+        if len(codes) == 1:
+            stacked = codes[0][None]
+        else:
+            stacked = torch.zeros(
+                len(codes), kept, max(lengths, default=0), dtype=torch.long, device=self.device
+            )
+            for index, row in enumerate(codes):
+                stacked[index, :, : row.shape[1]] = row
+        return Tokens(
+            codes=stacked,
+            lengths=torch.tensor(lengths, dtype=torch.long, device=self.device),
+            num_samples=torch.tensor(num_samples, dtype=torch.long, device=self.device),
+            spec=self.spec.tokens,
+        )

@@ -1,0 +1,134 @@
+"""Names of tokenizers, and `load`. Importing this loads no torch."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CheckpointError, UnknownTokenizerError
+
+if TYPE_CHECKING:
+    from .interface import AudioTokenizer
+
+#: Other packages add tokenizers with entry points of this group: the entry's name is the
+#: tokenizer's, and its object is called with the options given to `load`.
+ENTRY_POINT_GROUP = "syllabary.tokenizers"
+
+#: Families that a saved directory may name, and where their classes live.
+FAMILIES = {"dmel": (".dmel.tokenizer", "DMel")}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A bundled tokenizer: a family and the options that differ from its defaults."""
+
+    family: str
+    options: dict[str, Any]
+
+    def __call__(self, name: str, **options: Any) -> "AudioTokenizer":
+        from .checkpoint import config_from_json
+
+        kind = family_class(self.family)
+        return kind(config_from_json(kind.Config, self.options | options), name=name)
+
+
+PRESETS = {
+    "dmel": Preset("dmel", {}),
+    "dmel-fine": Preset("dmel", {"hop_length": 200}),
+    "dmel-3bit": Preset("dmel", {"num_levels": 8}),
+    "dmel-5bit": Preset("dmel", {"num_levels": 32}),
+    "dmel-40ch": Preset("dmel", {"num_mels": 40}),
+}
+
+_registered: dict[str, Callable[..., "AudioTokenizer"]] = {}
+
+
+def family_class(family: str) -> type["AudioTokenizer"]:
+    """The class of a family.
+
+    Raises:
+        CheckpointError: there is no such family.
+    """
+    if family not in FAMILIES:
+        raise CheckpointError(f"unknown family {family!r}; there are {sorted(FAMILIES)}")
+    module, name = FAMILIES[family]
+    return getattr(importlib.import_module(module, __package__), name)
+
+
+def register(name: str, factory: Callable[..., "AudioTokenizer"]) -> None:
+    """Make `load(name)` call `factory(**options)` in this process.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in list_tokenizers():
+        raise ValueError(f"there is a tokenizer {name!r} already")
+    _registered[name] = factory
+
+
+def list_tokenizers() -> list[str]:
+    """The names that `load` knows: bundled, from installed packages, and registered."""
+    installed = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    return sorted({*PRESETS, *installed, *_registered})
+
+
+def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioTokenizer":
+    """Load a tokenizer.
+
+    Args:
+        name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, or the
+            id of a published model (``owner/model``).
+        device: where to put it; default: CPU.
+        options: override fields of a bundled tokenizer's configuration, for example
+            ``load("dmel", num_levels=32)``.
+
+    Raises:
+        UnknownTokenizerError: nothing goes by that name; close names are suggested.
+        CheckpointError: a directory that can't be read, or an option that does not exist.
+    """
+    tokenizer = _find(name, options)
+    return tokenizer.to(device or "cpu").eval()
+
+
+def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
+    key = str(name)
+    if key in _registered:
+        return _registered[key](**options)
+    if key in PRESETS:
+        return PRESETS[key](key, **options)
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == key:
+            return entry.load()(**options)
+    directory = Path(name)
+    published = not directory.is_dir() and key.count("/") == 1 and not key.startswith((".", "/", "~"))
+    if not directory.is_dir() and not published:
+        near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see `syllabary list`."
+        raise UnknownTokenizerError(
+            f"no tokenizer {key!r}: not a bundled name, a directory, or a published model's id "
+            f"(owner/model); {hint}"
+        )
+    if options:
+        raise CheckpointError(f"options {sorted(options)} apply to bundled tokenizers only")
+    if published:
+        directory = _download(key)
+    from .checkpoint import read_config
+
+    return family_class(read_config(directory)["family"]).from_pretrained(directory)
+
+
+def _download(model: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UnknownTokenizerError(
+            f"{model!r} looks like a published model's id; fetching one needs the extra "
+            '`pip install "syllabary[ssl]"`'
+        ) from None
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # whatever the hub's client raises: offline, gated, not there
+        raise UnknownTokenizerError(f"can't fetch {model!r} from the hub: {error}") from None

@@ -1,0 +1,202 @@
+"""What tokens are, and what a tokenizer is, as plain data: no torch here.
+
+`TokenSpec` travels with every batch of tokens and in every `.syl` file. `TokenizerSpec` is what a
+user must know before choosing a tokenizer.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from itertools import groupby
+from typing import Any
+
+from ..errors import TokenError
+
+MAX_CODEBOOKS = 4096
+MAX_CODEBOOK_SIZE = 2**31
+
+
+def bits_for(size: int) -> int:
+    """Bits that one code out of `size` takes in a file: ceil(log2(size))."""
+    return (size - 1).bit_length()
+
+
+def _expand(runs: Any) -> tuple[int, ...]:
+    sizes: list[int] = []
+    for size, count in runs:
+        if type(count) is not int or not 1 <= count <= MAX_CODEBOOKS - len(sizes):
+            raise TokenError(f"a run of {count!r} codebooks; at most {MAX_CODEBOOKS} in all")
+        sizes += [size] * count
+    return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """The meaning of a batch of tokens.
+
+    Attributes:
+        tokenizer: name of the tokenizer that made them.
+        digest: SHA-256 (hex) of everything that gives the codes their meaning, weights included.
+        sample_rate: of the waveform, in Hz.
+        frame_rate: frames per second, exact. ``sample_rate / frame_rate`` is a whole number, the
+            hop in samples.
+        codebook_sizes: number of codes of each codebook.
+        global_codebook_sizes: the same for codes that stand once for the whole utterance.
+    """
+
+    tokenizer: str
+    digest: str
+    sample_rate: int
+    frame_rate: Fraction
+    codebook_sizes: tuple[int, ...]
+    global_codebook_sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tokenizer, str) or not isinstance(self.digest, str):
+            raise TokenError("a TokenSpec's tokenizer and digest are text")
+        if not isinstance(self.sample_rate, int) or not 0 < self.sample_rate < 2**31:
+            raise TokenError(f"sample_rate must be a positive whole number, got {self.sample_rate}")
+        if not isinstance(self.frame_rate, Fraction) or self.frame_rate <= 0:
+            raise TokenError(f"frame_rate must be a positive Fraction, got {self.frame_rate!r}")
+        if (self.sample_rate / self.frame_rate).denominator != 1:
+            raise TokenError(
+                f"a frame must be a whole number of samples: sample_rate {self.sample_rate} / "
+                f"frame_rate {self.frame_rate} is not whole"
+            )
+        for sizes, least in ((self.codebook_sizes, 1), (self.global_codebook_sizes, 0)):
+            if not least <= len(sizes) <= MAX_CODEBOOKS:
+                raise TokenError(f"{len(sizes)} codebooks; expected {least} to {MAX_CODEBOOKS}")
+            for size in sizes:
+                if type(size) is not int or not 2 <= size <= MAX_CODEBOOK_SIZE:
+                    raise TokenError(f"codebook size {size!r}; expected 2 to {MAX_CODEBOOK_SIZE}")
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        return int(self.sample_rate / self.frame_rate)
+
+    @property
+    def num_codebooks(self) -> int:
+        return len(self.codebook_sizes)
+
+    def frames_for(self, num_samples: int) -> int:
+        """The length law, the same for every tokenizer: ``ceil(num_samples / hop)``."""
+        return -(-num_samples // self.hop)
+
+    def bits_per_frame(self, num_codebooks: int | None = None) -> int:
+        """Bits that a frame takes in a file, with the first `num_codebooks` (default: all)."""
+        return sum(map(bits_for, self.codebook_sizes[:num_codebooks]))
+
+    def bitrate(self, num_codebooks: int | None = None) -> float:
+        """Nominal bits per second: frame rate × sum of ceil(log2(codebook size))."""
+        return float(self.frame_rate * self.bits_per_frame(num_codebooks))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; runs of equal codebook sizes become [size, count]."""
+        fields = asdict(self)
+        fields["frame_rate"] = [self.frame_rate.numerator, self.frame_rate.denominator]
+        for name in ("codebook_sizes", "global_codebook_sizes"):
+            fields[name] = [[size, len(list(run))] for size, run in groupby(fields[name])]
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: object) -> "TokenSpec":
+        """Read what `to_json` wrote.
+
+        Raises:
+            TokenError: a field is missing, unknown or of the wrong type.
+        """
+        if not isinstance(fields, dict):
+            raise TokenError("a token spec must be a JSON object")
+        try:
+            numerator, denominator = fields["frame_rate"]
+            for whole in (numerator, denominator):
+                if type(whole) is not int or not 0 < whole < 2**31:
+                    raise TokenError(f"frame_rate must be two positive whole numbers, got {whole}")
+            known = {name: fields[name] for name in ("tokenizer", "digest", "sample_rate")}
+            return cls(
+                **known,
+                frame_rate=Fraction(numerator, denominator),
+                codebook_sizes=_expand(fields["codebook_sizes"]),
+                global_codebook_sizes=_expand(fields["global_codebook_sizes"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, TokenError):
+                raise
+            raise TokenError(f"token spec: bad or missing field ({error})") from None
+
+
+#: The promises of the interface that a tokenizer may have to declare that it can't keep.
+PROMISES = (
+    "length-law",
+    "batch-invariance",
+    "streaming-equality",
+    "constant-memory",
+    "determinism",
+    "round-trips",
+    "bad-input",
+)
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """What to know of a tokenizer before choosing it.
+
+    Attributes:
+        tokens: the spec of its tokens; sample rate, frame rate, codebooks and bitrate follow.
+        family: ``dmel``, ``rvq``, …
+        causal: a frame's code depends on no sample after that frame.
+        encoder_latency: samples between the first sample of a frame and the last sample that its
+            code depends on (the hop, for a causal encoder).
+        decoder_latency: samples that the streamed output lags behind the codes.
+        min_codebooks: the fewest codebooks that `encode(num_codebooks=…)` may keep.
+        parameters: number of learned values.
+        macs_per_second: multiply-accumulates per second of audio, encode and decode together, or
+            None where they are not counted.
+        license: of the weights.
+        source: paper or address.
+        description: one line.
+        broken_promises: what it can't keep of `PROMISES`, each with the reason. The contract
+            suite skips these rows and the leaderboard prints them.
+    """
+
+    tokens: TokenSpec
+    family: str
+    causal: bool
+    encoder_latency: int
+    decoder_latency: int
+    min_codebooks: int
+    parameters: int
+    macs_per_second: int | None
+    license: str
+    source: str
+    description: str
+    broken_promises: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.broken_promises) - set(PROMISES)
+        if unknown:
+            raise ValueError(f"unknown promises {sorted(unknown)}; there are {PROMISES}")
+
+    @property
+    def sample_rate(self) -> int:
+        return self.tokens.sample_rate
+
+    @property
+    def frame_rate(self) -> Fraction:
+        return self.tokens.frame_rate
+
+    @property
+    def bitrate(self) -> float:
+        """Nominal bits per second with all codebooks."""
+        return self.tokens.bitrate()
+
+    @property
+    def latency_ms(self) -> float:
+        """Algorithmic latency of encode + decode in a stream, in milliseconds."""
+        return 1000 * (self.encoder_latency + self.decoder_latency) / self.sample_rate
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["tokens"] = self.tokens.to_json()
+        return fields | {"bitrate": self.bitrate, "latency_ms": math.floor(self.latency_ms * 10) / 10}

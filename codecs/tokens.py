@@ -1,0 +1,331 @@
+"""`Tokens`: the one thing that every `encode` returns and every `decode` takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import TokenError, TokenMismatchError
+from .spec import TokenSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Discrete tokens of a batch of utterances.
+
+    Attributes:
+        codes: (batch, codebooks, positions), any integer dtype; 0 beyond each row's length.
+        lengths: (batch,) int64, valid positions of each row. A position is a frame, unless
+            `durations` says that it stands for several.
+        num_samples: (batch,) int64, samples that each row stands for; `decode` returns as many.
+        spec: what the codes mean.
+        durations: (batch, positions) int64 or None: frames that each position stands for, 0 beyond
+            the row's length. Set for de-duplicated or merged units.
+        global_codes: (batch, global codebooks) or None: codes that stand once for a whole row.
+
+    Raises:
+        TokenError: a shape, dtype or count is wrong. The range of the codes is looked at by
+            `check`, which `decode` and the container call.
+    """
+
+    codes: Tensor
+    lengths: Tensor
+    num_samples: Tensor
+    spec: TokenSpec
+    durations: Tensor | None = None
+    global_codes: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.codes.ndim != 3:
+            raise TokenError(
+                "codes must have shape (batch, codebooks, positions), got "
+                f"{tuple(self.codes.shape)}"
+            )
+        batch, codebooks, positions = self.codes.shape
+        most = self.spec.num_codebooks
+        if not 1 <= codebooks <= most:
+            raise TokenError(f"{codebooks} codebooks; {self.spec.tokenizer} has 1 to {most}")
+        shapes = {"lengths": (batch,), "num_samples": (batch,)}
+        if self.durations is not None:
+            shapes["durations"] = (batch, positions)
+        if self.spec.global_codebook_sizes and self.global_codes is None:
+            raise TokenError(f"{self.spec.tokenizer} needs global_codes")
+        if self.global_codes is not None:
+            shapes["global_codes"] = (batch, len(self.spec.global_codebook_sizes))
+        for name, shape in shapes.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise TokenError(
+                    f"{name} must have shape {shape}, got {tuple(getattr(self, name).shape)}"
+                )
+        for name in ("codes", *shapes):
+            dtype = getattr(self, name).dtype
+            if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
+                raise TokenError(f"{name} must be integers, got {dtype}")
+
+    def check(self) -> None:
+        """Look at every value.
+
+        Raises:
+            TokenError: a code is out of its codebook's range, a length exceeds the positions, or
+                the number of samples does not agree with the number of frames.
+        """
+        positions = self.codes.shape[-1]
+        valid = self._valid()
+        if bool((self.lengths < 0).any()) or bool((self.lengths > positions).any()):
+            raise TokenError(f"lengths must lie in 0..{positions}, got {self.lengths.tolist()}")
+        sizes = torch.tensor(self.spec.codebook_sizes[: self.codes.shape[1]])
+        _check_range(self.codes.masked_fill(~valid[:, None], 0), sizes[:, None], "code")
+        if self.global_codes is not None:
+            _check_range(
+                self.global_codes, torch.tensor(self.spec.global_codebook_sizes), "global code"
+            )
+        if self.durations is not None and bool((self.durations[valid] < 1).any()):
+            raise TokenError("every duration must be at least 1 frame")
+        for frames, samples in zip(self.num_frames.tolist(), self.num_samples.tolist(), strict=True):
+            if samples < 0 or self.spec.frames_for(samples) != frames:
+                raise TokenError(
+                    f"{frames} frames can't stand for {samples} samples: {self.spec.tokenizer} has "
+                    f"frames of {self.spec.hop} samples"
+                )
+
+    def _valid(self) -> Tensor:
+        """(batch, positions) bool: the positions within each row's length."""
+        return torch.arange(self.codes.shape[-1], device=self.codes.device) < self.lengths[:, None]
+
+    # --- what is in it -------------------------------------------------------------------------
+
+    @property
+    def num_frames(self) -> Tensor:
+        """(batch,) frames of each row, durations counted."""
+        return self.lengths if self.durations is None else self.durations.sum(-1)
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.codes.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    def __len__(self) -> int:
+        return self.codes.shape[0]
+
+    def duration(self) -> float:
+        """Seconds of audio that the whole batch stands for."""
+        return int(self.num_samples.sum()) / self.spec.sample_rate
+
+    def bitrate(self) -> float:
+        """Bits per second of the codes that are here (durations not counted).
+
+        For whole frames this is the nominal rate; de-duplicated tokens have fewer positions.
+        """
+        seconds = self.duration()
+        bits = int(self.lengths.sum()) * self.spec.bits_per_frame(self.num_codebooks)
+        return bits / seconds if seconds else 0.0
+
+    def equal(self, other: "Tokens") -> bool:
+        """Whether both stand for the same: codes, lengths, samples, durations and spec.
+
+        What lies beyond the lengths does not count, nor do integer dtypes.
+        """
+        if self.spec != other.spec or self.codes.shape[:2] != other.codes.shape[:2]:
+            return False
+        if not torch.equal(self.lengths.long(), other.lengths.long()) or not torch.equal(
+            self.num_samples.long(), other.num_samples.long()
+        ):
+            return False
+        pairs = [(self.global_codes, other.global_codes)]
+        longest = int(self.lengths.max()) if len(self) else 0
+        valid = self._valid()[:, :longest]
+        for mine, its in ((self.codes, other.codes), (self.durations, other.durations)):
+            if mine is not None and its is not None:
+                mask = valid[:, None] if mine.ndim == 3 else valid
+                mine, its = (t[..., :longest].long() * mask for t in (mine, its))
+            pairs.append((mine, its))
+        return all(
+            (a is None) == (b is None) and (a is None or b is None or torch.equal(a.long(), b.long()))
+            for a, b in pairs
+        )
+
+    # --- rows, frames, codebooks ---------------------------------------------------------------
+
+    def __getitem__(self, rows: int | slice) -> "Tokens":
+        """A batch of the chosen rows; an integer gives a batch of one."""
+        if isinstance(rows, int):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"row {rows} of a batch of {len(self)}")
+            rows = slice(rows, rows + 1 or None)
+        return self._map(lambda tensor: tensor[rows])
+
+    def frames(self, start: int, stop: int) -> "Tokens":
+        """Positions start..stop of every row, with the samples that they stand for.
+
+        Raises:
+            TokenError: the tokens have durations (`restore` them first) or start > stop.
+        """
+        if self.durations is not None:
+            raise TokenError("positions with durations can't be cut; call restore() first")
+        if not 0 <= start <= stop:
+            raise TokenError(f"expected 0 <= start <= stop, got {start}, {stop}")
+        hop = self.spec.hop
+        return replace(
+            self,
+            codes=self.codes[..., start:stop],
+            lengths=(self.lengths - start).clamp(0, stop - start),
+            num_samples=(self.num_samples - start * hop).clamp(0, (stop - start) * hop),
+        )
+
+    def keep_codebooks(self, count: int) -> "Tokens":
+        """The first `count` codebooks (for nested codes, such as residual ones)."""
+        return replace(self, codes=self.codes[:, :count])
+
+    def to(self, device: torch.device | str) -> "Tokens":
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change) -> "Tokens":  # type: ignore[no-untyped-def]
+        tensors = {
+            name: change(tensor)
+            for name in ("codes", "lengths", "num_samples", "durations", "global_codes")
+            if (tensor := getattr(self, name)) is not None
+        }
+        return replace(self, **tensors)
+
+    # --- putting together ----------------------------------------------------------------------
+
+    @staticmethod
+    def concat(parts: Sequence["Tokens"]) -> "Tokens":
+        """Join the parts in time, row by row; rows may have different lengths in each part.
+
+        Raises:
+            TokenError: no parts, or parts whose specs, batch sizes or codebooks differ, or a part
+                before the last that ends within a frame.
+        """
+        first = _check_alike(parts)
+        if any(len(part) != len(first) for part in parts):
+            raise TokenError(f"batch sizes differ: {[len(part) for part in parts]}")
+        if first.durations is None:
+            hop = first.spec.hop
+            started_tail = torch.zeros(len(first), dtype=torch.bool, device=first.device)
+            for part in parts:
+                if bool((started_tail & (part.lengths > 0)).any()):
+                    raise TokenError("a part before the last one ends within a frame")
+                started_tail |= part.num_samples < part.lengths * hop
+        lengths = torch.stack([part.lengths for part in parts]).sum(0)
+        longest = int(lengths.max()) if len(first) else 0
+        joined: dict[str, Tensor] = {}
+        for name in ("codes", "durations"):
+            if (like := getattr(first, name)) is None:
+                continue
+            out = like.new_zeros((*like.shape[:-1], longest))
+            for row in range(len(first)):
+                at = 0
+                for part in parts:
+                    length = int(part.lengths[row])
+                    out[row, ..., at : at + length] = getattr(part, name)[row, ..., :length]
+                    at += length
+            joined[name] = out
+        samples = torch.stack([part.num_samples for part in parts]).sum(0)
+        return replace(first, lengths=lengths, num_samples=samples, **joined)
+
+    @staticmethod
+    def batch(parts: Sequence["Tokens"]) -> "Tokens":
+        """Stack the rows of all parts into one batch, padded with 0.
+
+        Raises:
+            TokenError: no parts, or parts whose specs or codebooks differ.
+        """
+        first = _check_alike(parts)
+        longest = max(part.codes.shape[-1] for part in parts)
+
+        def stack(name: str, padded: bool) -> Tensor | None:
+            if getattr(first, name) is None:
+                return None
+            tensors = [getattr(part, name) for part in parts]
+            if padded:
+                pad = torch.nn.functional.pad
+                tensors = [pad(t, (0, longest - t.shape[-1])) for t in tensors]
+            return torch.cat(tensors)
+
+        return replace(
+            first,
+            **{name: stack(name, True) for name in ("codes", "durations")},
+            **{name: stack(name, False) for name in ("lengths", "num_samples", "global_codes")},
+        )
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    def deduplicate(self) -> "Tokens":
+        """Merge runs of equal frames (all codebooks equal) into one position with a duration.
+
+        `restore` gives the frames back exactly. Tokens that have durations already are returned
+        with neighbouring equal positions merged.
+        """
+        durations = self._valid().long() if self.durations is None else self.durations
+        rows = []
+        for row in range(len(self)):
+            codes = self.codes[row, :, : int(self.lengths[row])]
+            runs, index = torch.unique_consecutive(codes, dim=-1, return_inverse=True)
+            counts = torch.zeros(runs.shape[-1], dtype=torch.long, device=self.device)
+            counts.index_add_(0, index, durations[row, : codes.shape[-1]].long())
+            rows.append(
+                replace(
+                    self[row],
+                    codes=runs[None],
+                    lengths=self.lengths.new_tensor([runs.shape[-1]]),
+                    durations=counts[None],
+                )
+            )
+        return Tokens.batch(rows) if rows else replace(self, durations=durations)
+
+    def restore(self) -> "Tokens":
+        """One position a frame again: the inverse of `deduplicate`."""
+        if self.durations is None:
+            return self
+        rows = []
+        for row in range(len(self)):
+            length = int(self.lengths[row])
+            codes = self.codes[row, :, :length].repeat_interleave(
+                self.durations[row, :length], dim=-1
+            )
+            lengths = self.lengths.new_tensor([codes.shape[-1]])
+            rows.append(replace(self[row], codes=codes[None], lengths=lengths, durations=None))
+        return Tokens.batch(rows) if rows else replace(self, durations=None)
+
+
+def _check_alike(parts: Sequence[Tokens]) -> Tokens:
+    if not parts:
+        raise TokenError("expected at least one part")
+    first = parts[0]
+    for part in parts:
+        check_same_tokenizer(part.spec, first.spec)
+        if part.num_codebooks != first.num_codebooks:
+            raise TokenError(
+                f"numbers of codebooks differ: {first.num_codebooks} and {part.num_codebooks}"
+            )
+        if (part.durations is None) != (first.durations is None):
+            raise TokenError("some parts have durations and some have none")
+    return first
+
+
+def check_same_tokenizer(given: TokenSpec, expected: TokenSpec) -> None:
+    """Raise `TokenMismatchError`, naming both, unless tokens of `given` mean the same in `expected`.
+
+    Names may differ (a saved copy may be called anything); the digest may not.
+    """
+    if given.digest != expected.digest:
+        raise TokenMismatchError(
+            f"these tokens were made by {given.tokenizer} ({given.digest[:12]}), "
+            f"not by {expected.tokenizer} ({expected.digest[:12]})"
+        )
+
+
+def _check_range(codes: Tensor, sizes: Tensor, what: str) -> None:
+    sizes = sizes.to(codes.device)
+    wrong = (codes < 0) | (codes >= sizes)
+    if bool(wrong.any()):
+        where = tuple(wrong.nonzero()[0].tolist())
+        size = int(sizes.expand(codes.shape[1:])[where[1:]])
+        raise TokenError(
+            f"{what} {int(codes[where])} at {where} is out of range: that codebook has {size} codes"
+        )

@@ -1,0 +1,37 @@
+"""Every error that a user can cause, each a `ValueError` that says what was expected."""
+
+
+class SyllabaryError(ValueError):
+    """Base of all errors raised for bad input; the command line prints it and exits with 2."""
+
+
+class WaveError(SyllabaryError):
+    """A waveform has a wrong sample rate, shape or dtype, or holds NaN or infinity."""
+
+
+class TokenError(SyllabaryError):
+    """Tokens have a wrong shape or dtype, a code out of range, or counts that do not agree."""
+
+
+class TokenMismatchError(TokenError):
+    """Tokens of one tokenizer were given to another."""
+
+
+class UnknownTokenizerError(SyllabaryError):
+    """A name that is neither bundled, nor a directory, nor a published model."""
+
+
+class CheckpointError(SyllabaryError):
+    """A saved tokenizer is incomplete, damaged or of an unknown family."""
+
+
+class ContainerError(SyllabaryError):
+    """A `.syl` file is damaged, cut short, or not a `.syl` file."""
+
+
+class AudioFileError(SyllabaryError):
+    """An audio file can't be read or written."""
+
+
+class ManifestError(SyllabaryError):
+    """A manifest has a line that can't be read, or names nothing."""

@@ -1,0 +1,1 @@
+"""Work on files: one file in constant memory, and many files resumably."""

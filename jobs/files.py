@@ -1,0 +1,231 @@
+"""One file at a time, in constant memory: audio to `.syl`, and `.syl` to audio."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..atomic import replacing
+from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
+from ..audio.resampling import resampler_name
+from ..codecs.container import SylReader, SylWriter
+from ..codecs.streaming import StreamSession
+from ..codecs.tokens import Tokens, check_same_tokenizer
+from ..errors import ContainerError
+
+if TYPE_CHECKING:
+    from ..codecs.interface import AudioTokenizer
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file.
+
+    Attributes:
+        seconds: of audio.
+        frames: of tokens.
+        codebooks: of tokens; a frame has one token for each.
+        size: of the output in bytes.
+        elapsed: seconds that the work took.
+        notes: what was done to the audio that the user should know of.
+        saving: share of the codes' bytes that entropy coding saved, where it was asked for.
+    """
+
+    seconds: float
+    frames: int
+    codebooks: int
+    size: int
+    elapsed: float
+    notes: list[str] = field(default_factory=list)
+    saving: float | None = None
+
+    @property
+    def kbps(self) -> float:
+        """Kilobits per second of audio, everything in the file counted."""
+        return self.size * 8 / 1000 / self.seconds if self.seconds else 0.0
+
+
+def encode_file(
+    tokenizer: "AudioTokenizer",
+    source: Path,
+    target: Path | IO[bytes],
+    *,
+    name: str | None = None,
+    channels: Channels = "mix",
+    num_codebooks: int | None = None,
+    compress: bool = False,
+) -> FileReport:
+    """Encode an audio file of any length into a `.syl` file, written whole or not at all.
+
+    Args:
+        tokenizer: any.
+        source: audio file.
+        target: path, or an open binary file (a pipe will do).
+        name: of the source, for the metadata; default: its file name.
+        channels: what to do with several channels; said in the metadata and the report.
+        num_codebooks: keep the first so many.
+        compress: entropy-code the payload.
+
+    Raises:
+        AudioFileError, WaveError, TokenError: as the steps do.
+    """
+    if isinstance(target, Path):
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            return encode_file(
+                tokenizer,
+                source,
+                file,
+                name=name,
+                channels=channels,
+                num_codebooks=num_codebooks,
+                compress=compress,
+            )
+    start = time.perf_counter()
+    spec = tokenizer.spec
+    notes = []
+    with AudioReader(source, channels) as reader:
+        metadata: dict[str, Any] = {
+            "source": {
+                "name": name or source.name,
+                "sample_rate": reader.sample_rate,
+                "channels": reader.num_channels,
+            }
+        }
+        if reader.num_channels > 1:
+            metadata["channel_policy"] = channels
+            what = {"mix": "averaged", "first": "the first one used"}.get(
+                str(channels), f"channel {channels} used"
+            )
+            notes.append(f"{reader.num_channels} channels: {what}")
+        if reader.sample_rate != spec.sample_rate:
+            metadata["resampler"] = resampler_name()
+            notes.append(f"resampled from {reader.sample_rate} Hz ({resampler_name()})")
+        writer = SylWriter(
+            target,
+            spec.tokens,
+            num_codebooks=num_codebooks,
+            metadata=metadata,
+            compress=compress,
+        )
+        with tokenizer.stream(num_codebooks=num_codebooks) as session, writer:
+            for block, last in _with_last(reader.resampled_blocks(spec.sample_rate)):
+                writer.write(session.encode(block, final=last))
+    saving = 1 - writer.coded_bytes / max(1, writer.packed_bytes) if compress else None
+    return FileReport(
+        seconds=session.samples_in[0] / spec.sample_rate,
+        frames=session.frames_out[0],
+        codebooks=session.num_codebooks,
+        size=writer.bytes_written,
+        elapsed=time.perf_counter() - start,
+        notes=notes,
+        saving=saving,
+    )
+
+
+def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Each block with whether it is the last; one empty block where there is none."""
+    held = next(blocks, np.zeros(0, np.float32))
+    for block in blocks:
+        yield held, False
+        held = block
+    yield held, True
+
+
+def decode_file(
+    tokenizer: "AudioTokenizer",
+    source: SylReader,
+    target: Path | IO[bytes],
+    *,
+    format: str | None = None,
+    clipping: Clipping = "clamp",
+) -> FileReport:
+    """Decode a `.syl` file of any length into an audio file, written whole or not at all.
+
+    Args:
+        tokenizer: the one that made the tokens.
+        source: an open reader.
+        target: path, or an open seekable binary file.
+        format: see `AudioWriter`; needed where `target` is no path.
+        clipping: what to do with samples beyond [-1, 1].
+
+    Raises:
+        ContainerError, TokenMismatchError, TokenError, WaveError: as the steps do.
+
+    Warns:
+        ContainerWarning: the file is cut short; what came before the cut is decoded.
+    """
+    if isinstance(target, Path):
+        with replacing(target) as temporary:
+            writer = AudioWriter(temporary, tokenizer.spec.sample_rate, format, clipping)
+            writer.name = str(target)
+            report = _decode(tokenizer, source, writer)
+            return FileReport(**{**vars(report), "size": temporary.stat().st_size})
+    writer = AudioWriter(target, tokenizer.spec.sample_rate, format, clipping)
+    return _decode(tokenizer, source, writer)
+
+
+def _decode(tokenizer: "AudioTokenizer", source: SylReader, writer: AudioWriter) -> FileReport:
+    start = time.perf_counter()
+    check_same_tokenizer(source.spec, tokenizer.spec.tokens)
+    with writer, tokenizer.stream() as session:
+        for tokens, last in _tokens(source):
+            # A second of frames at a time: a chunk's samples may take a thousand times its bytes.
+            for part, final in _parts(tokens, round(source.spec.frame_rate) or 1):
+                writer.write(_decoded(session, part, final and last))
+    notes = [f"{writer.clipped} samples clamped to [-1, 1]"] if writer.clipped else []
+    if not source.complete:
+        notes.append("the file is cut short")
+    return FileReport(
+        seconds=session.samples_out[0] / tokenizer.spec.sample_rate,
+        frames=session.frames_in[0],
+        codebooks=source.num_codebooks,
+        size=0,
+        elapsed=time.perf_counter() - start,
+        notes=notes,
+    )
+
+
+def _decoded(session: StreamSession, tokens: Tokens, final: bool) -> np.ndarray:
+    return session.decode(tokens, final=final)[0].cpu().numpy()
+
+
+def _tokens(source: SylReader) -> Iterator[tuple[Tokens, bool]]:
+    """The frames of each chunk, and whether it is the last."""
+
+    def build(codes: np.ndarray, durations: np.ndarray | None, num_samples: int | None) -> Tokens:
+        frames = codes.shape[1] if durations is None else int(durations.sum())
+        samples = frames * source.spec.hop if num_samples is None else num_samples
+        return Tokens(
+            codes=torch.from_numpy(codes)[None],
+            lengths=torch.tensor([codes.shape[1]]),
+            num_samples=torch.tensor([samples]),
+            spec=source.spec,
+            durations=None if durations is None else torch.from_numpy(durations)[None],
+            global_codes=torch.tensor([source.global_codes]) if source.global_codes else None,
+        ).restore()
+
+    held = None
+    before = 0
+    for chunk in source.chunks():
+        if held is not None:
+            tokens = build(held.codes, held.durations, None)
+            before += int(tokens.num_samples[0])
+            yield tokens, False
+        held = chunk
+    if held is None:
+        empty = np.zeros((source.num_codebooks, 0), np.int64)
+        yield build(empty, np.zeros(0, np.int64) if source.has_durations else None, 0), True
+    else:
+        if source.num_samples is None:
+            raise ContainerError(f"{source.name}: no number of samples")
+        yield build(held.codes, held.durations, source.num_samples - before), True
+
+
+def _parts(tokens: Tokens, frames: int) -> Iterator[tuple[Tokens, bool]]:
+    length = int(tokens.lengths[0])
+    for start in range(0, max(1, length), frames):
+        yield tokens.frames(start, start + frames), start + frames >= length

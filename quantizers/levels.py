@@ -1,0 +1,53 @@
+"""Scalar quantization of each channel by itself, on levels that are uniform or fitted to data.
+
+dMel's quantizer (arXiv 2407.15835), and Lloyd's and Max's for levels fitted to data (S. P. Lloyd,
+"Least squares quantization in PCM", 1982).
+"""
+
+import numpy as np
+
+
+def uniform_edges(minimum: float, maximum: float, num_levels: int) -> np.ndarray:
+    """The (num_levels - 1,) inner edges of equal cells over [minimum, maximum].
+
+    Raises:
+        ValueError: fewer than 2 levels, or minimum >= maximum.
+    """
+    if num_levels < 2:
+        raise ValueError(f"expected at least 2 levels, got {num_levels}")
+    if not minimum < maximum:
+        raise ValueError(f"expected minimum < maximum, got {minimum}, {maximum}")
+    return minimum + np.arange(1, num_levels) * ((maximum - minimum) / num_levels)
+
+
+def fit_levels(values: np.ndarray, num_levels: int, iterations: int = 100) -> np.ndarray:
+    """The levels of least squared error for the values: Lloyd's algorithm, from quantiles.
+
+    Args:
+        values: (n,) samples of the quantity, at least `num_levels` distinct ones.
+        num_levels: how many.
+        iterations: at most so many rounds; it stops when no level moves.
+
+    Returns:
+        (num_levels,) ascending. Edges between them are the midpoints.
+
+    Raises:
+        ValueError: too few distinct values.
+    """
+    values = np.sort(np.asarray(values, np.float64).ravel())
+    distinct = np.unique(values)
+    if distinct.size < num_levels:
+        raise ValueError(f"{distinct.size} distinct values can't fill {num_levels} levels")
+    totals = np.concatenate([[0.0], np.cumsum(values)])
+    levels = np.quantile(distinct, (np.arange(num_levels) + 0.5) / num_levels)
+    for _ in range(iterations):
+        edges = np.searchsorted(values, (levels[1:] + levels[:-1]) / 2)
+        bounds = np.concatenate([[0], edges, [values.size]])
+        counts = np.diff(bounds)
+        means = np.diff(totals[bounds]) / np.maximum(counts, 1)
+        # An empty cell keeps its level: it lies between its neighbours' still.
+        moved = np.where(counts > 0, means, levels)
+        if np.array_equal(moved, levels):
+            break
+        levels = moved
+    return levels

@@ -1,0 +1,42 @@
+"""Fixtures. Real speech is looked for in $SYLLABARY_SPEECH; without it those tests skip."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+
+
+def synthetic_speech(num_samples: int, seed: int = 0, sample_rate: int = 16000) -> np.ndarray:
+    """Something like speech: harmonics of a gliding pitch in bursts, noise, and silences."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(num_samples) / sample_rate
+    pitch = 120 + 60 * rng.random() + 30 * np.sin(2 * np.pi * (1 + rng.random()) * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
+    voiced = sum(np.sin(k * phase) / k for k in range(1, 20))
+    syllables = np.clip(np.sin(2 * np.pi * 4 * time + rng.random()), 0, 1)
+    fricatives = np.clip(np.sin(2 * np.pi * 3 * time + 2), 0.7, 1) - 0.7
+    wave = 0.1 * syllables * voiced + 0.2 * fricatives * rng.standard_normal(num_samples)
+    return wave.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def speech_folder() -> Path:
+    folder = os.environ.get("SYLLABARY_SPEECH")
+    if not folder:
+        pytest.skip("set SYLLABARY_SPEECH to a folder of real speech with a manifest.jsonl")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def demo_clip() -> Path:
+    return ROOT / "assets" / "demo.flac"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tests are small: threads would only wait for each other."""
+    torch.set_num_threads(1)

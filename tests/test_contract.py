@@ -1,0 +1,467 @@
+"""The contract: what the interface promises, for every registered tokenizer.
+
+The tokenizer of docs/write-your-own.md is registered too. A row that a tokenizer declares it can't
+keep is skipped with its reason; nothing is exempted silently.
+"""
+
+import dataclasses
+import io
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import syllabary
+from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
+from syllabary.errors import (
+    CheckpointError,
+    SyllabaryError,
+    TokenError,
+    TokenMismatchError,
+    UnknownTokenizerError,
+    WaveError,
+)
+
+from .conftest import ROOT, synthetic_speech
+from .markdown import blocks
+
+exec(blocks(ROOT / "docs" / "write-your-own.md", "python")[0], {"__name__": "docs"})  # noqa: S102
+
+NAMES = syllabary.list_tokenizers()
+
+
+@cache
+def load(name: str) -> syllabary.AudioTokenizer:
+    return syllabary.load(name)
+
+
+@pytest.fixture(params=NAMES)
+def tokenizer(request) -> syllabary.AudioTokenizer:
+    return load(request.param)
+
+
+def promise(tokenizer: syllabary.AudioTokenizer, row: str) -> None:
+    reason = tokenizer.spec.broken_promises.get(row)
+    if reason:
+        pytest.skip(f"{tokenizer.name} declares that it can't keep {row}: {reason}")
+
+
+def speech(tokenizer: syllabary.AudioTokenizer, num_samples: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(synthetic_speech(num_samples, seed, tokenizer.spec.sample_rate))
+
+
+def split(total: int, seed: int, pieces: int) -> list[int]:
+    """A random split of `total` into pieces, some of them empty or of one unit."""
+    rng = np.random.default_rng(seed)
+    cuts = np.sort(rng.integers(0, total + 1, pieces - 1)) if pieces > 1 else np.array([], int)
+    return np.diff([0, *cuts, total]).tolist()
+
+
+# --- 1. the length law -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plus", [-1, 0, 1])
+@pytest.mark.parametrize("frames", [0, 1, 2, 33])
+def test_length_law_near_whole_frames(tokenizer, frames, plus):
+    promise(tokenizer, "length-law")
+    num_samples = max(0, frames * tokenizer.spec.tokens.hop + plus)
+    check_length(tokenizer, num_samples)
+
+
+@given(num_samples=st.integers(0, 20_000))
+@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("name", NAMES)
+def test_length_law_anywhere(name, num_samples):
+    promise(load(name), "length-law")
+    check_length(load(name), num_samples)
+
+
+@pytest.mark.slow
+def test_length_law_of_minutes(tokenizer):
+    promise(tokenizer, "length-law")
+    check_length(tokenizer, 180 * tokenizer.spec.sample_rate + 7919)
+
+
+def check_length(tokenizer, num_samples):
+    tokens = tokenizer.encode(speech(tokenizer, num_samples), tokenizer.spec.sample_rate)
+    frames = -(-num_samples // tokenizer.spec.tokens.hop)
+    assert tokens.codes.shape == (1, tokenizer.spec.tokens.num_codebooks, frames)
+    assert tokens.codes.dtype == torch.int64
+    assert tokens.lengths.tolist() == [frames]
+    assert tokens.num_samples.tolist() == [num_samples]
+    tokens.check()
+    wave = tokenizer.decode(tokens)
+    assert wave.shape == (1, num_samples)
+    assert wave.dtype == torch.float32
+    assert bool(wave.isfinite().all())
+
+
+# --- 2. batch and padding ----------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(0, 12_000), min_size=1, max_size=6),
+    padding=st.integers(0, 3000),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("name", NAMES)
+def test_codes_do_not_depend_on_the_batch_or_the_padding(name, lengths, padding, seed):
+    tokenizer = load(name)
+    promise(tokenizer, "batch-invariance")
+    rate = tokenizer.spec.sample_rate
+    batch = torch.randn(len(lengths), max(lengths) + padding) * 10
+    batch[:, -1:] = float("nan")  # padding may hold anything
+    batch = torch.nn.functional.pad(batch, (0, 1), value=float("nan"))
+    rows = [speech(tokenizer, length, seed + row) for row, length in enumerate(lengths)]
+    for row, wave in enumerate(rows):
+        batch[row, : lengths[row]] = wave
+    together = tokenizer.encode(batch, rate, lengths)
+    for row, wave in enumerate(rows):
+        assert together[row].equal(tokenizer.encode(wave, rate))
+    waves = tokenizer.decode(together)
+    for row, length in enumerate(lengths):
+        alone = tokenizer.decode(together[row].frames(0, int(together.lengths[row])))
+        assert torch.equal(waves[row, :length], alone[0])
+        assert not waves[row, length:].any()
+
+
+def test_batches_of_real_speech(tokenizer, speech_folder):
+    promise(tokenizer, "batch-invariance")
+    from syllabary.audio.files import read
+    from syllabary.audio.manifests import collect
+
+    rate = tokenizer.spec.sample_rate
+    items = [i for i in collect([speech_folder], "test") if i.duration_s < 4][::40]
+    waves = [torch.from_numpy(read(item.path, rate)[0]) for item in items]
+    batch = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    together = tokenizer.encode(batch, rate, [len(wave) for wave in waves])
+    differing = 0
+    for row, wave in enumerate(waves):
+        alone = tokenizer.encode(wave, rate)
+        length = int(alone.lengths)
+        differing += int((together.codes[row, :, :length] != alone.codes[0]).any(0).sum())
+    assert differing == 0
+
+
+# --- 3. streaming ------------------------------------------------------------------------------
+
+
+@given(
+    num_samples=st.integers(0, 15_000),
+    pieces=st.integers(1, 12),
+    rows=st.integers(1, 3),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("name", NAMES)
+def test_streaming_equals_offline(name, num_samples, pieces, rows, seed):
+    tokenizer = load(name)
+    promise(tokenizer, "streaming-equality")
+    wave = torch.stack([speech(tokenizer, num_samples, seed + row) for row in range(rows)])
+    offline = tokenizer.encode(wave, tokenizer.spec.sample_rate)
+    with tokenizer.stream(batch_size=rows) as session:
+        parts = [session.encode(piece) for piece in wave.split(split(num_samples, seed, pieces), 1)]
+        parts.append(session.flush().tokens)
+    assert syllabary.Tokens.concat(parts).equal(offline)
+
+    frames = int(offline.lengths[0])
+    start = 0
+    with tokenizer.stream(batch_size=rows) as session:
+        pcm = []
+        for count in split(frames, seed + 1, pieces):
+            pcm.append(session.decode(offline.frames(start, start + count)))
+            start += count
+        pcm.append(session.flush().wave)
+    assert torch.equal(torch.cat(pcm, 1), tokenizer.decode(offline))
+
+
+def test_one_sample_at_a_time(tokenizer):
+    promise(tokenizer, "streaming-equality")
+    wave = speech(tokenizer, 3 * tokenizer.spec.tokens.hop + 5)
+    with tokenizer.stream() as session:
+        parts = [session.encode(sample) for sample in wave.split(1)]
+        parts.append(session.flush().tokens)
+    whole = tokenizer.encode(wave, tokenizer.spec.sample_rate)
+    assert syllabary.Tokens.concat(parts).equal(whole)
+
+
+def test_a_loop_of_encode_and_decode_gives_every_sample_once(tokenizer):
+    promise(tokenizer, "streaming-equality")
+    rate = tokenizer.spec.sample_rate
+    wave = speech(tokenizer, rate + 123)
+    with tokenizer.stream() as session:
+        pcm = [session.decode(session.encode(chunk)) for chunk in wave.split(997)]
+        pcm.append(session.flush().wave)
+    assert torch.equal(torch.cat(pcm, 1), tokenizer.decode(tokenizer.encode(wave, rate)))
+
+
+def test_the_declared_latency_holds(tokenizer):
+    promise(tokenizer, "streaming-equality")
+    spec = tokenizer.spec
+    hop = spec.tokens.hop
+    wave = speech(tokenizer, 40 * hop)
+    with tokenizer.stream() as session:
+        for chunk in wave.split(hop // 3):
+            session.encode(chunk)
+            due = max(0, (session.samples_in[0] - spec.encoder_latency) // hop + 1)
+            assert session.frames_out[0] >= due
+    tokens = tokenizer.encode(wave, spec.sample_rate)
+    with tokenizer.stream() as session:
+        for frame in range(40):
+            session.decode(tokens.frames(frame, frame + 1))
+            assert session.samples_out[0] >= (frame + 1) * hop - spec.decoder_latency
+
+
+def test_rows_of_a_stream_may_move_at_their_own_pace(tokenizer):
+    promise(tokenizer, "streaming-equality")
+    hop = tokenizer.spec.tokens.hop
+    waves = [speech(tokenizer, 7 * hop + 3, 1), speech(tokenizer, 2 * hop, 2)]
+    with tokenizer.stream(batch_size=2) as session:
+        parts = [session.encode(torch.stack([waves[0][:hop], waves[1][:hop]]), lengths=[hop, 9])]
+        rest = torch.nn.utils.rnn.pad_sequence([waves[0][hop:], waves[1][9:]], batch_first=True)
+        lengths = [len(waves[0]) - hop, len(waves[1]) - 9]
+        parts.append(session.encode(rest, lengths, final=True))
+    streamed = [syllabary.Tokens.concat([part[row] for part in parts]) for row in range(2)]
+    for row, wave in enumerate(waves):
+        assert streamed[row].equal(tokenizer.encode(wave, tokenizer.spec.sample_rate))
+
+
+# --- 4. constant memory ------------------------------------------------------------------------
+
+MEASURE = """
+import resource, sys, torch, syllabary
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.markdown import blocks
+exec(blocks(Path({root!r}) / "docs" / "write-your-own.md", "python")[0], {{"__name__": "docs"}})
+torch.set_num_threads(1)
+tokenizer = syllabary.load({name!r})
+second = torch.randn(tokenizer.spec.sample_rate) / 10
+with tokenizer.stream() as session:
+    def run(seconds):
+        for _ in range(seconds):
+            session.encode(second)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(run(60), run(1140))
+"""
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in ("dmel", "mu-law")])
+def test_memory_does_not_grow_with_the_audio(name):
+    promise(load(name), "constant-memory")
+    script = MEASURE.format(name=name, root=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    minute, twenty_minutes = map(float, done.stdout.split())
+    assert twenty_minutes - minute < 30, f"{minute:.0f} MB grew to {twenty_minutes:.0f} MB"
+
+
+# --- 5. determinism ----------------------------------------------------------------------------
+
+
+def test_codes_do_not_depend_on_threads_or_autocast(tokenizer):
+    promise(tokenizer, "determinism")
+    rate = tokenizer.spec.sample_rate
+    wave = speech(tokenizer, 2 * rate)
+    expected = tokenizer.encode(wave, rate)
+    assert tokenizer.encode(wave, rate).equal(expected)
+    assert tokenizer.encode(wave.double(), rate).equal(expected)
+    assert tokenizer.encode(wave.numpy(), rate).equal(expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tokenizer.encode(wave, rate).equal(expected)
+    torch.set_num_threads(2)
+    assert tokenizer.encode(wave, rate).equal(expected)
+
+
+def test_another_process_gives_the_same_codes(tokenizer, tmp_path):
+    promise(tokenizer, "determinism")
+    if tokenizer.name == "mu-law":
+        pytest.skip("the tokenizer of the docs lives in this process only")
+    rate = tokenizer.spec.sample_rate
+    np.save(tmp_path / "wave.npy", speech(tokenizer, rate).numpy())
+    script = (
+        "import sys, numpy, syllabary; from syllabary.codecs.container import write_tokens\n"
+        f"t = syllabary.load({tokenizer.name!r}); w = numpy.load(sys.argv[1])\n"
+        f"write_tokens(sys.argv[2], t.encode(w, {rate}))"
+    )
+    paths = [str(tmp_path / "wave.npy"), str(tmp_path / "x.syl")]
+    subprocess.run([sys.executable, "-c", script, *paths], check=True)
+    mine = tokenizer.encode(np.load(tmp_path / "wave.npy"), rate)
+    assert read_tokens(tmp_path / "x.syl").equal(mine)
+
+
+# --- 6. round trips ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_container_round_trip(tokenizer, tmp_path, compress):
+    promise(tokenizer, "round-trips")
+    tokens = tokenizer.encode(speech(tokenizer, 9001), tokenizer.spec.sample_rate)
+    write_tokens(tmp_path / "x.syl", tokens, compress=compress)
+    assert read_tokens(tmp_path / "x.syl").equal(tokens)
+    for part in (tokens.deduplicate(), tokens.frames(0, 0)):
+        write_tokens(tmp_path / "y.syl", part, compress=compress)
+        assert read_tokens(tmp_path / "y.syl").equal(part)
+
+
+def test_streamed_container_is_the_same_file(tokenizer):
+    promise(tokenizer, "round-trips")
+    tokens = tokenizer.encode(speech(tokenizer, 30_000), tokenizer.spec.sample_rate)
+    files = []
+    for step in (1, 7, 10_000):
+        file = io.BytesIO()
+        with SylWriter(file, tokens.spec) as writer:
+            for start in range(0, int(tokens.lengths), step):
+                writer.write(tokens.frames(start, start + step))
+        files.append(file.getvalue())
+    assert files[0] == files[1] == files[2]
+    reader = SylReader(io.BytesIO(files[0]))
+    assert sum(chunk.codes.shape[1] for chunk in reader.chunks()) == int(tokens.lengths)
+    assert reader.num_samples == 30_000
+
+
+def test_save_and_load(tokenizer, tmp_path):
+    promise(tokenizer, "round-trips")
+    tokenizer.save_pretrained(tmp_path)
+    loaded = type(tokenizer).from_pretrained(tmp_path)
+    assert loaded.spec == tokenizer.spec
+    wave = speech(tokenizer, 8000)
+    tokens = tokenizer.encode(wave, tokenizer.spec.sample_rate)
+    assert loaded.encode(wave, tokenizer.spec.sample_rate).equal(tokens)
+    assert torch.equal(loaded.decode(tokens), tokenizer.decode(tokens))
+
+
+def test_deduplicate_and_restore(tokenizer):
+    promise(tokenizer, "round-trips")
+    rate = tokenizer.spec.sample_rate
+    batch = torch.zeros(2, rate)
+    batch[0, : rate // 4] = speech(tokenizer, rate // 4)
+    tokens = tokenizer.encode(batch, rate, [rate, rate // 2])
+    merged = tokens.deduplicate()
+    assert torch.equal(merged.num_frames, tokens.lengths)
+    assert int(merged.lengths[1]) < int(tokens.lengths[1])
+    assert merged.restore().equal(tokens)
+    assert torch.equal(tokenizer.decode(merged), tokenizer.decode(tokens))
+
+
+# --- 7. bad input ------------------------------------------------------------------------------
+
+BAD_WAVES = {
+    "rate": (lambda w, r: (w, r + 1, None), "Hz"),
+    "nan": (lambda w, r: (w.index_fill(0, torch.tensor([5]), float("nan")), r, None), "NaN"),
+    "infinity": (lambda w, r: (w.index_fill(0, torch.tensor([5]), float("inf")), r, None), "NaN"),
+    "integers": (lambda w, r: ((w * 100).to(torch.int16), r, None), "float32"),
+    "shape": (lambda w, r: (w[None, None], r, None), "shape"),
+    "list": (lambda w, r: (w.tolist(), r, None), "tensor"),
+    "lengths": (lambda w, r: (w, r, [len(w) + 1]), "lengths"),
+    "negative": (lambda w, r: (w, r, [-1]), "lengths"),
+    "rows": (lambda w, r: (w, r, [1, 2]), "rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WAVES)
+def test_bad_waves(tokenizer, case):
+    promise(tokenizer, "bad-input")
+    make, word = BAD_WAVES[case]
+    wave, rate, lengths = make(speech(tokenizer, 4000), tokenizer.spec.sample_rate)
+    with pytest.raises(WaveError, match=word):
+        tokenizer.encode(wave, rate, lengths)
+
+
+def test_bad_numbers_of_codebooks(tokenizer):
+    promise(tokenizer, "bad-input")
+    wave, rate = speech(tokenizer, 4000), tokenizer.spec.sample_rate
+    for count in (0, -1, tokenizer.spec.tokens.num_codebooks + 1):
+        with pytest.raises(TokenError, match="codebooks"):
+            tokenizer.encode(wave, rate, num_codebooks=count)
+        with pytest.raises(TokenError, match="codebooks"):
+            tokenizer.stream(num_codebooks=count)
+
+
+def test_bad_tokens(tokenizer):
+    promise(tokenizer, "bad-input")
+    tokens = tokenizer.encode(speech(tokenizer, 4000), tokenizer.spec.sample_rate)
+    too_high, too_low = tokens.codes.clone(), tokens.codes.clone()
+    too_high[0, 0, 0] = tokenizer.spec.tokens.codebook_sizes[0]
+    too_low[0, -1, -1] = -1
+    for codes in (too_high, too_low):
+        with pytest.raises(TokenError, match="out of range"):
+            tokenizer.decode(dataclasses.replace(tokens, codes=codes))
+    with pytest.raises(TokenError, match="samples"):
+        tokenizer.decode(dataclasses.replace(tokens, num_samples=tokens.num_samples + 10**6))
+    with pytest.raises(TokenError, match="lengths"):
+        tokenizer.decode(dataclasses.replace(tokens, lengths=tokens.lengths + 1))
+    with pytest.raises(TokenError, match="integers"):
+        dataclasses.replace(tokens, codes=tokens.codes.float())
+    with pytest.raises(TokenError, match="shape"):
+        dataclasses.replace(tokens, codes=tokens.codes[0])
+    with pytest.raises(TokenError, match="expected Tokens"):
+        tokenizer.decode(tokens.codes)
+
+
+def test_tokens_of_another_tokenizer(tokenizer):
+    promise(tokenizer, "bad-input")
+    other = load("dmel-fine" if tokenizer.name != "dmel-fine" else "dmel")
+    tokens = other.encode(speech(other, 4000), other.spec.sample_rate)
+    with pytest.raises(TokenMismatchError, match=f"(?s){other.name}.*{tokenizer.name}"):
+        tokenizer.decode(tokens)
+    with pytest.raises(TokenMismatchError):
+        tokenizer.stream().decode(tokens)
+
+
+def test_ended_streams(tokenizer):
+    promise(tokenizer, "bad-input")
+    wave = speech(tokenizer, 4000)
+    with tokenizer.stream() as session:
+        session.encode(wave, final=True)
+        with pytest.raises(WaveError, match="ended"):
+            session.encode(wave)
+    with pytest.raises(WaveError, match="ended"):
+        session.decode(tokenizer.encode(wave, tokenizer.spec.sample_rate))
+    with pytest.raises(WaveError, match="rows"):
+        tokenizer.stream(batch_size=2).encode(wave)
+    with pytest.raises(WaveError, match="batch_size"):
+        tokenizer.stream(batch_size=0)
+
+
+def test_a_changed_checkpoint_is_refused(tokenizer, tmp_path):
+    promise(tokenizer, "bad-input")
+    tokenizer.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace(tokenizer.spec.tokens.digest, "0" * 64))
+    with pytest.raises(CheckpointError, match="digest"):
+        type(tokenizer).from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        type(tokenizer).from_pretrained(tmp_path)
+    config.unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        type(tokenizer).from_pretrained(tmp_path)
+
+
+# --- the spec ----------------------------------------------------------------------------------
+
+
+def test_the_spec_says_what_a_user_must_know(tokenizer):
+    spec = tokenizer.spec
+    assert spec.tokens.tokenizer == tokenizer.name
+    assert len(spec.tokens.digest) == 64
+    assert spec.bitrate == spec.tokens.bitrate() > 0
+    assert spec.latency_ms >= 1000 / float(spec.frame_rate) - 1e-9
+    assert spec.description and spec.source and spec.license
+    tokens = tokenizer.encode(speech(tokenizer, 10 * spec.tokens.hop), spec.sample_rate)
+    assert tokens.bitrate() == pytest.approx(spec.bitrate)
+
+
+def test_unknown_names():
+    with pytest.raises(UnknownTokenizerError, match="did you mean dmel"):
+        syllabary.load("dmell")
+    with pytest.raises(UnknownTokenizerError, match="syllabary list"):
+        syllabary.load("no such thing at all")
+    with pytest.raises(SyllabaryError, match="no option"):
+        syllabary.load("dmel", hop=3)
