@@ -24,7 +24,11 @@ from .resampling import Resampler
 
 #: Suffixes that a folder is searched for.
 SUFFIXES = frozenset(
-    ".wav .flac .ogg .opus .mp3 .aiff .aif .au .w64 .caf .m4a .aac .mp4 .wma .webm .mka .amr".split()
+    f".{name}"
+    for name in (
+        *("wav", "flac", "ogg", "opus", "mp3", "aiff", "aif", "au", "w64", "caf"),
+        *("m4a", "aac", "mp4", "wma", "webm", "mka", "amr"),
+    )
 )
 
 #: What to do with several channels: `mono` refuses them, `mix` averages them, `first` or a number
@@ -105,14 +109,16 @@ class AudioReader:
         command = [program, "-nostdin", "-v", "error", "-i", os.fspath(self.path), "-map", "0:a:0"]
         command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
         # Messages go to a file: a badly damaged input can give more than a pipe holds.
-        self._messages = tempfile.TemporaryFile()
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115
         self._ffmpeg = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._messages)
         assert self._ffmpeg.stdout is not None
         header = self._ffmpeg.stdout.read(24)
         if len(header) < 24 or header[:4] != b".snd":
             message = self._ffmpeg_error()
             self.close()
-            raise AudioFileError(f"{self.path}: not audio that can be read: {why}; ffmpeg: {message}")
+            raise AudioFileError(
+                f"{self.path}: not audio that can be read: {why}; ffmpeg: {message}"
+            )
         offset, _, _, self.sample_rate, self.num_channels = struct.unpack(">5I", header[4:])
         self._ffmpeg.stdout.read(offset - 24)
         self.num_samples = None
@@ -219,8 +225,8 @@ class AudioWriter:
     Args:
         file: path or seekable binary file.
         sample_rate: Hz.
-        format: wav, flac, ogg, opus or mp3; default: from the path's suffix. Wav and flac hold 16
-            bits a sample.
+        audio_format: wav, flac, ogg, opus or mp3; default: from the path's suffix. Wav and flac
+            hold 16 bits a sample.
         clipping: see `Clipping`.
 
     Attributes:
@@ -234,7 +240,7 @@ class AudioWriter:
         self,
         file: str | Path | IO[bytes],
         sample_rate: int,
-        format: str | None = None,
+        audio_format: str | None = None,
         clipping: Clipping = "clamp",
     ) -> None:
         if clipping not in ("clamp", "error"):
@@ -242,10 +248,12 @@ class AudioWriter:
         self.clipping = clipping
         self.clipped = 0
         self.name = str(file) if isinstance(file, str | Path) else "output"
-        if format is None:
-            format = Path(self.name).suffix.lstrip(".").lower()
-        subtype = {"wav": "PCM_16", "flac": "PCM_16"}.get(format)
-        container, codec = {"opus": ("OGG", "OPUS")}.get(format, (format.upper(), subtype))
+        if audio_format is None:
+            audio_format = Path(self.name).suffix.lstrip(".").lower()
+        subtype = {"wav": "PCM_16", "flac": "PCM_16"}.get(audio_format)
+        container, codec = {"opus": ("OGG", "OPUS")}.get(
+            audio_format, (audio_format.upper(), subtype)
+        )
         try:
             self._file = soundfile.SoundFile(
                 os.fspath(file) if isinstance(file, Path) else file,
@@ -257,8 +265,8 @@ class AudioWriter:
             )
         except (soundfile.LibsndfileError, TypeError, ValueError) as error:
             raise AudioFileError(
-                f"{self.name}: can't write {format or 'a file without a suffix'} at {sample_rate} "
-                f"Hz ({error}); try .wav or .flac"
+                f"{self.name}: can't write {audio_format or 'a file without a suffix'} at "
+                f"{sample_rate} Hz ({error}); try .wav or .flac"
             ) from None
 
     def write(self, samples: np.ndarray) -> None:
@@ -308,7 +316,10 @@ def write(
         WaveError: NaN, infinity, or clipping where `clipping` is `error`.
     """
     path = Path(path)
-    with replacing(path) as temporary, AudioWriter(temporary, sample_rate, clipping=clipping) as writer:
+    with (
+        replacing(path) as temporary,
+        AudioWriter(temporary, sample_rate, clipping=clipping) as writer,
+    ):
         writer.name = str(path)
         writer.write(np.asarray(wave, np.float32))
     return writer.clipped

@@ -19,7 +19,7 @@ from .files import SUFFIXES
 #: A folder that holds a file of this name is read through it.
 MANIFEST_NAME = "manifest.jsonl"
 
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "path": str,
     "duration_s": (int, float),
     "speaker": str,
@@ -124,7 +124,9 @@ def collect(
             manifest = path / MANIFEST_NAME
             items = read_manifest(manifest) if manifest.exists() else _search(path, suffixes)
             if not items:
-                raise ManifestError(f"{path}: no file in it that ends in {' '.join(sorted(suffixes))}")
+                raise ManifestError(
+                    f"{path}: no file in it that ends in {' '.join(sorted(suffixes))}"
+                )
         elif path.suffix == ".jsonl":
             items = read_manifest(path)
         elif not path.exists() and glob.has_magic(str(given)):

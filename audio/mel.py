@@ -41,7 +41,9 @@ def mel_filterbank(
     bins = np.arange(n_fft // 2 + 1) * (sample_rate / n_fft)
     rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
     falling = (corners[2:, None] - bins) / np.diff(corners)[1:, None]
-    filters = np.maximum(0, np.minimum(rising, falling)) * (2 / (corners[2:] - corners[:-2]))[:, None]
+    filters = (
+        np.maximum(0, np.minimum(rising, falling)) * (2 / (corners[2:] - corners[:-2]))[:, None]
+    )
     empty = np.flatnonzero(filters.sum(1) == 0)
     if empty.size:
         raise ValueError(

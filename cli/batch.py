@@ -55,7 +55,9 @@ def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
     """Files at a time, and one torch thread for each where there are several."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
     workers = min(wanted or (cores if device == "cpu" else 2), jobs)
     if workers > 1:
         torch.set_num_threads(max(1, cores // workers))
@@ -72,7 +74,7 @@ def execute(
     as_json: bool,
     is_whole: Callable[["Job"], bool] | None = None,
 ) -> None:
-    """Run the jobs, show progress on a terminal, print a summary, and exit with 1 or 2 on failure."""
+    """Run the jobs, show progress, print a summary, and end with exit code 1 if any failed."""
     from ..jobs.bulk import ERRORS_NAME, run
 
     errors = folder / ERRORS_NAME if folder else None
@@ -109,8 +111,8 @@ def execute(
         job = jobs[0]
         kbps = f", {report.kbps:.2f} kbit/s" if verb == "encoded" else ""
         click.echo(
-            f"{job.source.path} → {job.target}: {report.seconds:.2f} s, {report.frames} frames × {report.codebooks}, "
-            f"{size(report.size)}{kbps}"
+            f"{job.source.path} → {job.target}: {report.seconds:.2f} s, "
+            f"{report.frames} frames × {report.codebooks}, {size(report.size)}{kbps}"
         )
     else:
         click.echo(
@@ -124,7 +126,9 @@ def execute(
         for note, count in sorted(notes.items()):
             click.echo(f"{count} × {note}" if folder else note)
         if savings:
-            click.echo(f"entropy coding saved {sum(savings) / len(savings):.1%} of the codes' bytes")
+            click.echo(
+                f"entropy coding saved {sum(savings) / len(savings):.1%} of the codes' bytes"
+            )
     if failures:
         for outcome in failures[:SHOWN_FAILURES]:
             click.echo(f"failed: {outcome.error}", err=True)

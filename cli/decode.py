@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@options.output("Output file or folder; `-` for standard output. Default: x.decoded.wav beside x.syl.")
+@options.output(
+    "Output file or folder; `-` for standard output. Default: x.decoded.wav beside x.syl."
+)
 @click.option(
     "--codec",
     metavar="NAME",
@@ -101,7 +103,9 @@ def decode(
         with job.source.path.open("rb") as file:
             reader = SylReader(file, str(job.source.path))
             tokenizer = tokenizers.for_file(reader)
-            return decode_file(tokenizer, reader, job.target, format=audio_format, clipping=clipping)
+            return decode_file(
+                tokenizer, reader, job.target, audio_format=audio_format, clipping=clipping
+            )
 
     execute(
         jobs,
@@ -157,12 +161,14 @@ def _decode_one(
         target = Path(str(output))
         if target.exists() and not force:
             raise SyllabaryError(f"{target} exists already; use --force to overwrite")
-        report = decode_file(tokenizer, reader, target, format=audio_format, clipping=clipping)
+        report = decode_file(
+            tokenizer, reader, target, audio_format=audio_format, clipping=clipping
+        )
     else:
         # A wav header holds the length, which is known at the end only: not into the pipe at once.
         with tempfile.TemporaryFile() as spool:
             report = decode_file(
-                tokenizer, reader, spool, format=audio_format or "wav", clipping=clipping
+                tokenizer, reader, spool, audio_format=audio_format or "wav", clipping=clipping
             )
             spool.seek(0)
             shutil.copyfileobj(spool, sys.stdout.buffer)

@@ -105,7 +105,14 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
         encode = seconds / sum(result.encoding.elapsed for result in chosen)
         decode = seconds / sum(result.decoding.elapsed for result in chosen)
         kbps = sum(result.encoding.size for result in chosen) * 8 / 1000 / max(seconds, 1e-9)
-        cells = [name, f"{seconds:.2f}", f"{tokens}", f"{kbps:.2f}", f"{encode:.0f}", f"{decode:.1f}"]
+        cells = [
+            name,
+            f"{seconds:.2f}",
+            f"{tokens}",
+            f"{kbps:.2f}",
+            f"{encode:.0f}",
+            f"{decode:.1f}",
+        ]
         for metric in METRICS:
             scores = [result.scores[metric] for result in chosen if metric in result.scores]
             cells.append(f"{sum(scores) / len(scores):.3f}" if scores else "–")

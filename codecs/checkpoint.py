@@ -47,7 +47,7 @@ def config_from_json(kind: type, fields: dict[str, Any]) -> Any:
 
 
 def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over the family, the configuration and every tensor's name, dtype, shape and bytes."""
+    """SHA-256 of the family, the configuration, and every tensor's name, dtype, shape, bytes."""
     import torch
 
     sha = hashlib.sha256(json.dumps([family, config], sort_keys=True).encode())

@@ -161,7 +161,7 @@ class AudioTokenizer(nn.Module, ABC):
         return StreamSession(self, batch_size, self._check_codebooks(num_codebooks))
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`; `load(directory)` gives an equal tokenizer."""
+        """Write `config.json` and `model.safetensors`; `load(directory)` gives an equal one."""
         checkpoint.save(self, Path(directory))
 
     @classmethod
@@ -215,7 +215,9 @@ class AudioTokenizer(nn.Module, ABC):
                 raise WaveError(f"{len(counts)} lengths for {wave.shape[0]} rows")
             if any(not 0 <= count <= wave.shape[1] for count in counts):
                 raise WaveError(f"lengths must lie in 0..{wave.shape[1]}, got {counts}")
-        rows = [row[:count].float().to(self.device) for row, count in zip(wave, counts, strict=True)]
+        rows = [
+            row[:count].float().to(self.device) for row, count in zip(wave, counts, strict=True)
+        ]
         for index, row in enumerate(rows):
             # NaN and infinity survive a sum, which costs a twentieth of looking at each sample.
             if not bool(row.sum().isfinite()) and not bool(row.isfinite().all()):

@@ -103,7 +103,9 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
         if entry.name == key:
             return entry.load()(**options)
     directory = Path(name)
-    published = not directory.is_dir() and key.count("/") == 1 and not key.startswith((".", "/", "~"))
+    published = (
+        not directory.is_dir() and key.count("/") == 1 and not key.startswith((".", "/", "~"))
+    )
     if not directory.is_dir() and not published:
         near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `syllabary list`."

@@ -199,4 +199,7 @@ class TokenizerSpec:
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["tokens"] = self.tokens.to_json()
-        return fields | {"bitrate": self.bitrate, "latency_ms": math.floor(self.latency_ms * 10) / 10}
+        return fields | {
+            "bitrate": self.bitrate,
+            "latency_ms": math.floor(self.latency_ms * 10) / 10,
+        }

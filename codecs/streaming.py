@@ -1,4 +1,4 @@
-"""The streaming protocol: what a family's running machines do, and the session that a user drives."""
+"""The streaming protocol: a family's running machines, and the session that a user drives."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """`Tokens`: the one thing that every `encode` returns and every `decode` takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class Tokens:
         most = self.spec.num_codebooks
         if not 1 <= codebooks <= most:
             raise TokenError(f"{codebooks} codebooks; {self.spec.tokenizer} has 1 to {most}")
-        shapes = {"lengths": (batch,), "num_samples": (batch,)}
+        shapes: dict[str, tuple[int, ...]] = {"lengths": (batch,), "num_samples": (batch,)}
         if self.durations is not None:
             shapes["durations"] = (batch, positions)
         if self.spec.global_codebook_sizes and self.global_codes is None:
@@ -82,7 +83,9 @@ class Tokens:
             )
         if self.durations is not None and bool((self.durations[valid] < 1).any()):
             raise TokenError("every duration must be at least 1 frame")
-        for frames, samples in zip(self.num_frames.tolist(), self.num_samples.tolist(), strict=True):
+        for frames, samples in zip(
+            self.num_frames.tolist(), self.num_samples.tolist(), strict=True
+        ):
             if samples < 0 or self.spec.frames_for(samples) != frames:
                 raise TokenError(
                     f"{frames} frames can't stand for {samples} samples: {self.spec.tokenizer} has "
@@ -144,7 +147,8 @@ class Tokens:
                 mine, its = (t[..., :longest].long() * mask for t in (mine, its))
             pairs.append((mine, its))
         return all(
-            (a is None) == (b is None) and (a is None or b is None or torch.equal(a.long(), b.long()))
+            (a is None) == (b is None)
+            and (a is None or b is None or torch.equal(a.long(), b.long()))
             for a, b in pairs
         )
 
@@ -183,8 +187,8 @@ class Tokens:
     def to(self, device: torch.device | str) -> "Tokens":
         return self._map(lambda tensor: tensor.to(device))
 
-    def _map(self, change) -> "Tokens":  # type: ignore[no-untyped-def]
-        tensors = {
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
+        tensors: dict[str, Any] = {
             name: change(tensor)
             for name in ("codes", "lengths", "num_samples", "durations", "global_codes")
             if (tensor := getattr(self, name)) is not None
@@ -213,7 +217,7 @@ class Tokens:
                 started_tail |= part.num_samples < part.lengths * hop
         lengths = torch.stack([part.lengths for part in parts]).sum(0)
         longest = int(lengths.max()) if len(first) else 0
-        joined: dict[str, Tensor] = {}
+        joined: dict[str, Any] = {}
         for name in ("codes", "durations"):
             if (like := getattr(first, name)) is None:
                 continue
@@ -238,7 +242,7 @@ class Tokens:
         first = _check_alike(parts)
         longest = max(part.codes.shape[-1] for part in parts)
 
-        def stack(name: str, padded: bool) -> Tensor | None:
+        def stack(name: str, padded: bool) -> Any:
             if getattr(first, name) is None:
                 return None
             tensors = [getattr(part, name) for part in parts]
@@ -309,7 +313,7 @@ def _check_alike(parts: Sequence[Tokens]) -> Tokens:
 
 
 def check_same_tokenizer(given: TokenSpec, expected: TokenSpec) -> None:
-    """Raise `TokenMismatchError`, naming both, unless tokens of `given` mean the same in `expected`.
+    """Raise `TokenMismatchError`, naming both, unless codes mean the same in both.
 
     Names may differ (a saved copy may be called anything); the digest may not.
     """

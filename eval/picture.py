@@ -8,7 +8,12 @@ from ..atomic import replacing
 
 
 def draw_round_trip(
-    path: Path, original: np.ndarray, decoded: np.ndarray, codes: np.ndarray, sample_rate: int, title: str
+    path: Path,
+    original: np.ndarray,
+    decoded: np.ndarray,
+    codes: np.ndarray,
+    sample_rate: int,
+    title: str,
 ) -> None:
     """Draw a PNG.
 

@@ -59,7 +59,9 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
 
 def _check(reference: np.ndarray, estimate: np.ndarray) -> None:
     if reference.ndim != 1 or reference.shape != estimate.shape:
-        raise MetricError(f"shapes {reference.shape} and {estimate.shape}; expected (samples,) twice")
+        raise MetricError(
+            f"shapes {reference.shape} and {estimate.shape}; expected (samples,) twice"
+        )
     if not reference.any():
         raise MetricError("the reference is silent")
 

@@ -140,7 +140,7 @@ def decode_file(
     source: SylReader,
     target: Path | IO[bytes],
     *,
-    format: str | None = None,
+    audio_format: str | None = None,
     clipping: Clipping = "clamp",
 ) -> FileReport:
     """Decode a `.syl` file of any length into an audio file, written whole or not at all.
@@ -149,7 +149,7 @@ def decode_file(
         tokenizer: the one that made the tokens.
         source: an open reader.
         target: path, or an open seekable binary file.
-        format: see `AudioWriter`; needed where `target` is no path.
+        audio_format: see `AudioWriter`; needed where `target` is no path.
         clipping: what to do with samples beyond [-1, 1].
 
     Raises:
@@ -160,11 +160,11 @@ def decode_file(
     """
     if isinstance(target, Path):
         with replacing(target) as temporary:
-            writer = AudioWriter(temporary, tokenizer.spec.sample_rate, format, clipping)
+            writer = AudioWriter(temporary, tokenizer.spec.sample_rate, audio_format, clipping)
             writer.name = str(target)
             report = _decode(tokenizer, source, writer)
             return FileReport(**{**vars(report), "size": temporary.stat().st_size})
-    writer = AudioWriter(target, tokenizer.spec.sample_rate, format, clipping)
+    writer = AudioWriter(target, tokenizer.spec.sample_rate, audio_format, clipping)
     return _decode(tokenizer, source, writer)
 
 

@@ -12,11 +12,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+import syllabary
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import syllabary
 from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
 from syllabary.errors import (
     CheckpointError,
@@ -30,7 +29,7 @@ from syllabary.errors import (
 from .conftest import ROOT, synthetic_speech
 from .markdown import blocks
 
-exec(blocks(ROOT / "docs" / "write-your-own.md", "python")[0], {"__name__": "docs"})  # noqa: S102
+exec(blocks(ROOT / "docs" / "write-your-own.md", "python")[0], {"__name__": "docs"})
 
 NAMES = syllabary.list_tokenizers()
 
@@ -256,7 +255,9 @@ with tokenizer.stream() as session:
 def test_memory_does_not_grow_with_the_audio(name):
     promise(load(name), "constant-memory")
     script = MEASURE.format(name=name, root=str(ROOT))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     minute, twenty_minutes = map(float, done.stdout.split())
     assert twenty_minutes - minute < 30, f"{minute:.0f} MB grew to {twenty_minutes:.0f} MB"
 

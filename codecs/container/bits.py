@@ -37,10 +37,10 @@ def unpack(data: bytes, positions: int, widths: Sequence[int]) -> np.ndarray:
     elif set(widths) == {16}:
         codes[:] = raw.view(">u2").reshape(codes.shape)
     elif set(widths) == {4} and len(widths) % 2 == 0:
-        pairs = raw.reshape(positions, -1)
+        pairs = raw.reshape(positions, len(widths) // 2)
         codes[:, ::2], codes[:, 1::2] = pairs >> 4, pairs & 15
     else:
-        bits = np.unpackbits(raw, count=positions * sum(widths)).reshape(positions, -1)
+        bits = np.unpackbits(raw, count=positions * sum(widths)).reshape(positions, sum(widths))
         at = 0
         for codebook, width in enumerate(widths):
             shifts = np.arange(width - 1, -1, -1)

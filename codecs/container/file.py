@@ -31,8 +31,10 @@ def write_tokens(
     """
     path = Path(path)
     global_codes = None if tokens.global_codes is None else tokens.global_codes[0].tolist()
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        with SylWriter(
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        SylWriter(
             file,
             tokens.spec,
             num_codebooks=tokens.num_codebooks,
@@ -40,8 +42,9 @@ def write_tokens(
             global_codes=global_codes,
             metadata=metadata,
             compress=compress,
-        ) as writer:
-            writer.write(tokens)
+        ) as writer,
+    ):
+        writer.write(tokens)
     return writer.bytes_written
 
 

@@ -82,7 +82,9 @@ class SylWriter:
             "global_codes": global_codes or [],
             "metadata": metadata or {},
         }
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(
+            header, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        ).encode()
         if len(text) > MAX_HEADER:
             raise ContainerError(f"the metadata takes {len(text)} bytes; at most {MAX_HEADER}")
         preamble = PREAMBLE.pack(VERSION, 0, len(text))

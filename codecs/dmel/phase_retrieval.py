@@ -110,7 +110,9 @@ class PhaseRetrievalVocoder(nn.Module):
         den = self._ola(torch.cat([sq, pad], 1))[0]
         self.register_buffer("inv_den", 1.0 / den.clamp_min(1e-2))
         self._init_pitch(filterbank)
-        noise = torch.randn(NOISE_FRAMES * c.internal_hop, generator=torch.Generator().manual_seed(1))
+        noise = torch.randn(
+            NOISE_FRAMES * c.internal_hop, generator=torch.Generator().manual_seed(1)
+        )
         noise = torch.cat([noise, noise[: c.window - c.internal_hop]])[None]
         self.register_buffer("noise", torch.view_as_real(self._frames(noise))[0].flatten(1))
         # f0 interpolation positions
@@ -124,6 +126,7 @@ class PhaseRetrievalVocoder(nn.Module):
             r = r.clamp(0, self.points - 1)
             i = r.long().clamp(max=self.points - 2)
             return i, r - i
+
         i, f = place(u)
         self.register_buffer("path_index", i)
         self.register_buffer("path_frac", f)
@@ -131,7 +134,9 @@ class PhaseRetrievalVocoder(nn.Module):
         self.register_buffer("voice_index", i)
         self.register_buffer("voice_frac", f)
         freq = torch.arange(self.bins) * c.sample_rate / c.window
-        self.register_buffer("band", torch.sigmoid((c.voiced_cutoff - freq) / c.voiced_slope).repeat_interleave(2))
+        self.register_buffer(
+            "band", torch.sigmoid((c.voiced_cutoff - freq) / c.voiced_slope).repeat_interleave(2)
+        )
 
     def _init_pitch(self, fb: Tensor) -> None:
         c = self.config
@@ -142,13 +147,17 @@ class PhaseRetrievalVocoder(nn.Module):
         grid = torch.exp(torch.arange(math.log(c.pitch_min), math.log(c.pitch_max), c.pitch_step))
         rows = []
         for f0 in grid.tolist():
-            d = (freq[None] - f0 * torch.arange(1, int(2500 / f0) + 2)[:, None]) * (c.window / c.sample_rate)
+            d = (freq[None] - f0 * torch.arange(1, int(2500 / f0) + 2)[:, None]) * (
+                c.window / c.sample_rate
+            )
             h = torch.sinc(d).abs() / (1 - d**2 + 1e-9).abs()
             h = torch.where((d.abs() - 1).abs() < 1e-3, 0.5, h) * (d.abs() < 2)
             s = h.square().sum(0).sqrt()
             rows.append(torch.log10(f @ s / f.sum(1) + 0.03))
         t = torch.stack(rows)
-        basis = torch.cos(math.pi * (torch.arange(self.low)[:, None] + 0.5) * torch.arange(5) / self.low)
+        basis = torch.cos(
+            math.pi * (torch.arange(self.low)[:, None] + 0.5) * torch.arange(5) / self.low
+        )
         q = torch.linalg.qr(basis)[0]
         proj = torch.eye(self.low) - q @ q.T
         t = t @ proj
@@ -169,14 +178,33 @@ class PhaseRetrievalVocoder(nn.Module):
         cz = z(w, 2 * self.bins)
         cells = torch.full_like(z(w, c.channels), 1e-10)
         extra = c.delay_frames * c.hop - c.delay_samples_raw
-        return State(sil, sil, sil, z(k), z(c.pitch_delay // c.pitch_stride, k).long(), z(c.pitch_delay // c.pitch_stride, k), z(), z().long(), z(hist), z(2 * c.up, c.channels), cz, cz, cells, cells, z(self.past, c.window), z(extra))
+        return State(
+            sil,
+            sil,
+            sil,
+            z(k),
+            z(c.pitch_delay // c.pitch_stride, k).long(),
+            z(c.pitch_delay // c.pitch_stride, k),
+            z(),
+            z().long(),
+            z(hist),
+            z(2 * c.up, c.channels),
+            cz,
+            cz,
+            cells,
+            cells,
+            z(self.past, c.window),
+            z(extra),
+        )
 
     def _ola(self, frames: Tensor) -> Tensor:
         """(b, past + n + past, window) -> (b, (n + past) * hop)"""
         h, r = self.config.internal_hop, self.past + 1
         b, n, w = frames.shape
         n -= self.past
-        view = frames.as_strided((b, n, r, h), (frames.stride(0), w, w - h, 1), frames.storage_offset() + self.past * h)
+        view = frames.as_strided(
+            (b, n, r, h), (frames.stride(0), w, w - h, 1), frames.storage_offset() + self.past * h
+        )
         return view.sum(2).flatten(1)
 
     def _frames(self, x: Tensor) -> Tensor:
@@ -245,7 +273,10 @@ class PhaseRetrievalVocoder(nn.Module):
         v = (v[:, i] + (v[:, i + 1] - v[:, i]) * self.voice_frac)[:, :, None] * self.band
         rows = (s.position[:, None] + torch.arange(BU, device=v.device)) % NOISE_FRAMES
         s.position = (s.position + BU) % NOISE_FRAMES
-        E = torch.view_as_real(self._frames(src)).flatten(2) * v.sqrt() + self.noise[rows] * (1 - v).sqrt()
+        E = (
+            torch.view_as_real(self._frames(src)).flatten(2) * v.sqrt()
+            + self.noise[rows] * (1 - v).sqrt()
+        )
         mel = torch.log10((_magnitude(E) @ self.analysis).clamp_min(1e-9))
         mel = torch.cat([s.model_mel, mel], 1)
         s.model_mel = mel[:, -2 * up :]
@@ -300,7 +331,13 @@ class PhaseRetrievalVocoder(nn.Module):
         n = -(-(T + c.delay_frames) // c.block_frames)
         pad = n * c.block_frames - T
         lo, hi, centre = (F.pad(q, (0, pad), value=FLOOR) for q in (lo, hi, centre))
-        out = [self.step(s, *(q[:, :, i * c.block_frames : (i + 1) * c.block_frames] for q in (lo, hi, centre))) for i in range(n)]
+        out = [
+            self.step(
+                s,
+                *(q[:, :, i * c.block_frames : (i + 1) * c.block_frames] for q in (lo, hi, centre)),
+            )
+            for i in range(n)
+        ]
         d = c.delay_frames * c.hop
         return torch.cat(out, 1)[:, d : d + samples]
 

@@ -54,9 +54,10 @@ class DMelConfig:
     def __post_init__(self) -> None:
         if self.levels not in ("uniform", "fitted"):
             raise ValueError(f"levels must be uniform or fitted, got {self.levels!r}")
-        if not 0 < self.hop_length <= self.window_length or (
-            self.window_length - self.hop_length
-        ) % 2:
+        if (
+            not 0 < self.hop_length <= self.window_length
+            or (self.window_length - self.hop_length) % 2
+        ):
             raise ValueError(
                 "hop_length must lie in 1..window_length and differ from it by an even number, got "
                 f"{self.hop_length} and {self.window_length}"
@@ -168,7 +169,9 @@ class DMel(AudioTokenizer):
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, waves: Iterable[np.ndarray], config: DMelConfig, name: str | None = None) -> "DMel":
+    def fit(
+        cls, waves: Iterable[np.ndarray], config: DMelConfig, name: str | None = None
+    ) -> "DMel":
         """A tokenizer whose levels, channel by channel, have the least squared error on the waves.
 
         Args:
@@ -181,7 +184,8 @@ class DMel(AudioTokenizer):
         """
         fitted = cls(replace(config, levels="fitted"), name)
         values = [
-            log_mel(fitted.mel(torch.from_numpy(wave)), floor=10.0**config.minimum) for wave in waves
+            log_mel(fitted.mel(torch.from_numpy(wave)), floor=10.0**config.minimum)
+            for wave in waves
         ]
         channels = torch.cat(values, dim=-1).numpy()
         levels = np.stack([fit_levels(channel, config.num_levels) for channel in channels])

@@ -82,7 +82,9 @@ class VocoderStream(DecoderStream):
         codes = torch.cat([self.held[index].to(codes.device), codes.long()], dim=1)
         if final:
             # The lowest level everywhere: silence, to push out what the delay holds back.
-            wanted = -(-(self.owed[index] + self.delay[index]) // vocoder.hop) if self.owed[index] else 0
+            wanted = (
+                -(-(self.owed[index] + self.delay[index]) // vocoder.hop) if self.owed[index] else 0
+            )
             silent = max(0, wanted - codes.shape[1])
             silent += -(codes.shape[1] + silent) % size
             codes = torch.nn.functional.pad(codes, (0, silent))

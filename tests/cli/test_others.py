@@ -1,0 +1,90 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import syllabary
+from syllabary.audio.files import write
+
+from ..conftest import synthetic_speech
+
+
+def test_list(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("list")
+    assert code == 0
+    assert all(name in out for name in syllabary.list_tokenizers())
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, _ = run("list", "--json")
+    specs = [json.loads(line) for line in out.splitlines()]
+    assert {spec["tokens"]["tokenizer"] for spec in specs} == set(syllabary.list_tokenizers())
+    assert all(spec["bitrate"] > 0 and spec["license"] for spec in specs)
+
+
+def test_info(run, tmp_path):
+    write(tmp_path / "x.wav", synthetic_speech(16000), 16000)
+    assert run("encode", tmp_path / "x.wav", "--compress")[0] == 0
+    code, out, _ = run("info", tmp_path / "x.syl")
+    assert code == 0
+    fields = dict(line.split(None, 1) for line in out.splitlines())
+    assert fields["tokenizer"] == "dmel" and fields["whole"] == "yes"
+    assert fields["codebook_sizes"] == "80 × 16" and fields["entropy_coded"] == "yes"
+    code, out, _ = run("info", tmp_path / "x.syl", "--json")
+    assert json.loads(out)["samples"] == 16000
+    (tmp_path / "x.syl").write_bytes((tmp_path / "x.syl").read_bytes()[:-30])
+    code, out, _ = run("info", tmp_path / "x.syl")
+    assert code == 0 and "cut short" in out
+    broken = bytearray((tmp_path / "x.syl").read_bytes())
+    broken[-100] ^= 1
+    (tmp_path / "x.syl").write_bytes(broken)
+
+
+def test_info_loads_no_torch(tmp_path, demo_clip):
+    subprocess.run(
+        [sys.executable, "-m", "syllabary", "encode", demo_clip, "-o", tmp_path / "x.syl"],
+        check=True,
+        capture_output=True,
+    )
+    script = (
+        "import sys; from syllabary.cli.main import main\n"
+        "try: main(['info', sys.argv[1]])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "x.syl"], check=True)
+
+
+def test_roundtrip(run, tmp_path, demo_clip):
+    pytest.importorskip("pesq")
+    write(tmp_path / "quiet.wav", synthetic_speech(16000) * 0, 16000)
+    code, out, _ = run("roundtrip", demo_clip, tmp_path / "quiet.wav", "-o", tmp_path / "out")
+    assert code == 0
+    assert "PESQ-wb missing for 1 of 2: the reference is silent" in out
+    assert (tmp_path / "out" / "demo.wav").exists() and (tmp_path / "out" / "demo.syl").exists()
+    code, out, _ = run("roundtrip", demo_clip, "-o", tmp_path / "out", "--json", "--force")
+    line = json.loads(out)
+    assert line["scores"]["PESQ-wb"] > 1.5 and 0.8 < line["scores"]["STOI"] < 1
+    assert run("roundtrip", demo_clip, "-o", tmp_path / "out")[0] == 2
+
+
+def test_demo(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, out, _ = run("demo", "-o", tmp_path)
+    assert code == 0
+    for name in ("demo.syl", "demo.wav", "demo.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+        assert name in out
+    assert (tmp_path / "demo.png").read_bytes()[:4] == b"\x89PNG"
+    assert "PESQ-wb" in out and "kbit/s" in out
+
+
+def test_the_demo_fits_80_columns(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "syllabary", "demo", "-o", "demo-out"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"COLUMNS": "80", "PATH": "/usr/bin:/bin"},
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80, done.stdout
