@@ -5,7 +5,7 @@ user must know before choosing a tokenizer.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -93,7 +93,7 @@ class TokenSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; runs of equal codebook sizes become [size, count]."""
-        fields = asdict(self)
+        fields = dict(vars(self))
         fields["frame_rate"] = [self.frame_rate.numerator, self.frame_rate.denominator]
         for name in ("codebook_sizes", "global_codebook_sizes"):
             fields[name] = [[size, len(list(run))] for size, run in groupby(fields[name])]

@@ -75,11 +75,12 @@ class Tokens:
         valid = self._valid()
         if bool((self.lengths < 0).any()) or bool((self.lengths > positions).any()):
             raise TokenError(f"lengths must lie in 0..{positions}, got {self.lengths.tolist()}")
-        sizes = torch.tensor(self.spec.codebook_sizes[: self.codes.shape[1]])
-        _check_range(self.codes.masked_fill(~valid[:, None], 0), sizes[:, None], "code")
+        sizes = self.spec.codebook_sizes[: self.codes.shape[1]]
+        codes = self.codes if bool(valid.all()) else self.codes * valid[:, None]
+        _check_range(codes, sizes, "code")
         if self.global_codes is not None:
             _check_range(
-                self.global_codes, torch.tensor(self.spec.global_codebook_sizes), "global code"
+                self.global_codes[..., None], self.spec.global_codebook_sizes, "global code"
             )
         if self.durations is not None and bool((self.durations[valid] < 1).any()):
             raise TokenError("every duration must be at least 1 frame")
@@ -324,12 +325,16 @@ def check_same_tokenizer(given: TokenSpec, expected: TokenSpec) -> None:
         )
 
 
-def _check_range(codes: Tensor, sizes: Tensor, what: str) -> None:
-    sizes = sizes.to(codes.device)
-    wrong = (codes < 0) | (codes >= sizes)
-    if bool(wrong.any()):
-        where = tuple(wrong.nonzero()[0].tolist())
-        size = int(sizes.expand(codes.shape[1:])[where[1:]])
-        raise TokenError(
-            f"{what} {int(codes[where])} at {where} is out of range: that codebook has {size} codes"
-        )
+def _check_range(codes: Tensor, sizes: Sequence[int], what: str) -> None:
+    """Look for codes (batch, codebooks, positions) beyond their codebook's size."""
+    if not codes.numel():
+        return
+    lowest, highest = codes.amin((0, 2)).tolist(), codes.amax((0, 2)).tolist()
+    for codebook, (low, high, size) in enumerate(zip(lowest, highest, sizes, strict=True)):
+        if low < 0 or high >= size:
+            wrong = low if low < 0 else high
+            row, position = (codes[:, codebook] == wrong).nonzero()[0].tolist()
+            raise TokenError(
+                f"{what} {wrong} is out of range: codebook {codebook} has {size} codes (row {row}, "
+                f"position {position})"
+            )
