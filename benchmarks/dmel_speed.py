@@ -10,10 +10,10 @@ import contextlib
 import io
 import sys
 import tempfile
-
-import torch
+from pathlib import Path
 
 import syllabary
+import torch
 from syllabary.audio.files import read
 from syllabary.cli.main import main as command_line
 
@@ -36,12 +36,13 @@ def main() -> None:
     paths = [path for path in speech_manifest("test") if read(path)[1] == 16000]
     waves = [read(path)[0] for path in paths]
     seconds = sum(map(len, waves)) / 16000
-    print(f"{len(paths)} files, {seconds:.0f} s of speech; {machine()}; medians of {ROUNDS} rounds\n")
+    print(
+        f"{len(paths)} files, {seconds:.0f} s of speech; {machine()}; medians of {ROUNDS} rounds\n"
+    )
     print("| codec | what | × real time |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         manifest = f"{folder}/list.jsonl"
-        with open(manifest, "w") as file:
-            file.writelines(f'{{"path": "{path}"}}\n' for path in paths)
+        Path(manifest).write_text("".join(f'{{"path": "{path}"}}\n' for path in paths))
         for name in ("dmel", "dmel-fine"):
             tokenizer = syllabary.load(name)
             batches = [waves[start : start + 16] for start in range(0, len(waves), 16)]

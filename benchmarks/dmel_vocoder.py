@@ -17,9 +17,8 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import torch
-
 import syllabary
+import torch
 from syllabary.audio.files import read
 from syllabary.eval.reconstruction import MetricError, pesq_wb, stoi
 
@@ -31,6 +30,9 @@ def griffin_lim(codec: str, codes: np.ndarray, num_samples: int, momentum: float
     tokenizer = syllabary.load(codec)
     config = tokenizer.config
     levels = tokenizer.levels.numpy()
+    # librosa centres frame 0 on sample 0, dMel on the middle of the first hop: a silent frame on
+    # either side lets both see every sample.
+    codes = np.pad(codes, ((0, 0), (1, 1)))
     mel = 10 ** np.take_along_axis(levels, codes, axis=1)
     magnitudes = librosa.feature.inverse.mel_to_stft(
         mel,
@@ -40,20 +42,16 @@ def griffin_lim(codec: str, codes: np.ndarray, num_samples: int, momentum: float
         fmin=config.fmin,
         fmax=config.fmax,
     )
-    hop = config.hop_length
     wave = librosa.griffinlim(
         magnitudes,
         n_iter=32,
-        hop_length=hop,
+        hop_length=config.hop_length,
         win_length=config.window_length,
         n_fft=config.n_fft,
         momentum=momentum,
         random_state=0,
-        center=True,
-        length=hop * codes.shape[1],
     )
-    # librosa centres frame 0 on sample 0, dMel on the middle of the first hop.
-    return np.pad(wave, (hop // 2, 0))[:num_samples].astype(np.float32)
+    return wave[config.hop_length // 2 :][:num_samples].astype(np.float32)
 
 
 VOCODERS = {

@@ -35,10 +35,16 @@ class Preset:
         return kind(config_from_json(kind.Config, self.options | options), name=name)
 
 
+#: The range that speech uses: at 16 levels worth a bit, and at 8 levels the only one that sounds
+#: (benchmarks/dmel_levels.py).
+_NARROW = {"minimum": -5.0, "maximum": 1.0}
+
 PRESETS = {
     "dmel": Preset("dmel", {}),
     "dmel-fine": Preset("dmel", {"hop_length": 200}),
-    "dmel-3bit": Preset("dmel", {"num_levels": 8}),
+    "dmel-narrow": Preset("dmel", _NARROW),
+    "dmel-fine-narrow": Preset("dmel", {"hop_length": 200, **_NARROW}),
+    "dmel-3bit": Preset("dmel", {"num_levels": 8, **_NARROW}),
     "dmel-5bit": Preset("dmel", {"num_levels": 32}),
     "dmel-40ch": Preset("dmel", {"num_mels": 40}),
 }

@@ -18,7 +18,7 @@ from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
 from ..windowed import WindowEncoder
 from .analysis import analyse
-from .phase_retrieval import PhaseRetrievalVocoder
+from .phase_retrieval import PhaseRetrievalConfig, PhaseRetrievalVocoder
 from .vocoder import MelVocoder, VocoderStream
 
 #: Windows in one call of the analysis. Large enough to keep the FFT busy, small enough that a
@@ -106,7 +106,9 @@ class DMel(AudioTokenizer):
             torch.from_numpy(centres).expand(config.num_mels, -1).clone(),
             persistent=config.levels == "fitted",
         )
-        self.vocoder = vocoder or PhaseRetrievalVocoder.for_dmel(config, self.mel.filters)
+        self.vocoder = vocoder or PhaseRetrievalVocoder(
+            PhaseRetrievalConfig.for_dmel(config), self.mel.filters.T
+        )
 
     # --- the interface -------------------------------------------------------------------------
 

@@ -9,7 +9,13 @@ import torch
 from syllabary.audio import files
 from syllabary.audio.files import read, write
 from syllabary.audio.resampling import resampler_name
-from syllabary.codecs.container import ContainerWarning, SylReader, SylWriter, read_tokens, write_tokens
+from syllabary.codecs.container import (
+    ContainerWarning,
+    SylReader,
+    SylWriter,
+    read_tokens,
+    write_tokens,
+)
 from syllabary.errors import AudioFileError, TokenMismatchError
 from syllabary.jobs.files import decode_file, encode_file
 

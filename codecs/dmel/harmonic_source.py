@@ -1,0 +1,236 @@
+"""A source for the vocoder: pulses at the pitch that the mel cells show, and noise.
+
+The cells of dMel still resolve the harmonics of speech below about 1.5 kHz. Their log-mel frames
+are matched with harmonic combs and tracked by a Viterbi search with a fixed lag; a band-limited
+pulse train at that pitch, mixed with stored noise by how well the combs match, is the excitation
+(the channel vocoder of H. Dudley, 1939, with a pitch detector in the mel domain). Its phases agree
+between overlapping frames, which is what phase retrieval alone finds hard.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+NOISE_FRAMES = 251  # period of the stored noise, in internal frames
+PITCH_TOP = 1560.0  # Hz; 80 channels do not resolve harmonics above
+FLOOR_FOR_PITCH = -3.5  # log10 amplitude; deeper valleys are background noise
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Configuration of `HarmonicSource`.
+
+    Attributes:
+        sample_rate: Hz.
+        window: of the spectra, in samples.
+        n_fft: FFT size that the filterbank is made for.
+        fmax: the pulses' harmonics end here, in Hz.
+        hop, internal_hop: samples between token frames, and between the spectra's frames.
+        block_frames: token frames that a step takes.
+        pitch_delay: token frames that the pitch lags, for the Viterbi search to look ahead.
+        pitch_stride: token frames that share a point of the pitch track.
+        pitch_min, pitch_max: Hz.
+        pitch_step: between candidates, in natural log.
+        pitch_glide, pitch_jump: penalties for a step of pitch, and for any larger change.
+        voicing_threshold, voicing_width: of the combs' match, where voiced and unvoiced are equal.
+        voicing_tilt: added to the voicing logit at 0 Hz and taken off above 3 kHz: a little noise
+            spoils the resolved low harmonics, so those turn voiced first.
+        voiced_cutoff: Hz; above it the source is noise.
+    """
+
+    sample_rate: int
+    window: int
+    n_fft: int
+    fmax: float
+    hop: int
+    internal_hop: int
+    block_frames: int
+    pitch_delay: int
+    pitch_stride: int
+    pitch_min: float = 65.0
+    pitch_max: float = 420.0
+    pitch_step: float = 0.02
+    pitch_glide: float = 0.03
+    pitch_jump: float = 0.5
+    voicing_threshold: float = 0.7
+    voicing_width: float = 0.15
+    voicing_tilt: float = 8.0
+    voiced_cutoff: float = 6000.0
+
+    @property
+    def up(self) -> int:
+        """Internal frames per token frame."""
+        return self.hop // self.internal_hop
+
+
+@dataclass
+class SourceState:
+    """What a stream carries from one block to the next; the first dimension is the batch."""
+
+    score: Tensor  # (b, pitches) of the Viterbi search
+    back: Tensor  # (b, lag, pitches) its back pointers
+    match: Tensor  # (b, lag, pitches)
+    phase: Tensor  # (b,) of the pulse train, radians
+    position: Tensor  # (b,) in the stored noise
+    pulses: Tensor  # (b, window - internal_hop)
+
+
+class HarmonicSource(nn.Module):
+    """Log-mel frames in, spectra of an excitation out, block by block.
+
+    Spectra are (batch, frames, 2 × bins) with real and imaginary parts interleaved: real products
+    are much faster than complex ones on a CPU.
+
+    Args:
+        config: see `SourceConfig`.
+        filterbank: (channels, n_fft // 2 + 1).
+    """
+
+    window: Tensor
+    noise: Tensor
+    tilt: Tensor
+    band: Tensor
+    matcher: Tensor
+    log_pitch: Tensor
+    moves: Tensor
+    around: Tensor
+    sample_index: Tensor
+    sample_part: Tensor
+    frame_index: Tensor
+    frame_part: Tensor
+
+    def __init__(self, config: SourceConfig, filterbank: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.history = config.window - config.internal_hop
+        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        seed = torch.Generator().manual_seed(1)
+        noise = torch.randn(NOISE_FRAMES * config.internal_hop, generator=seed)
+        noise = torch.cat([noise, noise[: self.history]])
+        self._keep("noise", self.spectra(noise[None])[0])
+        bins = torch.arange(config.window // 2 + 1).repeat_interleave(2)
+        frequency = bins * config.sample_rate / config.window
+        self._keep("tilt", config.voicing_tilt * (1 - frequency / 1500).clamp(-1, 1))
+        self._keep("band", torch.sigmoid((config.voiced_cutoff - frequency) / 800))
+        self._make_combs(filterbank)
+        # Where new samples and new frames lie between the tracked points of the pitch.
+        self.points = (config.block_frames + config.pitch_delay) // config.pitch_stride
+        end = (config.up - 1) / config.up + config.window / 2 / config.hop
+        samples = torch.arange(config.block_frames * config.hop) / config.hop
+        self._place("sample", end - 1 + samples)
+        self._place("frame", torch.arange(config.block_frames * config.up) / config.up)
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value.contiguous(), persistent=False)
+
+    def _make_combs(self, filterbank: Tensor) -> None:
+        """Log-mel templates of flat harmonic combs, free of their envelope (five cosines)."""
+        config = self.config
+        frequency = torch.arange(filterbank.shape[1]) * config.sample_rate / config.n_fft
+        centres = (filterbank @ frequency) / filterbank.sum(1)
+        low = self.low = int((centres < PITCH_TOP).sum())
+        filters = filterbank[:low]
+        logs = torch.arange(
+            math.log(config.pitch_min), math.log(config.pitch_max), config.pitch_step
+        )
+        rows = []
+        for pitch in logs.exp().tolist():
+            harmonics = pitch * torch.arange(1, int(2500 / pitch) + 2)[:, None]
+            # The main lobe of a Hann window, in bins of the window's length.
+            away = (frequency - harmonics) * config.window / config.sample_rate
+            lobe = torch.sinc(away).abs() / (1 - away**2).abs().clamp_min(1e-6)
+            lobe = torch.where((away.abs() - 1).abs() < 1e-3, 0.5, lobe) * (away.abs() < 2)
+            comb = filters @ lobe.square().sum(0).sqrt()
+            rows.append(torch.log10(comb / filters.sum(1) + 0.03))
+        channel = torch.arange(low)[:, None] + 0.5
+        smooth = torch.linalg.qr(torch.cos(math.pi / low * channel * torch.arange(5)))[0]
+        combs = torch.stack(rows) @ (torch.eye(low) - smooth @ smooth.T)
+        # sqrt(36 / low): the thresholds were tuned with 36 channels.
+        self._keep("matcher", (nn.functional.normalize(combs, dim=1) * math.sqrt(36 / low)).T)
+        self._keep("log_pitch", logs)
+        gap = (torch.arange(len(logs))[:, None] - torch.arange(len(logs))).abs()
+        self._keep("moves", -torch.where(gap <= 6, config.pitch_glide * gap, config.pitch_jump))
+        self._keep("around", torch.arange(-1, 2))
+
+    def _place(self, name: str, frames: Tensor) -> None:
+        place = (frames - (self.config.pitch_stride - 1) / 2) / self.config.pitch_stride
+        place = place.clamp(0, self.points - 1)
+        index = place.long().clamp(max=self.points - 2)
+        self._keep(f"{name}_index", index)
+        self._keep(f"{name}_part", place - index)
+
+    def init_state(self, batch: int) -> SourceState:
+        lag, pitches = self.config.pitch_delay // self.config.pitch_stride, len(self.log_pitch)
+        zeros = self.window.new_zeros
+        return SourceState(
+            score=zeros(batch, pitches),
+            back=zeros(batch, lag, pitches).long(),
+            match=zeros(batch, lag, pitches),
+            phase=zeros(batch),
+            position=zeros(batch).long(),
+            pulses=zeros(batch, self.history),
+        )
+
+    def step(self, state: SourceState, log_mel: Tensor) -> Tensor:
+        """Spectra (b, block_frames × up, 2 × bins) from log10 mels (b, block_frames, channels)."""
+        pitch, strength = self._track(state, log_mel)
+        pulses = self._pulses(state, pitch)
+        config = self.config
+        new = config.block_frames * config.up
+        logit = (strength - config.voicing_threshold) / config.voicing_width
+        logit = _between(logit, self.frame_index, self.frame_part)
+        voiced = torch.sigmoid(logit[:, :, None] + self.tilt) * self.band
+        rows = state.position[:, None] + torch.arange(new, device=pitch.device)
+        state.position = (state.position + new) % NOISE_FRAMES
+        noise = self.noise[rows % NOISE_FRAMES]
+        return self.spectra(pulses) * voiced.sqrt() + noise * (1 - voiced).sqrt()
+
+    def _track(self, state: SourceState, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Log pitch and strength of the combs' match at (b, points)."""
+        config = self.config
+        low = log_mel[:, :, : self.low].clamp_min(FLOOR_FOR_PITCH)
+        match = low.unflatten(1, (-1, config.pitch_stride)).mean(2) @ self.matcher
+        score, backs, fresh = state.score, [state.back], match.shape[1]
+        for point in range(fresh):
+            score, best = (score[:, None] + self.moves).max(2)
+            score += match[:, point]
+            backs.append(best[:, None])
+        state.score = score - score.amax(1, keepdim=True)
+        back, match = torch.cat(backs, 1), torch.cat([state.match, match], 1)
+        state.back, state.match = back[:, fresh:], match[:, fresh:]
+        path = [score.argmax(1, keepdim=True)]
+        for point in range(self.points - 1, 0, -1):
+            path.append(back[:, point].gather(1, path[-1]))
+        best = torch.stack(path[::-1], 1)
+        near = (best + self.around).clamp_(0, len(self.log_pitch) - 1)
+        left, middle, right = match.gather(2, near).unbind(2)
+        shift = 0.5 * (left - right) / (left - 2 * middle + right).clamp(max=-1e-4)
+        return self.log_pitch[best[..., 0]] + config.pitch_step * shift.clamp(-0.5, 0.5), middle
+
+    def _pulses(self, state: SourceState, log_pitch: Tensor) -> Tensor:
+        """The pulse train (b, history + block_frames × hop), of unit power."""
+        config = self.config
+        pitch = torch.exp(_between(log_pitch, self.sample_index, self.sample_part))
+        phase = state.phase[:, None] + torch.cumsum(pitch * (2 * math.pi / config.sample_rate), 1)
+        state.phase = phase[:, -1] % (2 * math.pi)
+        # The sum of cos(k × phase) for k = 1 … count, in closed form.
+        count = torch.floor(config.fmax / pitch)
+        half = torch.sin(0.5 * phase)
+        near = half.abs() < 1e-3
+        ratio = torch.sin((count + 0.5) * phase) / torch.where(near, 1.0, half)
+        pulses = torch.where(near, count, 0.5 * (ratio - 1)) * torch.sqrt(2 / count)
+        pulses = torch.cat([state.pulses, pulses], 1)
+        state.pulses = pulses[:, -self.history :]
+        return pulses
+
+    def spectra(self, wave: Tensor) -> Tensor:
+        """(b, samples) to (b, frames, 2 × bins)."""
+        frames = wave.unfold(1, self.config.window, self.config.internal_hop) * self.window
+        return torch.view_as_real(torch.fft.rfft(frames)).flatten(2)
+
+
+def _between(values: Tensor, index: Tensor, part: Tensor) -> Tensor:
+    """Linear interpolation of (b, points) at index + part."""
+    return values[:, index] + (values[:, index + 1] - values[:, index]) * part
