@@ -12,9 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
-
 import syllabary
+import torch
 from syllabary.audio.files import read
 from syllabary.audio.mel import log_mel
 from syllabary.codecs.dmel.tokenizer import DMel, DMelConfig

@@ -37,6 +37,6 @@ def list_command(as_json: bool) -> None:
             f"{float(tokens.frame_rate):g}",
             f"{tokens.num_codebooks}{of}",
             f"{spec.bitrate / 1000:g}",
-            f"{spec.latency_ms:.0f} ms",
+            "–" if spec.latency_ms is None else f"{spec.latency_ms:.0f} ms",
         )
     Console().print(table)

@@ -81,6 +81,15 @@ def _write(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def is_ours(directory: Path) -> bool:
+    """Whether the directory's `config.json`, if it can be read, is one that `save` wrote."""
+    try:
+        fields = json.loads((directory / CONFIG_FILE).read_text())
+    except (OSError, ValueError):
+        return True  # `read_config` says what is wrong
+    return isinstance(fields, dict) and fields.get("format") == FORMAT
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """The checked contents of a saved tokenizer's `config.json`.
 

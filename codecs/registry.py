@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "syllabary.tokenizers"
 
 #: Families that a saved directory may name, and where their classes live.
-FAMILIES = {"dmel": (".dmel.tokenizer", "DMel")}
+FAMILIES = {
+    "dmel": (".dmel.tokenizer", "DMel"),
+    "transformers": (".pretrained.transformers_codec", "TransformersCodec"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,13 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
         raise CheckpointError(f"options {sorted(options)} apply to bundled tokenizers only")
     if published:
         directory = _download(key)
-    from .checkpoint import read_config
+    from .checkpoint import is_ours, read_config
 
-    return family_class(read_config(directory)["family"]).from_pretrained(directory)
+    if is_ours(directory):
+        return family_class(read_config(directory)["family"]).from_pretrained(directory)
+    from .pretrained.transformers_codec import TransformersCodec
+
+    return TransformersCodec.from_published(directory, key if published else None)
 
 
 def _download(model: str) -> Path:

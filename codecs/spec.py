@@ -4,7 +4,6 @@
 user must know before choosing a tokenizer.
 """
 
-import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import groupby
@@ -147,8 +146,8 @@ class TokenizerSpec:
         family: ``dmel``, ``rvq``, …
         causal: a frame's code depends on no sample after that frame.
         encoder_latency: samples between the first sample of a frame and the last sample that its
-            code depends on (the hop, for a causal encoder).
-        decoder_latency: samples that the streamed output lags behind the codes.
+            code depends on (the hop, for a causal encoder); None where that is the whole utterance.
+        decoder_latency: samples that the streamed output lags behind the codes, or None likewise.
         min_codebooks: the fewest codebooks that `encode(num_codebooks=…)` may keep.
         parameters: number of learned values.
         macs_per_second: multiply-accumulates per second of audio, encode and decode together, or
@@ -163,8 +162,8 @@ class TokenizerSpec:
     tokens: TokenSpec
     family: str
     causal: bool
-    encoder_latency: int
-    decoder_latency: int
+    encoder_latency: int | None
+    decoder_latency: int | None
     min_codebooks: int
     parameters: int
     macs_per_second: int | None
@@ -192,14 +191,13 @@ class TokenizerSpec:
         return self.tokens.bitrate()
 
     @property
-    def latency_ms(self) -> float:
-        """Algorithmic latency of encode + decode in a stream, in milliseconds."""
+    def latency_ms(self) -> float | None:
+        """Algorithmic latency of encode + decode in a stream, in milliseconds, if bounded."""
+        if self.encoder_latency is None or self.decoder_latency is None:
+            return None
         return 1000 * (self.encoder_latency + self.decoder_latency) / self.sample_rate
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["tokens"] = self.tokens.to_json()
-        return fields | {
-            "bitrate": self.bitrate,
-            "latency_ms": math.floor(self.latency_ms * 10) / 10,
-        }
+        return fields | {"bitrate": self.bitrate, "latency_ms": self.latency_ms}

@@ -1,0 +1,202 @@
+"""EnCodec, Mimi and DAC as Hugging Face transformers has them.
+
+- A. Défossez et al., "High Fidelity Neural Audio Compression", arXiv 2210.13438 (EnCodec).
+- A. Défossez et al., "Moshi", arXiv 2410.00037 (Mimi).
+- R. Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", arXiv 2306.06546 (DAC).
+
+The models run as published, over whole utterances, each by itself: batched and padded, they would
+give other codes. Their codebooks are nested, so `num_codebooks` keeps the first so many.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ...errors import CheckpointError
+from ..interface import AudioTokenizer
+from ..spec import TokenizerSpec
+from ..streaming import DecoderStream, EncoderStream
+
+ARCHITECTURES = {
+    "encodec": ("EncodecConfig", "EncodecModel", "arXiv 2210.13438"),
+    "mimi": ("MimiConfig", "MimiModel", "arXiv 2410.00037"),
+    "dac": ("DacConfig", "DacModel", "arXiv 2306.06546"),
+}
+
+
+@dataclass(frozen=True)
+class TransformersCodecConfig:
+    """Which model, with its own configuration.
+
+    Attributes:
+        architecture: `encodec`, `mimi` or `dac`.
+        model: the fields of its transformers configuration.
+    """
+
+    architecture: str
+    model: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture {self.architecture!r}; there are {list(ARCHITECTURES)}")
+
+
+class TransformersCodec(AudioTokenizer):
+    """A published codec behind the interface.
+
+    Args:
+        config: see `TransformersCodecConfig`.
+        name: what it is called.
+
+    Raises:
+        CheckpointError: transformers is not installed, or the model is of a kind that codes alone
+            can't carry (EnCodec with loudness normalisation or overlapping chunks, or stereo).
+    """
+
+    family = "transformers"
+    Config = TransformersCodecConfig
+
+    def __init__(self, config: TransformersCodecConfig, name: str | None = None) -> None:
+        super().__init__(config, name)
+        try:
+            import transformers
+        except ImportError:
+            raise CheckpointError(
+                f'{config.architecture} needs transformers: pip install "syllabary[ssl]"'
+            ) from None
+        config_name, model_name, _ = ARCHITECTURES[config.architecture]
+        settings = getattr(transformers, config_name)(**config.model)
+        if getattr(settings, "audio_channels", 1) != 1:
+            raise CheckpointError(f"{self.name}: {settings.audio_channels} channels; expected 1")
+        if getattr(settings, "normalize", False) or getattr(settings, "chunk_length_s", None):
+            raise CheckpointError(
+                f"{self.name}: scales loudness or overlaps chunks, which codes alone can't carry"
+            )
+        self.model = getattr(transformers, model_name)(settings).eval()
+        self.settings = settings
+        self.hop = round(settings.sampling_rate / settings.frame_rate)
+        if config.architecture == "dac":
+            self.hop = prod(settings.downsampling_ratios)
+        self.num_codebooks: int = (
+            settings.n_codebooks if config.architecture == "dac" else settings.num_quantizers
+        )
+
+    @classmethod
+    def from_published(cls, directory: Path, name: str | None = None) -> Self:
+        """Read a model as it is published: transformers' `config.json` and safetensors.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or the architecture is unknown.
+        """
+        try:
+            fields = json.loads((directory / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{directory / 'config.json'}: {error}") from None
+        architecture = fields.get("model_type") if isinstance(fields, dict) else None
+        if architecture not in ARCHITECTURES:
+            raise CheckpointError(
+                f"{directory}: a model of type {architecture!r}; the published types that load "
+                f"are {', '.join(ARCHITECTURES)}"
+            )
+        codec = cls(TransformersCodecConfig(architecture, fields), name or directory.name)
+        try:
+            # transformers knows the files' layouts and older names of weights.
+            loaded = type(codec.model).from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{directory}: {error}") from None
+        codec.model = loaded.float().eval()
+        return codec
+
+    def describe(self) -> TokenizerSpec:
+        settings = self.settings
+        architecture = self.config.architecture
+        return TokenizerSpec(
+            tokens=self.token_spec(
+                self.hop, [settings.codebook_size] * self.num_codebooks, settings.sampling_rate
+            ),
+            family=self.family,
+            causal=architecture != "dac" and getattr(settings, "use_causal_conv", True),
+            encoder_latency=None,
+            decoder_latency=None,
+            min_codebooks=1,
+            parameters=sum(weight.numel() for weight in self.model.parameters()),
+            macs_per_second=None,
+            license="see the publisher's model card",
+            source=ARCHITECTURES[architecture][2],
+            description=f"{architecture} through transformers",
+            broken_promises={
+                "constant-memory": "runs over whole utterances",
+                "determinism": "convolutions round differently on other numbers of threads, which "
+                "can change a code",
+            },
+        )
+
+    def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
+        return _WholeEncoder(self, batch_size, num_codebooks)
+
+    def start_decoder(self, batch_size: int) -> DecoderStream:
+        return _WholeDecoder(self, batch_size)
+
+    def encode_whole(self, wave: Tensor) -> Tensor:
+        """Codes (codebooks, frames) of a wave of whole frames (samples,)."""
+        wave = wave[None, None]
+        if self.config.architecture == "encodec":
+            return self.model.quantizer.encode(self.model.encoder(wave), None)[:, 0]
+        return self.model.encode(wave).audio_codes[0]
+
+    def decode_whole(self, codes: Tensor) -> Tensor:
+        """Samples (frames × hop,) of codes (codebooks, frames)."""
+        if self.config.architecture == "encodec":
+            wave = self.model.decoder(self.model.quantizer.decode(codes[:, None]))
+        elif self.config.architecture == "mimi":
+            wave = self.model.decode(codes[None]).audio_values
+        else:
+            wave = self.model.decode(audio_codes=codes[None]).audio_values
+        wave = wave.flatten()
+        # DAC's decoder falls short of whole frames where a stride is odd.
+        return torch.nn.functional.pad(wave, (0, max(0, codes.shape[1] * self.hop - len(wave))))
+
+
+class _WholeEncoder(EncoderStream):
+    """Gathers each row and encodes it at the end."""
+
+    def __init__(self, codec: TransformersCodec, batch_size: int, num_codebooks: int) -> None:
+        self.codec, self.num_codebooks = codec, num_codebooks
+        self.pieces: list[list[Tensor]] = [[] for _ in range(batch_size)]
+
+    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
+        for pieces, row in zip(self.pieces, rows, strict=True):
+            pieces.append(row)
+        empty = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=self.codec.device)
+        if not final:
+            return [empty] * len(rows)
+        codes = []
+        for pieces in self.pieces:
+            wave = torch.cat(pieces)
+            wave = torch.nn.functional.pad(wave, (0, -len(wave) % self.codec.hop))
+            whole = self.codec.encode_whole(wave)[: self.num_codebooks] if len(wave) else empty
+            codes.append(whole.long())
+        return codes
+
+
+class _WholeDecoder(DecoderStream):
+    """Gathers each row and decodes it at the end."""
+
+    def __init__(self, codec: TransformersCodec, batch_size: int) -> None:
+        self.codec = codec
+        self.pieces: list[list[Tensor]] = [[] for _ in range(batch_size)]
+
+    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
+        for pieces, row in zip(self.pieces, rows, strict=True):
+            pieces.append(row)
+        empty = torch.zeros(0, device=self.codec.device)
+        if not final:
+            return [empty] * len(rows)
+        joined = [torch.cat(pieces, 1) for pieces in self.pieces]
+        return [self.codec.decode_whole(codes) if codes.shape[1] else empty for codes in joined]

@@ -1,0 +1,118 @@
+import importlib.metadata
+import json
+import sys
+import types
+
+import pytest
+import syllabary
+import torch
+from syllabary.codecs import registry
+from syllabary.errors import CheckpointError, UnknownTokenizerError
+
+from .. import tiny_models
+
+
+def test_options_change_the_digest_and_survive_saving(tmp_path):
+    plain, narrow = syllabary.load("dmel"), syllabary.load("dmel", minimum=-5.0)
+    assert plain.spec.tokens.digest != narrow.spec.tokens.digest
+    narrow.save_pretrained(tmp_path / "narrow")
+    assert syllabary.load(tmp_path / "narrow").spec == narrow.spec
+    with pytest.raises(CheckpointError, match="bundled tokenizers only"):
+        syllabary.load(tmp_path / "narrow", minimum=-4.0)
+
+
+def test_a_digest_is_the_same_on_every_machine():
+    # Of the paper's settings: it changes only with the meaning of the codes, and then old files
+    # can't be decoded any more.
+    digest = "a72312fc8421f0d6ae1d22a56e8b5c23e56318b41f9cd510a4003199c9b28815"
+    assert syllabary.load("dmel").spec.tokens.digest == digest
+
+
+def test_names_can_not_be_taken_twice():
+    with pytest.raises(ValueError, match="already"):
+        syllabary.register("dmel", lambda: None)
+
+
+def test_other_packages_add_tokenizers(monkeypatch):
+    module = types.ModuleType("elsewhere")
+    module.make = lambda **options: syllabary.load("dmel", **options)
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    entry = importlib.metadata.EntryPoint("theirs", "elsewhere:make", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    assert "theirs" in syllabary.list_tokenizers()
+    assert syllabary.load("theirs", num_mels=40).spec.tokens.num_codebooks == 40
+
+
+def test_published_models_come_from_the_hub(monkeypatch):
+    pytest.importorskip("transformers")
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+
+    def snapshot_download(model, **options):
+        asked.append(model)
+        return str(tiny_models.directory("tiny-mimi"))
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    codec = syllabary.load("kyutai/tiny")
+    assert asked == ["kyutai/tiny"] and codec.name == "kyutai/tiny"
+    assert (codec.spec.sample_rate, codec.spec.frame_rate) == (24000, 12.5)
+    tokens = codec.encode(torch.randn(5000) / 10, 24000, num_codebooks=2)
+    assert tokens.codes.shape == (1, 2, 3)
+    assert codec.decode(tokens).shape == (1, 5000)
+
+    def offline(model, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "snapshot_download", offline)
+    with pytest.raises(UnknownTokenizerError, match=r"can't fetch 'kyutai/tiny'.*no network"):
+        syllabary.load("kyutai/tiny")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UnknownTokenizerError, match=r"syllabary\[ssl\]"):
+        syllabary.load("kyutai/tiny")
+
+
+@pytest.mark.parametrize("name", tiny_models.NAMES)
+def test_adapters_give_the_codes_of_the_models_themselves(name):
+    pytest.importorskip("transformers")
+    codec = syllabary.load(tiny_models.directory(name))
+    spec = codec.spec.tokens
+    wave = torch.randn(6 * spec.hop) / 10
+    codes = codec.encode(wave, spec.sample_rate).codes
+    with torch.no_grad():
+        if name == "tiny-encodec":
+            theirs = codec.model.encode(wave[None, None], bandwidth=3.0).audio_codes[0]
+        else:
+            theirs = codec.model.encode(wave[None, None]).audio_codes
+    assert torch.equal(codes[:, : theirs.shape[1]], theirs)
+
+
+def test_what_can_not_be_loaded(tmp_path):
+    pytest.importorskip("transformers")
+    config = tmp_path / "config.json"
+    for fields, message in (
+        ({"model_type": "bert"}, "type 'bert'"),
+        ({"model_type": "encodec", **tiny_models.ENCODEC, "normalize": True}, "loudness"),
+        ({"model_type": "encodec", **tiny_models.ENCODEC, "audio_channels": 2}, "2 channels"),
+        ({"model_type": "dac", **tiny_models.DAC}, "safetensors"),
+    ):
+        config.write_text(json.dumps(fields))
+        with pytest.raises(CheckpointError, match=message):
+            syllabary.load(tmp_path)
+    config.write_text(json.dumps({"format": "syllabary-tokenizer", "format_version": 9}))
+    with pytest.raises(CheckpointError, match="version 9"):
+        syllabary.load(tmp_path)
+    fields = {"format_version": 1, "family": "nonsense", "name": "", "digest": "", "config": {}}
+    config.write_text(json.dumps({"format": "syllabary-tokenizer", **fields}))
+    with pytest.raises(CheckpointError, match="unknown family 'nonsense'"):
+        syllabary.load(tmp_path)
+    config.write_text(json.dumps({"format": "syllabary-tokenizer", **fields, "family": "dmel"}))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        syllabary.load(tmp_path)
+
+
+def test_without_transformers_the_message_says_so(monkeypatch):
+    pytest.importorskip("transformers")
+    folder = tiny_models.directory("tiny-dac")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(CheckpointError, match=r"needs transformers.*syllabary\[ssl\]"):
+        syllabary.load(folder)
