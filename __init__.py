@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .codecs.container import read_tokens, write_tokens
     from .codecs.interface import AudioTokenizer
     from .codecs.registry import list_tokenizers, load, register
     from .codecs.spec import TokenizerSpec, TokenSpec
@@ -27,7 +28,9 @@ _HOMES = {
     "Tokens": ".codecs.tokens",
     "list_tokenizers": ".codecs.registry",
     "load": ".codecs.registry",
+    "read_tokens": ".codecs.container",
     "register": ".codecs.registry",
+    "write_tokens": ".codecs.container",
 }
 
 __all__ = [
@@ -37,7 +40,9 @@ __all__ = [
     "Tokens",
     "list_tokenizers",
     "load",
+    "read_tokens",
     "register",
+    "write_tokens",
 ]
 
 

@@ -67,10 +67,9 @@ def main() -> None:
                     tokenizer.encode(*read(path))
 
             def cli(name=name):
-                quietly(
-                    *("encode", manifest, "-o", f"{folder}/{name}", "--codec", name),
-                    *("--force", "--workers", "1"),
-                )
+                # A fresh folder: renaming over an old file makes some file systems flush it.
+                with tempfile.TemporaryDirectory(dir=folder) as out:
+                    quietly("encode", manifest, "-o", out, "--codec", name, "--workers", "1")
 
             times = interleaved(
                 {

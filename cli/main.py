@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; run again with --resume to go on", err=True)
+        click.echo("stopped; outputs so far are whole, --resume goes on", err=True)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output went away. Keep Python from complaining when it flushes.

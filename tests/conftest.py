@@ -1,11 +1,14 @@
 """Fixtures. Real speech is looked for in $SYLLABARY_SPEECH; without it those tests skip."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+import syllabary
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +37,28 @@ def speech_folder() -> Path:
 @pytest.fixture(scope="session")
 def demo_clip() -> Path:
     return ROOT / "assets" / "demo.flac"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many cases of the contract ran, and for how many tokenizers."""
+    counts = {}
+    names = set()
+    for outcome in ("passed", "failed", "skipped"):
+        reports = [
+            report
+            for report in terminalreporter.stats.get(outcome, [])
+            if "test_contract.py" in report.nodeid and report.when in ("call", "setup")
+        ]
+        counts[outcome] = len(reports)
+        names |= {
+            name
+            for report in reports
+            for name in syllabary.list_tokenizers()
+            if re.search(rf"[\[-]{re.escape(name)}[\]-]", report.nodeid)
+        }
+    if counts["passed"]:
+        cases = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        terminalreporter.write_line(f"contract: {cases}, over {len(names)} tokenizers")
 
 
 @pytest.fixture(autouse=True)
