@@ -12,8 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import syllabary
 import torch
+
+import syllabary
 from syllabary.audio.files import read
 from syllabary.audio.mel import log_mel
 from syllabary.codecs.dmel.tokenizer import DMel, DMelConfig

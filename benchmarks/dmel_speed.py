@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import syllabary
 import torch
+
+import syllabary
 from syllabary.audio.files import read
 from syllabary.cli.main import main as command_line
 

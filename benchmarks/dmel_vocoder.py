@@ -17,8 +17,9 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import syllabary
 import torch
+
+import syllabary
 from syllabary.audio.files import read
 from syllabary.eval.reconstruction import MetricError, pesq_wb, stoi
 

@@ -13,10 +13,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-import syllabary
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import syllabary
 from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
 from syllabary.errors import (
     CheckpointError,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from syllabary.audio.files import write
 
 from .conftest import ROOT, synthetic_speech

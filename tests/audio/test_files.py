@@ -4,6 +4,7 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
+
 from syllabary.audio import files
 from syllabary.audio.files import AudioReader, AudioWriter, read, write
 from syllabary.audio.resampling import Resampler, resample, resampler_name

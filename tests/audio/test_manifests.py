@@ -2,6 +2,7 @@ import json
 from pathlib import PurePosixPath
 
 import pytest
+
 from syllabary.audio.manifests import Utterance, collect, read_manifest, write_manifest
 from syllabary.errors import ManifestError
 

@@ -2,6 +2,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
+
 from syllabary.audio.mel import MelSpectrogram, log_mel, mel_filterbank
 
 from ..conftest import synthetic_speech

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from syllabary.audio.files import write
 from syllabary.cli.main import main
 

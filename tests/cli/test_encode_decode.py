@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 import syllabary
 from syllabary.audio.files import read, write
 from syllabary.codecs.container import read_tokens

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+
 import syllabary
 from syllabary.audio.files import write
 

@@ -4,8 +4,9 @@ import sys
 import types
 
 import pytest
-import syllabary
 import torch
+
+import syllabary
 from syllabary.codecs import registry
 from syllabary.errors import CheckpointError, UnknownTokenizerError
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from syllabary.codecs.spec import TokenizerSpec, TokenSpec, bits_for
 from syllabary.codecs.tokens import Tokens
 from syllabary.errors import TokenError, TokenMismatchError

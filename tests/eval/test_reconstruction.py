@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from syllabary.eval.reconstruction import MetricError, pesq_wb, stoi
 
 from ..conftest import synthetic_speech

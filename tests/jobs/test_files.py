@@ -4,8 +4,9 @@ import warnings
 import numpy as np
 import pytest
 import soundfile
-import syllabary
 import torch
+
+import syllabary
 from syllabary.audio import files
 from syllabary.audio.files import read, write
 from syllabary.audio.resampling import resampler_name

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from syllabary.quantizers.levels import fit_levels, uniform_edges
 
 

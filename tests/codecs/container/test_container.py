@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from syllabary.codecs.container import (
     ContainerWarning,
     SylReader,

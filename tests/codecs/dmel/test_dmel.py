@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-import syllabary
 import torch
+
+import syllabary
 from syllabary.audio.files import read
 from syllabary.audio.manifests import collect
 from syllabary.audio.mel import MelSpectrogram, log_mel
