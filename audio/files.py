@@ -18,8 +18,8 @@ from typing import IO, Literal, Self
 import numpy as np
 import soundfile
 
-from ..atomic import replacing
 from ..errors import AudioFileError, WaveError
+from ..filesystem import replacing
 from .resampling import Resampler
 
 #: Suffixes that a folder is searched for.
@@ -29,6 +29,11 @@ SUFFIXES = frozenset(
         *("wav", "flac", "ogg", "opus", "mp3", "aiff", "aif", "au", "w64", "caf"),
         *("m4a", "aac", "mp4", "wma", "webm", "mka", "amr"),
     )
+)
+
+_FFMPEG_FORMATS = (
+    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,matroska,webm,mov,"
+    "mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mulaw,ogg,tta,w64,wav,wv"
 )
 
 #: What to do with several channels: `mono` refuses them, `mix` averages them, `first` or a number
@@ -67,12 +72,19 @@ class AudioReader:
         if self.path.is_dir():
             raise AudioFileError(f"{self.path}: a folder, expected an audio file")
         try:
-            self._file = soundfile.SoundFile(os.fspath(self.path))
+            # As bytes: soundfile refuses text that is not UTF-8, which a file's name may be.
+            self._file = soundfile.SoundFile(os.fsencode(self.path))
             self.sample_rate: int = self._file.samplerate
             self.num_channels: int = self._file.channels
             self.num_samples: int | None = self._file.frames if self._file.frames < 2**48 else None
-        except soundfile.LibsndfileError as error:
+        except (soundfile.SoundFileError, TypeError, ValueError) as error:
             self._open_ffmpeg(error)
+        self._count = 0
+        if self.num_samples == 0 and self.path.stat().st_size > 4096:
+            self.close()
+            raise AudioFileError(
+                f"{self.path}: its header says 0 samples but more follows; it was not finished"
+            )
         try:
             self._pick = self._picker(channels)
         except AudioFileError:
@@ -106,7 +118,10 @@ class AudioReader:
                 "try; install ffmpeg or convert the file to wav or flac"
             )
         # The AU format: its header says the rate and the channels, and it needs no seeking.
-        command = [program, "-nostdin", "-v", "error", "-i", os.fspath(self.path), "-map", "0:a:0"]
+        # Formats that name other files (playlists, concatenations) are not among those allowed.
+        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
+        command += ["-format_whitelist", _FFMPEG_FORMATS]
+        command += ["-i", f"file:{self.path.absolute()}", "-map", "0:a:0"]
         command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
         # Messages go to a file: a badly damaged input can give more than a pipe holds.
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115
@@ -114,7 +129,7 @@ class AudioReader:
         assert self._ffmpeg.stdout is not None
         header = self._ffmpeg.stdout.read(24)
         if len(header) < 24 or header[:4] != b".snd":
-            message = self._ffmpeg_error()
+            message = self._ffmpeg_error() or "no audio in it"
             self.close()
             raise AudioFileError(
                 f"{self.path}: not audio that can be read: {why}; ffmpeg: {message}"
@@ -128,7 +143,7 @@ class AudioReader:
         self._ffmpeg.wait()
         self._messages.seek(0)
         lines = self._messages.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "no audio in it"
+        return lines[-1] if lines else ""
 
     def blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
         """The samples in blocks of (size,) float32, the last one shorter, at the file's rate.
@@ -139,10 +154,18 @@ class AudioReader:
         size = size or BLOCK_SECONDS * self.sample_rate
         while True:
             block = self._read(size)
+            self._count += block.shape[0]
             if block.shape[0]:
                 yield self._mono(block)
             if block.shape[0] < size:
-                return
+                break
+        missing = (self.num_samples or 0) - self._count
+        # An mp3's own count may be off by its encoder's delay.
+        if missing > (3000 if self._file is not None and self._file.format == "MP3" else 0):
+            raise AudioFileError(
+                f"{self.path}: cut short or damaged: {self._count} of {self.num_samples} samples "
+                "can be read"
+            )
 
     def _read(self, size: int) -> np.ndarray:
         if self._file is not None:
@@ -156,8 +179,8 @@ class AudioReader:
         block = block.astype(np.float32).reshape(-1, self.num_channels)
         if block.shape[0] < size:
             message = self._ffmpeg_error()
-            if self._ffmpeg.returncode:
-                raise AudioFileError(f"{self.path}: ffmpeg: {message}")
+            if self._ffmpeg.returncode or message:
+                raise AudioFileError(f"{self.path}: damaged: ffmpeg: {message}")
         return block
 
     def _mono(self, block: np.ndarray) -> np.ndarray:
@@ -228,6 +251,7 @@ class AudioWriter:
         audio_format: wav, flac, ogg, opus or mp3; default: from the path's suffix. Wav and flac
             hold 16 bits a sample.
         clipping: see `Clipping`.
+        name: path in whose place `file` stands, for messages and the format.
 
     Attributes:
         clipped: samples that were clamped so far.
@@ -242,12 +266,13 @@ class AudioWriter:
         sample_rate: int,
         audio_format: str | None = None,
         clipping: Clipping = "clamp",
+        name: str | Path | None = None,
     ) -> None:
         if clipping not in ("clamp", "error"):
             raise AudioFileError(f"clipping must be clamp or error, got {clipping!r}")
         self.clipping = clipping
         self.clipped = 0
-        self.name = str(file) if isinstance(file, str | Path) else "output"
+        self.name = str(name or (file if isinstance(file, str | Path) else "output"))
         if audio_format is None:
             audio_format = Path(self.name).suffix.lstrip(".").lower()
         subtype = {"wav": "PCM_16", "flac": "PCM_16"}.get(audio_format)
@@ -256,7 +281,7 @@ class AudioWriter:
         )
         try:
             self._file = soundfile.SoundFile(
-                os.fspath(file) if isinstance(file, Path) else file,
+                os.fsencode(file) if isinstance(file, str | Path) else file,
                 "w",
                 samplerate=sample_rate,
                 channels=1,
@@ -270,11 +295,16 @@ class AudioWriter:
             ) from None
 
     def write(self, samples: np.ndarray) -> None:
-        """Append samples (n,) float32.
+        """Append samples (n,) float32 or float64.
 
         Raises:
-            WaveError: NaN or infinity, or samples beyond [-1, 1] where `clipping` is `error`.
+            WaveError: another dtype or shape, NaN or infinity, or samples beyond [-1, 1] where `clipping` is `error`.
         """
+        if samples.dtype not in (np.float32, np.float64) or samples.ndim != 1:
+            raise WaveError(
+                f"{self.name}: expected samples (n,) of float32 or float64 in [-1, 1], got "
+                f"{samples.dtype} of shape {samples.shape}"
+            )
         if not np.isfinite(samples).all():
             raise WaveError(f"{self.name}: the samples hold NaN or infinity")
         beyond = int(np.count_nonzero(np.abs(samples) > 1))
@@ -313,13 +343,13 @@ def write(
 
     Raises:
         AudioFileError: the format is unknown.
-        WaveError: NaN, infinity, or clipping where `clipping` is `error`.
+        WaveError: not (samples,) of float32 or float64, NaN, infinity, or clipping where
+            `clipping` is `error`.
     """
     path = Path(path)
     with (
         replacing(path) as temporary,
-        AudioWriter(temporary, sample_rate, clipping=clipping) as writer,
+        AudioWriter(temporary, sample_rate, clipping=clipping, name=path) as writer,
     ):
-        writer.name = str(path)
-        writer.write(np.asarray(wave, np.float32))
+        writer.write(np.asarray(wave))
     return writer.clipped

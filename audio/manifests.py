@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..atomic import replacing
 from ..errors import ManifestError
+from ..filesystem import replacing
 from .files import SUFFIXES
 
 #: A folder that holds a file of this name is read through it.
@@ -57,7 +57,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON text may hold other separators, such as U+2028.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: {error}") from None
     utterances = []
@@ -68,7 +69,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
             fields = json.loads(line)
         except ValueError as error:
             raise ManifestError(f"{path}, line {number}: not JSON: {error}") from None
-        if not isinstance(fields, dict) or not fields.get("path"):
+        if not isinstance(fields, dict) or fields.get("path") in (None, "", ".", ".."):
             raise ManifestError(f'{path}, line {number}: expected an object with a "path"')
         for name, kind in _FIELDS.items():
             value = fields.get(name)
@@ -122,7 +123,8 @@ def collect(
         path = Path(given)
         if path.is_dir():
             manifest = path / MANIFEST_NAME
-            items = read_manifest(manifest) if manifest.exists() else _search(path, suffixes)
+            through = suffixes == SUFFIXES and manifest.exists()
+            items = read_manifest(manifest) if through else _search(path, suffixes)
             if not items:
                 raise ManifestError(
                     f"{path}: no file in it that ends in {' '.join(sorted(suffixes))}"
@@ -149,7 +151,14 @@ def collect(
 
 def _search(folder: Path, suffixes: frozenset[str]) -> list[Utterance]:
     found = []
-    for parent, folders, files in os.walk(folder):
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        # A corpus may be a farm of links, and links may lead in circles.
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders.sort()
         for name in sorted(files):
             path = Path(parent, name)

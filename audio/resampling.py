@@ -42,6 +42,9 @@ def resample(wave: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray
     wave = np.asarray(wave, np.float32)
     if source_rate == target_rate:
         return wave
+    if wave.size == 0:
+        Resampler(source_rate, target_rate)  # for its checks
+        return wave.reshape(*wave.shape[:-1], 0)
     rows = [
         Resampler(source_rate, target_rate).push(row, final=True)
         for row in wave.reshape(-1, wave.shape[-1])

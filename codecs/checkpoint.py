@@ -4,12 +4,12 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
 from torch import Tensor
 
-from ..atomic import replacing
 from ..errors import CheckpointError
+from ..filesystem import replacing
 
 if TYPE_CHECKING:
     from .interface import AudioTokenizer
@@ -23,27 +23,42 @@ T = TypeVar("T", bound="AudioTokenizer")
 
 
 def config_to_json(config: Any) -> dict[str, Any]:
-    """The fields of a configuration dataclass as JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """The fields of a configuration dataclass as JSON values, each of its declared type."""
+    return json.loads(json.dumps(_typed(type(config), dataclasses.asdict(config))))
 
 
 def config_from_json(kind: type, fields: dict[str, Any]) -> Any:
     """A configuration dataclass from JSON values.
 
     Raises:
-        CheckpointError: unknown fields, or values that the dataclass refuses.
+        CheckpointError: unknown fields, values of another type, or that the dataclass refuses.
     """
-    known = {field.name for field in dataclasses.fields(kind)}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise CheckpointError(
-            f"{kind.__name__} has no option {', '.join(unknown)}; there are {sorted(known)}"
-        )
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
-        return kind(**fields)
+        return kind(**_typed(kind, fields))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{kind.__name__}: {error}") from None
+
+
+def _typed(kind: type, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with their values in the declared types, so that -7 and -7.0 are one value."""
+    hints = get_type_hints(kind)
+    typed = {}
+    for name, value in fields.items():
+        if name not in hints:
+            raise ValueError(f"no option {name}; there are {', '.join(sorted(hints))}")
+        wanted = get_origin(hints[name]) or hints[name]
+        if wanted is float and type(value) is int:
+            value = float(value)
+        elif wanted is int and type(value) is float and value.is_integer():
+            value = int(value)
+        elif wanted is tuple and isinstance(value, list):
+            value = tuple(value)
+        if isinstance(wanted, type) and (
+            not isinstance(value, wanted) or (type(value) is bool and wanted is not bool)
+        ):
+            raise TypeError(f"{name} must be {wanted.__name__}, got {value!r}")
+        typed[name] = value
+    return typed
 
 
 def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -113,7 +128,24 @@ def read_config(directory: Path) -> dict[str, Any]:
     missing = {"family", "name", "digest", "config"} - set(fields)
     if missing:
         raise CheckpointError(f"{path}: {', '.join(sorted(missing))} missing")
+    for name, kind in {"family": str, "name": str, "digest": str, "config": dict}.items():
+        if not isinstance(fields[name], kind):
+            raise CheckpointError(f"{path}: {name} is {fields[name]!r}")
     return fields
+
+
+def build(kind: type[T], config: dict[str, Any], name: str) -> T:
+    """A tokenizer of class `kind`, without its weights.
+
+    Raises:
+        CheckpointError: the configuration is not one that the class takes.
+    """
+    try:
+        return kind(config_from_json(kind.Config, config), name=name)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{name}: {error}") from None
 
 
 def read(directory: Path, kind: type[T]) -> T:
@@ -126,7 +158,7 @@ def read(directory: Path, kind: type[T]) -> T:
         raise CheckpointError(
             f"{directory} holds a tokenizer of family {fields['family']}, not {kind.family}"
         )
-    tokenizer = kind(config_from_json(kind.Config, fields["config"]), name=fields["name"])
+    tokenizer = build(kind, fields["config"], fields["name"])
     path = directory / WEIGHTS_FILE
     try:
         tokenizer.load_state_dict(load_file(path))

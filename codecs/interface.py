@@ -5,6 +5,7 @@ user calls is built from them here, once: offline `encode` and `decode` run the 
 a stream runs, so that streaming equals offline by construction.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
@@ -94,6 +95,7 @@ class AudioTokenizer(nn.Module, ABC):
     def device(self) -> torch.device:
         return self._anchor.device
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def encode(
         self,
@@ -125,6 +127,7 @@ class AudioTokenizer(nn.Module, ABC):
             codes = self.start_encoder(len(rows), kept).push(rows, final=True)
         return self._tokens(codes, [row.shape[0] for row in rows], kept)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Tensor:
         """Turn tokens into speech.
@@ -144,7 +147,8 @@ class AudioTokenizer(nn.Module, ABC):
         with torch.autocast(self.device.type, enabled=False):
             waves = self.start_decoder(len(rows)).push(rows, final=True)
         counts = tokens.num_samples.tolist()
-        out = torch.zeros(len(rows), max(counts, default=0), device=self.device)
+        shape = (len(rows), max(counts, default=0))
+        out = torch.zeros(shape, dtype=torch.float32, device=self.device)
         for row, (samples, count) in enumerate(zip(waves, counts, strict=True)):
             out[row, :count] = samples[:count]
         return out
@@ -189,9 +193,12 @@ class AudioTokenizer(nn.Module, ABC):
                 f"{self.name} works at {own} Hz, got {sample_rate} Hz; resample first, for example "
                 f"with syllabary.audio.resampling.resample(wave, {sample_rate}, {own})"
             )
+        if isinstance(wave, np.ndarray) and wave.dtype.kind in "fiu" and wave.dtype.itemsize <= 8:
+            # A tensor can't share memory with read-only, negatively strided or foreign bytes.
+            native = wave.dtype.newbyteorder("=")
+            wave = torch.from_numpy(np.require(wave, dtype=native, requirements=["C", "W"]))
         if isinstance(wave, np.ndarray):
-            # A tensor can't share memory with a read-only or negatively strided array.
-            wave = torch.from_numpy(np.require(wave, requirements=["C", "W"]))
+            raise WaveError(f"wave must be float32 or float64 in [-1, 1], got {wave.dtype}")
         if not isinstance(wave, Tensor):
             raise WaveError(f"wave must be a tensor or a NumPy array, got {type(wave).__name__}")
         if wave.dtype not in (torch.float32, torch.float64):
@@ -210,7 +217,7 @@ class AudioTokenizer(nn.Module, ABC):
         if lengths is None:
             counts = [wave.shape[1]] * wave.shape[0]
         else:
-            counts = [int(count) for count in lengths]
+            counts = _whole_numbers(lengths)
             if len(counts) != wave.shape[0]:
                 raise WaveError(f"{len(counts)} lengths for {wave.shape[0]} rows")
             if any(not 0 <= count <= wave.shape[1] for count in counts):
@@ -262,3 +269,16 @@ class AudioTokenizer(nn.Module, ABC):
             num_samples=torch.tensor(num_samples, dtype=torch.long, device=self.device),
             spec=self.spec.tokens,
         )
+
+
+def _whole_numbers(lengths: Tensor | Sequence[int]) -> list[int]:
+    """The lengths as a list.
+
+    Raises:
+        WaveError: not a sequence of whole numbers.
+    """
+    values = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError:
+        raise WaveError(f"lengths must be one whole number a row, got {lengths!r}") from None

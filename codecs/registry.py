@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError, UnknownTokenizerError
+from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
 
 if TYPE_CHECKING:
     from .interface import AudioTokenizer
@@ -32,10 +32,12 @@ class Preset:
     options: dict[str, Any]
 
     def __call__(self, name: str, **options: Any) -> "AudioTokenizer":
-        from .checkpoint import config_from_json
+        from .checkpoint import build
 
-        kind = family_class(self.family)
-        return kind(config_from_json(kind.Config, self.options | options), name=name)
+        # Another meaning, another name: tokens of the two don't mix.
+        changes = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
+        name = f"{name}+{changes}" if changes else name
+        return build(family_class(self.family), self.options | options, name)
 
 
 #: The range that speech uses: at 16 levels worth a bit, and at 8 levels the only one that sounds
@@ -56,15 +58,24 @@ _registered: dict[str, Callable[..., "AudioTokenizer"]] = {}
 
 
 def family_class(family: str) -> type["AudioTokenizer"]:
-    """The class of a family.
+    """The class of a family: one of ours, or any subclass of `AudioTokenizer` imported so far.
 
     Raises:
         CheckpointError: there is no such family.
     """
-    if family not in FAMILIES:
-        raise CheckpointError(f"unknown family {family!r}; there are {sorted(FAMILIES)}")
-    module, name = FAMILIES[family]
-    return getattr(importlib.import_module(module, __package__), name)
+    if family in FAMILIES:
+        module, name = FAMILIES[family]
+        return getattr(importlib.import_module(module, __package__), name)
+    from .interface import AudioTokenizer
+
+    kinds = list(AudioTokenizer.__subclasses__())
+    for kind in kinds:
+        if getattr(kind, "family", None) == family:
+            return kind
+        kinds += kind.__subclasses__()
+    raise CheckpointError(
+        f"unknown family {family!r}: not one of {sorted(FAMILIES)}, nor of a class imported so far"
+    )
 
 
 def register(name: str, factory: Callable[..., "AudioTokenizer"]) -> None:
@@ -97,9 +108,13 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
     Raises:
         UnknownTokenizerError: nothing goes by that name; close names are suggested.
         CheckpointError: a directory that can't be read, or an option that does not exist.
+        SyllabaryError: there is no such device.
     """
     tokenizer = _find(name, options)
-    return tokenizer.to(device or "cpu").eval()
+    try:
+        return tokenizer.to(device or "cpu").eval()
+    except (RuntimeError, AssertionError) as error:  # torch's, for a device it does not have
+        raise SyllabaryError(f"device {device!r}: {str(error).splitlines()[0]}") from None
 
 
 def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":

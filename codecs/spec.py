@@ -107,6 +107,9 @@ class TokenSpec:
         """
         if not isinstance(fields, dict):
             raise TokenError("a token spec must be a JSON object")
+        unknown = set(fields) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise TokenError(f"token spec: unknown field {', '.join(sorted(unknown))}")
         try:
             numerator, denominator = fields["frame_rate"]
             for whole in (numerator, denominator):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import WaveError
+from ..errors import TokenError, WaveError
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class StreamSession:
         self._encoder = self._decoder = None
         self._ended = {"encode", "decode"}
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def encode(
         self,
@@ -142,6 +143,7 @@ class StreamSession:
             self._ended.add("encode")
         return tokenizer._tokens(codes, num_samples, self.num_codebooks)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def decode(self, tokens: Tokens, final: bool = False) -> Tensor:
         """Take more frames and return the samples that they settle, possibly none.
@@ -155,13 +157,18 @@ class StreamSession:
             `samples_out` counts the real ones.
 
         Raises:
-            TokenError, TokenMismatchError: as in `AudioTokenizer.decode`.
+            TokenError, TokenMismatchError: as in `AudioTokenizer.decode`; or frames follow one
+                that stands for less than a whole frame of samples.
             WaveError: the session was ended before, or has another number of rows.
         """
         self._check_open("decode")
         rows = self.tokenizer._code_rows(tokens)
         if len(rows) != self.batch_size:
             raise WaveError(f"this stream has {self.batch_size} rows, got {len(rows)}")
+        hop = self.tokenizer.spec.tokens.hop
+        for index, row in enumerate(rows):
+            if row.shape[1] and self._owed[index] < self.frames_in[index] * hop:
+                raise TokenError(f"row {index} has ended already: its last frame was cut short")
         if self._decoder is None:
             self._decoder = self.tokenizer.start_decoder(self.batch_size)
         with torch.autocast(self.tokenizer.device.type, enabled=False):

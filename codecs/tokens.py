@@ -1,5 +1,6 @@
 """`Tokens`: the one thing that every `encode` returns and every `decode` takes."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,8 @@ class Tokens:
     """Discrete tokens of a batch of utterances.
 
     Attributes:
-        codes: (batch, codebooks, positions), any integer dtype; 0 beyond each row's length.
+        codes: (batch, codebooks, positions) int64; 0 beyond each row's length. Like the other
+            tensors, it may be given in any integer dtype.
         lengths: (batch,) int64, valid positions of each row. A position is a frame, unless
             `durations` says that it stands for several.
         num_samples: (batch,) int64, samples that each row stands for; `decode` returns as many.
@@ -63,6 +65,7 @@ class Tokens:
             dtype = getattr(self, name).dtype
             if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
                 raise TokenError(f"{name} must be integers, got {dtype}")
+            object.__setattr__(self, name, getattr(self, name).long())
 
     def check(self) -> None:
         """Look at every value.
@@ -102,7 +105,9 @@ class Tokens:
     @property
     def num_frames(self) -> Tensor:
         """(batch,) frames of each row, durations counted."""
-        return self.lengths if self.durations is None else self.durations.sum(-1)
+        if self.durations is None:
+            return self.lengths
+        return (self.durations * self._valid()).sum(-1)
 
     @property
     def num_codebooks(self) -> int:
@@ -131,25 +136,23 @@ class Tokens:
     def equal(self, other: "Tokens") -> bool:
         """Whether both stand for the same: codes, lengths, samples, durations and spec.
 
-        What lies beyond the lengths does not count, nor do integer dtypes.
+        What lies beyond the lengths does not count.
         """
         if self.spec != other.spec or self.codes.shape[:2] != other.codes.shape[:2]:
             return False
-        if not torch.equal(self.lengths.long(), other.lengths.long()) or not torch.equal(
-            self.num_samples.long(), other.num_samples.long()
-        ):
-            return False
+        for name in ("lengths", "num_samples"):
+            if not torch.equal(getattr(self, name), getattr(other, name)):
+                return False
         pairs = [(self.global_codes, other.global_codes)]
         longest = int(self.lengths.max()) if len(self) else 0
         valid = self._valid()[:, :longest]
         for mine, its in ((self.codes, other.codes), (self.durations, other.durations)):
             if mine is not None and its is not None:
                 mask = valid[:, None] if mine.ndim == 3 else valid
-                mine, its = (t[..., :longest].long() * mask for t in (mine, its))
+                mine, its = (t[..., :longest] * mask for t in (mine, its))
             pairs.append((mine, its))
         return all(
-            (a is None) == (b is None)
-            and (a is None or b is None or torch.equal(a.long(), b.long()))
+            (a is None) == (b is None) and (a is None or b is None or torch.equal(a, b))
             for a, b in pairs
         )
 
@@ -157,7 +160,8 @@ class Tokens:
 
     def __getitem__(self, rows: int | slice) -> "Tokens":
         """A batch of the chosen rows; an integer gives a batch of one."""
-        if isinstance(rows, int):
+        if not isinstance(rows, slice):
+            rows = operator.index(rows)
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row {rows} of a batch of {len(self)}")
             rows = slice(rows, rows + 1 or None)
@@ -182,7 +186,13 @@ class Tokens:
         )
 
     def keep_codebooks(self, count: int) -> "Tokens":
-        """The first `count` codebooks (for nested codes, such as residual ones)."""
+        """The first `count` codebooks (for nested codes, such as residual ones).
+
+        Raises:
+            TokenError: not 1 to as many as there are.
+        """
+        if not 1 <= count <= self.num_codebooks:
+            raise TokenError(f"expected 1 to {self.num_codebooks} codebooks, got {count}")
         return replace(self, codes=self.codes[:, :count])
 
     def to(self, device: torch.device | str) -> "Tokens":
@@ -209,13 +219,15 @@ class Tokens:
         first = _check_alike(parts)
         if any(len(part) != len(first) for part in parts):
             raise TokenError(f"batch sizes differ: {[len(part) for part in parts]}")
-        if first.durations is None:
-            hop = first.spec.hop
-            started_tail = torch.zeros(len(first), dtype=torch.bool, device=first.device)
-            for part in parts:
-                if bool((started_tail & (part.lengths > 0)).any()):
-                    raise TokenError("a part before the last one ends within a frame")
-                started_tail |= part.num_samples < part.lengths * hop
+        ended = torch.zeros(len(first), dtype=torch.bool, device=first.device)
+        for part in parts:
+            if bool((ended & (part.lengths > 0)).any()):
+                raise TokenError("a part before the last one ends within a frame")
+            ended |= part.num_samples < part.num_frames * first.spec.hop
+            if part.global_codes is not None and not torch.equal(
+                part.global_codes, first.global_codes
+            ):
+                raise TokenError("the parts have different global codes")
         lengths = torch.stack([part.lengths for part in parts]).sum(0)
         longest = int(lengths.max()) if len(first) else 0
         joined: dict[str, Any] = {}
@@ -272,7 +284,7 @@ class Tokens:
             codes = self.codes[row, :, : int(self.lengths[row])]
             runs, index = torch.unique_consecutive(codes, dim=-1, return_inverse=True)
             counts = torch.zeros(runs.shape[-1], dtype=torch.long, device=self.device)
-            counts.index_add_(0, index, durations[row, : codes.shape[-1]].long())
+            counts.index_add_(0, index, durations[row, : codes.shape[-1]])
             rows.append(
                 replace(
                     self[row],
@@ -316,9 +328,9 @@ def _check_alike(parts: Sequence[Tokens]) -> Tokens:
 def check_same_tokenizer(given: TokenSpec, expected: TokenSpec) -> None:
     """Raise `TokenMismatchError`, naming both, unless codes mean the same in both.
 
-    Names may differ (a saved copy may be called anything); the digest may not.
+    Names may differ (a saved copy may be called anything); nothing else may.
     """
-    if given.digest != expected.digest:
+    if replace(given, tokenizer=expected.tokenizer) != expected:
         raise TokenMismatchError(
             f"these tokens were made by {given.tokenizer} ({given.digest[:12]}), "
             f"not by {expected.tokenizer} ({expected.digest[:12]})"

@@ -45,8 +45,8 @@ class WindowEncoder(EncoderStream):
             raise ValueError("a window must cover its own frame")
         self.encode_tile = encode_tile
         self.hop, self.window, self.num_codebooks = hop, window, num_codebooks
-        self.tile = torch.zeros(tile, window, device=device)
-        self.held = [torch.zeros(before, device=device) for _ in range(batch_size)]
+        self.tile = torch.zeros(tile, window, dtype=torch.float32, device=device)
+        self.held = [self.tile.new_zeros(before) for _ in range(batch_size)]
         self.missing = [0] * batch_size  # samples taken, less hop × frames given
 
     def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import replacing
+from ..filesystem import replacing
 
 
 def draw_round_trip(

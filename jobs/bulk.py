@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ..atomic import remove_leftovers
 from ..audio.manifests import Utterance
 from ..codecs.container import SylReader
 from ..errors import ContainerError, SyllabaryError
+from ..filesystem import remove_leftovers
 from .files import FileReport
 
 ERRORS_NAME = "errors.jsonl"

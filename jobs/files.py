@@ -9,13 +9,13 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..atomic import replacing
 from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
 from ..audio.resampling import resampler_name
 from ..codecs.container import SylReader, SylWriter
 from ..codecs.streaming import StreamSession
 from ..codecs.tokens import Tokens, check_same_tokenizer
 from ..errors import ContainerError
+from ..filesystem import replacing
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer

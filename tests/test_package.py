@@ -18,7 +18,7 @@ from .conftest import ROOT
 
 FLOORS = {
     "errors": 0,
-    "atomic": 0,
+    "filesystem": 0,
     "audio": 1,
     "quantizers": 1,
     "codecs": 2,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import replacing
 from ...errors import ContainerError
+from ...filesystem import replacing
 from .reader import SylReader
 from .writer import SylWriter
 

@@ -105,9 +105,9 @@ class HarmonicSource(nn.Module):
         super().__init__()
         self.config = config
         self.history = config.window - config.internal_hop
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self._keep("window", torch.hann_window(config.window, dtype=torch.float32))
         seed = torch.Generator().manual_seed(1)
-        noise = torch.randn(NOISE_FRAMES * config.internal_hop, generator=seed)
+        noise = torch.randn(NOISE_FRAMES * config.internal_hop, generator=seed, dtype=torch.float32)
         noise = torch.cat([noise, noise[: self.history]])
         self._keep("noise", self.spectra(noise[None])[0])
         bins = torch.arange(config.window // 2 + 1).repeat_interleave(2)
@@ -123,17 +123,22 @@ class HarmonicSource(nn.Module):
         self._place("frame", torch.arange(config.block_frames * config.up) / config.up)
 
     def _keep(self, name: str, value: Tensor) -> None:
+        # float32 whatever torch's default dtype is.
+        value = value.float() if value.is_floating_point() else value
         self.register_buffer(name, value.contiguous(), persistent=False)
 
     def _make_combs(self, filterbank: Tensor) -> None:
         """Log-mel templates of flat harmonic combs, free of their envelope (five cosines)."""
         config = self.config
-        frequency = torch.arange(filterbank.shape[1]) * config.sample_rate / config.n_fft
+        frequency = torch.arange(filterbank.shape[1]).float() * config.sample_rate / config.n_fft
         centres = (filterbank @ frequency) / filterbank.sum(1)
         low = self.low = int((centres < PITCH_TOP).sum())
         filters = filterbank[:low]
         logs = torch.arange(
-            math.log(config.pitch_min), math.log(config.pitch_max), config.pitch_step
+            math.log(config.pitch_min),
+            math.log(config.pitch_max),
+            config.pitch_step,
+            dtype=torch.float32,
         )
         rows = []
         for pitch in logs.exp().tolist():
@@ -144,9 +149,9 @@ class HarmonicSource(nn.Module):
             lobe = torch.where((away.abs() - 1).abs() < 1e-3, 0.5, lobe) * (away.abs() < 2)
             comb = filters @ lobe.square().sum(0).sqrt()
             rows.append(torch.log10(comb / filters.sum(1) + 0.03))
-        channel = torch.arange(low)[:, None] + 0.5
-        smooth = torch.linalg.qr(torch.cos(math.pi / low * channel * torch.arange(5)))[0]
-        combs = torch.stack(rows) @ (torch.eye(low) - smooth @ smooth.T)
+        channel = torch.arange(low).float()[:, None] + 0.5
+        smooth = torch.linalg.qr(torch.cos(math.pi / low * channel * torch.arange(5).float()))[0]
+        combs = torch.stack(rows) @ (torch.eye(low, dtype=torch.float32) - smooth @ smooth.T)
         # sqrt(36 / low): the thresholds were tuned with 36 channels.
         self._keep("matcher", (nn.functional.normalize(combs, dim=1) * math.sqrt(36 / low)).T)
         self._keep("log_pitch", logs)

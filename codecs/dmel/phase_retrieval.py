@@ -142,12 +142,12 @@ class PhaseRetrievalVocoder(MelVocoder):
 
         # Transforms of the window's own length are as good as zero-padded ones, and faster.
         bins = source.window // 2 + 1
-        at = torch.arange(bins) * source.n_fft / source.window
+        at = torch.arange(bins).float() * source.n_fft / source.window
         index = at.long().clamp(max=filterbank.shape[1] - 2)
         left, right = filterbank[:, index], filterbank[:, index + 1]
         bank = (left + (right - left) * (at - index)) * source.n_fft / source.window
         spread = bank / bank.sum(0).clamp_min(1e-9)  # interpolates gains between channels
-        window = torch.hann_window(source.window)
+        window = torch.hann_window(source.window, dtype=torch.float32)
         # Older frames always overlap the solver's; the newest have no successors yet.
         squares = (window**2).repeat(1, config.solver_frames + 2 * self.past, 1)
         squares[:, -self.past :] = 0

@@ -5,7 +5,6 @@ He Bai et al., "dMel: Speech Tokenization made Simple", arXiv 2407.15835.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -194,6 +193,3 @@ class DMel(AudioTokenizer):
         # float32 precision is plenty, and keeps the digest the same on every machine that fits.
         fitted.levels.copy_(torch.from_numpy(levels.astype(np.float32)))
         return fitted
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "DMel":
-        raise NotImplementedError("tokenizers have no state to copy: share them")

@@ -97,7 +97,9 @@ class VocoderStream(DecoderStream):
             self.delay[index] -= dropped
             waves.append(wave[dropped:])
         self.held[index] = codes[:, blocks * size :].clone()
-        samples = torch.cat(waves) if waves else torch.zeros(0, device=codes.device)
+        samples = (
+            torch.cat(waves) if waves else torch.zeros(0, dtype=torch.float32, device=codes.device)
+        )
         samples = samples[: self.owed[index]]
         self.owed[index] -= samples.shape[0]
         return samples

@@ -107,7 +107,9 @@ class TransformersCodec(AudioTokenizer):
         codec = cls(TransformersCodecConfig(architecture, fields), name or directory.name)
         try:
             # transformers knows the files' layouts and older names of weights.
-            loaded = type(codec.model).from_pretrained(directory, local_files_only=True)
+            loaded = type(codec.model).from_pretrained(
+                directory, local_files_only=True, use_safetensors=True
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{directory}: {error}") from None
         codec.model = loaded.float().eval()
