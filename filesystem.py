@@ -28,21 +28,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Delete what `replacing` left beside these paths in processes of this machine that are gone."""
+    """Delete what `replacing` left beside these paths when its process died, on this machine."""
     if not Path("/proc/self").exists():
         return  # no way to tell who is gone
     stems: dict[Path, set[str]] = {}
     for path in paths:
         stems.setdefault(path.parent, set()).add(_temporary_stem(path))
     for folder, wanted in stems.items():
-        for name in os.listdir(folder) if folder.is_dir() else ():
-            stem, dash, rest = name.rpartition("-")
+        for found in folder.iterdir() if folder.is_dir() else ():
+            stem, dash, rest = found.name.rpartition("-")
             process = rest.partition(".")[0]
             if stem + dash in wanted and not Path("/proc", process).exists():
                 with suppress(OSError):
-                    Path(folder, name).unlink()
+                    found.unlink()
 
 
 def printable(path: os.PathLike[str] | str) -> str:
     """The path as text that any output takes: bytes that are not UTF-8 become escapes."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    return os.fspath(path).encode(errors="backslashreplace").decode()

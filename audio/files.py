@@ -298,7 +298,8 @@ class AudioWriter:
         """Append samples (n,) float32 or float64.
 
         Raises:
-            WaveError: another dtype or shape, NaN or infinity, or samples beyond [-1, 1] where `clipping` is `error`.
+            WaveError: another dtype or shape, NaN or infinity, or samples beyond [-1, 1] where
+                `clipping` is `error`.
         """
         if samples.dtype not in (np.float32, np.float64) or samples.ndim != 1:
             raise WaveError(

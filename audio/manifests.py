@@ -154,7 +154,7 @@ def _search(folder: Path, suffixes: frozenset[str]) -> list[Utterance]:
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         # A corpus may be a farm of links, and links may lead in circles.
-        status = os.stat(parent)
+        status = Path(parent).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..audio.manifests import Utterance
 from ..errors import SyllabaryError
+from ..filesystem import printable
 
 if TYPE_CHECKING:
     from ..jobs.bulk import Job, Outcome
@@ -28,7 +30,7 @@ def place(
     suffix: str,
     beside: str,
 ) -> tuple[list["Job"], Path | None]:
-    """The jobs, and the output folder, which is None for a single file.
+    """The jobs, and the output folder, which is None for a single file or a pipe.
 
     Args:
         items: what the inputs named.
@@ -37,10 +39,20 @@ def place(
         suffix: of outputs in a folder.
         beside: suffix of the output beside a single input, where no output was given.
     """
-    from ..jobs.bulk import Job, plan
+    from ..jobs.bulk import STANDARD_STREAM, Job, plan
 
-    single = len(inputs) == 1 and Path(inputs[0]).is_file() and Path(inputs[0]).suffix != ".jsonl"
+    if "-" in inputs and len(inputs) > 1:
+        raise SyllabaryError("`-` can't be mixed with other inputs")
+    if output == "-" or (output is None and "-" in inputs):
+        if len(items) > 1:
+            raise SyllabaryError(f"standard output holds one file; {len(items)} inputs were given")
+        return [Job(items[0], STANDARD_STREAM)], None
+    single = "-" in inputs or (
+        len(inputs) == 1 and Path(inputs[0]).is_file() and Path(inputs[0]).suffix != ".jsonl"
+    )
     into_folder = output is not None and (Path(output).is_dir() or output.endswith(os.sep))
+    if "-" in inputs and into_folder:
+        raise SyllabaryError(f"{output} is a folder; what comes from `-` needs a name: say -o FILE")
     if single and not into_folder:
         source = items[0].path
         return [Job(items[0], Path(output) if output else source.with_suffix(beside))], None
@@ -66,7 +78,7 @@ def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
 
 def execute(
     jobs: Sequence["Job"],
-    work: Callable[["Job"], "FileReport"],
+    work: Callable[["Job", Event], "FileReport"],
     *,
     verb: str,
     folder: Path | None,
@@ -75,8 +87,10 @@ def execute(
     is_whole: Callable[["Job"], bool] | None = None,
 ) -> None:
     """Run the jobs, show progress, print a summary, and end with exit code 1 if any failed."""
-    from ..jobs.bulk import ERRORS_NAME, run
+    from ..jobs.bulk import ERRORS_NAME, STANDARD_STREAM, run
 
+    # Where the tokens or the sound go to standard output, the words go to standard error.
+    piped = jobs[0].target == STANDARD_STREAM
     errors = folder / ERRORS_NAME if folder else None
     start = time.perf_counter()
     counts: Counter[str] = Counter()
@@ -99,19 +113,21 @@ def execute(
             elif outcome.status == "failed":
                 failures.append(outcome)
             if as_json:
-                click.echo(json.dumps(_as_json(outcome), ensure_ascii=False))
+                click.echo(json.dumps(_as_json(outcome), ensure_ascii=False), err=piped)
             advance(totals["seconds"])
     elapsed = time.perf_counter() - start
     if folder is None and failures:
         raise SyllabaryError(failures[0].error)
     if as_json:
         summary = dict(counts) | totals | {"elapsed_s": round(elapsed, 3)}
-        click.echo(json.dumps({"summary": summary}))
+        click.echo(json.dumps({"summary": summary}), err=piped)
+    elif piped:
+        pass
     elif folder is None and report:
         job = jobs[0]
         kbps = f", {report.kbps:.2f} kbit/s" if verb == "encoded" else ""
         click.echo(
-            f"{job.source.path} → {job.target}: {report.seconds:.2f} s, "
+            f"{printable(job.source.path)} → {printable(job.target)}: {report.seconds:.2f} s, "
             f"{report.frames} frames × {report.codebooks}, {size(report.size)}{kbps}"
         )
     else:
@@ -124,7 +140,7 @@ def execute(
             click.echo(f"{counts['skipped']} were whole already and kept")
     if not as_json:
         for note, count in sorted(notes.items()):
-            click.echo(f"{count} × {note}" if folder else note)
+            click.echo(f"{count} × {note}" if folder else note, err=piped)
         if savings:
             click.echo(
                 f"entropy coding saved {sum(savings) / len(savings):.1%} of the codes' bytes"
@@ -138,8 +154,8 @@ def execute(
 
 def _as_json(outcome: "Outcome") -> dict[str, Any]:
     line: dict[str, Any] = {
-        "input": str(outcome.job.source.path),
-        "output": str(outcome.job.target),
+        "input": printable(outcome.job.source.path),
+        "output": printable(outcome.job.target),
         "status": outcome.status,
     }
     if outcome.report:

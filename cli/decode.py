@@ -5,12 +5,15 @@ import sys
 import tempfile
 import threading
 import warnings
-from pathlib import Path
+from pathlib import PurePosixPath
+from threading import Event
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ..errors import SyllabaryError
+from ..audio.manifests import Utterance, collect
+from ..errors import UnknownTokenizerError
+from ..filesystem import printable
 from . import options
 from .batch import choose_workers, execute, place
 
@@ -66,46 +69,49 @@ def decode(
     IN is a .syl file, a folder of them (searched with its subfolders), a glob pattern, or `-` for
     standard input.
     """
-    from ..audio.manifests import collect
     from ..codecs.container import ContainerWarning, SylReader
-    from ..jobs.bulk import refuse_overwriting
+    from ..jobs.bulk import STANDARD_STREAM, refuse_overwriting
     from ..jobs.files import decode_file
 
     tokenizers = _Tokenizers(codec, device)
     # A file that is cut short says so in its report.
     warnings.simplefilter("ignore", ContainerWarning)
-    if "-" in inputs:
-        if len(inputs) > 1:
-            raise SyllabaryError("`-` can't be mixed with other inputs")
-        _decode_one(
-            SylReader(sys.stdin.buffer, "standard input"),
-            tokenizers,
-            output,
-            audio_format,
-            clipping,
-            force,
-        )
-        return
-    items = collect(inputs, suffixes=frozenset([".syl"]))
-    if output == "-":
-        if len(items) > 1:
-            raise SyllabaryError(f"standard output holds one file; {len(items)} inputs were given")
-        with items[0].path.open("rb") as file:
-            reader = SylReader(file, str(items[0].path))
-            _decode_one(reader, tokenizers, output, audio_format, clipping, force)
-        return
     suffix = f".{audio_format or 'wav'}"
+    if "-" in inputs:
+        items = [Utterance(STANDARD_STREAM, PurePosixPath("-"))]
+    else:
+        items = collect(inputs, suffixes=frozenset([".syl"]))
     jobs, folder = place(items, inputs, output, suffix, beside=f".decoded{suffix}")
     if not force and not resume:
         refuse_overwriting(jobs)
 
-    def work(job: "Job") -> "FileReport":
-        with job.source.path.open("rb") as file:
-            reader = SylReader(file, str(job.source.path))
+    def work(job: "Job", stop: Event) -> "FileReport":
+        piped = job.source.path == STANDARD_STREAM
+        with sys.stdin.buffer if piped else job.source.path.open("rb") as file:
+            reader = SylReader(file, "standard input" if piped else printable(job.source.path))
             tokenizer = tokenizers.for_file(reader)
-            return decode_file(
-                tokenizer, reader, job.target, audio_format=audio_format, clipping=clipping
-            )
+            if job.target != STANDARD_STREAM:
+                return decode_file(
+                    tokenizer,
+                    reader,
+                    job.target,
+                    audio_format=audio_format,
+                    clipping=clipping,
+                    stop=stop,
+                )
+            # A wav header holds the length, known at the end only: not into the pipe at once.
+            with tempfile.TemporaryFile() as spool:
+                report = decode_file(
+                    tokenizer,
+                    reader,
+                    spool,
+                    audio_format=audio_format or "wav",
+                    clipping=clipping,
+                    stop=stop,
+                )
+                spool.seek(0)
+                shutil.copyfileobj(spool, sys.stdout.buffer)
+            return report
 
     execute(
         jobs,
@@ -127,50 +133,20 @@ class _Tokenizers:
         self.lock = threading.Lock()
 
     def for_file(self, reader: "SylReader") -> "AudioTokenizer":
-        from ..codecs.registry import load
-        from ..errors import UnknownTokenizerError
+        """The tokenizer to decode this file with.
+
+        A file's own word for it is looked up among the known names only: a file must not make
+        this machine read a directory or fetch a model.
+        """
+        from ..codecs.registry import list_tokenizers, load
 
         name = self.codec or reader.spec.tokenizer
         with self.lock:
             if name not in self.loaded:
-                try:
-                    self.loaded[name] = load(name, device=self.device)
-                except UnknownTokenizerError as error:
-                    if self.codec:
-                        raise
+                if not self.codec and name not in list_tokenizers():
                     raise UnknownTokenizerError(
-                        f"{reader.name} was made by {name!r}, which is not bundled: give its "
-                        f"directory with --codec ({error})"
-                    ) from None
+                        f"{reader.name} was made by {name!r}, which is not among the bundled "
+                        "tokenizers: give its directory or published name with --codec"
+                    )
+                self.loaded[name] = load(name, device=self.device)
             return self.loaded[name]
-
-
-def _decode_one(
-    reader: "SylReader",
-    tokenizers: _Tokenizers,
-    output: str | None,
-    audio_format: str | None,
-    clipping: Literal["clamp", "error"],
-    force: bool,
-) -> None:
-    """Decode to a file, or to standard output."""
-    from ..jobs.files import decode_file
-
-    tokenizer = tokenizers.for_file(reader)
-    if output not in (None, "-"):
-        target = Path(str(output))
-        if target.exists() and not force:
-            raise SyllabaryError(f"{target} exists already; use --force to overwrite")
-        report = decode_file(
-            tokenizer, reader, target, audio_format=audio_format, clipping=clipping
-        )
-    else:
-        # A wav header holds the length, which is known at the end only: not into the pipe at once.
-        with tempfile.TemporaryFile() as spool:
-            report = decode_file(
-                tokenizer, reader, spool, audio_format=audio_format or "wav", clipping=clipping
-            )
-            spool.seek(0)
-            shutil.copyfileobj(spool, sys.stdout.buffer)
-    for note in report.notes:
-        click.echo(note, err=True)

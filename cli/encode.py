@@ -3,12 +3,17 @@
 import shutil
 import sys
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from threading import Event
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ..audio.manifests import Utterance, collect
 from ..errors import SyllabaryError
+from ..filesystem import printable
 from . import options
 from .batch import choose_workers, execute, place
 
@@ -51,89 +56,55 @@ def encode(
     manifests keep their tree under the output folder. Files that fail are listed with their reason
     in errors.jsonl there, and the rest goes on.
     """
-    from ..audio.manifests import collect
     from ..codecs.registry import load
-    from ..jobs.bulk import refuse_overwriting, whole_tokens
+    from ..jobs.bulk import STANDARD_STREAM, is_whole_encoding, refuse_overwriting
     from ..jobs.files import encode_file
 
-    if "-" in inputs:
-        _encode_standard_input(inputs, output, codec, codebooks, channels, compress, device, force)
-        return
-    items = collect(inputs, split)
-    if output == "-":
-        if len(items) > 1:
-            raise SyllabaryError(f"standard output holds one file; {len(items)} inputs were given")
+    with _collected(inputs, split) as items:
+        jobs, folder = place(items, inputs, output, ".syl", beside=".syl")
+        if not force and not resume:
+            refuse_overwriting(jobs)
         tokenizer = load(codec, device=device)
-        encode_file(
-            tokenizer,
-            items[0].path,
-            sys.stdout.buffer,
-            channels=channels,
-            num_codebooks=codebooks,
-            compress=compress,
+        kept = tokenizer._check_codebooks(codebooks)
+        digest = tokenizer.spec.tokens.digest
+
+        def work(job: "Job", stop: Event) -> "FileReport":
+            return encode_file(
+                tokenizer,
+                job.source.path,
+                sys.stdout.buffer if job.target == STANDARD_STREAM else job.target,
+                name=printable(job.source.name),
+                channels=channels,
+                num_codebooks=codebooks,
+                compress=compress,
+                stop=stop,
+            )
+
+        def is_whole(job: "Job") -> bool:
+            options = {"channels": channels, "compress": compress}
+            expected = {"name": printable(job.source.name), "options": options}
+            return is_whole_encoding(job.target, job.source.path, expected, digest, kept)
+
+        execute(
+            jobs,
+            work,
+            verb="encoded",
+            folder=folder,
+            workers=choose_workers(workers, len(jobs), device),
+            as_json=as_json,
+            is_whole=is_whole if resume and not force else None,
         )
+
+
+@contextmanager
+def _collected(inputs: tuple[str, ...], split: str | None) -> Iterator[list[Utterance]]:
+    """What the inputs name; standard input in a temporary file, since audio needs seeking."""
+    if "-" not in inputs:
+        yield collect(inputs, split)
         return
-    jobs, folder = place(items, inputs, output, ".syl", beside=".syl")
-    if not force and not resume:
-        refuse_overwriting(jobs)
-    tokenizer = load(codec, device=device)
-    kept = tokenizer._check_codebooks(codebooks)
-    digest = tokenizer.spec.tokens.digest
-
-    def work(job: "Job") -> "FileReport":
-        return encode_file(
-            tokenizer,
-            job.source.path,
-            job.target,
-            name=str(job.source.name),
-            channels=channels,
-            num_codebooks=codebooks,
-            compress=compress,
-        )
-
-    def is_whole(job: "Job") -> bool:
-        return whole_tokens(job.target, digest, str(job.source.name), kept)
-
-    execute(
-        jobs,
-        work,
-        verb="encoded",
-        folder=folder,
-        workers=choose_workers(workers, len(jobs), device),
-        as_json=as_json,
-        is_whole=is_whole if resume and not force else None,
-    )
-
-
-def _encode_standard_input(
-    inputs: tuple[str, ...],
-    output: str | None,
-    codec: str,
-    codebooks: int | None,
-    channels: Literal["mix", "first", "mono"] | int,
-    compress: bool,
-    device: str,
-    force: bool,
-) -> None:
-    from ..codecs.registry import load
-    from ..jobs.files import encode_file
-
     if len(inputs) > 1:
         raise SyllabaryError("`-` can't be mixed with other inputs")
-    target = None if output in (None, "-") else Path(str(output))
-    if target is not None and target.exists() and not force:
-        raise SyllabaryError(f"{target} exists already; use --force to overwrite")
-    tokenizer = load(codec, device=device)
-    # Audio formats need seeking: what comes in goes to a temporary file first, not to memory.
     with tempfile.NamedTemporaryFile(prefix="syllabary-") as spool:
         shutil.copyfileobj(sys.stdin.buffer, spool)
         spool.flush()
-        encode_file(
-            tokenizer,
-            Path(spool.name),
-            target or sys.stdout.buffer,
-            name="-",
-            channels=channels,
-            num_codebooks=codebooks,
-            compress=compress,
-        )
+        yield [Utterance(Path(spool.name), PurePosixPath("-"))]

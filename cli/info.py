@@ -16,8 +16,16 @@ from . import options
 @options.as_json
 def info(files: tuple[str, ...], as_json: bool) -> None:
     """Print everything that .syl files say of themselves, and check every byte of them."""
+    failed = 0
     for index, name in enumerate(files):
-        fields = _inspect(name)
+        try:
+            fields = _inspect(name)
+        except ContainerError as error:
+            if len(files) == 1:
+                raise
+            click.echo(f"failed: {error}", err=True)
+            failed += 1
+            continue
         if as_json:
             click.echo(json.dumps(fields, ensure_ascii=False))
             continue
@@ -26,6 +34,8 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
         width = max(map(len, fields))
         for key, value in fields.items():
             click.echo(f"{key:<{width}}  {_text(value)}")
+    if failed:
+        sys.exit(1)
 
 
 def _inspect(name: str) -> dict[str, Any]:

@@ -16,7 +16,20 @@ from .list import list_command
 from .roundtrip import roundtrip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output went away. As for any program: 128 + SIGPIPE, and quietly,
+            # also when Python flushes at exit. (click itself would end with 1.)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+
+
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, "-V", "--version", prog_name="syllabary")
 def cli() -> None:
     """Turn speech into discrete tokens and back, with any tokenizer.
@@ -40,10 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; outputs so far are whole, --resume goes on", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away. Keep Python from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except (SyllabaryError, OSError) as error:
         click.echo(f"syllabary: {error}", err=True)
         sys.exit(2)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ..errors import SyllabaryError
+from ..filesystem import printable
 from . import options
 
 if TYPE_CHECKING:
@@ -56,12 +57,22 @@ def roundtrip(
     failed = 0
     for job in jobs:
         try:
-            result = round_trip(tokenizer, job.source.path, job.target, channels, compress)
+            result = round_trip(
+                tokenizer,
+                job.source.path,
+                job.target,
+                name=printable(job.source.name),
+                channels=channels,
+                compress=compress,
+            )
         except (SyllabaryError, OSError) as error:
             if len(jobs) == 1:
                 raise
-            click.echo(f"failed: {error}", err=True)
             failed += 1
+            if as_json:
+                line = {"source": printable(job.source.path), "error": str(error)}
+                click.echo(json.dumps(line, ensure_ascii=False))
+            click.echo(f"failed: {error}", err=True)
             continue
         results.append(result)
         if as_json:
@@ -74,7 +85,7 @@ def roundtrip(
 
 
 def _as_json(result: "RoundTrip") -> dict[str, Any]:
-    fields = {name: str(getattr(result, name)) for name in ("source", "tokens", "decoded")}
+    fields = {name: printable(getattr(result, name)) for name in ("source", "tokens", "decoded")}
     return fields | {
         "seconds": result.encoding.seconds,
         "frames": result.encoding.frames,
@@ -119,7 +130,7 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
         return cells
 
     for result in results:
-        table.add_row(*line(result.source.name, [result]))
+        table.add_row(*line(printable(result.source.name), [result]))
     if len(results) > 1:
         table.add_section()
         table.add_row(*line(f"all {len(results)}", results), style="bold")

@@ -224,9 +224,8 @@ class Tokens:
             if bool((ended & (part.lengths > 0)).any()):
                 raise TokenError("a part before the last one ends within a frame")
             ended |= part.num_samples < part.num_frames * first.spec.hop
-            if part.global_codes is not None and not torch.equal(
-                part.global_codes, first.global_codes
-            ):
+            mine, its = first.global_codes, part.global_codes
+            if mine is not None and its is not None and not torch.equal(mine, its):
                 raise TokenError("the parts have different global codes")
         lengths = torch.stack([part.lengths for part in parts]).sum(0)
         longest = int(lengths.max()) if len(first) else 0

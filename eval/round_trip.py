@@ -45,6 +45,7 @@ def round_trip(
     tokenizer: "AudioTokenizer",
     source: Path,
     target: Path,
+    name: str | None = None,
     channels: Channels = "mix",
     compress: bool = False,
 ) -> RoundTrip:
@@ -55,15 +56,17 @@ def round_trip(
     target.parent.mkdir(parents=True, exist_ok=True)
     tokens = target.with_name(target.name + ".syl")
     decoded = target.with_name(target.name + ".wav")
-    encoding = encode_file(tokenizer, source, tokens, channels=channels, compress=compress)
+    encoding = encode_file(
+        tokenizer, source, tokens, name=name, channels=channels, compress=compress
+    )
     with tokens.open("rb") as file:
         decoding = decode_file(tokenizer, SylReader(file, str(tokens)), decoded)
     reference, rate = read(source, tokenizer.spec.sample_rate, channels)
     estimate, _ = read(decoded)
     result = RoundTrip(source, tokens, decoded, encoding, decoding)
-    for name, metric in METRICS.items():
+    for metric, compute in METRICS.items():
         try:
-            result.scores[name] = metric(reference, estimate, rate)
+            result.scores[metric] = compute(reference, estimate, rate)
         except MetricError as error:
-            result.missing[name] = str(error)
+            result.missing[metric] = str(error)
     return result

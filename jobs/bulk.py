@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from threading import Event
+from typing import Any, Literal
 
+from ..audio.files import SUFFIXES
 from ..audio.manifests import Utterance
+from ..audio.resampling import resampler_name
 from ..codecs.container import SylReader
 from ..errors import ContainerError, SyllabaryError
-from ..filesystem import remove_leftovers
+from ..filesystem import printable, remove_leftovers
 from .files import FileReport
 
 ERRORS_NAME = "errors.jsonl"
+#: In a path's place: standard input or output.
+STANDARD_STREAM = Path("-")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
     """
     jobs: dict[PurePosixPath, Job] = {}
     for item in items:
-        name = item.name.with_suffix(suffix)
+        # Only what is a suffix of audio or tokens goes: u.1 and u.2 are two names.
+        known = item.name.suffix.lower() in SUFFIXES | {".syl"}
+        name = item.name.with_name((item.name.stem if known else item.name.name) + suffix)
         if name in jobs:
             raise SyllabaryError(
                 f"{jobs[name].source.path} and {item.path} would both become {folder / name}; "
@@ -57,34 +64,48 @@ def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
 
 def refuse_overwriting(jobs: Sequence[Job], resumable: bool = True) -> None:
     """Raise unless every target is free."""
-    taken = [job.target for job in jobs if job.target.exists()]
+    taken = [job.target for job in jobs if job.target != STANDARD_STREAM and job.target.exists()]
     if taken:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         resume = "--resume to keep what is whole, or " if resumable else ""
         raise SyllabaryError(f"{taken[0]}{more} exists already; use {resume}--force to overwrite")
 
 
-def whole_tokens(path: Path, digest: str, name: str, num_codebooks: int) -> bool:
-    """Whether `path` holds all of the tokens of the source `name` by the tokenizer of that digest.
+def is_whole_encoding(
+    path: Path, source: Path, expected: dict[str, Any], digest: str, num_codebooks: int
+) -> bool:
+    """Whether `path` holds all of the tokens that encoding `source` would give now.
+
+    Args:
+        path: a `.syl` file, or nothing yet.
+        source: the audio.
+        expected: what its metadata must hold: the source's name, and the options.
+        digest, num_codebooks: of the tokenizer and its tokens.
 
     Raises:
-        SyllabaryError: it holds those of another tokenizer, source or number of codebooks.
+        SyllabaryError: it holds the tokens of another tokenizer, source or options; the message
+            names the difference.
     """
     if not path.exists():
         return False
     try:
         with path.open("rb") as file:
-            reader = SylReader(file, str(path))
-            held = (
-                reader.spec.digest,
-                reader.metadata.get("source", {}).get("name"),
-                reader.num_codebooks,
-            )
-            if held != (digest, name, num_codebooks):
-                raise SyllabaryError(
-                    f"{path} exists and holds {held[2]} codebooks of {held[1]} by "
-                    f"{reader.spec.tokenizer} ({held[0][:12]}); use --force to overwrite it"
-                )
+            reader = SylReader(file, printable(path))
+            of = reader.metadata.get("source", {})
+            resampler = reader.metadata.get("resampler", resampler_name())
+            for what, held, wanted in (
+                ("tokenizer", reader.spec.digest[:12], digest[:12]),
+                ("number of codebooks", reader.num_codebooks, num_codebooks),
+                ("source", of.get("name"), expected["name"]),
+                ("size of the source", of.get("bytes"), source.stat().st_size),
+                ("options", reader.metadata.get("options"), expected["options"]),
+                ("resampler", resampler, resampler_name()),
+            ):
+                if held != wanted:
+                    raise SyllabaryError(
+                        f"{printable(path)} exists, but with another {what} ({held}, now "
+                        f"{wanted}); use --force to overwrite it"
+                    )
             return reader.is_whole()
     except ContainerError:
         return False
@@ -92,7 +113,7 @@ def whole_tokens(path: Path, digest: str, name: str, num_codebooks: int) -> bool
 
 def run(
     jobs: Sequence[Job],
-    work: Callable[[Job], FileReport],
+    work: Callable[[Job, Event], FileReport],
     *,
     workers: int,
     errors: Path | None = None,
@@ -102,34 +123,41 @@ def run(
 
     Args:
         jobs: what to do.
-        work: does one job; what it raises becomes a `failed` outcome, and the rest goes on.
+        work: does one job, and gives up once the event is set; what it raises becomes a `failed`
+            outcome, and the rest goes on.
         workers: threads. Decoding audio and tensor work release Python's lock.
         errors: file for a JSON line per failure, written as they come; removed if there is none.
         is_whole: says whether a job's output can be kept; given to resume.
     """
     if is_whole is not None:
-        for folder in {job.target.parent for job in jobs}:
-            if folder.exists():
-                remove_leftovers(folder)
+        remove_leftovers(job.target for job in jobs)
+    stop = Event()
 
     def attempt(job: Job) -> Outcome:
         try:
             if is_whole is not None and is_whole(job):
                 return Outcome(job, "skipped")
+            if _same_file(job.target, job.source.path):
+                raise SyllabaryError(f"{printable(job.target)} is the input itself")
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            return Outcome(job, "done", work(job))
+            return Outcome(job, "done", work(job, stop))
+        except BrokenPipeError:
+            raise
         except (SyllabaryError, OSError) as error:
-            return Outcome(job, "failed", error=str(error))
+            return Outcome(job, "failed", error=printable(str(error)))
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = printable(f"{type(error).__name__}: {error}")
             return Outcome(job, "failed", error=reason, trace=traceback.format_exc())
 
     if errors is not None:
         errors.unlink(missing_ok=True)
-    for outcome in _in_threads(jobs, attempt, workers):
-        if outcome.status == "failed" and errors is not None:
-            _record(errors, outcome)
-        yield outcome
+    try:
+        for outcome in _in_threads(jobs, attempt, workers):
+            if outcome.status == "failed" and errors is not None:
+                _record(errors, outcome)
+            yield outcome
+    finally:
+        stop.set()
 
 
 def _in_threads(
@@ -151,13 +179,18 @@ def _in_threads(
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Not waited for here: on the way out, `run` first tells the running jobs to stop.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _record(errors: Path, outcome: Outcome) -> None:
     line = {
-        "input": str(outcome.job.source.path),
-        "output": str(outcome.job.target),
+        "input": printable(outcome.job.source.path),
+        "output": printable(outcome.job.target),
         "error": outcome.error,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -1,9 +1,11 @@
 """One file at a time, in constant memory: audio to `.syl`, and `.syl` to audio."""
 
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +13,10 @@ import torch
 
 from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
 from ..audio.resampling import resampler_name
-from ..codecs.container import SylReader, SylWriter
-from ..codecs.streaming import StreamSession
+from ..codecs.container import Chunk, SylReader, SylWriter
 from ..codecs.tokens import Tokens, check_same_tokenizer
 from ..errors import ContainerError
-from ..filesystem import replacing
+from ..filesystem import printable, replacing
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
@@ -58,6 +59,7 @@ def encode_file(
     channels: Channels = "mix",
     num_codebooks: int | None = None,
     compress: bool = False,
+    stop: Event | None = None,
 ) -> FileReport:
     """Encode an audio file of any length into a `.syl` file, written whole or not at all.
 
@@ -69,6 +71,7 @@ def encode_file(
         channels: what to do with several channels; said in the metadata and the report.
         num_codebooks: keep the first so many.
         compress: entropy-code the payload.
+        stop: once set, the work is given up with `Stopped`.
 
     Raises:
         AudioFileError, WaveError, TokenError: as the steps do.
@@ -83,6 +86,7 @@ def encode_file(
                 channels=channels,
                 num_codebooks=num_codebooks,
                 compress=compress,
+                stop=stop,
             )
     start = time.perf_counter()
     spec = tokenizer.spec
@@ -90,13 +94,14 @@ def encode_file(
     with AudioReader(source, channels) as reader:
         metadata: dict[str, Any] = {
             "source": {
-                "name": name or source.name,
+                "name": name or printable(source.name),
+                "bytes": source.stat().st_size,
                 "sample_rate": reader.sample_rate,
                 "channels": reader.num_channels,
-            }
+            },
+            "options": {"channels": channels, "compress": compress},
         }
         if reader.num_channels > 1:
-            metadata["channel_policy"] = channels
             what = {"mix": "averaged", "first": "the first one used"}.get(
                 str(channels), f"channel {channels} used"
             )
@@ -113,6 +118,7 @@ def encode_file(
         )
         with tokenizer.stream(num_codebooks=num_codebooks) as session, writer:
             for block, last in _with_last(reader.resampled_blocks(spec.sample_rate)):
+                _heed(stop)
                 writer.write(session.encode(block, final=last))
     saving = 1 - writer.coded_bytes / max(1, writer.packed_bytes) if compress else None
     return FileReport(
@@ -142,6 +148,7 @@ def decode_file(
     *,
     audio_format: str | None = None,
     clipping: Clipping = "clamp",
+    stop: Event | None = None,
 ) -> FileReport:
     """Decode a `.syl` file of any length into an audio file, written whole or not at all.
 
@@ -151,6 +158,7 @@ def decode_file(
         target: path, or an open seekable binary file.
         audio_format: see `AudioWriter`; needed where `target` is no path.
         clipping: what to do with samples beyond [-1, 1].
+        stop: once set, the work is given up with `Stopped`.
 
     Raises:
         ContainerError, TokenMismatchError, TokenError, WaveError: as the steps do.
@@ -158,24 +166,27 @@ def decode_file(
     Warns:
         ContainerWarning: the file is cut short; what came before the cut is decoded.
     """
+    check_same_tokenizer(source.spec, tokenizer.spec.tokens)
     if isinstance(target, Path):
         with replacing(target) as temporary:
-            writer = AudioWriter(temporary, tokenizer.spec.sample_rate, audio_format, clipping)
-            writer.name = str(target)
-            report = _decode(tokenizer, source, writer)
-            return FileReport(**{**vars(report), "size": temporary.stat().st_size})
+            writer = AudioWriter(
+                temporary, tokenizer.spec.sample_rate, audio_format, clipping, name=target
+            )
+            report = _decode(tokenizer, source, writer, stop)
+            return replace(report, size=temporary.stat().st_size)
     writer = AudioWriter(target, tokenizer.spec.sample_rate, audio_format, clipping)
-    return _decode(tokenizer, source, writer)
+    return _decode(tokenizer, source, writer, stop)
 
 
-def _decode(tokenizer: "AudioTokenizer", source: SylReader, writer: AudioWriter) -> FileReport:
+def _decode(
+    tokenizer: "AudioTokenizer", source: SylReader, writer: AudioWriter, stop: Event | None
+) -> FileReport:
     start = time.perf_counter()
-    check_same_tokenizer(source.spec, tokenizer.spec.tokens)
     with writer, tokenizer.stream() as session:
-        for tokens, last in _tokens(source):
-            # A second of frames at a time: a chunk's samples may take a thousand times its bytes.
-            for part, final in _parts(tokens, round(source.spec.frame_rate) or 1):
-                writer.write(_decoded(session, part, final and last))
+        # A second at a time: the samples of a chunk may take a thousand times its bytes.
+        for tokens, last in _tokens(source, math.ceil(source.spec.frame_rate)):
+            _heed(stop)
+            writer.write(session.decode(tokens, final=last)[0].cpu().numpy())
     notes = [f"{writer.clipped} samples clamped to [-1, 1]"] if writer.clipped else []
     if not source.complete:
         notes.append("the file is cut short")
@@ -189,43 +200,48 @@ def _decode(tokenizer: "AudioTokenizer", source: SylReader, writer: AudioWriter)
     )
 
 
-def _decoded(session: StreamSession, tokens: Tokens, final: bool) -> np.ndarray:
-    return session.decode(tokens, final=final)[0].cpu().numpy()
+class Stopped(Exception):
+    """The work on a file was given up because somebody asked for it."""
 
 
-def _tokens(source: SylReader) -> Iterator[tuple[Tokens, bool]]:
-    """The frames of each chunk, and whether it is the last."""
+def _heed(stop: Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
 
-    def build(codes: np.ndarray, durations: np.ndarray | None, num_samples: int | None) -> Tokens:
-        frames = codes.shape[1] if durations is None else int(durations.sum())
-        samples = frames * source.spec.hop if num_samples is None else num_samples
+
+def _tokens(source: SylReader, most: int) -> Iterator[tuple[Tokens, bool]]:
+    """The frames of the file, at most so many at a time, and whether they are the last.
+
+    Merged positions become frames only here, so that a long one takes no memory of its own.
+    """
+    spec = source.spec
+
+    def build(codes: np.ndarray, num_samples: int) -> Tokens:
         return Tokens(
             codes=torch.from_numpy(codes)[None],
             lengths=torch.tensor([codes.shape[1]]),
-            num_samples=torch.tensor([samples]),
-            spec=source.spec,
-            durations=None if durations is None else torch.from_numpy(durations)[None],
+            num_samples=torch.tensor([num_samples]),
+            spec=spec,
             global_codes=torch.tensor([source.global_codes]) if source.global_codes else None,
-        ).restore()
+        )
 
-    held = None
+    held = np.zeros((source.num_codebooks, 0), np.int64)
     before = 0
     for chunk in source.chunks():
-        if held is not None:
-            tokens = build(held.codes, held.durations, None)
-            before += int(tokens.num_samples[0])
-            yield tokens, False
-        held = chunk
-    if held is None:
-        empty = np.zeros((source.num_codebooks, 0), np.int64)
-        yield build(empty, np.zeros(0, np.int64) if source.has_durations else None, 0), True
-    else:
-        if source.num_samples is None:
-            raise ContainerError(f"{source.name}: no number of samples")
-        yield build(held.codes, held.durations, source.num_samples - before), True
+        for codes in _restored(chunk, most):
+            if held.shape[1]:
+                yield build(held, held.shape[1] * spec.hop), False
+                before += held.shape[1] * spec.hop
+            held = codes
+    if source.num_samples is None:
+        raise ContainerError(f"{source.name}: no number of samples")
+    yield build(held, source.num_samples - before), True
 
 
-def _parts(tokens: Tokens, frames: int) -> Iterator[tuple[Tokens, bool]]:
-    length = int(tokens.lengths[0])
-    for start in range(0, max(1, length), frames):
-        yield tokens.frames(start, start + frames), start + frames >= length
+def _restored(chunk: Chunk, most: int) -> Iterator[np.ndarray]:
+    """Codes (codebooks, frames), at most so many frames at a time."""
+    positions = np.arange(1, chunk.codes.shape[1] + 1)
+    ends = positions if chunk.durations is None else np.cumsum(chunk.durations)
+    for start in range(0, int(ends[-1]), most):
+        frames = np.arange(start, min(start + most, int(ends[-1])))
+        yield chunk.codes[:, np.searchsorted(ends, frames, side="right")]

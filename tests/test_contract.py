@@ -281,8 +281,19 @@ def test_codes_do_not_depend_on_threads_or_autocast(tokenizer):
     assert tokenizer.encode(wave, rate).equal(expected)
     assert tokenizer.encode(wave.double(), rate).equal(expected)
     assert tokenizer.encode(wave.numpy(), rate).equal(expected)
+    assert tokenizer.encode(wave.numpy().astype(">f4"), rate).equal(expected)
+    assert tokenizer.encode(wave.flip(0).numpy()[::-1], rate).equal(expected)
     with torch.autocast("cpu", torch.bfloat16):
         assert tokenizer.encode(wave, rate).equal(expected)
+    with torch.inference_mode(), tokenizer.stream() as session:
+        assert tokenizer.encode(wave, rate).equal(expected)
+        first = session.encode(wave[:1000])
+    assert tokenizer.encode(wave, rate).equal(expected)
+    with tokenizer.stream() as session:
+        with torch.inference_mode():
+            first = session.encode(wave[:1000])
+        rest = session.encode(wave[1000:], final=True)
+    assert syllabary.Tokens.concat([first, rest]).equal(expected)
     torch.set_num_threads(2)
     assert tokenizer.encode(wave, rate).equal(expected)
 
@@ -370,6 +381,11 @@ BAD_WAVES = {
     "lengths": (lambda w, r: (w, r, [len(w) + 1]), "lengths"),
     "negative": (lambda w, r: (w, r, [-1]), "lengths"),
     "rows": (lambda w, r: (w, r, [1, 2]), "rows"),
+    "one length": (lambda w, r: (w, r, 5), "lengths"),
+    "fractions": (lambda w, r: (w, r, [5.5]), "lengths"),
+    "table": (lambda w, r: (w, r, [[5]]), "lengths"),
+    "objects": (lambda w, r: (w.numpy().astype(object), r, None), "float32"),
+    "text": (lambda w, r: (w.numpy().astype(str), r, None), "float32"),
 }
 
 
@@ -421,6 +437,20 @@ def test_tokens_of_another_tokenizer(tokenizer):
         tokenizer.decode(tokens)
     with pytest.raises(TokenMismatchError):
         tokenizer.stream().decode(tokens)
+    own = tokenizer.encode(speech(tokenizer, 4000), tokenizer.spec.sample_rate)
+    forged = dataclasses.replace(own.spec, codebook_sizes=(2**20,) * own.spec.num_codebooks)
+    with pytest.raises(TokenMismatchError):
+        tokenizer.decode(dataclasses.replace(own, spec=forged))
+
+
+def test_nothing_follows_a_frame_that_was_cut_short(tokenizer):
+    promise(tokenizer, "bad-input")
+    hop = tokenizer.spec.tokens.hop
+    tokens = tokenizer.encode(speech(tokenizer, hop + 1), tokenizer.spec.sample_rate)
+    session = tokenizer.stream()
+    session.decode(tokens)
+    with pytest.raises(TokenError, match="ended already"):
+        session.decode(tokens)
 
 
 def test_ended_streams(tokenizer):

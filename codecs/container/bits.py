@@ -43,7 +43,9 @@ def unpack(data: bytes, positions: int, widths: Sequence[int]) -> np.ndarray:
         bits = np.unpackbits(raw, count=positions * sum(widths)).reshape(positions, sum(widths))
         at = 0
         for codebook, width in enumerate(widths):
-            shifts = np.arange(width - 1, -1, -1)
-            codes[:, codebook] = (bits[:, at : at + width].astype(np.int64) << shifts).sum(1)
+            codes[:, codebook] = 0
+            for bit in range(at, at + width):
+                codes[:, codebook] <<= 1
+                codes[:, codebook] |= bits[:, bit]
             at += width
     return codes

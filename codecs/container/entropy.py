@@ -16,15 +16,15 @@ import numpy as np
 _TOP = 1 << 24
 _MASK = (1 << 32) - 1
 _HALF = 1 << 15
-_LEAST = 256  # of 65536: no probability comes closer to 0 or 1
+_LEAST = 1024  # of 65536: no probability comes closer to 0 or 1
 _OLDEST = 60
 _RATES = [65536 // (age + 2) for age in range(_OLDEST + 1)]
 _NEW = _HALF << 6  # a node's state: its probability of a 0, then 6 bits of age
 
-#: One coded bit takes at least log2(65536 / (65536 - 256)) bits, about 1 / 177: a payload that
+#: One coded bit takes at least log2(65536 / (65536 - 1024)) bits, about 1 / 44: a payload that
 #: claims more is a forgery. And no chunk may hold more coded bits than this.
-_MOST_EXPANSION = 180
-MAX_CODED_BITS = 1 << 22
+_MOST_EXPANSION = 45
+MAX_CODED_BITS = 1 << 20
 
 _NODE_BITS = 32  # a node's number within its tree lies below 2^32
 
@@ -130,16 +130,15 @@ def _decode(
     positions: int,
     widths: Sequence[int],
     context: Callable[[int, int, int], int],
-) -> list[list[int]]:
+) -> list[int]:
     at, end = 5, len(data)
     value = int.from_bytes(data[1:5].ljust(4, b"\0"), "big")
     span = _MASK
     states: dict[int, int] = {}
     before = [0] * len(widths)
-    rows = []
+    codes = []  # one flat list: a list for each position would take ten times the memory
     for _ in range(positions):
         below = 0
-        row = []
         for codebook, width in enumerate(widths):
             base = context(codebook, before[codebook], below) << _NODE_BITS
             node = 1
@@ -167,7 +166,6 @@ def _decode(
                     value = (value << 8 | (data[at] if at < end else 0)) & _MASK
                     at += 1
             code = node - (1 << width)
-            row.append(code)
+            codes.append(code)
             before[codebook] = below = code
-        rows.append(row)
-    return rows
+    return codes

@@ -16,6 +16,9 @@ All integers are little-endian.
     check      u32      CRC-32 of the twelve bytes before and the payload
     payload
 
+A chunk holds at most 2^20 codes, and a duration takes at most 20 bits: a reader's memory is
+bounded whatever a file claims.
+
 The END chunk's payload is the number of positions and of samples in the whole file, u64 each.
 """
 
@@ -32,3 +35,5 @@ PACKED, CODED, END = b"TOKS", b"TOKR", b"END."
 
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 1 << 26
+MAX_CODES = 1 << 20
+MAX_DURATION_BITS = 20

@@ -19,6 +19,8 @@ from .layout import (
     CODED,
     END,
     MAGIC,
+    MAX_CODES,
+    MAX_DURATION_BITS,
     MAX_HEADER,
     MAX_PAYLOAD,
     PACKED,
@@ -185,8 +187,8 @@ class SylReader:
             yield kind, positions, payload
 
     def _unpack(self, kind: bytes, payload: bytes, positions: int) -> Chunk:
-        if positions == 0:
-            raise ValueError("no positions in it")
+        if not 1 <= positions <= MAX_CODES // self.num_codebooks:
+            raise ValueError(f"{positions} positions; 1 to {MAX_CODES // self.num_codebooks}")
         if kind == CODED:
             if len(payload) < CHECK.size:
                 raise ValueError("payload too short")
@@ -200,7 +202,9 @@ class SylReader:
         durations = None
         if self.has_durations:
             width = rest[0]
-            if not 1 <= width <= 32 or len(rest) - 1 != bits.packed_size(positions, [width]):
+            if not 1 <= width <= MAX_DURATION_BITS or len(rest) - 1 != bits.packed_size(
+                positions, [width]
+            ):
                 raise ValueError("the durations do not fit the payload")
             durations = bits.unpack(rest[1:], positions, [width])[:, 0]
             if durations.min() < 1:

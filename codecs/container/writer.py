@@ -16,8 +16,9 @@ from .layout import (
     CODED,
     END,
     MAGIC,
+    MAX_CODES,
+    MAX_DURATION_BITS,
     MAX_HEADER,
-    MAX_PAYLOAD,
     PACKED,
     PREAMBLE,
     TOTALS,
@@ -63,42 +64,60 @@ class SylWriter:
     ) -> None:
         self._file = file
         self.spec = spec
-        self.num_codebooks = num_codebooks or spec.num_codebooks
+        self.num_codebooks = spec.num_codebooks if num_codebooks is None else num_codebooks
+        if not 1 <= self.num_codebooks <= spec.num_codebooks:
+            raise TokenError(
+                f"{spec.tokenizer} has 1 to {spec.num_codebooks} codebooks, got {num_codebooks}"
+            )
+        sizes = spec.global_codebook_sizes
+        given = global_codes or []
+        if len(given) != len(sizes) or any(
+            not 0 <= code < size for code, size in zip(given, sizes, strict=True)
+        ):
+            raise TokenError(f"expected global codes below {list(sizes)}, got {given}")
         self.has_durations = has_durations
         self.compress = compress
         self.bytes_written = self.packed_bytes = self.coded_bytes = 0
         self._widths = [bits_for(size) for size in spec.codebook_sizes[: self.num_codebooks]]
         seconds = CODED_CHUNK_SECONDS if compress else CHUNK_SECONDS
-        most = (entropy.MAX_CODED_BITS if compress else MAX_PAYLOAD) // (sum(self._widths) + 32)
+        most = MAX_CODES // self.num_codebooks
+        if compress:
+            most = min(most, entropy.MAX_CODED_BITS // sum(self._widths))
         self._chunk_positions = max(1, min(round(seconds * spec.frame_rate), most))
         self._codes: list[np.ndarray] = []
         self._durations: list[np.ndarray] = []
-        self._waiting = self._positions = self._samples = 0
+        self._waiting = self._positions = self._frames = self._samples = 0
         self._closed = False
         header = {
             "spec": spec.to_json(),
             "num_codebooks": self.num_codebooks,
             "durations": has_durations,
-            "global_codes": global_codes or [],
+            "global_codes": given,
             "metadata": metadata or {},
         }
-        text = json.dumps(
-            header, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        ).encode()
-        if len(text) > MAX_HEADER:
-            raise ContainerError(f"the metadata takes {len(text)} bytes; at most {MAX_HEADER}")
-        preamble = PREAMBLE.pack(VERSION, 0, len(text))
-        self._put(MAGIC + preamble + CHECK.pack(zlib.crc32(preamble + text)) + text)
+        try:
+            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+            data = text.encode()
+        except (TypeError, ValueError) as error:
+            raise ContainerError(f"the metadata is not JSON: {error}") from None
+        if len(data) > MAX_HEADER:
+            raise ContainerError(f"the metadata takes {len(data)} bytes; at most {MAX_HEADER}")
+        preamble = PREAMBLE.pack(VERSION, 0, len(data))
+        self._put(MAGIC + preamble + CHECK.pack(zlib.crc32(preamble + data)) + data)
 
     def write(self, tokens: "Tokens") -> None:
         """Append tokens (a batch of one row).
 
         Raises:
             TokenMismatchError: they are of another tokenizer.
-            TokenError: more than one row, or other codebooks or durations than the file has.
+            TokenError: more than one row, other codebooks or durations than the file has, or more
+                tokens after a last frame that was cut short.
+            ContainerError: the file was closed.
         """
         from ..tokens import check_same_tokenizer
 
+        if self._closed:
+            raise ContainerError("this writer is closed")
         check_same_tokenizer(tokens.spec, self.spec)
         if len(tokens) != 1:
             raise TokenError(f"a .syl file holds one utterance; got a batch of {len(tokens)}")
@@ -110,10 +129,17 @@ class SylWriter:
             raise TokenError("the tokens and the file must both have durations, or neither")
         tokens.check()
         length = int(tokens.lengths[0])
-        self._codes.append(tokens.codes[0, :, :length].T.cpu().numpy())
+        if length and self._samples < self._frames * self.spec.hop:
+            raise TokenError("the tokens before these end within a frame: nothing can follow")
+        # Copies: the caller may use its tensors again before the chunk is full.
+        self._codes.append(tokens.codes[0, :, :length].T.cpu().numpy().copy())
         if tokens.durations is not None:
-            self._durations.append(tokens.durations[0, :length].cpu().numpy())
+            durations = tokens.durations[0, :length].cpu().numpy().copy()
+            if length and int(durations.max()).bit_length() > MAX_DURATION_BITS:
+                raise TokenError(f"a duration of {durations.max()} frames is too long for a file")
+            self._durations.append(durations)
         self._waiting += length
+        self._frames += int(tokens.num_frames[0])
         self._samples += int(tokens.num_samples[0])
         if self._waiting >= self._chunk_positions:
             self._write_chunks(all_of_them=False)

@@ -142,7 +142,7 @@ class HarmonicSource(nn.Module):
         )
         rows = []
         for pitch in logs.exp().tolist():
-            harmonics = pitch * torch.arange(1, int(2500 / pitch) + 2)[:, None]
+            harmonics = pitch * torch.arange(1, int(2500 / pitch) + 2).float()[:, None]
             # The main lobe of a Hann window, in bins of the window's length.
             away = (frequency - harmonics) * config.window / config.sample_rate
             lobe = torch.sinc(away).abs() / (1 - away**2).abs().clamp_min(1e-6)

@@ -215,7 +215,7 @@ class PhaseRetrievalVocoder(MelVocoder):
         gain = target - at
         if up > 1:  # linear in between; held after the newest, which the next block redoes
             slope = torch.diff(gain, dim=1, append=gain[:, -1:])[:, :, None]
-            part = torch.arange(up, device=gain.device)[:, None] / up
+            part = torch.arange(up, device=gain.device).float()[:, None] / up
             gain = (gain[:, :, None] + slope * part).flatten(1, 2)
         lower, upper = gain + base - config.tolerance, gain + base + config.tolerance
         lower[:, ::up] = torch.maximum(low, target - config.tolerance)

@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,49 @@ def test_what_can_not_be_read(tmp_path):
         read(tmp_path)
 
 
+def test_audio_that_is_cut_short_is_refused(tmp_path):
+    wave = synthetic_speech(160_000)
+    for suffix in ("flac", "mp3", "wav", "opus"):
+        path = tmp_path / f"x.{suffix}"
+        write(path, wave, 16000)
+        read(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        if suffix in ("wav", "opus"):
+            # A wav or ogg stream that ends early is what a recorder leaves that was switched off:
+            # libsndfile takes its length from the file's end.
+            assert 60_000 < len(read(path)[0]) < 100_000
+            continue
+        with pytest.raises(AudioFileError, match=r"x\."):
+            read(path)
+    write(tmp_path / "y.wav", wave, 16000)
+    data = bytearray((tmp_path / "y.wav").read_bytes())
+    data[40:44] = bytes(4)
+    (tmp_path / "y.wav").write_bytes(data)
+    with pytest.raises(AudioFileError, match="0 samples but more follows"):
+        read(tmp_path / "y.wav")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs an ffmpeg program")
+def test_ffmpeg_reads_no_file_but_the_one_given(tmp_path, monkeypatch):
+    wave = synthetic_speech(16000)
+    write(tmp_path / "a.wav", wave, 16000)
+    (tmp_path / "list.m4a").write_text("ffconcat version 1.0\nfile a.wav\n")
+    with pytest.raises(AudioFileError, match=r"list\.m4a"):
+        read(tmp_path / "list.m4a")
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", f"file:{tmp_path}/12:30.m4a"]
+    subprocess.run(command, check=True)
+    monkeypatch.chdir(tmp_path)
+    assert len(read("12:30.m4a")[0]) >= 16000
+    with Path("12:30.m4a").open("r+b") as file:
+        file.seek(2000)
+        file.write(b"\xff" * 600)
+    with pytest.raises(AudioFileError, match="damaged"):
+        read("12:30.m4a")
+    (tmp_path / "x.raw").write_bytes(b"\0" * 1000)
+    with pytest.raises(AudioFileError, match=r"x\.raw"):
+        read(tmp_path / "x.raw")
+
+
 def test_channels_are_never_mixed_silently(tmp_path):
     left, right = synthetic_speech(1000, 1), synthetic_speech(1000, 2)
     soundfile.write(tmp_path / "x.wav", np.stack([left, right], 1), 16000, subtype="FLOAT")
@@ -92,6 +136,9 @@ def test_clipping_is_said(tmp_path):
         write(tmp_path / "y.wav", wave, 16000, clipping="error")
     with pytest.raises(WaveError, match="NaN"):
         write(tmp_path / "y.wav", wave * np.nan, 16000)
+    for bad in (np.array([32767, 0], np.int16), np.zeros((5, 2), np.float32)):
+        with pytest.raises(WaveError, match="expected samples"):
+            write(tmp_path / "y.wav", bad, 16000)
     with pytest.raises(AudioFileError, match="clipping must be"):
         write(tmp_path / "y.wav", wave, 16000, clipping="wrap")
     with pytest.raises(AudioFileError, match=r"can't write.*\.wav or \.flac"):
@@ -132,6 +179,8 @@ def test_resampling_keeps_a_tone():
     assert np.abs(again[0] - expected)[200:-200].max() < 1e-3
     assert np.array_equal(again[0], -again[1])
     assert resample(tone, 16000, 16000) is tone
+    for shape in ((0,), (2, 0), (0, 5)):
+        assert resample(np.zeros(shape, np.float32), 44100, 16000).shape == (*shape[:-1], 0)
     assert resampler_name().startswith("soxr ")
     with pytest.raises(WaveError, match="positive"):
         resample(tone, 0, 16000)

@@ -23,13 +23,19 @@ def names(items):
 def test_a_manifest_comes_back(tmp_path, tree):
     items = [
         Utterance(
-            tree / "a.wav", PurePosixPath("tree/a.wav"), 1.5, "eve", "héllo", "test", {"x": 1}
+            tree / "a.wav",
+            PurePosixPath("tree/a.wav"),
+            1.5,
+            "eve",
+            "hé\u2028llo\x85",
+            "test",
+            {"x": 1},
         ),
         Utterance(tree / "z.mp3", PurePosixPath("tree/z.mp3")),
     ]
     write_manifest(tmp_path / "m.jsonl", items)
     assert read_manifest(tmp_path / "m.jsonl") == items
-    assert json.loads((tmp_path / "m.jsonl").read_text().splitlines()[0])["path"] == "tree/a.wav"
+    assert json.loads((tmp_path / "m.jsonl").read_text().split("\n")[0])["path"] == "tree/a.wav"
     write_manifest(tree / "b" / "m.jsonl", items[:1])
     assert read_manifest(tree / "b" / "m.jsonl")[0].path.samefile(tree / "a.wav")
 
@@ -64,6 +70,7 @@ def test_outputs_can_not_lead_out_of_their_folder(tmp_path):
     ("line", "message"),
     [
         ("{", "line 2: not JSON"),
+        ('{"path": "."}', 'line 2: expected an object with a "path"'),
         ("[]", 'line 2: expected an object with a "path"'),
         ('{"text": "x"}', "line 2: expected"),
         ('{"path": "x", "duration_s": "long"}', "line 2: duration_s is 'long'"),

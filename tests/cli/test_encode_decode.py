@@ -90,18 +90,88 @@ def test_resume_redoes_what_is_not_whole(run, tree, tmp_path):
     (out / "s0" / "3.syl").unlink()
     gone = subprocess.Popen(["true"])
     gone.wait()
-    from syllabary import atomic
+    from syllabary import filesystem
 
-    (out / "s0" / f".3.{atomic._HOST}-{gone.pid}.tmp.syl").write_bytes(b"half")
+    lost = out / "s0" / f"{filesystem._temporary_stem(out / 's0' / '3.syl')}{gone.pid}.tmp.syl"
+    lost.write_bytes(b"half")
+    alive = lost.with_name(lost.name.replace(f"-{gone.pid}.", f"-{os.getppid()}."))
+    alive.write_bytes(b"another process is at work on this")
     code, text, _ = run("encode", tree, "-o", out, "--resume")
     assert code == 0 and "encoded 2 of 12" in text and "10 were whole already" in text
+    alive.unlink()
     assert contents(out) == expected
 
 
 def test_resume_does_not_mix_tokenizers(run, tree, tmp_path):
     assert run("encode", tree, "-o", tmp_path / "out")[0] == 0
     code, _, err = run("encode", tree, "-o", tmp_path / "out", "--resume", "--codec", "dmel-fine")
-    assert code == 1 and "holds 80 codebooks" in err and "by dmel (" in err and "--force" in err
+    assert code == 1 and "with another tokenizer (a72312fc8421, now" in err and "--force" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "what"), [(["--channels", "first"], "options"), (["--compress"], "options")]
+)
+def test_resume_does_not_mix_options_or_sources(run, wav, option, what):
+    assert run("encode", wav)[0] == 0
+    code, _, err = run("encode", wav, "--resume", *option)
+    assert code == 2 and f"with another {what}" in err
+    assert run("encode", wav, "--resume")[0] == 0
+    write(wav, synthetic_speech(9000), 16000)
+    code, _, err = run("encode", wav, "--resume")
+    assert code == 2 and "another size of the source" in err
+
+
+def test_names_that_are_not_text(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.wav"))
+    for path in (folder / "a.wav", odd, folder / "z.wav"):
+        write(path, synthetic_speech(3000), 16000)
+    (folder / "b.wav").write_bytes(b"no audio")
+    code, out, err = run("encode", folder, "-o", tmp_path / "out", "--json")
+    assert code == 1 and "b.wav" in err
+    assert "caf\\\\udce9.wav" in out
+    assert len(list((tmp_path / "out").iterdir())) == 4  # three outputs and errors.jsonl
+    odd.write_bytes(b"no audio")
+    code, _, err = run("encode", folder, "-o", tmp_path / "out2")
+    assert code == 1 and "2 of 4 failed" in err
+    long = tmp_path / ("x" * 240 + ".wav")
+    write(long, synthetic_speech(3000), 16000)
+    assert run("encode", long)[0] == 0
+
+
+def test_an_output_is_never_its_input(run, wav):
+    before = wav.read_bytes()
+    code, _, err = run("encode", wav, "-o", wav, "--force")
+    assert code == 2 and "is the input itself" in err
+    assert wav.read_bytes() == before
+
+
+def test_a_file_can_not_make_this_machine_load_a_model(run, wav, tmp_path):
+    tokenizer = syllabary.load("dmel")
+    for name in ("owner/model", str(tmp_path)):
+        tokenizer.name = name
+        tokenizer.__dict__.pop("spec", None)
+        syllabary.write_tokens(tmp_path / "x.syl", tokenizer.encode(*read(wav)))
+        code, _, err = run("decode", tmp_path / "x.syl")
+        assert code == 2 and "with --codec" in err and "hub" not in err
+
+
+def test_folders_of_tokens_with_a_manifest_of_audio(run, tree, tmp_path):
+    assert run("encode", tree, "-o", tree)[0] == 0
+    code, out, _ = run("decode", tree, "-o", tmp_path / "back")
+    assert code == 0 and "decoded 12 of 12" in out
+
+
+def test_links(run, tree, tmp_path):
+    (tree / "manifest.jsonl").unlink()
+    farm = tmp_path / "farm"
+    farm.mkdir()
+    (farm / "linked").symlink_to(tree)
+    (tree / "circle").symlink_to(farm)
+    code, out, _ = run("encode", farm, "-o", tmp_path / "out")
+    assert code == 0 and "encoded 12 of 12" in out
+    assert (tmp_path / "out" / "linked" / "s1" / "7.syl").exists()
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, run):
@@ -150,6 +220,23 @@ def test_a_closed_pipe_is_no_error(wav):
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
     )
     assert "Traceback" not in done.stderr
+    assert done.returncode == 141
+
+
+def test_pipes_say_what_was_done(wav, tmp_path):
+    stereo = np.stack([synthetic_speech(9000, 1), synthetic_speech(9000, 2)], 1)
+    soundfile.write(tmp_path / "x.wav", stereo, 16000)
+    audio = (tmp_path / "x.wav").read_bytes()
+    command = [*SYLLABARY, "encode", "-", "--json"]
+    done = subprocess.run(command, input=audio, capture_output=True, check=True)
+    assert done.stdout[:4] == b"\x89SYL"
+    assert json.loads(done.stderr.splitlines()[0])["notes"] == ["2 channels: averaged"]
+    target = tmp_path / "new" / "x.syl"
+    command = [*SYLLABARY, "encode", "-", "-o", str(target)]
+    done = subprocess.run(command, input=audio, capture_output=True, check=True)
+    assert target.exists() and b"averaged" in done.stdout
+    done = subprocess.run([*command[:-1], str(tmp_path)], input=audio, capture_output=True)
+    assert done.returncode == 2 and b"is a folder" in done.stderr
 
 
 def test_standard_output_and_single_targets(run, wav, tmp_path):
@@ -188,6 +275,8 @@ def test_a_saved_tokenizer_by_its_directory(run, wav, tmp_path):
         (["encode", "-", "{wav}"], "can't be mixed"),
         (["encode", "{wav}", "{wav}", "-o", "-"], "holds one file"),
         (["encode", "{wav}", "--channels", "both"], "expected mix, first, mono"),
+        (["encode", "{wav}", "--device", "abacus"], "device 'abacus'"),
+        (["decode", "-", "-"], "can't be mixed"),
         (["encode", "{text}"], "text.txt"),
         (["encode"], "Missing argument"),
         (["encode", "{wav}", "--nonsense"], "No such option"),

@@ -36,8 +36,11 @@ def test_info(run, tmp_path):
     code, out, _ = run("info", tmp_path / "x.syl")
     assert code == 0 and "cut short" in out
     broken = bytearray((tmp_path / "x.syl").read_bytes())
-    broken[-100] ^= 1
-    (tmp_path / "x.syl").write_bytes(broken)
+    broken[30] ^= 1
+    (tmp_path / "y.syl").write_bytes(broken)
+    code, out, err = run("info", tmp_path / "y.syl", tmp_path / "x.syl", "--json")
+    assert code == 1 and "header is damaged" in err
+    assert json.loads(out)["file"] == str(tmp_path / "x.syl")
 
 
 def test_info_loads_no_torch(tmp_path, demo_clip):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import syllabary
+import syllabary.errors
 from syllabary.codecs import registry
 from syllabary.errors import CheckpointError, UnknownTokenizerError
 
@@ -20,6 +21,47 @@ def test_options_change_the_digest_and_survive_saving(tmp_path):
     assert syllabary.load(tmp_path / "narrow").spec == narrow.spec
     with pytest.raises(CheckpointError, match="bundled tokenizers only"):
         syllabary.load(tmp_path / "narrow", minimum=-4.0)
+
+
+def test_equal_values_of_another_type_are_the_same_tokenizer():
+    plain = syllabary.load("dmel").spec.tokens.digest
+    assert syllabary.load("dmel", minimum=-7).spec.tokens.digest == plain
+    assert syllabary.load("dmel", num_levels=16.0).spec.tokens.digest == plain
+    for options in ({"num_levels": "x"}, {"num_levels": 16.5}, {"num_levels": True}):
+        with pytest.raises(CheckpointError, match="num_levels must be int"):
+            syllabary.load("dmel", **options)
+    with pytest.raises(CheckpointError, match="at least 2 levels"):
+        syllabary.load("dmel", num_levels=1)
+    assert syllabary.load("dmel", num_levels=32).name == "dmel+num_levels=32"
+
+
+def test_a_default_dtype_changes_nothing():
+    wave = torch.randn(4000) / 10
+    expected = syllabary.load("dmel")
+    tokens = expected.encode(wave, 16000)
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = syllabary.load("dmel")
+        assert other.encode(wave, 16000).equal(tokens)
+        assert other.decode(tokens).dtype == torch.float32
+        assert torch.allclose(other.decode(tokens), expected.decode(tokens), atol=1e-3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_unknown_devices():
+    with pytest.raises(syllabary.errors.SyllabaryError, match="device 'abacus'"):
+        syllabary.load("dmel", device="abacus")
+
+
+def test_a_family_of_ones_own_loads_from_its_directory(tmp_path):
+    from syllabary.codecs.dmel.tokenizer import DMel, DMelConfig
+
+    class Mine(DMel):
+        family = "mine"
+
+    Mine(DMelConfig(), name="first").save_pretrained(tmp_path)
+    assert type(syllabary.load(tmp_path)) is Mine
 
 
 def test_a_digest_is_the_same_on_every_machine():
@@ -106,6 +148,11 @@ def test_what_can_not_be_loaded(tmp_path):
     config.write_text(json.dumps({"format": "syllabary-tokenizer", **fields}))
     with pytest.raises(CheckpointError, match="unknown family 'nonsense'"):
         syllabary.load(tmp_path)
+    for field, value in (("config", []), ("config", {"num_mels": 5000}), ("family", [])):
+        bad = {"format": "syllabary-tokenizer", **fields, "family": "dmel", field: value}
+        config.write_text(json.dumps(bad))
+        with pytest.raises(CheckpointError):
+            syllabary.load(tmp_path)
     config.write_text(json.dumps({"format": "syllabary-tokenizer", **fields, "family": "dmel"}))
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         syllabary.load(tmp_path)

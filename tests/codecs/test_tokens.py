@@ -51,6 +51,7 @@ def test_spec_arithmetic():
         ("codebook_sizes", [16]),
         ("tokenizer", None),
         ("digest", 3),
+        ("bogus", 3),
     ],
 )
 def test_bad_specs(field, value):
@@ -60,7 +61,9 @@ def test_bad_specs(field, value):
         return
     with pytest.raises(TokenError):
         TokenSpec.from_json(fields | {field: value})
-    del fields[field]
+    fields.pop(field, None)
+    if field == "bogus":
+        return
     with pytest.raises(TokenError):
         TokenSpec.from_json(fields)
 
@@ -87,6 +90,10 @@ def test_rows_and_frames():
     with pytest.raises(TokenError, match="start"):
         tokens.frames(3, 2)
     assert tokens.keep_codebooks(1).codes.shape == (2, 1, 5)
+    for count in (0, -1, 3):
+        with pytest.raises(TokenError, match="1 to 2 codebooks"):
+            tokens.keep_codebooks(count)
+    assert tokens[torch.tensor(1)].equal(tokens[1])
     assert tokens.keep_codebooks(1).bitrate() < tokens.bitrate()
     assert tokens.to("cpu").equal(tokens)
     assert tokens.duration() == (1500 + 860) / 16000
@@ -149,6 +156,8 @@ def test_what_can_not_be_joined():
         Tokens.concat([])
     with pytest.raises(TokenError, match="within a frame"):
         Tokens.concat([make([4], short_by=5), make([4])])
+    with pytest.raises(TokenError, match="within a frame"):
+        Tokens.concat([make([4], short_by=5).deduplicate(), make([4]).deduplicate()])
     with pytest.raises(TokenError, match="restore"):
         tokens.deduplicate().frames(0, 1)
 
@@ -165,6 +174,37 @@ def test_global_codes():
         tokens.check()
     tokens[0].check()
     assert Tokens.batch([tokens[1], tokens[0]]).global_codes.tolist() == [[3, 8], [1, 2]]
+
+
+def test_any_integers_become_int64():
+    tokens = make([4, 2]).deduplicate()
+    for dtype in (torch.int8, torch.uint8, torch.uint16, torch.int32, torch.uint32):
+        small = Tokens(
+            tokens.codes.to(dtype),
+            tokens.lengths.to(dtype),
+            tokens.num_samples,
+            SPEC,
+            tokens.durations.to(dtype),
+        )
+        small.check()
+        assert small.equal(tokens) and small.restore().equal(make([4, 2]))
+        assert small.codes.dtype == small.durations.dtype == torch.int64
+
+
+def test_what_lies_beyond_the_lengths_never_counts():
+    tokens = make([3, 5]).deduplicate()
+    longest = tokens.codes.shape[-1]
+    pad = torch.nn.functional.pad
+    padded = Tokens(
+        pad(tokens.codes, (0, 2), value=7),
+        tokens.lengths,
+        tokens.num_samples,
+        SPEC,
+        pad(tokens.durations, (0, 2), value=9),
+    )
+    padded.check()
+    assert padded.equal(tokens) and padded.codes.shape[-1] == longest + 2
+    assert padded.restore().equal(tokens.restore())
 
 
 def test_bad_durations():

@@ -1,5 +1,7 @@
+import dataclasses
 import io
 import warnings
+from threading import Event
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from syllabary.codecs.container import (
     write_tokens,
 )
 from syllabary.errors import AudioFileError, TokenMismatchError
-from syllabary.jobs.files import decode_file, encode_file
+from syllabary.jobs.files import Stopped, decode_file, encode_file
 
 from ..conftest import synthetic_speech
 
@@ -59,8 +61,13 @@ def test_what_was_done_to_the_audio_is_said(tmp_path, dmel):
     with (tmp_path / "x.syl").open("rb") as file:
         metadata = SylReader(file).metadata
     assert metadata == {
-        "source": {"name": "x.wav", "sample_rate": 44100, "channels": 2},
-        "channel_policy": "mix",
+        "source": {
+            "name": "x.wav",
+            "bytes": (tmp_path / "x.wav").stat().st_size,
+            "sample_rate": 44100,
+            "channels": 2,
+        },
+        "options": {"channels": "mix", "compress": False},
         "resampler": resampler_name(),
     }
     expected = dmel.encode(read(tmp_path / "x.wav", 16000, "mix")[0], 16000)
@@ -118,3 +125,39 @@ def test_merged_tokens_decode(tmp_path, dmel):
         decode_file(dmel, SylReader(file), tmp_path / "y.wav")
     expected = dmel.decode(tokens)[0].numpy()
     assert np.abs(read(tmp_path / "y.wav")[0] - expected).max() < 1e-4
+
+
+def test_a_long_duration_takes_no_memory_of_its_own(tmp_path, dmel):
+    """One position that stands for 20 minutes: frames are made a second at a time."""
+    import tracemalloc
+
+    tokens = dmel.encode(np.zeros(400, np.float32), 16000)
+    frames = 48_000
+    merged = dataclasses.replace(
+        tokens,
+        durations=torch.tensor([[frames]]),
+        num_samples=torch.tensor([frames * 400]),
+    )
+    write_tokens(tmp_path / "x.syl", merged)
+    assert (tmp_path / "x.syl").stat().st_size < 1000
+    from syllabary.jobs.files import _tokens
+
+    with (tmp_path / "x.syl").open("rb") as file:
+        tracemalloc.start()
+        lengths = [int(part.lengths) for part, _ in _tokens(SylReader(file), 40)]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert sum(lengths) == frames and max(lengths) == 40
+    assert peak < 5_000_000
+
+
+def test_stopping(tmp_path, dmel):
+    write(tmp_path / "x.wav", synthetic_speech(16000), 16000)
+    stop = Event()
+    encode_file(dmel, tmp_path / "x.wav", tmp_path / "x.syl", stop=stop)
+    stop.set()
+    with pytest.raises(Stopped):
+        encode_file(dmel, tmp_path / "x.wav", tmp_path / "y.syl", stop=stop)
+    with (tmp_path / "x.syl").open("rb") as file, pytest.raises(Stopped):
+        decode_file(dmel, SylReader(file), tmp_path / "y.wav", stop=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.syl", "x.wav"]

@@ -57,4 +57,5 @@ def test_entropy_coding_finds_structure():
     noise = rng.integers(0, 16, (400, 8))
     assert len(entropy.encode(noise, [4] * 8)) < 1.1 * packed
     silence = np.zeros((4000, 8), int)
-    assert len(entropy.encode(silence, [4] * 8)) < 300
+    # 44 times smaller and no more: what a forged file can make of itself is bounded.
+    assert packed / 400 * 4000 / 45 < len(entropy.encode(silence, [4] * 8)) < 400

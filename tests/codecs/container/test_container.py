@@ -252,6 +252,63 @@ def test_what_a_writer_refuses(tmp_path):
         read_tokens(tmp_path / "none.syl")
 
 
+def test_writers_keep_what_they_were_given():
+    tokens = make(7)
+    expected = tokens.codes[0].numpy().copy()
+    file = io.BytesIO()
+    with SylWriter(file, SPEC) as writer:
+        writer.write(tokens)
+        tokens.codes.zero_()
+        with pytest.raises(TokenError, match="within a frame"):
+            writer.write(make(3))
+    with pytest.raises(ContainerError, match="closed"):
+        writer.write(make(3))
+    assert np.array_equal(read(file.getvalue())[0], expected)
+    with pytest.raises(TokenError, match="1 to 2 codebooks"):
+        SylWriter(io.BytesIO(), SPEC, num_codebooks=3)
+    with pytest.raises(TokenError, match="global codes"):
+        SylWriter(io.BytesIO(), SPEC, global_codes=[1])
+    for metadata in ({"x": float("nan")}, {"x": np.float32(1)}):
+        with pytest.raises(ContainerError, match="not JSON"):
+            SylWriter(io.BytesIO(), SPEC, metadata=metadata)
+    one = Tokens(
+        codes=torch.zeros(1, 2, 1, dtype=torch.long),
+        lengths=torch.ones(1, dtype=torch.long),
+        num_samples=torch.tensor([320 << 20]),
+        spec=SPEC,
+        durations=torch.tensor([[1 << 20]]),
+    )
+    with pytest.raises(TokenError, match="too long"):
+        SylWriter(io.BytesIO(), SPEC, has_durations=True).write(one)
+
+
+BITS = TokenSpec("bits", "d" * 64, 16000, Fraction(50), (2,))
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "payload", "positions"),
+    [
+        (BITS, b"TOKS", bytes(1 << 17), 1 << 20),
+        (BITS, b"TOKR", CHECK.pack(3000) + b"\2" + bytes(2999), 1 << 20),
+        (SPEC, b"TOKS", bytes((14 << 19) // 8), 1 << 19),
+    ],
+)
+def test_the_largest_chunks_are_bounded(spec, kind, payload, positions):
+    """Counts that the bytes do bear out: a chunk may take 32 MB, and no more positions fit."""
+    for times in (1, 2):
+        fields = GOOD | {"spec": spec.to_json(), "num_codebooks": spec.num_codebooks}
+        data = header(fields) + chunk(kind, payload, positions * times)
+        tracemalloc.start()
+        try:
+            read_any(data)
+            assert times == 1
+        except ContainerError as error:
+            assert times == 2 or kind == b"TOKR", error
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 50_000_000 * (times == 1) + 5_000_000
+
+
 def test_pipes_will_do():
     class Pipe(io.RawIOBase):
         """Gives three bytes at a time and can't seek."""
