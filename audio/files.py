@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Literal, Self
 
 import numpy as np
@@ -76,7 +75,11 @@ class AudioReader:
             self._file = soundfile.SoundFile(os.fsencode(self.path))
             self.sample_rate: int = self._file.samplerate
             self.num_channels: int = self._file.channels
-            self.num_samples: int | None = self._file.frames if self._file.frames < 2**48 else None
+            self.num_samples: int | None = self._file.frames
+            if self._file.frames > 2**48:  # flac from a pipe: libsndfile can't go through it
+                self._file.close()
+                self._file = None
+                raise ValueError("its header has no length")
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             self._open_ffmpeg(error)
         self._count = 0
@@ -211,12 +214,7 @@ class AudioReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
 
@@ -325,12 +323,7 @@ class AudioWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
 

@@ -17,7 +17,8 @@ import torch
 import syllabary
 from syllabary.audio.files import read
 from syllabary.audio.mel import log_mel
-from syllabary.codecs.dmel.tokenizer import DMel, DMelConfig
+from syllabary.codecs.dmel.config import DMelConfig
+from syllabary.codecs.dmel.tokenizer import DMel
 from syllabary.eval.reconstruction import MetricError, pesq_wb, stoi
 
 sys.path.insert(0, __file__.rpartition("/")[0])

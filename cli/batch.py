@@ -142,9 +142,8 @@ def execute(
         for note, count in sorted(notes.items()):
             click.echo(f"{count} × {note}" if folder else note, err=piped)
         if savings:
-            click.echo(
-                f"entropy coding saved {sum(savings) / len(savings):.1%} of the codes' bytes"
-            )
+            share = sum(savings) / len(savings)
+            click.echo(f"entropy coding saved {share:.1%} of the codes' bytes", err=piped)
     if failures:
         for outcome in failures[:SHOWN_FAILURES]:
             click.echo(f"failed: {outcome.error}", err=True)

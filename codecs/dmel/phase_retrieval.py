@@ -13,17 +13,14 @@ Each block goes through three stages of constant cost and memory:
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .config import DMelConfig
 from .harmonic_source import HarmonicSource, SourceConfig, SourceState
 from .vocoder import MelVocoder
-
-if TYPE_CHECKING:
-    from .tokenizer import DMelConfig
 
 FLOOR, CEILING = -10.0, 6.0  # log10 amplitude; keeps the edges of open cells finite
 
@@ -60,7 +57,7 @@ class PhaseRetrievalConfig:
             raise ValueError("solver_frames must exceed a block by a token frame")
 
     @classmethod
-    def for_dmel(cls, config: "DMelConfig") -> "PhaseRetrievalConfig":
+    def for_dmel(cls, config: DMelConfig) -> "PhaseRetrievalConfig":
         """Blocks of about 100 ms, on internal frames that overlap by at least three quarters.
 
         Raises:

@@ -70,6 +70,17 @@ def test_what_can_not_be_read(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs an ffmpeg program")
+@pytest.mark.parametrize("kind", ["flac", "wav", "ogg", "mp3"])
+def test_what_was_written_to_a_pipe_has_no_length_in_its_header(tmp_path, kind):
+    write(tmp_path / "x.wav", synthetic_speech(48_000), 16000)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "x.wav", "-f", kind, "pipe:1"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    (tmp_path / f"y.{kind}").write_bytes(done.stdout)
+    length = len(read(tmp_path / f"y.{kind}")[0])
+    assert length == 48_000 or (kind == "mp3" and 48_000 < length < 52_000)
+
+
 def test_audio_that_is_cut_short_is_refused(tmp_path):
     wave = synthetic_speech(160_000)
     for suffix in ("flac", "mp3", "wav", "opus"):

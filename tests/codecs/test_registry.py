@@ -55,7 +55,8 @@ def test_unknown_devices():
 
 
 def test_a_family_of_ones_own_loads_from_its_directory(tmp_path):
-    from syllabary.codecs.dmel.tokenizer import DMel, DMelConfig
+    from syllabary.codecs.dmel.config import DMelConfig
+    from syllabary.codecs.dmel.tokenizer import DMel
 
     class Mine(DMel):
         family = "mine"

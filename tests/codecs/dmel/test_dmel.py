@@ -7,8 +7,9 @@ from syllabary.audio.files import read
 from syllabary.audio.manifests import collect
 from syllabary.audio.mel import MelSpectrogram, log_mel
 from syllabary.codecs.dmel.analysis import analyse
+from syllabary.codecs.dmel.config import DMelConfig
 from syllabary.codecs.dmel.phase_retrieval import PhaseRetrievalConfig, PhaseRetrievalVocoder
-from syllabary.codecs.dmel.tokenizer import TILE, DMel, DMelConfig
+from syllabary.codecs.dmel.tokenizer import TILE, DMel
 from syllabary.errors import CheckpointError
 
 from ...conftest import synthetic_speech
