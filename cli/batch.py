@@ -64,16 +64,23 @@ def place(
 
 
 def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
-    """Files at a time, and one torch thread for each where there are several."""
-    import torch
-
+    """Files at a time; each gets one thread."""
+    use_one_thread()
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    workers = min(wanted or (cores if device == "cpu" else 2), jobs)
-    if workers > 1:
-        torch.set_num_threads(max(1, cores // workers))
-    return workers
+    return min(wanted or (cores if device == "cpu" else 2), jobs)
+
+
+def use_one_thread() -> None:
+    """Run torch's operations on one thread.
+
+    Ours are small: several threads gain nothing, and lose everything where a neighbour keeps one
+    of them waiting. The cores are used by several files at a time.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def execute(

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from . import options
+from .batch import use_one_thread
 from .roundtrip import print_table
 
 CLIP = Path(__file__).parent.parent / "assets" / "demo.flac"
@@ -24,6 +25,7 @@ def demo(output: str | None, codec: str, device: str) -> None:
     from ..eval.picture import draw_round_trip
     from ..eval.round_trip import round_trip
 
+    use_one_thread()
     tokenizer = load(codec, device=device)
     rate = tokenizer.spec.sample_rate
     # The first call of every library is slow; what is shown is the speed after it.
@@ -43,6 +45,9 @@ def demo(output: str | None, codec: str, device: str) -> None:
     decoded, _ = read(result.decoded)
     codes = read_tokens(result.tokens).codes[0].numpy()
     spec = tokenizer.spec
-    title = f"{codec}: {spec.description}, {spec.bitrate / 1000:g} kbit/s"
+    title = (
+        f"{codec}: {float(spec.frame_rate):g} frames/s × {spec.tokens.num_codebooks} codebooks, "
+        f"{spec.bitrate / 1000:g} kbit/s"
+    )
     draw_round_trip(picture, original, decoded, codes, rate, title)
     click.echo(f"picture  {picture}")

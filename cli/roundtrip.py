@@ -9,6 +9,7 @@ import click
 from ..errors import SyllabaryError
 from ..filesystem import printable
 from . import options
+from .batch import use_one_thread
 
 if TYPE_CHECKING:
     from ..eval.round_trip import RoundTrip
@@ -52,6 +53,7 @@ def roundtrip(
         for suffix in (".syl", ".wav"):
             outputs = plan([job.source for job in jobs], Path(output), suffix)
             refuse_overwriting(outputs, resumable=False)
+    use_one_thread()
     tokenizer = load(codec, device=device)
     results = []
     failed = 0

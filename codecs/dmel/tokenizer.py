@@ -98,8 +98,9 @@ class DMel(AudioTokenizer):
             license="Apache-2.0",
             source="arXiv 2407.15835",
             description=(
-                f"{config.num_mels} mel channels × {config.num_levels} levels, "
-                f"{1000 * config.hop_length / config.sample_rate:g} ms hop"
+                "fitted levels"
+                if config.levels == "fitted"
+                else f"levels in [{config.minimum:g}, {config.maximum:g}]"
             ),
         )
 
