@@ -52,6 +52,7 @@ class AudioReader:
     Args:
         path: the file.
         channels: see `Channels`.
+        name: `-` where the file stands for standard input, for messages.
 
     Attributes:
         sample_rate: in Hz.
@@ -62,14 +63,17 @@ class AudioReader:
         AudioFileError: it can't be opened, or has several channels and `channels` is `mono`.
     """
 
-    def __init__(self, path: str | Path, channels: Channels = "mono") -> None:
+    def __init__(
+        self, path: str | Path, channels: Channels = "mono", name: str | None = None
+    ) -> None:
         self.path = Path(path)
+        self.name = "standard input" if name == "-" else str(path)
         self._file: soundfile.SoundFile | None = None
         self._ffmpeg: subprocess.Popen[bytes] | None = None
         if not self.path.exists():
-            raise AudioFileError(f"{self.path}: no such file")
+            raise AudioFileError(f"{self.name}: no such file")
         if self.path.is_dir():
-            raise AudioFileError(f"{self.path}: a folder, expected an audio file")
+            raise AudioFileError(f"{self.name}: a folder, expected an audio file")
         try:
             # As bytes: soundfile refuses text that is not UTF-8, which a file's name may be.
             self._file = soundfile.SoundFile(os.fsencode(self.path))
@@ -86,7 +90,7 @@ class AudioReader:
         if self.num_samples == 0 and self.path.stat().st_size > 4096:
             self.close()
             raise AudioFileError(
-                f"{self.path}: its header says 0 samples but more follows; it was not finished"
+                f"{self.name}: its header says 0 samples but more follows; it was not finished"
             )
         try:
             self._pick = self._picker(channels)
@@ -98,7 +102,7 @@ class AudioReader:
         if isinstance(channels, int):
             if not 0 <= channels < self.num_channels:
                 raise AudioFileError(
-                    f"{self.path}: no channel {channels}; it has {self.num_channels}"
+                    f"{self.name}: no channel {channels}; it has {self.num_channels}"
                 )
             return channels
         if channels not in ("mono", "mix", "first"):
@@ -107,8 +111,8 @@ class AudioReader:
             return 0
         if channels == "mono":
             raise AudioFileError(
-                f"{self.path}: has {self.num_channels} channels and one was expected; say "
-                "channels='mix' to average them, or 'first' or a number to pick one"
+                f"{self.name}: has {self.num_channels} channels and one was expected; choose "
+                "`mix` to average them, or `first` or a channel's number"
             )
         return "mix"
 
@@ -117,7 +121,7 @@ class AudioReader:
         why = str(reason).rpartition(": ")[2].rstrip(".")
         if program is None:
             raise AudioFileError(
-                f"{self.path}: libsndfile can't read it ({why}), and there is no ffmpeg program to "
+                f"{self.name}: libsndfile can't read it ({why}), and there is no ffmpeg program to "
                 "try; install ffmpeg or convert the file to wav or flac"
             )
         # The AU format: its header says the rate and the channels, and it needs no seeking.
@@ -135,7 +139,7 @@ class AudioReader:
             message = self._ffmpeg_error() or "no audio in it"
             self.close()
             raise AudioFileError(
-                f"{self.path}: not audio that can be read: {why}; ffmpeg: {message}"
+                f"{self.name}: not audio that can be read: {why}; ffmpeg: {message}"
             )
         offset, _, _, self.sample_rate, self.num_channels = struct.unpack(">5I", header[4:])
         self._ffmpeg.stdout.read(offset - 24)
@@ -146,7 +150,7 @@ class AudioReader:
         self._ffmpeg.wait()
         self._messages.seek(0)
         lines = self._messages.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return lines[-1].removeprefix(f"file:{self.path.absolute()}: ") if lines else ""
 
     def blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
         """The samples in blocks of (size,) float32, the last one shorter, at the file's rate.
@@ -166,7 +170,7 @@ class AudioReader:
         # An mp3's own count may be off by its encoder's delay.
         if missing > (3000 if self._file is not None and self._file.format == "MP3" else 0):
             raise AudioFileError(
-                f"{self.path}: cut short or damaged: {self._count} of {self.num_samples} samples "
+                f"{self.name}: cut short or damaged: {self._count} of {self.num_samples} samples "
                 "can be read"
             )
 
@@ -175,7 +179,7 @@ class AudioReader:
             try:
                 return self._file.read(size, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                raise AudioFileError(f"{self.path}: {error.error_string}") from None
+                raise AudioFileError(f"{self.name}: {error.error_string}") from None
         assert self._ffmpeg is not None and self._ffmpeg.stdout is not None
         data = self._ffmpeg.stdout.read(4 * self.num_channels * size)
         block = np.frombuffer(data[: len(data) - len(data) % (4 * self.num_channels)], ">f4")
@@ -183,7 +187,7 @@ class AudioReader:
         if block.shape[0] < size:
             message = self._ffmpeg_error()
             if self._ffmpeg.returncode or message:
-                raise AudioFileError(f"{self.path}: damaged: ffmpeg: {message}")
+                raise AudioFileError(f"{self.name}: damaged: ffmpeg: {message}")
         return block
 
     def _mono(self, block: np.ndarray) -> np.ndarray:

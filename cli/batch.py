@@ -103,6 +103,7 @@ def execute(
     counts: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     failures: list[Outcome] = []
+    partial = 0
     totals = {"seconds": 0.0, "frames": 0, "bytes": 0}
     savings = []
     report = None
@@ -115,6 +116,7 @@ def execute(
                 totals["frames"] += report.frames
                 totals["bytes"] += report.size
                 notes.update(report.notes)
+                partial += report.partial
                 if report.saving is not None:
                     savings.append(report.saving)
             elif outcome.status == "failed":
@@ -134,18 +136,18 @@ def execute(
         job = jobs[0]
         kbps = f", {report.kbps:.2f} kbit/s" if verb == "encoded" else ""
         click.echo(
-            f"{printable(job.source.path)} → {printable(job.target)}: {report.seconds:.2f} s, "
+            f"{_name(job)} → {printable(job.target)}: {report.seconds:.2f} s, "
             f"{report.frames} frames × {report.codebooks}, {size(report.size)}{kbps}"
         )
-    else:
+    elif counts["done"] or failures:
         click.echo(
             f"{verb} {counts['done']} of {len(jobs)} files: {hours(totals['seconds'])}, "
             f"{size(totals['bytes'])}, in {elapsed:.1f} s "
             f"({totals['seconds'] / max(elapsed, 1e-9):.0f} × real time)"
         )
-        if counts["skipped"]:
-            click.echo(f"{counts['skipped']} were whole already and kept")
     if not as_json:
+        if counts["skipped"]:
+            click.echo(f"{counts['skipped']} of {len(jobs)} were whole already and kept", err=piped)
         for note, count in sorted(notes.items()):
             click.echo(f"{count} × {note}" if folder else note, err=piped)
         if savings:
@@ -155,17 +157,34 @@ def execute(
         for outcome in failures[:SHOWN_FAILURES]:
             click.echo(f"failed: {outcome.error}", err=True)
         click.echo(f"{len(failures)} of {len(jobs)} failed; reasons in {errors}", err=True)
+    if failures or partial:
         sys.exit(1)
+
+
+def _name(job: "Job") -> str:
+    """What the user calls the input."""
+    return "-" if str(job.source.name) == "-" else printable(job.source.path)
 
 
 def _as_json(outcome: "Outcome") -> dict[str, Any]:
     line: dict[str, Any] = {
-        "input": printable(outcome.job.source.path),
+        "input": _name(outcome.job),
         "output": printable(outcome.job.target),
         "status": outcome.status,
     }
     if outcome.report:
-        line |= vars(outcome.report) | {"kbps": outcome.report.kbps}
+        report = outcome.report
+        line |= {
+            "seconds": report.seconds,
+            "frames": report.frames,
+            "codebooks": report.codebooks,
+            "bytes": report.size,
+            "elapsed_s": round(report.elapsed, 4),
+            "notes": report.notes,
+            "partial": report.partial,
+        }
+        if report.saving is not None:
+            line["saving"] = round(report.saving, 4)
     if outcome.error:
         line["error"] = outcome.error
     return line

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@options.output("Output file or folder; `-` for standard output. Default: beside the input.")
+@options.output("Output file or folder; `-` for standard output. Default: beside a single input.")
 @options.codec
 @click.option("--codebooks", type=click.IntRange(min=1), metavar="N", help="Keep the first N.")
 @options.split

@@ -26,6 +26,7 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"failed: {error}", err=True)
             failed += 1
             continue
+        failed += not fields["whole"]
         if as_json:
             click.echo(json.dumps(fields, ensure_ascii=False))
             continue
@@ -34,6 +35,8 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
         width = max(map(len, fields))
         for key, value in fields.items():
             click.echo(f"{key:<{width}}  {_text(value)}")
+        if not fields["whole"]:
+            click.echo("the file is cut short: this is what came before the cut", err=True)
     if failed:
         sys.exit(1)
 
@@ -59,7 +62,7 @@ def _inspect(name: str) -> dict[str, Any]:
     seconds = samples / spec.sample_rate
     return {
         "file": name,
-        "whole": "yes" if reader.complete else "no: cut short; what follows is up to the cut",
+        "whole": bool(reader.complete),
         "bytes": reader.bytes_read,
         "tokenizer": spec.tokenizer,
         "digest": spec.digest,
@@ -67,7 +70,7 @@ def _inspect(name: str) -> dict[str, Any]:
         "samples": samples,
         "sample_rate_hz": spec.sample_rate,
         "frames": frames,
-        "frame_rate_hz": str(spec.frame_rate),
+        "frame_rate_hz": float(spec.frame_rate),
         "positions": reader.positions,
         "codebooks": reader.num_codebooks,
         "codebook_sizes": list(spec.codebook_sizes[: reader.num_codebooks]),

@@ -11,7 +11,7 @@ from . import options
 @options.as_json
 def list_command(as_json: bool) -> None:
     """List the tokenizers that `--codec` knows by name."""
-    from ..codecs.registry import list_tokenizers, load
+    from ..codecs.registry import PUBLISHED, list_tokenizers, load
 
     specs = [load(name).spec for name in list_tokenizers()]
     if as_json:
@@ -39,4 +39,8 @@ def list_command(as_json: bool) -> None:
             f"{spec.bitrate / 1000:g}",
             "–" if spec.latency_ms is None else f"{spec.latency_ms:.0f} ms",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Published models load by their ids, for example {', '.join(PUBLISHED.values())}."
+    )

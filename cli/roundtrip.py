@@ -1,6 +1,7 @@
 """`syllabary roundtrip`: encode, decode and score."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@options.output("Folder for the .syl and .wav files.")
+@options.output("Folder for the .syl and .wav files. Default: scores only.")
 @options.codec
 @options.split
 @options.channels
@@ -46,8 +47,10 @@ def roundtrip(
     from ..eval.round_trip import round_trip
     from ..jobs.bulk import plan, refuse_overwriting
 
+    scratch = None
     if output is None:
-        raise SyllabaryError("say where the .syl and .wav files go: -o FOLDER")
+        scratch = tempfile.TemporaryDirectory(prefix="syllabary-")
+        output = scratch.name
     jobs = plan(collect(inputs, split), Path(output), "")
     if not force:
         for suffix in (".syl", ".wav"):
@@ -81,6 +84,8 @@ def roundtrip(
             click.echo(json.dumps(_as_json(result), ensure_ascii=False))
     if not as_json and results:
         print_table(results, str(tokenizer.name))
+    if scratch:
+        scratch.cleanup()
     if failed:
         click.echo(f"{failed} of {len(jobs)} failed", err=True)
         raise SystemExit(1)
@@ -108,24 +113,19 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
     from ..eval.round_trip import METRICS
 
     table = Table(box=None, header_style="bold", title=f"round trip through {codec}")
-    table.add_column("file", overflow="ellipsis", no_wrap=True)
+    # Where the width runs out, the names give way, not the numbers.
+    table.add_column("file", overflow="ellipsis", no_wrap=True, ratio=1)
     for heading in ("seconds", "tokens", "kbit/s", "encode ×", "decode ×", *METRICS):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True, min_width=max(6, len(heading)))
 
     def line(name: str, chosen: "list[RoundTrip]") -> list[str]:
         seconds = sum(result.encoding.seconds for result in chosen)
         tokens = sum(result.encoding.frames * result.encoding.codebooks for result in chosen)
         encode = seconds / sum(result.encoding.elapsed for result in chosen)
         decode = seconds / sum(result.decoding.elapsed for result in chosen)
-        kbps = sum(result.encoding.size for result in chosen) * 8 / 1000 / max(seconds, 1e-9)
-        cells = [
-            name,
-            f"{seconds:.2f}",
-            f"{tokens}",
-            f"{kbps:.2f}",
-            f"{encode:.0f}",
-            f"{decode:.1f}",
-        ]
+        kbps = sum(result.encoding.size for result in chosen) * 8 / 1000
+        rate = f"{kbps / seconds:.2f}" if seconds else "–"
+        cells = [name, f"{seconds:.2f}", f"{tokens}", rate, f"{encode:.0f}", f"{decode:.1f}"]
         for metric in METRICS:
             scores = [result.scores[metric] for result in chosen if metric in result.scores]
             cells.append(f"{sum(scores) / len(scores):.3f}" if scores else "–")
@@ -138,7 +138,10 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
         table.add_row(*line(f"all {len(results)}", results), style="bold")
     console = Console()
     console.print(table)
-    console.print("[dim]encode ×, decode ×: times real time, files read and written included[/dim]")
+    console.print(
+        "[dim]kbit/s of the whole .syl file; encode ×, decode ×: times real time, files read and\n"
+        "written included[/dim]"
+    )
     for metric in METRICS:
         reasons = [r.missing[metric] for r in results if metric in r.missing]
         if reasons:

@@ -84,6 +84,13 @@ class AudioTokenizer(nn.Module, ABC):
             global_codebook_sizes=tuple(global_codebook_sizes),
         )
 
+    def extra_repr(self) -> str:
+        tokens = self.spec.tokens
+        return (
+            f"{self.name}: {tokens.sample_rate} Hz, {float(tokens.frame_rate):g} frames/s, "
+            f"{tokens.num_codebooks} codebooks, {tokens.bitrate():g} bit/s"
+        )
+
     # --- what a user calls ---------------------------------------------------------------------
 
     @cached_property
@@ -211,6 +218,11 @@ class AudioTokenizer(nn.Module, ABC):
         if wave.ndim != 2:
             raise WaveError(
                 f"wave must have shape (batch, samples) or (samples,), got {tuple(wave.shape)}"
+            )
+        if wave.shape[0] >= 1000 and 1 <= wave.shape[1] <= 8:
+            raise WaveError(
+                f"a wave of shape {tuple(wave.shape)} looks like (samples, channels); expected "
+                "(batch, samples): mix or pick a channel, or transpose it"
             )
         if batch_size is not None and wave.shape[0] != batch_size:
             raise WaveError(f"this stream has {batch_size} rows, got {wave.shape[0]}")

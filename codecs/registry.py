@@ -54,6 +54,13 @@ PRESETS = {
     "dmel-40ch": Preset("dmel", {"num_mels": 40}),
 }
 
+#: Published models that are known to load, by what people call them.
+PUBLISHED = {
+    "encodec": "facebook/encodec_24khz",
+    "mimi": "kyutai/mimi",
+    "dac": "descript/dac_16khz",
+}
+
 _registered: dict[str, Callable[..., "AudioTokenizer"]] = {}
 
 
@@ -114,7 +121,10 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
     try:
         return tokenizer.to(device or "cpu").eval()
     except (RuntimeError, AssertionError) as error:  # torch's, for a device it does not have
-        raise SyllabaryError(f"device {device!r}: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):
+            reason = "expected cpu, cuda or cuda:N"
+        raise SyllabaryError(f"device {device!r}: {reason}") from None
 
 
 def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
@@ -132,6 +142,7 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     )
     if not directory.is_dir() and not published:
         near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)
+        near += [model for name, model in PUBLISHED.items() if name in key.lower()]
         hint = f"did you mean {' or '.join(near)}?" if near else "see `syllabary list`."
         raise UnknownTokenizerError(
             f"no tokenizer {key!r}: not a bundled name, a directory, or a published model's id "

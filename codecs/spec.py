@@ -20,6 +20,10 @@ def bits_for(size: int) -> int:
     return (size - 1).bit_length()
 
 
+def _runs(sizes: tuple[int, ...]) -> list[list[int]]:
+    return [[size, len(list(run))] for size, run in groupby(sizes)]
+
+
 def _expand(runs: Any) -> tuple[int, ...]:
     sizes: list[int] = []
     for size, count in runs:
@@ -29,7 +33,7 @@ def _expand(runs: Any) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenSpec:
     """The meaning of a batch of tokens.
 
@@ -90,12 +94,19 @@ class TokenSpec:
         """Nominal bits per second: frame rate × sum of ceil(log2(codebook size))."""
         return float(self.frame_rate * self.bits_per_frame(num_codebooks))
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{count} × {size}" for size, count in _runs(self.codebook_sizes))
+        return (
+            f"TokenSpec({self.tokenizer!r}, {self.digest[:12]}, {self.sample_rate} Hz, "
+            f"{self.frame_rate} frames/s, codebooks {sizes})"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; runs of equal codebook sizes become [size, count]."""
         fields = dict(vars(self))
         fields["frame_rate"] = [self.frame_rate.numerator, self.frame_rate.denominator]
         for name in ("codebook_sizes", "global_codebook_sizes"):
-            fields[name] = [[size, len(list(run))] for size, run in groupby(fields[name])]
+            fields[name] = _runs(fields[name])
         return fields
 
     @classmethod

@@ -12,7 +12,7 @@ from ..errors import TokenError, TokenMismatchError
 from .spec import TokenSpec
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tokens:
     """Discrete tokens of a batch of utterances.
 
@@ -95,6 +95,14 @@ class Tokens:
                     f"{frames} frames can't stand for {samples} samples: {self.spec.tokenizer} has "
                     f"frames of {self.spec.hop} samples"
                 )
+
+    def __repr__(self) -> str:
+        batch, codebooks, positions = self.codes.shape
+        kind = "frames" if self.durations is None else "positions with durations"
+        return (
+            f"Tokens({self.spec.tokenizer!r}, batch {batch} × {codebooks} codebooks × {positions} "
+            f"{kind}, {self.duration():.2f} s, {self.device})"
+        )
 
     def _valid(self) -> Tensor:
         """(batch, positions) bool: the positions within each row's length."""

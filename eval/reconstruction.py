@@ -31,7 +31,7 @@ def pesq_wb(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> fl
     except (module.PesqError, ValueError) as error:
         reason = error.args[0] if error.args else type(error).__name__
         reason = reason.decode() if isinstance(reason, bytes) else reason
-        raise MetricError(f"PESQ: {reason}") from None
+        raise MetricError(f"PESQ: {' '.join(str(reason).split())}") from None
 
 
 def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:

@@ -66,9 +66,11 @@ def refuse_overwriting(jobs: Sequence[Job], resumable: bool = True) -> None:
     """Raise unless every target is free."""
     taken = [job.target for job in jobs if job.target != STANDARD_STREAM and job.target.exists()]
     if taken:
-        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        exist = f" and {len(taken) - 1} more exist" if len(taken) > 1 else " exists"
         resume = "--resume to keep what is whole, or " if resumable else ""
-        raise SyllabaryError(f"{taken[0]}{more} exists already; use {resume}--force to overwrite")
+        raise SyllabaryError(
+            f"{printable(taken[0])}{exist} already; use {resume}--force to overwrite"
+        )
 
 
 def is_whole_encoding(
@@ -98,13 +100,16 @@ def is_whole_encoding(
                 ("number of codebooks", reader.num_codebooks, num_codebooks),
                 ("source", of.get("name"), expected["name"]),
                 ("size of the source", of.get("bytes"), source.stat().st_size),
-                ("options", reader.metadata.get("options"), expected["options"]),
+                *(
+                    (f"--{option}", reader.metadata.get("options", {}).get(option), value)
+                    for option, value in expected["options"].items()
+                ),
                 ("resampler", resampler, resampler_name()),
             ):
                 if held != wanted:
                     raise SyllabaryError(
-                        f"{printable(path)} exists, but with another {what} ({held}, now "
-                        f"{wanted}); use --force to overwrite it"
+                        f"{printable(path)} exists, made with {what} {held}, which is now "
+                        f"{wanted}; use --force to overwrite it"
                     )
             return reader.is_whole()
     except ContainerError:
@@ -143,7 +148,11 @@ def run(
             return Outcome(job, "done", work(job, stop))
         except BrokenPipeError:
             raise
-        except (SyllabaryError, OSError) as error:
+        except OSError as error:
+            # The name in the error may be that of the temporary file.
+            reason = f"{printable(job.target)}: {error.strerror or error}"
+            return Outcome(job, "failed", error=reason)
+        except SyllabaryError as error:
             return Outcome(job, "failed", error=printable(str(error)))
         except Exception as error:
             reason = printable(f"{type(error).__name__}: {error}")

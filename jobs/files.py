@@ -15,7 +15,7 @@ from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
 from ..audio.resampling import resampler_name
 from ..codecs.container import Chunk, SylReader, SylWriter
 from ..codecs.tokens import Tokens, check_same_tokenizer
-from ..errors import ContainerError
+from ..errors import ContainerError, WaveError
 from ..filesystem import printable, replacing
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class FileReport:
         elapsed: seconds that the work took.
         notes: what was done to the audio that the user should know of.
         saving: share of the codes' bytes that entropy coding saved, where it was asked for.
+        partial: whether the source was cut short, so that only a part of it could be used.
     """
 
     seconds: float
@@ -43,6 +44,7 @@ class FileReport:
     elapsed: float
     notes: list[str] = field(default_factory=list)
     saving: float | None = None
+    partial: bool = False
 
     @property
     def kbps(self) -> float:
@@ -91,7 +93,8 @@ def encode_file(
     start = time.perf_counter()
     spec = tokenizer.spec
     notes = []
-    with AudioReader(source, channels) as reader:
+    peak = 0.0
+    with AudioReader(source, channels, name) as reader:
         metadata: dict[str, Any] = {
             "source": {
                 "name": name or printable(source.name),
@@ -119,7 +122,13 @@ def encode_file(
         with tokenizer.stream(num_codebooks=num_codebooks) as session, writer:
             for block, last in _with_last(reader.resampled_blocks(spec.sample_rate)):
                 _heed(stop)
-                writer.write(session.encode(block, final=last))
+                peak = max(peak, float(np.abs(block).max(initial=0)))
+                try:
+                    writer.write(session.encode(block, final=last))
+                except WaveError as error:
+                    raise WaveError(f"{reader.name}: {error}") from None
+    if peak > 2:
+        notes.append("samples far beyond [-1, 1], which tokenizers are made for")
     saving = 1 - writer.coded_bytes / max(1, writer.packed_bytes) if compress else None
     return FileReport(
         seconds=session.samples_in[0] / spec.sample_rate,
@@ -189,7 +198,9 @@ def _decode(
             writer.write(session.decode(tokens, final=last)[0].cpu().numpy())
     notes = [f"{writer.clipped} samples clamped to [-1, 1]"] if writer.clipped else []
     if not source.complete:
-        notes.append("the file is cut short")
+        if not session.frames_in[0]:
+            raise ContainerError(f"{source.name}: cut short before its first whole chunk")
+        notes.append("cut short: what came before the cut was decoded")
     return FileReport(
         seconds=session.samples_out[0] / tokenizer.spec.sample_rate,
         frames=session.frames_in[0],
@@ -197,6 +208,7 @@ def _decode(
         size=0,
         elapsed=time.perf_counter() - start,
         notes=notes,
+        partial=not source.complete,
     )
 
 

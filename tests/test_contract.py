@@ -385,6 +385,7 @@ BAD_WAVES = {
     "fractions": (lambda w, r: (w, r, [5.5]), "lengths"),
     "table": (lambda w, r: (w, r, [[5]]), "lengths"),
     "objects": (lambda w, r: (w.numpy().astype(object), r, None), "float32"),
+    "channels last": (lambda w, r: (w[:2000].view(1000, 2), r, None), "channels"),
     "text": (lambda w, r: (w.numpy().astype(str), r, None), "float32"),
 }
 

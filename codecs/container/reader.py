@@ -78,7 +78,9 @@ class SylReader:
         if len(preamble) + len(check) < PREAMBLE.size + CHECK.size:
             raise ContainerError(f"{name}: the header is cut short")
         version, reserved, length = PREAMBLE.unpack(preamble)
-        if version != VERSION or reserved:
+        if version == VERSION and reserved:
+            raise ContainerError(f"{name}: the header is damaged (its reserved bytes are not 0)")
+        if version != VERSION:
             raise ContainerError(f"{name}: format version {version}; this release reads {VERSION}")
         if length > MAX_HEADER:
             raise ContainerError(f"{name}: a header of {length} bytes; at most {MAX_HEADER}")

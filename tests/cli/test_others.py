@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -33,8 +34,8 @@ def test_info(run, tmp_path):
     code, out, _ = run("info", tmp_path / "x.syl", "--json")
     assert json.loads(out)["samples"] == 16000
     (tmp_path / "x.syl").write_bytes((tmp_path / "x.syl").read_bytes()[:-30])
-    code, out, _ = run("info", tmp_path / "x.syl")
-    assert code == 0 and "cut short" in out
+    code, out, err = run("info", tmp_path / "x.syl")
+    assert code == 1 and "cut short" in err and "digest" in out
     broken = bytearray((tmp_path / "x.syl").read_bytes())
     broken[30] ^= 1
     (tmp_path / "y.syl").write_bytes(broken)
@@ -69,6 +70,21 @@ def test_roundtrip(run, tmp_path, demo_clip):
     line = json.loads(out)
     assert line["scores"]["PESQ-wb"] > 1.5 and 0.8 < line["scores"]["STOI"] < 1
     assert run("roundtrip", demo_clip, "-o", tmp_path / "out")[0] == 2
+    assert run("roundtrip", demo_clip)[0] == 0
+
+
+def test_roundtrip_tables_fit_80_columns(tmp_path, demo_clip):
+    long = tmp_path / "2414-128291-0000-of-a-long-name.flac"
+    long.write_bytes(demo_clip.read_bytes())
+    write(tmp_path / "empty.wav", synthetic_speech(0), 16000)
+    command = [sys.executable, "-m", "syllabary", "roundtrip", long, tmp_path / "empty.wav"]
+    environment = {"COLUMNS": "80", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    row = next(line for line in lines if line.startswith(" 2414"))
+    assert "…" not in row.split(None, 1)[1] and re.search(r" 7\.31 +23440 +1\d\.\d\d ", row)
+    assert " – " in next(line for line in lines if line.startswith(" empty"))
 
 
 def test_demo(run, tmp_path):

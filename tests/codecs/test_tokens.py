@@ -176,6 +176,12 @@ def test_global_codes():
     assert Tokens.batch([tokens[1], tokens[0]]).global_codes.tolist() == [[3, 8], [1, 2]]
 
 
+def test_what_is_printed_is_short():
+    assert repr(make([4, 2])) == "Tokens('toy', batch 2 × 2 codebooks × 4 frames, 0.12 s, cpu)"
+    spec = TokenSpec("many", "d" * 64, 16000, Fraction(50), (16,) * 80 + (4,))
+    assert repr(spec).endswith("16000 Hz, 50 frames/s, codebooks 80 × 16, 1 × 4)")
+
+
 def test_any_integers_become_int64():
     tokens = make([4, 2]).deduplicate()
     for dtype in (torch.int8, torch.uint8, torch.uint16, torch.int32, torch.uint32):
