@@ -112,12 +112,6 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
 
     from ..eval.round_trip import METRICS
 
-    table = Table(box=None, header_style="bold", title=f"round trip through {codec}")
-    # Where the width runs out, the names give way, not the numbers.
-    table.add_column("file", overflow="ellipsis", no_wrap=True, ratio=1)
-    for heading in ("seconds", "tokens", "kbit/s", "encode ×", "decode ×", *METRICS):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=max(6, len(heading)))
-
     def line(name: str, chosen: "list[RoundTrip]") -> list[str]:
         seconds = sum(result.encoding.seconds for result in chosen)
         tokens = sum(result.encoding.frames * result.encoding.codebooks for result in chosen)
@@ -131,17 +125,24 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
             cells.append(f"{sum(scores) / len(scores):.3f}" if scores else "–")
         return cells
 
-    for result in results:
-        table.add_row(*line(printable(result.source.name), [result]))
-    if len(results) > 1:
+    headings = ["seconds", "tokens", "kbit/s", "encode ×", "decode ×", *METRICS]
+    rows = [line(printable(result.source.name), [result]) for result in results]
+    total = line(f"all {len(results)}", results)
+    table = Table(box=None, header_style="bold", title=f"round trip through {codec}")
+    # Where the width runs out, the names give way, not the numbers.
+    table.add_column("file", overflow="ellipsis", no_wrap=True, ratio=1)
+    for heading, *cells in zip(headings, total[1:], *(row[1:] for row in rows), strict=True):
+        width = max(map(len, (heading, *cells)))
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*row)
+    if len(rows) > 1:
         table.add_section()
-        table.add_row(*line(f"all {len(results)}", results), style="bold")
+        table.add_row(*total, style="bold")
     console = Console()
     console.print(table)
-    console.print(
-        "[dim]kbit/s of the whole .syl file; encode ×, decode ×: times real time, files read and\n"
-        "written included[/dim]"
-    )
+    console.print("[dim]kbit/s: of the whole .syl file, its header included[/dim]")
+    console.print("[dim]encode ×, decode ×: times real time, with files read and written[/dim]")
     for metric in METRICS:
         reasons = [r.missing[metric] for r in results if metric in r.missing]
         if reasons:
