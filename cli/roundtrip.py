@@ -128,18 +128,20 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
     headings = ["seconds", "tokens", "kbit/s", "encode ×", "decode ×", *METRICS]
     rows = [line(printable(result.source.name), [result]) for result in results]
     total = line(f"all {len(results)}", results)
+    console = Console()
     table = Table(box=None, header_style="bold", title=f"round trip through {codec}")
-    # Where the width runs out, the names give way, not the numbers.
-    table.add_column("file", overflow="ellipsis", no_wrap=True, ratio=1)
-    for heading, *cells in zip(headings, total[1:], *(row[1:] for row in rows), strict=True):
-        width = max(map(len, (heading, *cells)))
-        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+    columns = zip(headings, total[1:], *(row[1:] for row in rows), strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    # Where the width runs out, the names give way, not the numbers. Each column has 2 of padding.
+    rest = console.width - sum(width + 2 for width in widths) - 2
+    table.add_column("file", overflow="ellipsis", no_wrap=True, max_width=max(8, rest))
+    for heading, width in zip(headings, widths, strict=True):
+        table.add_column(heading, justify="right", no_wrap=True, width=width)
     for row in rows:
         table.add_row(*row)
     if len(rows) > 1:
         table.add_section()
         table.add_row(*total, style="bold")
-    console = Console()
     console.print(table)
     console.print("[dim]kbit/s: of the whole .syl file, its header included[/dim]")
     console.print("[dim]encode ×, decode ×: times real time, with files read and written[/dim]")
