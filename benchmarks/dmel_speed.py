@@ -17,6 +17,7 @@ import torch
 import syllabary
 from syllabary.audio.files import read
 from syllabary.cli.main import main as command_line
+from syllabary.jobs.files import encode_file
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import interleaved, machine, speech_manifest
@@ -67,6 +68,11 @@ def main() -> None:
                 for path in paths:
                     tokenizer.encode(*read(path))
 
+            def api_to_files(tokenizer=tokenizer):
+                with tempfile.TemporaryDirectory(dir=folder) as out:
+                    for number, path in enumerate(paths):
+                        encode_file(tokenizer, path, Path(out, f"{number}.syl"))
+
             def cli(name=name):
                 # A fresh folder: renaming over an old file makes some file systems flush it.
                 with tempfile.TemporaryDirectory(dir=folder) as out:
@@ -77,6 +83,7 @@ def main() -> None:
                     "encode, API, waves in memory": api,
                     "encode, API, batches of 16 in memory": batch_api,
                     "encode, API, files read": api_from_files,
+                    "encode, API, files read and .syl written": api_to_files,
                     "encode, command line, files read and .syl written": cli,
                 },
                 ROUNDS,
