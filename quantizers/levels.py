@@ -4,7 +4,17 @@ dMel's quantizer (arXiv 2407.15835), and Lloyd's and Max's for levels fitted to 
 "Least squares quantization in PCM", 1982).
 """
 
+from typing import TypeVar
+
 import numpy as np
+from torch import Tensor
+
+Levels = TypeVar("Levels", np.ndarray, Tensor)
+
+
+def inner_edges(levels: Levels) -> Levels:
+    """Where the cells of ascending levels (…, n) meet, (…, n - 1): halfway between neighbours."""
+    return (levels[..., 1:] + levels[..., :-1]) / 2
 
 
 def uniform_edges(minimum: float, maximum: float, num_levels: int) -> np.ndarray:
@@ -41,7 +51,7 @@ def fit_levels(values: np.ndarray, num_levels: int, iterations: int = 100) -> np
     totals = np.concatenate([[0.0], np.cumsum(values)])
     levels = np.quantile(distinct, (np.arange(num_levels) + 0.5) / num_levels)
     for _ in range(iterations):
-        edges = np.searchsorted(values, (levels[1:] + levels[:-1]) / 2)
+        edges = np.searchsorted(values, inner_edges(levels))
         bounds = np.concatenate([[0], edges, [values.size]])
         counts = np.diff(bounds)
         means = np.diff(totals[bounds]) / np.maximum(counts, 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...audio.mel import MelSpectrogram, log_mel
-from ...quantizers.levels import fit_levels, uniform_edges
+from ...quantizers.levels import fit_levels, inner_edges, uniform_edges
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
@@ -110,8 +110,7 @@ class DMel(AudioTokenizer):
         return (self.config.window_length - self.config.hop_length) // 2
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
-        edges = (self.levels[:, 1:] + self.levels[:, :-1]) / 2
-        thresholds = (10.0**edges).contiguous()
+        thresholds = (10.0 ** inner_edges(self.levels)).contiguous()
 
         def encode_tile(windows: Tensor) -> Tensor:
             return torch.searchsorted(thresholds, analyse(self.mel, windows), right=True).T

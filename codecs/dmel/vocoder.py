@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...quantizers.levels import inner_edges
 from ..streaming import DecoderStream
 
 
@@ -63,7 +64,7 @@ class VocoderStream(DecoderStream):
 
     def __init__(self, vocoder: MelVocoder, levels: Tensor, batch_size: int) -> None:
         self.vocoder = vocoder
-        edges = (levels[:, 1:] + levels[:, :-1]) / 2
+        edges = inner_edges(levels)
         outside = edges.new_full((levels.shape[0], 1), float("inf"))
         self.low = torch.cat([-outside, edges], dim=1).float()
         self.high = torch.cat([edges, outside], dim=1).float()
