@@ -35,3 +35,7 @@ class AudioFileError(SyllabaryError):
 
 class ManifestError(SyllabaryError):
     """A manifest has a line that can't be read, or names nothing."""
+
+
+class QuantizerError(SyllabaryError):
+    """A quantizer was given vectors, codes or settings that it can't work with."""

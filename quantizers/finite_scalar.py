@@ -1,0 +1,168 @@
+"""Finite scalar quantization as pure functions: bound, round and pack into one code, and back.
+
+Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (arXiv 2309.15505). A channel of L
+levels is tanh(z + shift) · half - offset, rounded. That is a staircase in z, so encoding counts the
+steps at or under z (`fsq_thresholds`, float64 rounded up to float32) and needs no tanh: exact, the
+same on every device, and as fast as memory.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import QuantizerError
+from .search.threads import share_rows
+
+# The paper's: keeps tanh from ever reaching the outermost rounding edge.
+_EPSILON = 1e-3
+# Vectors that are worth a thread.
+_LEAST = 1 << 14
+
+
+def fsq_bound(z: Tensor, levels: Sequence[int]) -> Tensor:
+    """Squash z (…, D) so that rounding gives `levels[d]` integers; differentiable, in z's dtype."""
+    half, offset, shift = (
+        torch.tensor(values, dtype=z.dtype, device=z.device) for values in _constants(levels)
+    )
+    return (z + shift).tanh() * half - offset
+
+
+def fsq_thresholds(levels: Sequence[int]) -> Tensor:
+    """Where each channel's rounding steps up: (D, max(levels) - 1) float32, infinite for padding.
+
+    The level of a float32 z is the number of thresholds at or under it.
+    """
+    thresholds = np.full((len(levels), max(levels) - 1), np.inf, np.float32)
+    for channel, constants in enumerate(zip(levels, *_constants(levels), strict=True)):
+        size, half, offset, shift = constants
+        for step in range(size - 1):
+            exact = math.atanh((step - size // 2 + 0.5 + offset) / half) - shift
+            rounded = np.float32(exact)
+            if float(rounded) < exact:
+                rounded = np.nextafter(rounded, np.float32(np.inf))
+            thresholds[channel, step] = rounded
+    return torch.from_numpy(thresholds)
+
+
+@torch.no_grad()
+def fsq_encode(z: Tensor, levels: Sequence[int]) -> Tensor:
+    """The codes of vectors.
+
+    Args:
+        z: (…, D) floating point, before `fsq_bound`; rounded to float32 if it is wider.
+        levels: D numbers of levels, 2 or more each, product under 2^63.
+
+    Returns:
+        (…) int64: the sum of level_d · levels[0] · … · levels[d - 1], so that the first channel
+        varies fastest.
+
+    Raises:
+        QuantizerError: wrong levels, shape or dtype; NaN.
+    """
+    _check_levels(levels)
+    if not z.is_floating_point() or z.ndim < 1 or z.shape[-1] != len(levels):
+        raise QuantizerError(
+            f"z must be floating point of shape (…, {len(levels)}), got {z.dtype} {tuple(z.shape)}"
+        )
+    flat = z.detach().reshape(-1, len(levels)).float().contiguous()
+    if flat.device.type == "cuda":
+        from .search.cuda import fsq_encode as encode_on_cuda
+
+        return encode_on_cuda(flat, levels).reshape(z.shape[:-1])
+    if flat.device.type != "cpu":
+        return _encode_anywhere(flat, levels).reshape(z.shape[:-1])
+    from .search.scalar_kernels import pack_levels
+
+    codes = torch.empty(flat.shape[0], dtype=torch.int64)
+    values, out = flat.numpy(), codes.numpy()
+    thresholds = fsq_thresholds(levels).numpy()
+    sizes = np.array(levels, np.int64)
+
+    def work(start: int, stop: int) -> None:
+        if pack_levels(values[start:stop], thresholds, sizes, out[start:stop]):
+            raise QuantizerError("z has NaN values")
+
+    share_rows(work, flat.shape[0], _LEAST)
+    return codes.reshape(z.shape[:-1])
+
+
+def _encode_anywhere(flat: Tensor, levels: Sequence[int]) -> Tensor:
+    if bool(flat.isnan().any()):
+        raise QuantizerError("z has NaN values")
+    thresholds = fsq_thresholds(levels).to(flat.device)
+    codes = torch.zeros(flat.shape[0], dtype=torch.int64, device=flat.device)
+    basis = 1
+    for channel, size in enumerate(levels):
+        steps = thresholds[channel, : size - 1]
+        codes += torch.searchsorted(steps, flat[:, channel].contiguous(), right=True) * basis
+        basis *= size
+    return codes
+
+
+@torch.no_grad()
+def fsq_decode(codes: Tensor, levels: Sequence[int]) -> Tensor:
+    """The vectors that codes stand for.
+
+    Args:
+        codes: (…) integer, of `fsq_encode`.
+        levels: as for `fsq_encode`.
+
+    Returns:
+        Float32 (…, D): each channel's (level - levels[d] // 2) / (levels[d] // 2), in [-1, 1].
+
+    Raises:
+        QuantizerError: wrong levels or dtype, or a code out of range.
+    """
+    _check_levels(levels)
+    if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+        raise QuantizerError(f"codes must be integers, got {codes.dtype}")
+    flat = codes.reshape(-1).long().contiguous()
+    size = math.prod(levels)
+    if flat.numel():
+        low, high = (int(value) for value in torch.aminmax(flat))
+        if low < 0 or high >= size:
+            raise QuantizerError(f"code {low if low < 0 else high} is not in 0..{size - 1}")
+    shape = (*codes.shape, len(levels))
+    if flat.device.type == "cuda":
+        from .search.cuda import fsq_decode as decode_on_cuda
+
+        return decode_on_cuda(flat, levels).reshape(shape)
+    if flat.device.type != "cpu":
+        return _decode_anywhere(flat, levels).reshape(shape)
+    from .search.scalar_kernels import unpack_levels
+
+    values = torch.empty(flat.shape[0], len(levels))
+    given, out = flat.numpy(), values.numpy()
+    sizes = np.array(levels, np.int64)
+
+    def work(start: int, stop: int) -> None:
+        unpack_levels(given[start:stop], sizes, out[start:stop])
+
+    share_rows(work, flat.shape[0], _LEAST)
+    return values.reshape(shape)
+
+
+def _decode_anywhere(flat: Tensor, levels: Sequence[int]) -> Tensor:
+    channels = []
+    for size in levels:
+        channels.append((flat % size - size // 2).float() / (size // 2))
+        flat = torch.div(flat, size, rounding_mode="floor")
+    return torch.stack(channels, -1)
+
+
+def _check_levels(levels: Sequence[int]) -> None:
+    if not len(levels) or any(size < 2 for size in levels):
+        raise QuantizerError(f"levels must be 2 or more in each channel, got {tuple(levels)}")
+    if math.prod(levels) >= 1 << 63:
+        raise QuantizerError(f"{tuple(levels)} levels give more codes than 63 bits can number")
+
+
+def _constants(levels: Sequence[int]) -> tuple[list[float], list[float], list[float]]:
+    """Half widths, offsets and shifts (D,) of the paper's bound."""
+    half = [(size - 1) * (1 + _EPSILON) / 2 for size in levels]
+    offset = [0.0 if size % 2 else 0.5 for size in levels]
+    shift = [math.atanh(o / h) for o, h in zip(offset, half, strict=True)]
+    return half, offset, shift

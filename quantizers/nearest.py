@@ -1,0 +1,220 @@
+"""Which code is nearest: `nearest` for one call, `NearestCode` for a codebook used again and again."""
+
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import QuantizerError
+from .search.reference import ReferenceSearch
+from .search.scores import METRICS, Metric, distances_of
+from .search.threads import share_rows
+
+Backend = Literal["auto", "torch", "products", "panels", "cells", "triton"]
+BACKENDS: dict[str, tuple[str, ...]] = {
+    "cpu": ("torch", "products", "panels", "cells"),
+    "cuda": ("torch", "triton"),
+}
+
+# Where the measured costs cross (benchmarks/quantizers.py): matrix products pay from so many
+# dimensions, boxes around codes from so many codes, and their making from so many queries a code.
+_LONG_VECTORS = 24
+_LARGE_CODEBOOK = 4096
+_QUERIES_PER_CODE = 1 / 8
+# Fewer rows than this don't fill a matrix product.
+_FEW_ROWS = 8
+# Rows that are converted to float32 at once, when they are not.
+_BLOCK = 4096
+
+
+class NearestCode:
+    """A codebook prepared for exact search.
+
+    The answer is that of float64 arithmetic: the lowest index among the codes of the least score
+    (`quantizers/search/scores.py`). It does not depend on the backend, the batch, the number of
+    threads (torch's), autocast or the device.
+
+    Args:
+        codebook: (K, D) floating point, finite. A float32 copy is taken, on the same device.
+        metric: "l2" (least Euclidean distance), "cosine" (largest cosine; a zero vector's is 0), or
+            "ip" (largest inner product).
+        backend: "auto", or by name: "products" (bfloat16 matrix products, then exact decision),
+            "panels" (all codes in float32), "cells" (only codes that can be nearest, for short
+            vectors and many codes), "triton" (CUDA), "torch" (float64, any device).
+
+    Raises:
+        QuantizerError: the codebook is empty, of a wrong shape or dtype, or not finite; an unknown
+            metric or backend, or one that the device or the metric doesn't have.
+    """
+
+    def __init__(self, codebook: Tensor, metric: Metric = "l2", *, backend: Backend = "auto"):
+        if metric not in METRICS:
+            raise QuantizerError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
+        _check(codebook, "codebook", None)
+        if not bool(codebook.isfinite().all()):
+            raise QuantizerError("codebook has NaN or infinite values")
+        self.codebook = codebook.detach().float().clone(memory_format=torch.contiguous_format)
+        self.metric: Metric = metric
+        device = self.codebook.device.type
+        known = BACKENDS.get(device, ("torch",))
+        if backend != "auto" and backend not in known:
+            raise QuantizerError(
+                f"unknown backend {backend!r} on {device}; there are auto, {', '.join(known)}"
+            )
+        if backend == "cells" and metric == "ip":
+            raise QuantizerError("backend 'cells' is for l2 and cosine: boxes bound distances")
+        self.backend = self._best() if backend == "auto" else backend
+        self._few = "panels" if backend == "auto" and self.backend == "products" else self.backend
+        self._engines: dict[str, Any] = {}
+        self._engine(self.backend)
+
+    def _best(self) -> Backend:
+        if self.codebook.device.type == "cuda":
+            return "triton"
+        if self.codebook.device.type != "cpu":
+            return "torch"
+        size, dim = self.codebook.shape
+        if dim > _LONG_VECTORS:
+            return "products"
+        return "cells" if size >= _LARGE_CODEBOOK and self.metric != "ip" else "panels"
+
+    def _engine(self, backend: str) -> Any:
+        if backend not in self._engines:
+            self._engines[backend] = _make(backend, self.codebook, self.metric)
+        return self._engines[backend]
+
+    @overload
+    def __call__(self, x: Tensor, return_distances: Literal[False] = False) -> Tensor: ...
+    @overload
+    def __call__(self, x: Tensor, return_distances: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    @torch.no_grad()
+    def __call__(
+        self, x: Tensor, return_distances: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The nearest codes of vectors.
+
+        Args:
+            x: (N, D) floating point; rounded to float32 if it is wider.
+            return_distances: also return squared Euclidean distances, 1 - cosine, or minus the
+                inner product, by metric.
+
+        Returns:
+            Codes (N,) int64, and with `return_distances` float32 distances (N,).
+
+        Raises:
+            QuantizerError: a wrong shape, dtype or device; NaN or infinite values.
+        """
+        _check(x, "x", self.codebook.shape[1])
+        if x.device != self.codebook.device:
+            raise QuantizerError(f"x is on {x.device}, the codebook on {self.codebook.device}")
+        x = x.detach()
+        if x.device.type == "cpu" and self.backend != "torch":
+            codes, scores = self._search_cpu(x, return_distances)
+        else:
+            x = x.float().contiguous()
+            if not bool(x.isfinite().all()):
+                raise QuantizerError(f"x has NaN or infinite values {_first_bad(x)}")
+            codes, scores = self._engine(self.backend).search(x)
+        if return_distances:
+            return codes, distances_of(scores, x, self.metric)
+        return codes
+
+    def _search_cpu(self, x: Tensor, with_scores: bool) -> tuple[Tensor, Tensor]:
+        codes = torch.empty(x.shape[0], dtype=torch.int64)
+        scores = torch.empty(x.shape[0] if with_scores else 0, dtype=torch.float64)
+        filled, rated = codes.numpy(), scores.numpy()
+
+        def work(start: int, stop: int) -> None:
+            self.search_rows(x[start:stop], filled[start:stop], rated[start:stop])
+
+        # A few million multiply-adds are worth waking a thread.
+        share_rows(work, x.shape[0], max(64, (1 << 22) // self.codebook.numel()))
+        return codes, scores
+
+    def search_rows(self, x: Tensor, codes: np.ndarray, scores: np.ndarray) -> None:
+        """The search on this thread alone, for callers that share out rows themselves (CPU).
+
+        Args:
+            x: (n, D) floating point.
+            codes: (n,) int64, out.
+            scores: (n,) float64, out; or empty.
+
+        Raises:
+            QuantizerError: NaN or infinite values.
+        """
+        engine = self._engine(self._few if x.shape[0] < _FEW_ROWS else self.backend)
+        ready = x.dtype == torch.float32 and x.is_contiguous()
+        block = x.shape[0] if ready else _BLOCK
+        for start in range(0, x.shape[0], max(1, block)):
+            part = slice(start, start + block)
+            rows = x[part].float().contiguous().numpy()
+            bad = engine.search(rows, codes[part], scores[part])
+            if bad >= 0:
+                raise QuantizerError(f"x has NaN or infinite values {_first_bad(x)}")
+
+
+def nearest(
+    x: Tensor,
+    codebook: Tensor,
+    metric: Metric = "l2",
+    return_distances: bool = False,
+    *,
+    backend: Backend = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The nearest code of each vector, exactly; `NearestCode` for more than one call.
+
+    Args:
+        x: (N, D) floating point.
+        codebook: (K, D) floating point.
+        metric, return_distances, backend: see `NearestCode`.
+
+    Returns:
+        Codes (N,) int64, and with `return_distances` float32 distances (N,).
+
+    Raises:
+        QuantizerError: what `NearestCode` raises.
+    """
+    if backend == "auto" and isinstance(x, Tensor) and isinstance(codebook, Tensor):
+        short = codebook.ndim == 2 and codebook.shape[1] <= _LONG_VECTORS
+        few = x.shape[0] < _QUERIES_PER_CODE * codebook.shape[0] if x.ndim and short else False
+        if codebook.device.type == "cpu" and few:
+            backend = "panels"
+    search = NearestCode(codebook, metric, backend=backend)
+    return search(x, True) if return_distances else search(x)
+
+
+def _make(backend: str, codebook: Tensor, metric: Metric) -> Any:
+    # Imported where used: numba takes a while, and Triton may be missing.
+    if backend == "torch":
+        return ReferenceSearch(codebook, metric)
+    if backend == "products":
+        from .search.products import ProductSearch
+
+        return ProductSearch(codebook, metric)
+    if backend == "triton":
+        from .search.cuda import TritonSearch
+
+        return TritonSearch(codebook, metric)
+    from .search.panels import CellSearch, PanelSearch
+
+    return (CellSearch if backend == "cells" else PanelSearch)(codebook, metric)
+
+
+def _check(values: Tensor, name: str, dim: int | None) -> None:
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise QuantizerError(f"{name} must be a floating-point tensor, got {kind}")
+    if values.ndim != 2 or (dim is not None and values.shape[1] != dim):
+        expected = f"(N, {dim})" if dim is not None else "(K, D)"
+        raise QuantizerError(f"{name} must have shape {expected}, got {tuple(values.shape)}")
+    if dim is None and 0 in values.shape:
+        raise QuantizerError(f"{name} is empty: {tuple(values.shape)}")
+
+
+def _first_bad(x: Tensor) -> str:
+    """Where the first value is that is not finite."""
+    for row, values in enumerate(x):
+        if not bool(values.isfinite().all()):
+            return f"in row {row} of {tuple(x.shape)}"
+    return f"in {tuple(x.shape)}"

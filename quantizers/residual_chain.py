@@ -1,0 +1,164 @@
+"""All stages of residual quantization: each quantizes what the ones before it left over."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import QuantizerError
+from .nearest import Backend, NearestCode
+from .search.threads import scratch, share_rows
+
+# Values of the residual that stay in the second-level cache while the stages pass over them.
+_TILE_VALUES = 1 << 16
+
+
+class ResidualChain:
+    """Codebooks prepared for exact, greedy residual search by squared distance.
+
+    The residual is float32. Each stage finds the code nearest to it (`NearestCode`) and subtracts
+    that code, in float32. On a CPU all stages pass over a tile of rows before the next tile comes,
+    so that the residual never leaves the cache; on CUDA they do so in one kernel.
+
+    Args:
+        codebooks: S tensors (K_s, D), or one (S, K, D); floating point, finite. Float32 copies are
+            taken.
+        backend: of `NearestCode`.
+
+    Raises:
+        QuantizerError: no codebooks, or what `NearestCode` raises for one of them.
+    """
+
+    def __init__(self, codebooks: Sequence[Tensor] | Tensor, *, backend: Backend = "auto"):
+        if not len(codebooks):
+            raise QuantizerError("a residual chain needs at least one codebook")
+        self._stages = [NearestCode(codebook, backend=backend) for codebook in codebooks]
+        shapes = [tuple(stage.codebook.shape) for stage in self._stages]
+        if len({dim for _, dim in shapes}) > 1:
+            raise QuantizerError(f"codebooks of different dimensions: {shapes}")
+        self.codebook_sizes = tuple(size for size, _ in shapes)
+        self.dim = shapes[0][1]
+        # One table, so that decoding is one pass: row `starts[s] + code` is a code of stage s.
+        self._table = torch.cat([stage.codebook for stage in self._stages])
+        for stage, part in zip(self._stages, self._table.split(self.codebook_sizes), strict=True):
+            stage.codebook = part
+        self._starts = np.cumsum((0, *self.codebook_sizes[:-1]))
+        self._sizes = torch.tensor(self.codebook_sizes)
+        self._fused: Any = None
+        if self._table.device.type == "cuda" and backend in ("auto", "triton"):
+            from .search.cuda import TritonResidualChain
+
+            self._fused = TritonResidualChain([stage.codebook for stage in self._stages])
+
+    @property
+    def codebooks(self) -> list[Tensor]:
+        """The float32 codebooks (K_s, D)."""
+        return [stage.codebook for stage in self._stages]
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
+        """Codes of vectors, and what is left over.
+
+        Args:
+            x: (N, D) floating point.
+            num_codebooks: how many stages to use, from the first; all if None.
+
+        Returns:
+            Codes (N, S) int64, and the float32 residuals (N, D) after the last stage.
+
+        Raises:
+            QuantizerError: a wrong shape, dtype, device or number; NaN or infinite values.
+        """
+        count = len(self._stages) if num_codebooks is None else num_codebooks
+        if not 1 <= count <= len(self._stages):
+            raise QuantizerError(f"num_codebooks must be 1 to {len(self._stages)}, got {count}")
+        if self._fused is not None:
+            return self._fused.encode(x.detach(), count)
+        first = self._stages[0]
+        if x.device.type != "cpu" or first.backend == "torch":
+            return self._encode_anywhere(x, count)
+        if x.ndim != 2 or x.shape[1] != self.dim or not x.is_floating_point():
+            first(x)  # which says what is wrong
+        codes = torch.empty(x.shape[0], count, dtype=torch.int64)
+        residual = torch.empty(x.shape[0], self.dim)
+        x = x.detach()
+        tile = max(64, _TILE_VALUES // self.dim)
+
+        def work(start: int, stop: int) -> None:
+            for begin in range(start, stop, tile):
+                part = slice(begin, min(begin + tile, stop))
+                residual[part] = x[part]
+                self._encode_tile(residual[part].numpy(), codes[part].numpy())
+
+        share_rows(work, x.shape[0], max(64, (1 << 22) // self._table.numel()))
+        return codes, residual
+
+    def _encode_tile(self, residual: np.ndarray, codes: np.ndarray) -> None:
+        from .search.residual_kernels import subtract
+
+        column = scratch("stage's codes", (residual.shape[0],), np.int64)
+        none = np.empty(0)
+        for index, stage in enumerate(self._stages[: codes.shape[1]]):
+            stage.search_rows(torch.from_numpy(residual), column, none)
+            subtract(residual, stage.codebook.numpy(), column)
+            codes[:, index] = column
+
+    def _encode_anywhere(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        residual = x.detach().float()
+        codes = []
+        for stage in self._stages[:count]:
+            codes.append(stage(residual))
+            residual = residual - stage.codebook[codes[-1]]
+        return torch.stack(codes, 1), residual
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """The vectors that codes stand for.
+
+        Args:
+            codes: (N, S') integer, S' of the S stages, from the first.
+
+        Returns:
+            Float32 (N, D): the sum of the codes, added in the order of the stages.
+
+        Raises:
+            QuantizerError: a wrong shape, dtype or device, or a code out of range.
+        """
+        self._check_codes(codes)
+        if self._fused is not None:
+            return self._fused.decode(codes)
+        if codes.device.type == "cpu":
+            from .search.residual_kernels import gather_sum
+
+            total = torch.empty(codes.shape[0], self.dim)
+            table, given, out = self._table.numpy(), codes.long().numpy(), total.numpy()
+
+            def work(start: int, stop: int) -> None:
+                gather_sum(given[start:stop], table, self._starts, out[start:stop])
+
+            share_rows(work, codes.shape[0], 1024)
+            return total
+        total = self._stages[0].codebook[codes[:, 0]]
+        for stage, column in zip(self._stages[1:], codes.T[1:], strict=False):
+            total = total + stage.codebook[column]
+        return total
+
+    def _check_codes(self, codes: Tensor) -> None:
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise QuantizerError(f"codes must be integers, got {codes.dtype}")
+        most = len(self._stages)
+        if codes.ndim != 2 or not 1 <= codes.shape[1] <= most:
+            raise QuantizerError(
+                f"codes must have shape (N, 1 to {most}), got {tuple(codes.shape)}"
+            )
+        if codes.device != self._table.device:
+            raise QuantizerError(f"codes are on {codes.device}, codebooks on {self._table.device}")
+        if not codes.numel():
+            return
+        low, high = codes.amin(0).tolist(), codes.amax(0).tolist()
+        for stage, size in enumerate(self.codebook_sizes[: codes.shape[1]]):
+            if low[stage] < 0 or high[stage] >= size:
+                bad = low[stage] if low[stage] < 0 else high[stage]
+                raise QuantizerError(f"code {bad} of stage {stage} is not in 0..{size - 1}")

@@ -1,0 +1,224 @@
+"""Finite scalar quantization in one pass each way; see `quantizers/finite_scalar.py`.
+
+Both directions are bound by memory: 4 D bytes of a vector and 8 of its code. Rounding a squashed
+number to one of L levels is the same as counting how many of L − 1 edges it has reached, so that
+no hyperbolic tangent is needed, and the code is exact because the edges are.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ....errors import QuantizerError
+from ...finite_scalar import fsq_encode
+from .device import cdiv, on_device, power_of_two, require_device
+
+# Elements of a tile: 16 for each of 128 threads, several loads in flight.
+_TILE = 2048
+# Codes below this are divided exactly by a float32 multiplication: see `unpack_levels`.
+_FLOAT_CODES = 1 << 20
+# Edges up to which the comparisons are unrolled and the edges stay in registers.
+_UNROLLED = tl.constexpr(32)
+
+
+@triton.jit
+def pack_levels(
+    z,
+    edges,
+    basis,
+    codes_out,
+    num_rows,
+    dim,
+    EDGES: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Codes (num_rows,) of z (num_rows, dim); edges (EDGES, WIDTH), basis (WIDTH,).
+
+    Edges beyond those of a channel are infinite, basis numbers beyond `dim` zero.
+    """
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    channel = tl.arange(0, WIDTH)
+    live = row < num_rows
+    values = tl.load(
+        z + row[:, None] * dim + channel[None, :],
+        mask=live[:, None] & (channel < dim)[None, :],
+        other=0.0,
+    )
+    level = tl.zeros((ROWS, WIDTH), tl.int32)
+    if EDGES <= _UNROLLED:
+        for number in tl.static_range(EDGES):
+            edge = tl.load(edges + number * WIDTH + channel)
+            level += (values >= edge[None, :]).to(tl.int32)
+    else:
+        for number in range(EDGES):
+            edge = tl.load(edges + number * WIDTH + channel)
+            level += (values >= edge[None, :]).to(tl.int32)
+    digits = level.to(basis.dtype.element_ty) * tl.load(basis + channel)[None, :]
+    tl.store(codes_out + row, tl.sum(digits, axis=1).to(tl.int64), mask=live)
+
+
+@triton.jit
+def unpack_levels(
+    codes,
+    basis,
+    sizes,
+    reciprocals,
+    values,
+    z_out,
+    num_rows,
+    dim,
+    LEVELS: tl.constexpr,
+    SMALL: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Vectors (num_rows, dim) of codes (num_rows,); values (WIDTH, LEVELS) of each level.
+
+    With SMALL, codes are below 2^20 and code // basis is floor((code + 1/2) × reciprocal) in
+    float32: the exact product is 1 / (2 basis) or more away from an integer, and the computed one
+    is off by less than 2^-22 of itself, a quarter of that. `reciprocals` are (2, WIDTH), of the
+    basis and of the next channel's.
+    """
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    channel = tl.arange(0, WIDTH)
+    live = row < num_rows
+    code = tl.load(codes + row, mask=live, other=0)[:, None]
+    start = tl.load(basis + channel)[None, :]
+    size = tl.load(sizes + channel)[None, :]
+    if SMALL:
+        middle = code.to(tl.float32) + 0.5
+        lower = tl.floor(middle * tl.load(reciprocals + channel)[None, :]).to(tl.int32)
+        upper = tl.floor(middle * tl.load(reciprocals + WIDTH + channel)[None, :]).to(tl.int32)
+        level = lower - upper * size.to(tl.int32)
+    else:
+        level = ((code // start) % size).to(tl.int32)
+    # Whatever the code is, only the table is read.
+    level = tl.minimum(tl.maximum(level, 0), LEVELS - 1)
+    vectors = tl.load(values + channel[None, :] * LEVELS + level)
+    tl.store(
+        z_out + row[:, None] * dim + channel[None, :],
+        vectors,
+        mask=live[:, None] & (channel < dim)[None, :],
+    )
+
+
+class TritonFSQ:
+    """`fsq_encode` and `fsq_decode` of one set of levels, in one pass each.
+
+    Args:
+        levels: (D,) levels of each channel, 2 or more; their product below 2^63.
+        device: a CUDA device.
+
+    Raises:
+        QuantizerError: levels are missing, below 2, or too many for a code.
+    """
+
+    name = "triton"
+
+    def __init__(self, levels: Sequence[int], device: torch.device | str):
+        total = 1
+        for size in levels:
+            total *= size
+        if not levels or min(levels) < 2 or total >= 1 << 63:
+            raise QuantizerError(f"levels must be 2 or more, below 2^63 codes, got {list(levels)}")
+        self.levels = tuple(levels)
+        self._small = total <= _FLOAT_CODES
+        self._width = power_of_two(len(levels))
+        edges = torch.full((max(levels) - 1, self._width), torch.inf)
+        values = torch.zeros(self._width, max(levels))
+        basis = [1]
+        for channel, size in enumerate(levels):
+            edges[: size - 1, channel] = fsq_edges(size)
+            values[channel, :size] = (torch.arange(size) - size // 2).float() / (size // 2)
+            basis.append(basis[-1] * size)
+        padding = self._width - len(levels)
+        kind = torch.int32 if total < 1 << 31 else torch.int64
+        self._edges = edges.to(device)
+        self._values = values.to(device)
+        self._digits = torch.tensor([*basis[:-1], *[0] * padding], dtype=kind, device=device)
+        self._starts = torch.tensor([*basis[:-1], *[1] * padding], device=device)
+        self._sizes = torch.tensor([*levels, *[1] * padding], device=device)
+        self._reciprocals = 1 / torch.stack([self._starts, self._starts * self._sizes]).float()
+        require_device(self._edges, "levels")
+
+    def encode(self, z: Tensor) -> Tensor:
+        """Codes (…) int64 of float32 vectors z (…, D)."""
+        require_device(z, "z")
+        dim = len(self.levels)
+        if z.dtype != torch.float32 or z.shape[-1] != dim:
+            raise QuantizerError(f"z must be float32 (…, {dim}), got {z.dtype} {tuple(z.shape)}")
+        codes = torch.empty(z.shape[:-1], dtype=torch.int64, device=z.device)
+        rows = max(1, _TILE // self._width)
+        if codes.numel():
+            with on_device(z):
+                pack_levels[(cdiv(codes.numel(), rows),)](
+                    z.contiguous(),
+                    self._edges,
+                    self._digits,
+                    codes,
+                    codes.numel(),
+                    dim,
+                    EDGES=self._edges.shape[0],
+                    ROWS=rows,
+                    WIDTH=self._width,
+                    num_warps=4,
+                )
+        return codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Float32 vectors (…, D) of codes (…) int64 from 0 to the product of the levels − 1."""
+        require_device(codes, "codes")
+        dim = len(self.levels)
+        vectors = torch.empty((*codes.shape, dim), dtype=torch.float32, device=codes.device)
+        rows = max(1, _TILE // self._width)
+        if codes.numel():
+            with on_device(codes):
+                unpack_levels[(cdiv(codes.numel(), rows),)](
+                    codes.contiguous(),
+                    self._starts,
+                    self._sizes,
+                    self._reciprocals,
+                    self._values,
+                    vectors,
+                    codes.numel(),
+                    dim,
+                    LEVELS=self._values.shape[1],
+                    SMALL=self._small,
+                    ROWS=rows,
+                    WIDTH=self._width,
+                    num_warps=4,
+                )
+        return vectors
+
+
+def fsq_edges(size: int) -> Tensor:
+    """Ascending float32 edges (size − 1,) of one channel: a number's level is how many are <= it.
+
+    Edge j is the smallest float32 that `fsq_encode`, in float64, gives level j or more; found by
+    bisection over all float32 numbers in their order.
+    """
+    below = torch.full((size - 1,), _order(torch.tensor(-torch.inf)))
+    above = torch.full((size - 1,), _order(torch.tensor(torch.inf)))
+    levels = torch.arange(1, size)
+    while bool((above - below > 1).any()):
+        middle = torch.div(below + above, 2, rounding_mode="floor")
+        reached = fsq_encode(_number(middle)[:, None], (size,)) >= levels
+        above = torch.where(reached, middle, above)
+        below = torch.where(reached, below, middle)
+    return _number(above)
+
+
+def _order(number: Tensor) -> int:
+    """Position of a float32 number among all of them; zero has 0."""
+    bits = int(number.view(torch.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _number(order: Tensor) -> Tensor:
+    """The float32 numbers at positions (…) int64."""
+    sign = torch.where(order < 0, -1.0, 1.0)
+    return sign * order.abs().int().view(torch.float32)

@@ -1,0 +1,63 @@
+"""The deciding score of `scores.py`, compiled: the same bits, one row and one code at a time."""
+
+import numpy as np
+from numba import njit
+
+L2, COSINE, IP = 0, 1, 2
+
+
+@njit(nogil=True, cache=True)
+def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
+    """The float64 score of row (D,) and code (D,); `work` holds D float64."""
+    dim = row.shape[0]
+    if metric == L2:
+        for d in range(dim):
+            difference = np.float64(row[d]) - np.float64(code[d])
+            work[d] = difference * difference
+    else:
+        for d in range(dim):
+            work[d] = np.float64(row[d]) * np.float64(code[d])
+    width = 1
+    while width < dim:
+        width *= 2
+    if width > 1:  # the first fold: what lies beyond D is zero
+        width //= 2
+        for d in range(dim - width):
+            work[d] += work[d + width]
+    while width > 1:
+        width //= 2
+        for d in range(width):
+            work[d] += work[d + width]
+    if metric == L2:
+        return work[0]
+    if metric == IP:
+        return -work[0]
+    return -work[0] / norm
+
+
+@njit(nogil=True, cache=True)
+def settle(row, codebook, norms, metric, candidates, count, work):  # type: ignore[no-untyped-def]
+    """The best of candidates[:count] (code numbers, any order) and its score."""
+    code = candidates[0]
+    best = exact_score(row, codebook[code], metric, norms[code], work)
+    for i in range(1, count):
+        other = candidates[i]
+        score = exact_score(row, codebook[other], metric, norms[other], work)
+        if score < best or (score == best and other < code):
+            best, code = score, other
+    return code, best
+
+
+@njit(nogil=True, cache=True)
+def settle_all(row, codebook, norms, metric, work):  # type: ignore[no-untyped-def]
+    """The best of all codes; -1 if the row has NaN or infinite values."""
+    for d in range(row.shape[0]):
+        if not np.isfinite(row[d]):
+            return -1, 0.0
+    code = 0
+    best = exact_score(row, codebook[0], metric, norms[0], work)
+    for other in range(1, codebook.shape[0]):
+        score = exact_score(row, codebook[other], metric, norms[other], work)
+        if score < best:
+            best, code = score, other
+    return code, best

@@ -1,0 +1,196 @@
+"""The compiled parts around the matrix product of `products.py`."""
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+from . import vector_ir as v
+from .exact_kernels import settle, settle_all
+
+# Codes whose least score is kept as one number.
+BLOCK = 128
+_MOST = 256  # candidates that are listed before all codes count as candidates
+# Beyond this the screen could overflow, so the row is decided among all codes.
+_HUGE = np.float32(1e30)
+
+
+def _lower_bounds(builder, half, products, offsets, slack, vectors):  # type: ignore[no-untyped-def]
+    """offset - product - slack * |product| of 16 codes a vector, from the addresses on."""
+    slacks = v.spread(builder, builder.fneg(slack))
+    bounds = []
+    for i in range(vectors):
+        if half:
+            shorts = v.load(builder, v.at(builder, products, 32 * i), v.SHORTS)
+            product = v.widen_bfloat16(builder, shorts)
+        else:
+            product = v.load(builder, v.at(builder, products, 64 * i))
+        bound = builder.fsub(v.load(builder, v.at(builder, offsets, 64 * i)), product)
+        bounds.append(v.multiply_add(builder, v.magnitude(builder, product), slacks, bound))
+    return bounds
+
+
+def _screens(half):  # type: ignore[no-untyped-def]
+    """The least lower bound of BLOCK codes; and which of 64 codes have one within a limit."""
+
+    @intrinsic
+    def least(context, products, offsets, slack):  # type: ignore[no-untyped-def]
+        def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
+            return v.smallest(builder, _lower_bounds(builder, half, *values, BLOCK // v.LANES))
+
+        return types.float32(types.int64, types.int64, types.float32), code
+
+    @intrinsic
+    def within(context, products, offsets, slack, limit):  # type: ignore[no-untyped-def]
+        def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
+            limits = v.spread(builder, values[3])
+            bounds = _lower_bounds(builder, half, *values[:3], 4)
+            return v.mask_of(builder, [builder.fcmp_ordered("<=", x, limits) for x in bounds])
+
+        return types.int64(types.int64, types.int64, types.float32, types.float32), code
+
+    return least, within
+
+
+_least_bfloat16, _within_bfloat16 = _screens(half=True)
+_least_float32, _within_float32 = _screens(half=False)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def prepare_bfloat16(rows, center, narrow, sizes):  # type: ignore[no-untyped-def]
+    """Rows less the centre, rounded to bfloat16; their lengths and the lengths of the rounding.
+
+    Args:
+        rows: (n, D) float32.
+        center: (D,) float32.
+        narrow: (n, D') uint16, bfloat16's bits; D' >= D, the rest is left alone.
+        sizes: (n, 2) float32: lengths.
+    """
+    for r in range(rows.shape[0]):
+        length = np.float32(0)
+        error = np.float32(0)
+        for d in range(rows.shape[1]):
+            value = np.float32(rows[r, d] - center[d])
+            bits = np.float32(value).view(np.uint32)
+            odd = np.uint32((bits >> np.uint32(16)) & np.uint32(1))
+            top = np.uint32(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+            narrow[r, d] = np.uint16(top)
+            rounded = np.uint32(top << np.uint32(16)).view(np.float32)
+            length += value * value
+            error += (value - rounded) * (value - rounded)
+        sizes[r, 0] = np.sqrt(length)
+        sizes[r, 1] = np.sqrt(error)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def prepare_float32(rows, center, moved, sizes):  # type: ignore[no-untyped-def]
+    """Rows less the centre (n, D') and their lengths; nothing is rounded further."""
+    for r in range(rows.shape[0]):
+        length = np.float32(0)
+        for d in range(rows.shape[1]):
+            value = rows[r, d] - center[d]
+            moved[r, d] = value
+            length += value * value
+        sizes[r, 0] = np.sqrt(length)
+        sizes[r, 1] = 0
+
+
+@njit(nogil=True, cache=True)
+def _product(products, row, code, half):  # type: ignore[no-untyped-def]
+    if half:
+        bits = np.uint32(np.uint32(products[row, code]) << np.uint32(16))
+        return np.float32(bits.view(np.float32))
+    return np.float32(products[row, code])
+
+
+@njit(nogil=True, cache=True)
+def _first_within(products, offsets, block, half, slack, limit):  # type: ignore[no-untyped-def]
+    """The first code of a block whose lower bound is within the limit."""
+    for first in range(block * BLOCK, (block + 1) * BLOCK, 64):
+        at = products.ctypes.data + first * products.itemsize
+        offset = offsets.ctypes.data + first * 4
+        if half:
+            mask = _within_bfloat16(at, offset, slack, limit)
+        else:
+            mask = _within_float32(at, offset, slack, limit)
+        if mask != 0:
+            return first + v.lowest_bit(mask)
+    return block * BLOCK
+
+
+@njit(nogil=True, cache=True)
+def decide(  # type: ignore[no-untyped-def]
+    products, offsets, sizes, bounds, rows, codebook, norms, metric, least, work, codes, scores
+):
+    """Codes of a tile of rows from the screen's products.
+
+    Args:
+        products: (n, K') uint16 (bfloat16's bits) or float32, K' a multiple of BLOCK.
+        offsets: (K',) float32; huge for the padding.
+        sizes: (n, 2) float32 from `prepare_…`.
+        bounds: (5,) float32, see `ProductSearch`: error per length of the row, error per length of
+            its rounding, relative and absolute slack, relative slack of a product.
+        rows, codebook: (n, D), (K, D) float32, as given.
+        norms: (K,) float64.
+        metric: of `exact_kernels`.
+        least: (K' // BLOCK,) float32 and work: (D,) float64, scratch.
+        codes: (n,) int64, out. scores: (n,) float64 or empty, out.
+
+    Returns:
+        The first row that is not finite, or -1.
+    """
+    half = products.itemsize == 2
+    padded = products.shape[1]
+    blocks = padded // BLOCK
+    slack = bounds[4]
+    candidates = np.empty(_MOST, np.int64)
+    for r in range(rows.shape[0]):
+        # The screen's error for this row, whatever the code.
+        error = sizes[r, 0] * bounds[0] + sizes[r, 1] * bounds[1] + bounds[3]
+        count = -1
+        if error < _HUGE:
+            start = products.ctypes.data + r * padded * products.itemsize
+            smallest = np.float32(np.inf)
+            home = 0
+            for b in range(blocks):
+                at = start + b * BLOCK * products.itemsize
+                offset = offsets.ctypes.data + b * BLOCK * 4
+                if half:
+                    least[b] = _least_bfloat16(at, offset, slack)
+                else:
+                    least[b] = _least_float32(at, offset, slack)
+                if least[b] < smallest:
+                    smallest, home = least[b], b
+            # No code whose lower bound exceeds an upper bound of some code's score can win. That of
+            # the code with the smallest: what its product's slack took off, and the error, twice.
+            code = _first_within(products[r], offsets, home, half, slack, smallest)
+            size = slack * abs(_product(products, r, code, half))
+            upper = smallest + 2 * size + 2 * error
+            limit = upper + bounds[2] * (abs(upper) + size)
+            count = 0
+            for b in range(blocks):
+                if least[b] <= limit:
+                    for first in range(b * BLOCK, (b + 1) * BLOCK, 64):
+                        at = start + first * products.itemsize
+                        offset = offsets.ctypes.data + first * 4
+                        if half:
+                            mask = _within_bfloat16(at, offset, slack, limit)
+                        else:
+                            mask = _within_float32(at, offset, slack, limit)
+                        while mask != 0 and count < _MOST:
+                            candidates[count] = first + v.lowest_bit(mask)
+                            mask &= mask - 1
+                            count += 1
+            if count == _MOST:
+                count = -1
+        if count < 0:
+            code, score = settle_all(rows[r], codebook, norms, metric, work)
+            if code < 0:
+                return r
+        elif count == 1 and scores.shape[0] == 0:
+            code, score = candidates[0], 0.0
+        else:
+            code, score = settle(rows[r], codebook, norms, metric, candidates, count, work)
+        codes[r] = code
+        if scores.shape[0]:
+            scores[r] = score
+    return -1

@@ -1,0 +1,128 @@
+"""Nearest codes by matrix products in bfloat16 with a proven error bound, for long vectors.
+
+With centre m (the codebook's mean; distances do not change when both sides move by m), x' = x - m,
+c' = c - m, the score of a code is s = |c'|²/2 - x'·c'. The screen rounds x' and c' to bfloat16 and
+lets the matrix library multiply them (oneDNN: AMX or AVX-512 BF16, 2 to 10 times float32), into
+products p in bfloat16, summed in float32. By Cauchy and Schwarz,
+
+    |s - (|c'|²/2 - p)| <= |x' - bf(x')| |c'| + |bf(x')| |c' - bf(c')| + D u |x'| |c'| + v |p|,
+
+u = 2^-24, v = 2^-9 for the rounding of p itself. Codes whose lower bound lies under the smallest
+upper bound are decided by `exact_kernels`: one or two of them in practice. Where the processor has no
+bfloat16 products, the same with float32 products, whose bound is D u |x'| |c'|.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .scores import METRICS, Metric, code_norms
+from .threads import scratch
+
+_UNIT = 2.0**-24
+# Products that are held at once: 2 MB of bfloat16 stay in the second-level cache.
+_TILE_PRODUCTS = 1 << 20
+
+
+def has_bfloat16_products() -> bool:
+    """Whether oneDNN multiplies bfloat16 matrices in hardware here."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return torch.backends.mkldnn.is_available() and bool(supported and supported())
+
+
+class ProductSearch:
+    """Screening by matrix products over tiles of rows, then exact decision."""
+
+    name = "products"
+
+    def __init__(self, codebook: Tensor, metric: Metric, *, bfloat16: bool | None = None):
+        from .product_kernels import BLOCK
+
+        self._codebook = codebook.numpy()
+        self._metric = METRICS.index(metric)
+        norms = code_norms(codebook)
+        self._norms = norms.numpy()
+        codes = codebook.double()
+        center = torch.zeros(codebook.shape[1])
+        if metric == "cosine":
+            codes = codes / norms[:, None]
+        elif metric == "l2":
+            center = codes.mean(0).float()
+            codes = codes - center.double()
+        size, dim = codes.shape
+        self._padded = -(-size // BLOCK) * BLOCK
+        # Whole vector registers; the matrix library is slower for odd widths.
+        self._width = -(-dim // 32) * 32
+        self._center = center.numpy()
+        self._bfloat16 = has_bfloat16_products() if bfloat16 is None else bfloat16
+        narrow = torch.zeros(
+            self._padded, self._width, dtype=torch.bfloat16 if self._bfloat16 else torch.float32
+        )
+        narrow[:size, :dim] = codes
+        self._screen = narrow.T
+        squares = codes.square().sum(1)
+        offsets = torch.full((self._padded,), 3e38)
+        offsets[:size] = squares / 2 if metric == "l2" else 0
+        self._offsets = offsets.numpy()
+        self._bounds = self._error_bounds(codes, narrow[:size, :dim], squares)
+        self._tile = max(16, min(512, _TILE_PRODUCTS // self._padded))
+
+    def _error_bounds(self, codes: Tensor, narrow: Tensor, squares: Tensor) -> np.ndarray:
+        """What `decide` needs; each with a hundredth to spare for the rounding of the bounds."""
+        longest = float(squares.max().sqrt())
+        rounding = float((codes - narrow.double()).square().sum(1).max().sqrt())
+        terms = self._width + 8
+        # Flushed subnormals cost at most 2^-126 each.
+        absolute = 2 * terms * _UNIT * longest**2 + 8 * terms * 2.0**-126
+        per_length = rounding + 2 * terms * _UNIT * (longest + rounding)
+        per_rounding = longest + rounding
+        product = 2.0**-9 if self._bfloat16 else 0.0
+        bounds = [per_length, per_rounding, 8 * _UNIT, absolute, product]
+        return (np.minimum(np.array(bounds) * 1.01, 3e38)).astype(np.float32)
+
+    def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> int:
+        """Fill codes (N,) int64, and float64 scores (N,) unless it is empty, for rows (N, D).
+
+        Returns:
+            The first row that is not finite, or -1.
+        """
+        from .product_kernels import BLOCK, decide, prepare_bfloat16, prepare_float32
+
+        kind, prepare = (
+            (np.uint16, prepare_bfloat16) if self._bfloat16 else (np.float32, prepare_float32)
+        )
+        narrow = scratch("screened rows", (self._tile, self._width), kind)
+        narrow[:, rows.shape[1] :] = 0
+        products = scratch("products", (self._tile, self._padded), kind)
+        sizes = scratch("sizes", (self._tile, 2), np.float32)
+        least = scratch("least", (self._padded // BLOCK,), np.float32)
+        work = scratch("exact", (rows.shape[1],), np.float64)
+        left, out = (_as_tensor(array) for array in (narrow, products))
+        for start in range(0, rows.shape[0], self._tile):
+            tile = rows[start : start + self._tile]
+            count = tile.shape[0]
+            prepare(tile, self._center, narrow, sizes)
+            torch.mm(left[:count], self._screen, out=out[:count])
+            bad = decide(
+                products,
+                self._offsets,
+                sizes,
+                self._bounds,
+                tile,
+                self._codebook,
+                self._norms,
+                self._metric,
+                least,
+                work,
+                codes[start : start + count],
+                scores[start : start + count],
+            )
+            if bad >= 0:
+                return start + bad
+        return -1
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    if array.dtype == np.uint16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,0 +1,25 @@
+"""Compiled steps of a residual chain."""
+
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def subtract(residual, codebook, codes):  # type: ignore[no-untyped-def]
+    """Take the codes (n,) of codebook (K, D) from residual (n, D) float32, in place."""
+    for r in range(residual.shape[0]):
+        code = codes[r]
+        for d in range(residual.shape[1]):
+            residual[r, d] -= codebook[code, d]
+
+
+@njit(nogil=True, cache=True)
+def gather_sum(codes, table, starts, out):  # type: ignore[no-untyped-def]
+    """The sum over stages s of table[starts[s] + codes[n, s]]: out (N, D), in stage order."""
+    for r in range(codes.shape[0]):
+        code = starts[0] + codes[r, 0]
+        for d in range(out.shape[1]):
+            out[r, d] = table[code, d]
+        for s in range(1, codes.shape[1]):
+            code = starts[s] + codes[r, s]
+            for d in range(out.shape[1]):
+                out[r, d] += table[code, d]

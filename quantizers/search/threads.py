@@ -1,0 +1,87 @@
+"""Work on rows by several threads, and scratch memory that each thread keeps.
+
+Allocating megabytes afresh for every call costs more than the search (page faults), and matrix
+products must run on the one thread that called them, since rows are already shared out.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+_local = threading.local()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_lock = threading.Lock()
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An uninitialised array of this thread's, valid until the next call with the same name."""
+    buffers = _local.__dict__.setdefault("buffers", {})
+    count = int(np.prod(shape))
+    buffer = buffers.get((name, dtype))
+    if buffer is None or buffer.size < count:
+        # On a cache line: matrix kernels are slower off it.
+        raw = np.empty(count * np.dtype(dtype).itemsize + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        end = start + count * np.dtype(dtype).itemsize
+        buffer = buffers[name, dtype] = raw[start:end].view(dtype)
+    return buffer[:count].reshape(shape)
+
+
+def share_rows(work: Callable[[int, int], None], num_rows: int, least: int) -> None:
+    """Call work(start, stop) for ranges that cover all rows, on as many threads as torch has.
+
+    Args:
+        work: must release the GIL where it spends its time. Its first error is raised.
+        num_rows: how many.
+        least: rows that are worth a thread.
+    """
+    threads = min(torch.get_num_threads(), -(-num_rows // least))
+    if threads <= 1:
+        work(0, num_rows)
+        return
+    # Several ranges a thread, so that one that is held up does not hold up the rest.
+    parts = min(4 * threads, -(-num_rows // least))
+    bounds = [num_rows * part // parts for part in range(parts + 1)]
+    starts = iter(zip(bounds[:-1], bounds[1:], strict=True))
+
+    def consume() -> None:
+        while True:
+            with _lock:
+                part = next(starts, None)
+            if part is None:
+                return
+            work(*part)
+
+    futures = [_workers(threads).submit(consume) for _ in range(threads)]
+    for future in futures:
+        future.result()
+
+
+def _workers(count: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    with _lock:
+        if _pool is None or _pool_size < count:
+            _pool = ThreadPoolExecutor(count, "syllabary", initializer=_one_thread_each)
+            _pool_size = count
+        return _pool
+
+
+def _one_thread_each() -> None:
+    """OpenMP's number of threads belongs to the thread that asks; torch's own switch is global."""
+    from threadpoolctl import threadpool_limits
+
+    torch.get_num_threads()  # torch sets this thread's number at its first use, so have it done
+    threadpool_limits(1, user_api="openmp")
+
+
+def _forget_pool() -> None:
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_pool)
