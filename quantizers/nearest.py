@@ -1,4 +1,4 @@
-"""Which code is nearest: `nearest` for one call, `NearestCode` for a codebook used again and again."""
+"""Which code is nearest: `nearest` for one call, `NearestCode` for a codebook used often."""
 
 from typing import Any, Literal, overload
 
@@ -89,9 +89,7 @@ class NearestCode:
     @overload
     def __call__(self, x: Tensor, return_distances: Literal[True]) -> tuple[Tensor, Tensor]: ...
     @torch.no_grad()
-    def __call__(
-        self, x: Tensor, return_distances: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, return_distances: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """The nearest codes of vectors.
 
         Args:

@@ -12,7 +12,7 @@ from .nearest import Backend, NearestCode
 from .search.threads import scratch, share_rows
 
 # Values of the residual that stay in the second-level cache while the stages pass over them.
-_TILE_VALUES = 1 << 16
+_TILE_VALUES = 1 << 17
 
 
 class ResidualChain:

@@ -1,7 +1,9 @@
 """Compiled searches of short vectors: codes in panels of 64, and boxes around panels.
 
-Layout: a panel is (D, 64) float32, the *negated* codes side by side, so that the screen of a code,
-|c|²/2 - x·c, is its offset plus multiply-adds. 16 boxes are (D, 2, 16): lower corners, then upper.
+Layout: a panel holds the *negated* codes side by side, so that the screen of a code, |c|²/2 - x·c,
+is its offset plus multiply-adds: (D, 64) float32, or (D / 2, 64, 2) int16 on a grid (`panels.py`),
+which VNNI multiplies twice as fast. A step is 256 bytes of a panel and 4 bytes of the row. 16 boxes
+are (D, 2, 16) float32: lower corners, then upper.
 """
 
 import numpy as np
@@ -15,64 +17,91 @@ PANEL = 64
 BOXES = 16
 _ROWS = 4  # rows that share each load of a panel
 TILE = 64  # rows whose panel minima are held at once
-_MOST = 256  # candidates that are listed before all codes count as candidates
+_MOST = 128  # candidates that are listed before all codes count as candidates
 _HUGE = np.float32(1e30)  # beyond this the screen could overflow
+_LARGE = np.float32(2.0**28)  # likewise, on the grid
 _UNIT = np.float32(2.0**-24)
 _SUBNORMAL = np.float32(2.0**-126)
 
 
-def _screen(builder, row, stride, panel, offsets, dim, rows):  # type: ignore[no-untyped-def]
+def _screen(builder, whole, row, stride, panel, offsets, steps, rows):  # type: ignore[no-untyped-def]
     """Vectors of scores [row][4] of `rows` rows against one panel, from addresses."""
-    start = [v.load(builder, v.at(builder, offsets, 64 * j)) for j in range(4)] * rows
+    kind, scalar = (v.INTS, v.INT32) if whole else (v.FLOATS, v.FLOAT)
+    add = v.multiply_add_pairs if whole else v.multiply_add
+    start = [v.load(builder, v.at(builder, offsets, 64 * j), kind) for j in range(4)] * rows
     sums: list = []
-    with v.counted_loop(builder, dim, start) as (d, carried, following):
-        codes = v.at(builder, panel, v.times(builder, d, 4 * PANEL))
-        lanes = [v.load(builder, v.at(builder, codes, 64 * j)) for j in range(4)]
-        column = v.at(builder, row, v.times(builder, d, 4))
+    with v.counted_loop(builder, steps, start) as (step, carried, following):
+        codes = v.at(builder, panel, v.times(builder, step, 4 * PANEL))
+        lanes = [v.load(builder, v.at(builder, codes, 64 * j), kind) for j in range(4)]
+        column = v.at(builder, row, v.times(builder, step, 4))
         for r in range(rows):
-            value = v.spread_from(builder, v.at(builder, column, v.times(builder, stride, r)))
+            address = v.at(builder, column, v.times(builder, stride, r))
+            value = v.spread(builder, v.load(builder, address, scalar))
             for j in range(4):
-                sums.append(v.multiply_add(builder, value, lanes[j], carried[4 * r + j]))
+                sums.append(add(builder, value, lanes[j], carried[4 * r + j]))
         following(sums)
     return [sums[4 * r : 4 * r + 4] for r in range(rows)]
 
 
-@intrinsic
-def _least_of_rows(context, row, stride, panel, offsets, dim, out, out_stride):  # type: ignore[no-untyped-def]
-    """The least score of each of four rows in a panel, stored `out_stride` bytes apart."""
+def _screens(whole):  # type: ignore[no-untyped-def]
+    """The intrinsics for panels of one kind: on the grid, or in float32."""
+    number = types.int32 if whole else types.float32
 
-    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
-        out, out_stride = values[5:]
-        for r, scores in enumerate(_screen(builder, *values[:5], _ROWS)):
-            least = v.smallest(builder, scores)
-            v.store(builder, least, v.at(builder, out, v.times(builder, out_stride, r)))
-        return target.get_dummy_value()
+    @intrinsic
+    def least_of_rows(context, row, stride, panel, offsets, steps, out):  # type: ignore[no-untyped-def]
+        """Store the least score of each of four rows in a panel, side by side."""
 
-    return types.void(*[types.int64] * 7), code
+        def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+            row, stride, panel, offsets, steps, out = values
+            rows = _screen(builder, whole, row, stride, panel, offsets, steps, _ROWS)
+            halves = [(v.smaller(builder, a, b), v.smaller(builder, c, d)) for a, b, c, d in rows]
+            least = v.smallest_of_four(builder, [v.smaller(builder, a, b) for a, b in halves])
+            v.store(builder, least, out)
+            return target.get_dummy_value()
+
+        return types.void(*[types.int64] * 6), code
+
+    @intrinsic
+    def least_of_row(context, row, panel, offsets, steps):  # type: ignore[no-untyped-def]
+        """The least score of one row in a panel."""
+
+        def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
+            row, panel, offsets, steps = values
+            scores = _screen(builder, whole, row, steps, panel, offsets, steps, 1)[0]
+            return v.smallest(builder, scores)
+
+        return number(*[types.int64] * 4), code
+
+    @intrinsic
+    def codes_within(context, row, panel, offsets, steps, limit):  # type: ignore[no-untyped-def]
+        """Which of a panel's codes have scores within the limit: 64 bits."""
+
+        def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
+            row, panel, offsets, steps, limit = values
+            scores = _screen(builder, whole, row, steps, panel, offsets, steps, 1)[0]
+            limits = v.spread(builder, limit)
+            return v.mask_of(builder, [v.within(builder, x, limits) for x in scores])
+
+        return types.int64(*[types.int64] * 4, number), code
+
+    @intrinsic
+    def lanes_within(context, scores, limits):  # type: ignore[no-untyped-def]
+        """Which of 16 stored scores are within 16 stored limits."""
+
+        def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
+            kind = v.INTS if whole else v.FLOATS
+            scores, limits = (v.load(builder, value, kind) for value in values)
+            return v.mask_of(builder, [v.within(builder, scores, limits)])
+
+        return types.int64(types.int64, types.int64), code
+
+    return least_of_rows, least_of_row, codes_within, lanes_within
 
 
-@intrinsic
-def _within(context, row, panel, offsets, dim, limit):  # type: ignore[no-untyped-def]
-    """Which of a panel's codes have scores within the limit: 64 bits."""
-
-    def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
-        row, panel, offsets, dim, limit = values
-        scores = _screen(builder, row, dim, panel, offsets, dim, 1)[0]
-        limits = v.spread(builder, limit)
-        return v.mask_of(builder, [builder.fcmp_ordered("<=", x, limits) for x in scores])
-
-    return types.int64(*[types.int64] * 4, types.float32), code
-
-
-@intrinsic
-def _least(context, row, panel, offsets, dim):  # type: ignore[no-untyped-def]
-    """The least score of one row in a panel."""
-
-    def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
-        row, panel, offsets, dim = values
-        return v.smallest(builder, _screen(builder, row, dim, panel, offsets, dim, 1)[0])
-
-    return types.float32(*[types.int64] * 4), code
+_least_of_rows, _least_of_row, _codes_within, _lanes_within = _screens(whole=False)
+_grid_least_of_rows, _grid_least_of_row, _grid_codes_within, _grid_lanes_within = _screens(
+    whole=True
+)
 
 
 @intrinsic
@@ -81,7 +110,7 @@ def _box_distances(context, row, boxes, dim, out):  # type: ignore[no-untyped-de
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
         row, boxes, dim, out = values
-        zero = v.ir.Constant(v.FLOATS, [0.0] * v.LANES)
+        zero = v.zeros()
         sums: list = []
         with v.counted_loop(builder, dim, [zero]) as (d, carried, following):
             corners = v.at(builder, boxes, v.times(builder, d, 2 * 4 * BOXES))
@@ -102,42 +131,82 @@ def _near(context, distances, limit):  # type: ignore[no-untyped-def]
     """Which of 16 stored distances are within the limit."""
 
     def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
-        near = builder.fcmp_ordered(
-            "<=", v.load(builder, values[0]), v.spread(builder, values[1])
-        )
+        near = builder.fcmp_ordered("<=", v.load(builder, values[0]), v.spread(builder, values[1]))
         return v.mask_of(builder, [near])
 
     return types.int64(types.int64, types.float32), code
 
 
 @njit(nogil=True, cache=True)
-def _move(row, center, unit, out):  # type: ignore[no-untyped-def]
-    """Row less the centre, scaled to length 1 if `unit`; returns its squared length."""
-    length = np.float32(0)
-    for d in range(row.shape[0]):
-        value = row[d] - center[d]
-        out[d] = value
-        length += value * value
-    if unit and np.float32(1e-30) < length < _HUGE:
-        scale = np.float32(1) / np.sqrt(length)
-        length = np.float32(0)
-        for d in range(row.shape[0]):
-            out[d] *= scale
-            length += out[d] * out[d]
-    elif unit and length != 0:
-        return np.float32(np.inf)
-    return length
+def _prepare(  # type: ignore[no-untyped-def]
+    rows, order, start, count, center, unit, longest, grid, moved, screened, rounding, state
+):
+    """Move a tile of rows, and put them on the grid if there is one.
 
+    Args:
+        rows: (n, D) float32; row `order[start + r]` is r of the tile, or start + r if `order` is
+            empty.
+        center: (D,) float32. unit: whether rows are scaled to length 1.
+        grid: (3,) float32: steps per unit of rows, then per unit of scores, then the largest length
+            of the rounding of a code.
+        moved: (TILE, W) float32, out, W >= D; zero beyond D.
+        screened: moved itself, or (TILE, W) int16, out.
+        rounding: (TILE, W) float32, scratch.
+        state: (3, TILE) float32, out: squared lengths of the moved rows, how far a float32 score
+            can be from the true one, and how far the screens of the nearest code and of one as near
+            can be apart, -1 if the screen could overflow.
 
-@njit(nogil=True, cache=True)
-def _error(squared_length, longest, dim):  # type: ignore[no-untyped-def]
-    """How far a score in float32 can be from the true one.
-
-    At most D + 1 roundings of sums whose terms add up to less than (|x| + |c|)², the rounding of
-    centre, scale and offset, and subnormals that are flushed.
+    The float32 error: at most D + 1 roundings of sums whose terms add up to less than (|x| + |c|)²,
+    the rounding of centre, scale and offset, and subnormals that are flushed. The grid adds
+    |x - X| |c| + |x| |c - C| (Cauchy and Schwarz), two of its steps for rounded offsets, and 128
+    for what float32 loses of a score beyond 2^24.
     """
-    size = np.sqrt(squared_length) + longest
-    return np.float32(dim + 16) * _UNIT * size * size + np.float32(4 * dim + 16) * _SUBNORMAL
+    dim = rows.shape[1]
+    for r in range(count):
+        row = start + r if order.shape[0] == 0 else order[start + r]
+        squared = np.float32(0)
+        for d in range(dim):
+            value = rows[row, d] - center[d]
+            moved[r, d] = value
+            squared += value * value
+        if unit and squared != 0:
+            if np.float32(1e-30) < squared < _HUGE:
+                scale = np.float32(1) / np.sqrt(squared)
+                squared = np.float32(0)
+                for d in range(dim):
+                    moved[r, d] *= scale
+                    squared += moved[r, d] * moved[r, d]
+            else:
+                squared = np.float32(np.inf)
+        state[0, r] = squared
+    for r in range(TILE):
+        size = np.sqrt(state[0, r]) + longest
+        error = np.float32(dim + 16) * _UNIT * size * size
+        error += np.float32(4 * dim + 16) * _SUBNORMAL
+        state[1, r] = error
+        state[2, r] = 2 * error if error < _HUGE else np.float32(-1)
+    if screened.itemsize == 4:
+        return
+    flat, whole_flat, off_flat = moved.reshape(-1), screened.reshape(-1), rounding.reshape(-1)
+    for i in range(flat.shape[0]):
+        scaled = flat[i] * grid[0]
+        whole = np.rint(scaled)
+        off = scaled - whole
+        off_flat[i] = off * off
+        # A row that does not fit is flagged below; its numbers may be anything.
+        whole_flat[i] = np.int16(min(max(whole, np.float32(-32767)), np.float32(32767)))
+    for r in range(count):
+        off = np.float32(0)
+        for d in range(dim):
+            off += rounding[r, d]
+        rounding[r, 0] = off
+    for r in range(TILE):
+        length = np.sqrt(state[0, r])
+        off = np.sqrt(rounding[r, 0]) / grid[0]
+        error = state[1, r] + off * longest + length * grid[2]
+        margin = np.float32(2.02) * (error * grid[1] + np.float32(130))
+        fits = length <= np.float32(1.99) * longest and margin < _LARGE
+        state[2, r] = margin if fits else np.float32(-1)
 
 
 @njit(nogil=True, cache=True)
@@ -149,12 +218,15 @@ def search_panels(  # type: ignore[no-untyped-def]
     offsets,
     numbers,
     longest,
+    grid,
     codebook,
     norms,
     metric,
     codes,
     scores,
     moved,
+    screened,
+    rounding,
     least,
 ):
     """Nearest codes of rows by looking at all panels.
@@ -163,69 +235,99 @@ def search_panels(  # type: ignore[no-untyped-def]
         rows: (n, D) float32.
         center: (D,) float32, subtracted from rows and codes alike.
         unit: whether rows are compared by direction.
-        panels: (P, D, 64), offsets: (P, 64) float32; huge offsets for padding.
+        panels: (P, D, 64) float32 or (P, D / 2, 64, 2) int16; offsets: (P, 64) float32 or int32,
+            huge for padding.
         numbers: (P * 64,) the code that each place of a panel holds.
         longest: the length of the longest code in the panels.
+        grid: see `_prepare`.
         codebook: (K, D) float32 as given, norms: (K,) float64, metric: of `exact_kernels`.
         codes: (n,) int64, out. scores: (n,) float64 or empty, out.
-        moved: (TILE, D) and least: (TILE, P) float32, scratch.
+        moved, screened, rounding: see `_prepare`; and least: (P, TILE) of the offsets' dtype,
+            scratch.
 
     Returns:
         The first row that is not finite, or -1.
     """
     dim = rows.shape[1]
-    number = panels.shape[0]
+    number, steps = panels.shape[:2]
+    on_grid = panels.itemsize == 2
+    panel_bytes = steps * PANEL * 4
     work = np.empty(dim, np.float64)
-    candidates = np.empty(_MOST, np.int64)
-    lengths = np.zeros(TILE, np.float32)
-    panel_bytes = dim * PANEL * 4
+    candidates = np.empty((TILE, _MOST), np.int64)
+    found = np.zeros(TILE, np.int64)
+    state = np.zeros((3, TILE), np.float32)
+    margins = state[2]
+    limits = np.zeros_like(least[0])
+    in_order = np.empty(0, np.int64)
     for start in range(0, rows.shape[0], TILE):
         count = min(TILE, rows.shape[0] - start)
-        for r in range(count):
-            lengths[r] = _move(rows[start + r], center, unit, moved[r])
+        _prepare(
+            rows,
+            in_order,
+            start,
+            count,
+            center,
+            unit,
+            longest,
+            grid,
+            moved,
+            screened,
+            rounding,
+            state,
+        )
+        found[:] = 0
         for p in range(number):
             panel = panels.ctypes.data + p * panel_bytes
             offset = offsets.ctypes.data + p * PANEL * 4
             for r in range(0, count, _ROWS):
-                _least_of_rows(
-                    moved.ctypes.data + r * dim * 4,
-                    dim * 4,
-                    panel,
-                    offset,
-                    dim,
-                    least.ctypes.data + (r * number + p) * 4,
-                    number * 4,
-                )
+                row = screened.ctypes.data + r * steps * 4
+                out = least.ctypes.data + (p * TILE + r) * 4
+                if on_grid:
+                    _grid_least_of_rows(row, steps * 4, panel, offset, steps, out)
+                else:
+                    _least_of_rows(row, steps * 4, panel, offset, steps, out)
+        for r in range(TILE):
+            limits[r] = least[0, r]
+        for p in range(1, number):
+            for r in range(TILE):
+                limits[r] = least[p, r] if least[p, r] < limits[r] else limits[r]
+        for r in range(TILE):
+            if on_grid:
+                limits[r] += np.int32(margins[r])
+            else:
+                limits[r] += margins[r]
+        for p in range(number):
+            for first in range(0, count, v.LANES):
+                lanes = least.ctypes.data + (p * TILE + first) * 4
+                if on_grid:
+                    near = _grid_lanes_within(lanes, limits.ctypes.data + first * 4)
+                else:
+                    near = _lanes_within(lanes, limits.ctypes.data + first * 4)
+                while near != 0:
+                    r = first + v.lowest_bit(near)
+                    near &= near - 1
+                    row = screened.ctypes.data + r * steps * 4
+                    panel = panels.ctypes.data + p * panel_bytes
+                    offset = offsets.ctypes.data + p * PANEL * 4
+                    if on_grid:
+                        mask = _grid_codes_within(row, panel, offset, steps, np.int32(limits[r]))
+                    else:
+                        mask = _codes_within(row, panel, offset, steps, np.float32(limits[r]))
+                    while mask != 0 and found[r] < _MOST:
+                        candidates[r, found[r]] = numbers[p * PANEL + v.lowest_bit(mask)]
+                        mask &= mask - 1
+                        found[r] += 1
         for r in range(count):
-            error = _error(lengths[r], longest, dim)
-            found = 0
-            if error < _HUGE:
-                smallest = least[r, 0]
-                for p in range(1, number):
-                    smallest = least[r, p] if least[r, p] < smallest else smallest
-                limit = smallest + 2 * error
-                for p in range(number):
-                    if least[r, p] <= limit:
-                        mask = _within(
-                            moved.ctypes.data + r * dim * 4,
-                            panels.ctypes.data + p * panel_bytes,
-                            offsets.ctypes.data + p * PANEL * 4,
-                            dim,
-                            limit,
-                        )
-                        while mask != 0 and found < _MOST:
-                            candidates[found] = numbers[p * PANEL + v.lowest_bit(mask)]
-                            mask &= mask - 1
-                            found += 1
-            row = rows[start + r]
-            if found == 0 or found == _MOST:
-                code, score = settle_all(row, codebook, norms, metric, work)
+            if margins[r] < 0 or found[r] == 0 or found[r] == _MOST:
+                code, score = settle_all(rows[start + r], codebook, norms, metric, work)
                 if code < 0:
                     return start + r
-            elif found == 1 and scores.shape[0] == 0:
-                code, score = candidates[0], 0.0
+            elif found[r] == 1 and scores.shape[0] == 0:
+                code, score = candidates[r, 0], 0.0
             else:
-                code, score = settle(row, codebook, norms, metric, candidates, found, work)
+                code, score = settle(
+                    rows[start + r], codebook, norms, metric, candidates[r], found[r], work
+                )
             codes[start + r] = code
             if scores.shape[0]:
                 scores[start + r] = score
@@ -233,17 +335,28 @@ def search_panels(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def home_groups(rows, order, center, unit, group_boxes, moved, homes):  # type: ignore[no-untyped-def]
-    """The group of panels whose box is nearest to each row: homes (n,) int64, out."""
+def order_by_home(  # type: ignore[no-untyped-def]
+    rows, order, center, unit, group_boxes, moved, rounding, homes
+):
+    """Order (n,) the rows by the group of panels whose box is nearest: homes (n,), scratch."""
     dim = rows.shape[1]
+    state = np.zeros((3, TILE), np.float32)
+    grid = np.ones(3, np.float32)
+    in_order = np.empty(0, np.int64)
+    zero = np.float32(0)
     distances = np.empty(BOXES, np.float32)
     for r in range(rows.shape[0]):
-        _move(rows[r], center, unit, moved[0])
+        if r % TILE == 0:
+            count = min(TILE, rows.shape[0] - r)
+            _prepare(
+                rows, in_order, r, count, center, unit, zero, grid, moved, moved, rounding, state
+            )
+        point = moved.ctypes.data + r % TILE * moved.shape[1] * 4
         best = np.float32(np.inf)
         homes[r] = 0
         for g in range(group_boxes.shape[0]):
             boxes = group_boxes.ctypes.data + g * dim * 2 * BOXES * 4
-            _box_distances(moved.ctypes.data, boxes, dim, distances.ctypes.data)
+            _box_distances(point, boxes, dim, distances.ctypes.data)
             for i in range(BOXES):
                 if distances[i] < best:
                     best, homes[r] = distances[i], g * BOXES + i
@@ -262,12 +375,15 @@ def search_cells(  # type: ignore[no-untyped-def]
     boxes,
     group_boxes,
     longest,
+    grid,
     codebook,
     norms,
     metric,
     codes,
     scores,
     moved,
+    screened,
+    rounding,
     patience,
 ):
     """Nearest codes of rows by looking at the panels whose boxes can hold them.
@@ -284,24 +400,36 @@ def search_cells(  # type: ignore[no-untyped-def]
         The first row that is not finite, or -1; and how many rows of `order` were done.
     """
     dim = rows.shape[1]
+    steps = panels.shape[1]
+    on_grid = panels.itemsize == 2
     work = np.empty(dim, np.float64)
     candidates = np.empty(_MOST, np.int64)
     lower = np.empty(_MOST, np.float32)
-    panel_bytes = dim * PANEL * 4
+    panel_bytes = steps * PANEL * 4
     boxes_bytes = dim * 2 * BOXES * 4
     groups = np.empty(group_boxes.shape[0] * BOXES, np.float32)
     cells = np.empty(BOXES, np.float32)
-    point = moved.ctypes.data
+    state = np.zeros((3, TILE), np.float32)
+    to_scores = np.float32(1) / grid[1] if on_grid else np.float32(1)
     looked = 0
     for i in range(rows.shape[0]):
         if i == 64 and looked > 64 * patience:
             return -1, i
-        row = rows[order[i]]
-        squared = _move(row, center, unit, moved[0])
-        error = _error(squared, longest, dim)
+        if i % TILE == 0:
+            count = min(TILE, rows.shape[0] - i)
+            _prepare(
+                rows, order, i, count, center, unit, longest, grid, moved, screened, rounding, state
+            )
+        point = moved.ctypes.data + i % TILE * moved.shape[1] * 4
+        row_address = screened.ctypes.data + i % TILE * steps * 4
+        margin = state[2, i % TILE]
         found = 0
-        best = np.float32(np.inf)
-        if error < _HUGE:
+        if margin >= 0:
+            # What a box may be nearer than its distance says, and a score than its screen.
+            slack = 8 * state[1, i % TILE] + state[0, i % TILE]
+            if unit:
+                slack += 1  # the codes' squared lengths, which the offsets leave out
+            best = _HUGE
             home = 0
             for g in range(group_boxes.shape[0]):
                 near = groups.ctypes.data + g * BOXES * 4
@@ -320,40 +448,51 @@ def search_cells(  # type: ignore[no-untyped-def]
                     mask &= mask - 1
                     if (block >= 0 and g == home) or groups[g] > limit:
                         continue
-                    _box_distances(point, boxes.ctypes.data + g * boxes_bytes, dim, cells.ctypes.data)
-                    first = 0
-                    for c in range(BOXES):
-                        first = c if cells[c] < cells[first] else first
+                    _box_distances(
+                        point, boxes.ctypes.data + g * boxes_bytes, dim, cells.ctypes.data
+                    )
                     visit = _near(cells.ctypes.data, limit)
-                    if block < 0:
-                        visit |= np.int64(1) << BOXES  # the nearest panel once more, at the front
+                    first = -1
+                    if block < 0:  # the nearest panel before the others
+                        first = 0
+                        for c in range(BOXES):
+                            first = c if cells[c] < cells[first] else first
+                        visit |= np.int64(1) << first
                     while visit != 0:
-                        c = v.lowest_bit(visit)
-                        if visit >> BOXES:
-                            c = first
-                            visit &= (np.int64(1) << BOXES) - 1
-                            visit &= ~(np.int64(1) << c)
-                        else:
-                            visit &= visit - 1
+                        c = v.lowest_bit(visit) if first < 0 else first
+                        visit &= ~(np.int64(1) << c)
+                        first = -1
                         if cells[c] > limit:
                             continue
                         looked += 1
                         p = g * BOXES + c
                         panel = panels.ctypes.data + p * panel_bytes
                         offset = offsets.ctypes.data + p * PANEL * 4
-                        least = _least(point, panel, offset, dim)
-                        if least > best + 2 * error:
+                        if on_grid:
+                            least = np.float32(
+                                _grid_least_of_row(row_address, panel, offset, steps)
+                            )
+                        else:
+                            least = np.float32(_least_of_row(row_address, panel, offset, steps))
+                        if least > best + margin:
                             continue
                         if least < best:
                             best = least
                             kept = 0
                             for k in range(found):
-                                if lower[k] <= best + 2 * error:
+                                if lower[k] <= best + margin:
                                     lower[kept], candidates[kept] = lower[k], candidates[k]
                                     kept += 1
                             found = kept
-                            limit = 2 * best + squared + 8 * error
-                        near_codes = _within(point, panel, offset, dim, best + 2 * error)
+                            limit = 2 * (best + margin) * to_scores + slack
+                        if on_grid:
+                            near_codes = _grid_codes_within(
+                                row_address, panel, offset, steps, np.int32(best + margin)
+                            )
+                        else:
+                            near_codes = _codes_within(
+                                row_address, panel, offset, steps, np.float32(best + margin)
+                            )
                         while near_codes != 0 and found < _MOST:
                             lower[found] = least
                             candidates[found] = numbers[p * PANEL + v.lowest_bit(near_codes)]
@@ -363,15 +502,16 @@ def search_cells(  # type: ignore[no-untyped-def]
                 if block == group_boxes.shape[0]:
                     break
                 mask = _near(groups.ctypes.data + block * BOXES * 4, limit)
+        row = order[i]
         if found == 0 or found == _MOST:
-            code, score = settle_all(row, codebook, norms, metric, work)
+            code, score = settle_all(rows[row], codebook, norms, metric, work)
             if code < 0:
-                return order[i], i
+                return row, i
         elif found == 1 and scores.shape[0] == 0:
             code, score = candidates[0], 0.0
         else:
-            code, score = settle(row, codebook, norms, metric, candidates, found, work)
-        codes[order[i]] = code
+            code, score = settle(rows[row], codebook, norms, metric, candidates, found, work)
+        codes[row] = code
         if scores.shape[0]:
-            scores[order[i]] = score
+            scores[row] = score
     return -1, rows.shape[0]

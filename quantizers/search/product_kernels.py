@@ -35,15 +35,20 @@ def _screens(half):  # type: ignore[no-untyped-def]
     @intrinsic
     def least(context, products, offsets, slack):  # type: ignore[no-untyped-def]
         def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
-            return v.smallest(builder, _lower_bounds(builder, half, *values, BLOCK // v.LANES))
+            products, offsets, slack = values
+            count = BLOCK // v.LANES
+            return v.smallest(
+                builder, _lower_bounds(builder, half, products, offsets, slack, count)
+            )
 
         return types.float32(types.int64, types.int64, types.float32), code
 
     @intrinsic
     def within(context, products, offsets, slack, limit):  # type: ignore[no-untyped-def]
         def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
-            limits = v.spread(builder, values[3])
-            bounds = _lower_bounds(builder, half, *values[:3], 4)
+            products, offsets, slack, limit = values
+            limits = v.spread(builder, limit)
+            bounds = _lower_bounds(builder, half, products, offsets, slack, 4)
             return v.mask_of(builder, [builder.fcmp_ordered("<=", x, limits) for x in bounds])
 
         return types.int64(types.int64, types.int64, types.float32, types.float32), code

@@ -7,9 +7,9 @@ products p in bfloat16, summed in float32. By Cauchy and Schwarz,
 
     |s - (|c'|²/2 - p)| <= |x' - bf(x')| |c'| + |bf(x')| |c' - bf(c')| + D u |x'| |c'| + v |p|,
 
-u = 2^-24, v = 2^-9 for the rounding of p itself. Codes whose lower bound lies under the smallest
-upper bound are decided by `exact_kernels`: one or two of them in practice. Where the processor has no
-bfloat16 products, the same with float32 products, whose bound is D u |x'| |c'|.
+u = 2^-24, v = 2^-9 for the rounding of p itself. Codes whose lower bound lies under an upper bound
+of another's score are decided by `exact_kernels`: one or two of them in practice. Where the
+processor has no bfloat16 products, the same with float32 products, whose bound is D u |x'| |c'|.
 """
 
 import numpy as np

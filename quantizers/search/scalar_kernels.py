@@ -44,16 +44,24 @@ def pack_levels(values, thresholds, sizes, codes):  # type: ignore[no-untyped-de
 def unpack_levels(codes, sizes, values):  # type: ignore[no-untyped-def]
     """Values (N, D) float32, out, of codes (N,) int64 in range."""
     rest = np.empty(_BLOCK, np.int64)
+    total = 1.0
+    for size in sizes:
+        total *= size
     for start in range(0, codes.shape[0], _BLOCK):
         count = min(_BLOCK, codes.shape[0] - start)
         for i in range(count):
             rest[i] = codes[start + i]
         for d in range(values.shape[1]):
             size = sizes[d]
-            middle = size // 2
+            middle = np.float32(size // 2)
+            inverse = 1 / np.float64(size)
             for i in range(count):
-                above = rest[i] // size
-                values[start + i, d] = np.float32(rest[i] - above * size - middle) / np.float32(
-                    middle
-                )
+                # Half a code away from the next whole number, far more than float64 loses;
+                # processors have no vectors of integer divisions.
+                if total < 2.0**45:
+                    above = np.int64((rest[i] + 0.5) * inverse)
+                else:
+                    above = rest[i] // size
+                level = np.float32(rest[i] - above * size)
+                values[start + i, d] = (level - middle) / middle
                 rest[i] = above

@@ -4,10 +4,12 @@ Allocating megabytes afresh for every call costs more than the search (page faul
 products must run on the one thread that called them, since rows are already shared out.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ _lock = threading.Lock()
 def scratch(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """An uninitialised array of this thread's, valid until the next call with the same name."""
     buffers = _local.__dict__.setdefault("buffers", {})
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     buffer = buffers.get((name, dtype))
     if buffer is None or buffer.size < count:
         # On a cache line: matrix kernels are slower off it.
@@ -47,12 +49,12 @@ def share_rows(work: Callable[[int, int], None], num_rows: int, least: int) -> N
     # Several ranges a thread, so that one that is held up does not hold up the rest.
     parts = min(4 * threads, -(-num_rows // least))
     bounds = [num_rows * part // parts for part in range(parts + 1)]
-    starts = iter(zip(bounds[:-1], bounds[1:], strict=True))
+    ranges = pairwise(bounds)
 
     def consume() -> None:
         while True:
             with _lock:
-                part = next(starts, None)
+                part = next(ranges, None)
             if part is None:
                 return
             work(*part)
