@@ -1,7 +1,57 @@
-"""Quantizers: pure functions and small modules over tensors. Knows nothing of audio or files."""
+"""Quantizers: pure functions and small modules over tensors. Knows nothing of audio or files.
 
-from .finite_scalar import fsq_decode, fsq_encode
+`nearest` and `NearestCode` find codes, `ResidualChain` finds those of residual stages,
+`fsq_encode` and `fsq_decode` round and pack; `modules` has them for training; `kmeans` fits
+centroids to features of any size.
+"""
+
+from .finite_scalar import fsq_bound, fsq_decode, fsq_encode
+from .modules import (
+    FSQ_LEVELS,
+    FiniteScalarQuantizer,
+    FiniteScalarQuantizerConfig,
+    GroupedVectorQuantizer,
+    GroupedVectorQuantizerConfig,
+    MaskedChannelResidualVectorQuantizer,
+    MaskedChannelResidualVectorQuantizerConfig,
+    Quantized,
+    Quantizer,
+    RandomProjectionQuantizer,
+    RandomProjectionQuantizerConfig,
+    ResidualFiniteScalarQuantizer,
+    ResidualVectorQuantizer,
+    ResidualVectorQuantizerConfig,
+    ThirdPartyQuantizer,
+    VectorQuantizer,
+    VectorQuantizerConfig,
+    pass_gradient,
+)
 from .nearest import NearestCode, nearest
 from .residual_chain import ResidualChain
 
-__all__ = ["NearestCode", "ResidualChain", "fsq_decode", "fsq_encode", "nearest"]
+__all__ = [
+    "FSQ_LEVELS",
+    "FiniteScalarQuantizer",
+    "FiniteScalarQuantizerConfig",
+    "GroupedVectorQuantizer",
+    "GroupedVectorQuantizerConfig",
+    "MaskedChannelResidualVectorQuantizer",
+    "MaskedChannelResidualVectorQuantizerConfig",
+    "NearestCode",
+    "Quantized",
+    "Quantizer",
+    "RandomProjectionQuantizer",
+    "RandomProjectionQuantizerConfig",
+    "ResidualChain",
+    "ResidualFiniteScalarQuantizer",
+    "ResidualVectorQuantizer",
+    "ResidualVectorQuantizerConfig",
+    "ThirdPartyQuantizer",
+    "VectorQuantizer",
+    "VectorQuantizerConfig",
+    "fsq_bound",
+    "fsq_decode",
+    "fsq_encode",
+    "nearest",
+    "pass_gradient",
+]

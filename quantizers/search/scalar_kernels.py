@@ -43,25 +43,43 @@ def pack_levels(values, thresholds, sizes, codes):  # type: ignore[no-untyped-de
 @njit(nogil=True, cache=True)
 def unpack_levels(codes, sizes, values):  # type: ignore[no-untyped-def]
     """Values (N, D) float32, out, of codes (N,) int64 in range."""
-    rest = np.empty(_BLOCK, np.int64)
     total = 1.0
     for size in sizes:
         total *= size
+    if total <= 2.0**21:
+        _unpack_few(codes, sizes, values)
+        return
+    for i in range(codes.shape[0]):
+        rest = codes[i]
+        for d in range(values.shape[1]):
+            above = rest // sizes[d]
+            middle = np.float32(sizes[d] // 2)
+            values[i, d] = (np.float32(rest - above * sizes[d]) - middle) / middle
+            rest = above
+
+
+@njit(nogil=True, cache=True)
+def _unpack_few(codes, sizes, values):  # type: ignore[no-untyped-def]
+    """The same for up to 2^21 codes, without integer division, of which there are no vectors.
+
+    A quotient of a code and half is at least half a size's part from a whole number, and float32
+    is off by less.
+    """
+    dim = values.shape[1]
+    rest = np.empty(_BLOCK, np.float32)
+    columns = np.empty((dim, _BLOCK), np.float32)
     for start in range(0, codes.shape[0], _BLOCK):
         count = min(_BLOCK, codes.shape[0] - start)
         for i in range(count):
-            rest[i] = codes[start + i]
-        for d in range(values.shape[1]):
-            size = sizes[d]
-            middle = np.float32(size // 2)
-            inverse = 1 / np.float64(size)
-            for i in range(count):
-                # Half a code away from the next whole number, far more than float64 loses;
-                # processors have no vectors of integer divisions.
-                if total < 2.0**45:
-                    above = np.int64((rest[i] + 0.5) * inverse)
-                else:
-                    above = rest[i] // size
-                level = np.float32(rest[i] - above * size)
-                values[start + i, d] = (level - middle) / middle
+            rest[i] = np.float32(codes[start + i])
+        for d in range(dim):
+            size = np.float32(sizes[d])
+            middle = np.float32(sizes[d] // 2)
+            inverse = np.float32(1) / size
+            for i in range(_BLOCK):
+                above = np.floor((rest[i] + np.float32(0.5)) * inverse)
+                columns[d, i] = (rest[i] - above * size - middle) / middle
                 rest[i] = above
+        for i in range(count):
+            for d in range(dim):
+                values[start + i, d] = columns[d, i]

@@ -1,0 +1,33 @@
+"""Linear maps around a quantizer whose result doesn't depend on the batch."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# One shape for all products: libraries choose the order of a sum by the shape, and a code must not
+# depend on what else is in the batch.
+_TILE_ROWS = 128
+
+
+def tiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (…, D) times weight (E, D) transposed, plus bias (E,): (…, E), whatever other rows hold."""
+    rows = x.reshape(-1, x.shape[-1])
+    padded = functional.pad(rows, (0, 0, 0, -rows.shape[0] % _TILE_ROWS))
+    tiles = [functional.linear(tile, weight, bias) for tile in padded.split(_TILE_ROWS)]
+    return torch.cat(tiles)[: rows.shape[0]].reshape(*x.shape[:-1], weight.shape[0])
+
+
+class Projection(nn.Linear):
+    """A linear layer in float32; in eval mode over tiles of one fixed shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) to (…, out_features)."""
+        weight, bias = self.weight.float(), self.bias.float()
+        if self.training:
+            return functional.linear(x, weight, bias)
+        return tiled_linear(x, weight, bias)
+
+
+def projection(in_features: int, out_features: int, needed: bool) -> Projection | nn.Identity:
+    """A `Projection`, or nothing."""
+    return Projection(in_features, out_features) if needed else nn.Identity()
