@@ -51,10 +51,7 @@ class NearestCode:
     def __init__(self, codebook: Tensor, metric: Metric = "l2", *, backend: Backend = "auto"):
         if metric not in METRICS:
             raise QuantizerError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
-        _check(codebook, "codebook", None)
-        if not bool(codebook.isfinite().all()):
-            raise QuantizerError("codebook has NaN or infinite values")
-        self.codebook = codebook.detach().float().clone(memory_format=torch.contiguous_format)
+        self.codebook = checked_codebook(codebook)
         self.metric: Metric = metric
         device = self.codebook.device.type
         known = BACKENDS.get(device, ("torch",))
@@ -113,7 +110,10 @@ class NearestCode:
             x = x.float().contiguous()
             if not bool(x.isfinite().all()):
                 raise QuantizerError(f"x has NaN or infinite values {_first_bad(x)}")
-            codes, scores = self._engine(self.backend).search(x)
+            engine = self._engine(self.backend)
+            if self.backend == "triton" and not return_distances:
+                return engine.codes(x)
+            codes, scores = engine.search(x)
         if return_distances:
             return codes, distances_of(scores, x, self.metric)
         return codes
@@ -180,6 +180,18 @@ def nearest(
             backend = "panels"
     search = NearestCode(codebook, metric, backend=backend)
     return search(x, True) if return_distances else search(x)
+
+
+def checked_codebook(codebook: Tensor) -> Tensor:
+    """A float32 copy (K, D) of a codebook.
+
+    Raises:
+        QuantizerError: it is empty, of a wrong shape or dtype, or not finite.
+    """
+    _check(codebook, "codebook", None)
+    if not bool(codebook.isfinite().all()):
+        raise QuantizerError("codebook has NaN or infinite values")
+    return codebook.detach().float().clone(memory_format=torch.contiguous_format)
 
 
 def _make(backend: str, codebook: Tensor, metric: Metric) -> Any:

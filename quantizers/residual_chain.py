@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import QuantizerError
-from .nearest import Backend, NearestCode
+from .nearest import Backend, NearestCode, checked_codebook
 from .search.threads import scratch, share_rows
 
 # Values of the residual that stay in the second-level cache while the stages pass over them.
@@ -27,6 +27,11 @@ class ResidualChain:
             taken.
         backend: of `NearestCode`.
 
+    Attributes:
+        codebooks: the float32 codebooks (K_s, D).
+        codebook_sizes: their K.
+        dim: D.
+
     Raises:
         QuantizerError: no codebooks, or what `NearestCode` raises for one of them.
     """
@@ -34,28 +39,26 @@ class ResidualChain:
     def __init__(self, codebooks: Sequence[Tensor] | Tensor, *, backend: Backend = "auto"):
         if not len(codebooks):
             raise QuantizerError("a residual chain needs at least one codebook")
-        self._stages = [NearestCode(codebook, backend=backend) for codebook in codebooks]
-        shapes = [tuple(stage.codebook.shape) for stage in self._stages]
+        copies = [checked_codebook(codebook) for codebook in codebooks]
+        shapes = [tuple(codebook.shape) for codebook in copies]
         if len({dim for _, dim in shapes}) > 1:
             raise QuantizerError(f"codebooks of different dimensions: {shapes}")
         self.codebook_sizes = tuple(size for size, _ in shapes)
         self.dim = shapes[0][1]
         # One table, so that decoding is one pass: row `starts[s] + code` is a code of stage s.
-        self._table = torch.cat([stage.codebook for stage in self._stages])
-        for stage, part in zip(self._stages, self._table.split(self.codebook_sizes), strict=True):
-            stage.codebook = part
+        self._table = torch.cat(copies)
         self._starts = np.cumsum((0, *self.codebook_sizes[:-1]))
-        self._sizes = torch.tensor(self.codebook_sizes)
+        self.codebooks = list(self._table.split(self.codebook_sizes))
+        self._stages: list[NearestCode] = []
         self._fused: Any = None
         if self._table.device.type == "cuda" and backend in ("auto", "triton"):
             from .search.cuda import TritonResidualChain
 
-            self._fused = TritonResidualChain([stage.codebook for stage in self._stages])
-
-    @property
-    def codebooks(self) -> list[Tensor]:
-        """The float32 codebooks (K_s, D)."""
-        return [stage.codebook for stage in self._stages]
+            self._fused = TritonResidualChain(self.codebooks)
+            return
+        for codebook in self.codebooks:
+            self._stages.append(NearestCode(codebook, backend=backend))
+            self._stages[-1].codebook = codebook
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
@@ -71,9 +74,10 @@ class ResidualChain:
         Raises:
             QuantizerError: a wrong shape, dtype, device or number; NaN or infinite values.
         """
-        count = len(self._stages) if num_codebooks is None else num_codebooks
-        if not 1 <= count <= len(self._stages):
-            raise QuantizerError(f"num_codebooks must be 1 to {len(self._stages)}, got {count}")
+        most = len(self.codebooks)
+        count = most if num_codebooks is None else num_codebooks
+        if not 1 <= count <= most:
+            raise QuantizerError(f"num_codebooks must be 1 to {most}, got {count}")
         if self._fused is not None:
             return self._fused.encode(x.detach(), count)
         first = self._stages[0]
@@ -126,9 +130,9 @@ class ResidualChain:
         Raises:
             QuantizerError: a wrong shape, dtype or device, or a code out of range.
         """
-        self._check_codes(codes)
         if self._fused is not None:
             return self._fused.decode(codes)
+        self._check_codes(codes)
         if codes.device.type == "cpu":
             from .search.residual_kernels import gather_sum
 
@@ -140,15 +144,15 @@ class ResidualChain:
 
             share_rows(work, codes.shape[0], 1024)
             return total
-        total = self._stages[0].codebook[codes[:, 0]]
-        for stage, column in zip(self._stages[1:], codes.T[1:], strict=False):
-            total = total + stage.codebook[column]
+        total = self.codebooks[0][codes[:, 0]]
+        for codebook, column in zip(self.codebooks[1:], codes.T[1:], strict=False):
+            total = total + codebook[column]
         return total
 
     def _check_codes(self, codes: Tensor) -> None:
         if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
             raise QuantizerError(f"codes must be integers, got {codes.dtype}")
-        most = len(self._stages)
+        most = len(self.codebooks)
         if codes.ndim != 2 or not 1 <= codes.shape[1] <= most:
             raise QuantizerError(
                 f"codes must have shape (N, 1 to {most}), got {tuple(codes.shape)}"

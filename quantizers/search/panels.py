@@ -70,7 +70,7 @@ class PanelSearch:
         lengths = np.sqrt(np.square(codes).sum(1))
         # A code far longer than the rest would leave the rest few steps of the grid.
         ordinary = float(np.quantile(lengths[np.isfinite(offsets)], 0.5))
-        self._on_grid = has_pair_products() and 1e-15 < self._longest < 8 * ordinary < 1e15
+        self._on_grid = has_pair_products() and 1e-12 < self._longest < 8 * ordinary < 1e12
         if not self._on_grid:
             offsets = np.minimum(offsets, 3e38)
             panels = codes.astype(np.float32).reshape(-1, PANEL, codes.shape[1])

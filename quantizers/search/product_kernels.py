@@ -12,6 +12,8 @@ BLOCK = 128
 _MOST = 256  # candidates that are listed before all codes count as candidates
 # Beyond this the screen could overflow, so the row is decided among all codes.
 _HUGE = np.float32(1e30)
+# How far a float64 score is off, in parts of (|x| + |c|)²: folding D terms rounds log2(D) + 3 times.
+_DECIDING = np.float32(2.0**-47)
 
 
 def _lower_bounds(builder, half, products, offsets, slack, vectors):  # type: ignore[no-untyped-def]
@@ -132,8 +134,8 @@ def decide(  # type: ignore[no-untyped-def]
         products: (n, K') uint16 (bfloat16's bits) or float32, K' a multiple of BLOCK.
         offsets: (K',) float32; huge for the padding.
         sizes: (n, 2) float32 from `prepare_…`.
-        bounds: (5,) float32, see `ProductSearch`: error per length of the row, error per length of
-            its rounding, relative and absolute slack, relative slack of a product.
+        bounds: (6,) float32, see `ProductSearch`: error per length of the row, error per length of
+            its rounding, relative and absolute slack, relative slack of a product, longest code.
         rows, codebook: (n, D), (K, D) float32, as given.
         norms: (K,) float64.
         metric: of `exact_kernels`.
@@ -151,6 +153,9 @@ def decide(  # type: ignore[no-untyped-def]
     for r in range(rows.shape[0]):
         # The screen's error for this row, whatever the code.
         error = sizes[r, 0] * bounds[0] + sizes[r, 1] * bounds[1] + bounds[3]
+        # The deciding score is rounded, too: it may not see a code that is short beside the row.
+        size = sizes[r, 0] + bounds[5]
+        error += _DECIDING * size * size
         count = -1
         if error < _HUGE:
             start = products.ctypes.data + r * padded * products.itemsize

@@ -7,7 +7,8 @@ products p in bfloat16, summed in float32. By Cauchy and Schwarz,
 
     |s - (|c'|²/2 - p)| <= |x' - bf(x')| |c'| + |bf(x')| |c' - bf(c')| + D u |x'| |c'| + v |p|,
 
-u = 2^-24, v = 2^-9 for the rounding of p itself. Codes whose lower bound lies under an upper bound
+u = 2^-24, v = 2^-9 for the rounding of p itself; and 2^-47 (|x'| + |c'|)² for that of the score in
+float64 which decides. Codes whose lower bound lies under an upper bound
 of another's score are decided by `exact_kernels`: one or two of them in practice. Where the
 processor has no bfloat16 products, the same with float32 products, whose bound is D u |x'| |c'|.
 """
@@ -77,7 +78,7 @@ class ProductSearch:
         per_length = rounding + 2 * terms * _UNIT * (longest + rounding)
         per_rounding = longest + rounding
         product = 2.0**-9 if self._bfloat16 else 0.0
-        bounds = [per_length, per_rounding, 8 * _UNIT, absolute, product]
+        bounds = [per_length, per_rounding, 8 * _UNIT, absolute, product, longest]
         return (np.minimum(np.array(bounds) * 1.01, 3e38)).astype(np.float32)
 
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> int:

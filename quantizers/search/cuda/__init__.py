@@ -1,13 +1,25 @@
 """Exact search, residual chains and scalar quantization in Triton, for CUDA.
 
-`nearest.py`, `residual_chain.py` and `finite_scalar.py` have what others use; importing them needs
-triton, importing this package does not. The rest, in the order of a search: `preparation.py` lays a
-codebook out for the matrix units, `screening.py` scores all codes in fast arithmetic and keeps the
-two smallest scores of a row, `judging.py` bounds the error of those and lists the rows that it
-leaves open, `settling.py` decides the listed rows in float64. Nothing of size rows × codes is ever
-stored, and nothing waits for the device.
+Importing this package needs triton, so that others import it where they use it. In the order of a
+search: `preparation.py` lays a codebook out for the matrix units, `screening.py` scores all codes
+in fast arithmetic and keeps the two smallest scores of a row, `judging.py` bounds the error of
+those and lists the rows that it leaves open, `settling.py` decides the listed rows in float64.
+Nothing of size rows × codes is ever stored, and a search never waits for the device.
 
 No kernel here has run on a GPU yet. All run in the tests under Triton's interpreter, which computes
 the same tiles with numpy, and all compile for compute capability 9.0. `benchmarks/gpu.sh` checks
 and times them where there is a GPU.
 """
+
+from .finite_scalar import TritonFSQ, fsq_decode, fsq_encode
+from .nearest import Tiles, TritonSearch
+from .residual_chain import TritonResidualChain
+
+__all__ = [
+    "Tiles",
+    "TritonFSQ",
+    "TritonResidualChain",
+    "TritonSearch",
+    "fsq_decode",
+    "fsq_encode",
+]

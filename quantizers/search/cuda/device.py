@@ -17,7 +17,7 @@ def interpreting() -> bool:
 
 def require_device(values: Tensor, name: str) -> None:
     """A QuantizerError unless kernels can read `values`."""
-    if values.is_cuda != (not interpreting()):
+    if values.device.type != ("cpu" if interpreting() else "cuda"):
         expected = "the CPU (Triton's interpreter is on)" if interpreting() else "a CUDA device"
         raise QuantizerError(f"{name} must be on {expected}, got {values.device}")
 

@@ -1,3 +1,5 @@
+# mypy: allow-untyped-defs
+# Triton reads the types of a kernel's arguments from its launch.
 """Finite scalar quantization in one pass each way; see `quantizers/finite_scalar.py`.
 
 Both directions are bound by memory: 4 D bytes of a vector and 8 of its code. Rounding a squashed
@@ -6,6 +8,7 @@ no hyperbolic tangent is needed, and the code is exact because the edges are.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import triton
@@ -13,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ....errors import QuantizerError
-from ...finite_scalar import fsq_encode
+from ...finite_scalar import fsq_thresholds
 from .device import cdiv, on_device, power_of_two, require_device
 
 # Elements of a tile: 16 for each of 128 threads, several loads in flight.
@@ -30,6 +33,7 @@ def pack_levels(
     edges,
     basis,
     codes_out,
+    nan_out,
     num_rows,
     dim,
     EDGES: tl.constexpr,
@@ -38,7 +42,8 @@ def pack_levels(
 ):
     """Codes (num_rows,) of z (num_rows, dim); edges (EDGES, WIDTH), basis (WIDTH,).
 
-    Edges beyond those of a channel are infinite, basis numbers beyond `dim` zero.
+    Edges beyond those of a channel are infinite, basis numbers beyond `dim` zero. `nan_out` becomes
+    1 if there is a NaN.
     """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, WIDTH)
@@ -48,6 +53,9 @@ def pack_levels(
         mask=live[:, None] & (channel < dim)[None, :],
         other=0.0,
     )
+    nans = tl.max(tl.max((values != values).to(tl.int32), axis=1), axis=0)
+    if nans > 0:
+        tl.store(nan_out, 1)
     level = tl.zeros((ROWS, WIDTH), tl.int32)
     if EDGES <= _UNROLLED:
         for number in tl.static_range(EDGES):
@@ -129,10 +137,10 @@ class TritonFSQ:
         self._small = total <= _FLOAT_CODES
         self._width = power_of_two(len(levels))
         edges = torch.full((max(levels) - 1, self._width), torch.inf)
+        edges[:, : len(levels)] = fsq_thresholds(levels).T
         values = torch.zeros(self._width, max(levels))
         basis = [1]
         for channel, size in enumerate(levels):
-            edges[: size - 1, channel] = fsq_edges(size)
             values[channel, :size] = (torch.arange(size) - size // 2).float() / (size // 2)
             basis.append(basis[-1] * size)
         padding = self._width - len(levels)
@@ -146,12 +154,17 @@ class TritonFSQ:
         require_device(self._edges, "levels")
 
     def encode(self, z: Tensor) -> Tensor:
-        """Codes (…) int64 of float32 vectors z (…, D)."""
+        """Codes (…) int64 of float32 vectors z (…, D).
+
+        Raises:
+            QuantizerError: a wrong shape, dtype or device; NaN.
+        """
         require_device(z, "z")
         dim = len(self.levels)
         if z.dtype != torch.float32 or z.shape[-1] != dim:
             raise QuantizerError(f"z must be float32 (…, {dim}), got {z.dtype} {tuple(z.shape)}")
         codes = torch.empty(z.shape[:-1], dtype=torch.int64, device=z.device)
+        nans = torch.zeros(1, dtype=torch.int32, device=z.device)
         rows = max(1, _TILE // self._width)
         if codes.numel():
             with on_device(z):
@@ -160,6 +173,7 @@ class TritonFSQ:
                     self._edges,
                     self._digits,
                     codes,
+                    nans,
                     codes.numel(),
                     dim,
                     EDGES=self._edges.shape[0],
@@ -167,6 +181,8 @@ class TritonFSQ:
                     WIDTH=self._width,
                     num_warps=4,
                 )
+        if bool(nans):
+            raise QuantizerError("z has NaN values")
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -195,30 +211,16 @@ class TritonFSQ:
         return vectors
 
 
-def fsq_edges(size: int) -> Tensor:
-    """Ascending float32 edges (size − 1,) of one channel: a number's level is how many are <= it.
-
-    Edge j is the smallest float32 that `fsq_encode`, in float64, gives level j or more; found by
-    bisection over all float32 numbers in their order.
-    """
-    below = torch.full((size - 1,), _order(torch.tensor(-torch.inf)))
-    above = torch.full((size - 1,), _order(torch.tensor(torch.inf)))
-    levels = torch.arange(1, size)
-    while bool((above - below > 1).any()):
-        middle = torch.div(below + above, 2, rounding_mode="floor")
-        reached = fsq_encode(_number(middle)[:, None], (size,)) >= levels
-        above = torch.where(reached, middle, above)
-        below = torch.where(reached, below, middle)
-    return _number(above)
+def fsq_encode(z: Tensor, levels: Sequence[int]) -> Tensor:
+    """`TritonFSQ.encode` with tables that are kept for the next call."""
+    return _prepared(tuple(levels), z.device).encode(z)
 
 
-def _order(number: Tensor) -> int:
-    """Position of a float32 number among all of them; zero has 0."""
-    bits = int(number.view(torch.int32))
-    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+def fsq_decode(codes: Tensor, levels: Sequence[int]) -> Tensor:
+    """`TritonFSQ.decode` with tables that are kept for the next call."""
+    return _prepared(tuple(levels), codes.device).decode(codes)
 
 
-def _number(order: Tensor) -> Tensor:
-    """The float32 numbers at positions (…) int64."""
-    sign = torch.where(order < 0, -1.0, 1.0)
-    return sign * order.abs().int().view(torch.float32)
+@lru_cache(maxsize=32)
+def _prepared(levels: tuple[int, ...], device: torch.device) -> TritonFSQ:
+    return TritonFSQ(levels, device)

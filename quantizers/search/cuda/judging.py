@@ -1,3 +1,5 @@
+# mypy: allow-untyped-defs
+# Triton reads the types of a kernel's arguments from its launch.
 """Which rows the screening has decided: a bound on the error of its scores, and the rest listed.
 
 Let s_k be the screening score of code k for row x and t_k = offset_k − x·c_k its true value. If
@@ -17,7 +19,7 @@ Schwarz for every sum of products, B is the sum of
   |x_high| max |c − c_high|.
 - **rounding of the deciding score.** That score is float64 in a fixed order, of squared distances
   (|x| + C)^2 for "l2" and of products |x| C for the others: below 2^-47 of these.
-- **underflow.** Numbers below 2^-126 may count as zero: 2^-122 D (|x| + C + 1) and more than enough.
+- **underflow.** Numbers below 2^-126 may count as zero: 2^-122 D (|x| + C + 1), generously.
 
 Where |x|, C or their products reach 2^120, numbers may overflow, and B is infinite: the row is
 never taken as decided. A NaN among the scores needs such numbers. Lengths and B are float64.

@@ -94,7 +94,7 @@ class TritonSearch:
         )
 
     def search(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (N,) int64 of rows (N, D) and their float64 scores (N,)."""
+        """Codes (N,) int64 of rows (N, D) and their float64 scores (N,); `codes` is faster."""
         codes = self.codes(rows)
         return codes, self.scores(rows, codes)
 

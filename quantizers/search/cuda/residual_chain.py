@@ -1,3 +1,5 @@
+# mypy: allow-untyped-defs
+# Triton reads the types of a kernel's arguments from its launch.
 """`TritonResidualChain`: all stages of residual quantization while a tile of rows stays on chip."""
 
 from collections.abc import Sequence
@@ -183,31 +185,47 @@ class TritonResidualChain:
     def stages(self) -> int:
         return self._raw.shape[0]
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (N, S) int64 of float32 x (N, D), and residuals (N, D) after the last stage.
+    @torch.no_grad()
+    def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
+        """Codes and what is left over.
+
+        Args:
+            x: (N, D) floating point; rounded to float32 if it is wider.
+            num_codebooks: how many stages to use, from the first; all if None.
+
+        Returns:
+            Codes (N, S) int64, and the float32 residuals (N, D) after the last stage.
 
         Raises:
-            QuantizerError: x is on another device, or a residual is not finite.
+            QuantizerError: a wrong shape, dtype or device; NaN or infinite values, or a residual
+                beyond float32.
         """
+        stages = self.stages if num_codebooks is None else num_codebooks
         require_device(x, "x")
-        x = x.contiguous()
-        codes = torch.empty((x.shape[0], self.stages), dtype=torch.int64, device=x.device)
+        if x.ndim != 2 or x.shape[1] != self._dim or not x.is_floating_point():
+            raise QuantizerError(
+                f"x must be floating point (N, {self._dim}), got {x.dtype} {tuple(x.shape)}"
+            )
+        x = x.float().contiguous()
+        codes = torch.empty((x.shape[0], stages), dtype=torch.int64, device=x.device)
         with on_device(x):
             residual = self._encode_on_chip(x, codes) if not self._searches else x
-            for stage, search in enumerate(self._searches):
+            for stage, search in enumerate(self._searches[:stages]):
                 codes[:, stage] = search.codes(residual)
                 residual = residual - search.codebook[codes[:, stage]]
+        # What is not finite stays so through all stages: one look at the end is enough.
         if not bool(residual.isfinite().all()):
             raise QuantizerError("x has NaN or infinite values, or a residual overflows float32")
         return codes, residual
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Float32 sums (N, D) of the codes (N, S'), S' <= S, added in the order of the stages.
+        """Float32 sums (N, D) of integer codes (N, S'), added in the order of the stages.
 
         Raises:
             QuantizerError: more stages than codebooks, or a code out of range.
         """
         require_device(codes, "codes")
+        codes = codes.long()
         count, stages = codes.shape
         if not 1 <= stages <= self.stages:
             raise QuantizerError(f"codes must have 1 to {self.stages} stages, got {stages}")
@@ -256,7 +274,7 @@ class TritonResidualChain:
             listed,
             open_rows,
             count,
-            self.stages,
+            codes.shape[1],
             self._offsets.shape[1],
             self._raw.shape[1],
             DIM=dim,

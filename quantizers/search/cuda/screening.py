@@ -1,3 +1,5 @@
+# mypy: allow-untyped-defs
+# Triton reads the types of a kernel's arguments from its launch.
 """The two smallest scores of each row, in the arithmetic of matrix units.
 
 A score is `offset − x·c`, so that the smallest is the nearest code: half the squared distance

@@ -1,3 +1,5 @@
+# mypy: allow-untyped-defs
+# Triton reads the types of a kernel's arguments from its launch.
 """The deciding score in kernels: rows that screening left open, and scores of chosen codes.
 
 The score is that of `scores.py` to the last bit: float64, the same order of additions, and no fused
@@ -80,7 +82,7 @@ def settle(
 
     `raw` and `unit` are (stages, code_rows, dim), `norms` (stages, code_rows), `offsets`
     (stages, offset_rows), `table` (stages, CONSTANTS), `sizes` (stages,) int32, `codes_out`
-    (rows, stages). With RESIDUAL what the last stage leaves over goes to `residual_out` (rows, dim).
+    (rows, stages). With RESIDUAL what the last stage leaves goes to `residual_out` (rows, dim).
     """
     channel = tl.arange(0, WIDTH)
     lane = tl.arange(0, CODES)
@@ -175,10 +177,11 @@ def settle_listed(
         listed: (N,) int32 rows, and count: (1,) int32, both on the device.
         codes: the codebooks.
         metric: the metric.
-        codes_out: (N, S) or, for one stage, (N,) int64.
+        codes_out: (N, S') int64 for the first S' of the stages; or (N,) for the first.
         residual_out: (N, D) float32.
     """
-    stages, code_rows, dim = codes.raw.shape
+    _, code_rows, dim = codes.raw.shape
+    stages = codes_out.shape[1] if codes_out.ndim == 2 else 1
     width, tile = settle_tile(dim)
     grid = (min(x.shape[0], 8 * multiprocessors(x)),)
     settle[grid](

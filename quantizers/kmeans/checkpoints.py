@@ -1,0 +1,154 @@
+"""The state of a fit in one file, from which it goes on to the same bits."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ...errors import QuantizerError
+from ...filesystem import printable, replacing
+from .config import KMeansConfig
+from .fitting import FitState
+from .processes import Processes
+from .survey import Survey
+
+_FORMAT = "syllabary.kmeans.checkpoint.1"
+
+
+def save_checkpoint(
+    path: Path, state: FitState, config: KMeansConfig, survey: Survey, processes: Processes
+) -> None:
+    """Replace the checkpoint by the state of all processes; rank 0 writes.
+
+    Raises:
+        QuantizerError: the file can't be written.
+    """
+    sums = processes.summed(state.totals.sums)
+    counts = processes.summed(state.totals.counts)
+    squares = processes.summed(state.squares)
+    moved = sum(processes.gathered(state.moved))
+    codes = np.concatenate(processes.gathered(state.codes.cpu().numpy()))
+    error: QuantizerError | None = None
+    if processes.rank == 0:
+        tensors = {
+            "centroids": state.centroids,
+            "codes": torch.from_numpy(codes),
+            "sums": sums,
+            "counts": counts,
+            "prior_sums": state.prior.sums,
+            "prior_counts": state.prior.counts,
+            "squares": squares,
+        }
+        progress = {
+            "batches": state.batches,
+            "moved": moved,
+            "inertias": state.inertias,
+            "moves": state.moves,
+            "finished": state.finished,
+        }
+        metadata = {
+            "format": _FORMAT,
+            "fit": json.dumps(_fit_of(config, survey)),
+            "progress": json.dumps(progress),
+        }
+        try:
+            with replacing(path) as temporary:
+                save_file(
+                    {k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata
+                )
+        except (OSError, SafetensorError) as caught:
+            error = QuantizerError(f"{printable(path)} can't be written: {caught}")
+    processes.raise_together(error)
+
+
+def load_checkpoint(
+    path: Path, state: FitState, config: KMeansConfig, survey: Survey, processes: Processes
+) -> bool:
+    """Overwrite a fresh state by that of the checkpoint, if rank 0 finds one.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        QuantizerError: the file is damaged, or of other settings, features or processes.
+    """
+    found = processes.gathered(path.exists())[0]
+    if not found:
+        return False
+    error: QuantizerError | None = None
+    progress: dict = {}
+    if processes.rank == 0:
+        try:
+            progress = _load(path, state, _fit_of(config, survey))
+        except QuantizerError as caught:
+            error = caught
+    processes.raise_together(error)
+    progress = processes.gathered(progress)[0]
+    codes = processes.gathered(progress.pop("codes", None))[0]
+    start = sum(survey.rows_of_rank[: processes.rank])
+    own = codes[start : start + survey.rows_of_rank[processes.rank]]
+    state.codes.copy_(torch.from_numpy(own))
+    for values in (state.centroids, state.prior.sums, state.prior.counts):
+        processes.first(values)
+    if processes.rank:
+        progress["moved"] = 0
+    for name, value in progress.items():
+        setattr(state, name, value)
+    return True
+
+
+def _fit_of(config: KMeansConfig, survey: Survey) -> dict:
+    """What a checkpoint must have in common with the fit that goes on from it."""
+    features = hashlib.sha256(survey.largest.numpy().tobytes())
+    features.update(survey.sample.numpy().tobytes())
+    return {
+        "config": config.to_dict(),
+        "rows_of_rank": survey.rows_of_rank,
+        "dim": survey.largest.shape[0],
+        "features": features.hexdigest(),
+    }
+
+
+def _load(path: Path, state: FitState, expected: dict) -> dict:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise QuantizerError(f"{printable(path)} is no checkpoint of k-means")
+            fit, progress = json.loads(metadata["fit"]), json.loads(metadata["progress"])
+            _check_same(path, fit, expected)
+            get: Callable[[str], torch.Tensor] = file.get_tensor
+            for target, name in (
+                (state.centroids, "centroids"),
+                (state.totals.sums, "sums"),
+                (state.totals.counts, "counts"),
+                (state.prior.sums, "prior_sums"),
+                (state.prior.counts, "prior_counts"),
+                (state.squares, "squares"),
+            ):
+                target.copy_(get(name))
+            return {**progress, "codes": get("codes").numpy()}
+    except (OSError, SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+        raise QuantizerError(f"{printable(path)} is damaged: {error}") from error
+
+
+def _check_same(path: Path, fit: dict, expected: dict) -> None:
+    if fit == expected:
+        return
+    for name, value in expected["config"].items():
+        if fit["config"].get(name) != value:
+            raise QuantizerError(
+                f"{printable(path)} is of a fit with {name} {fit['config'].get(name)!r}, "
+                f"not {value!r}; give the same settings, or delete it"
+            )
+    if fit["rows_of_rank"] != expected["rows_of_rank"]:
+        raise QuantizerError(
+            f"{printable(path)} is of a fit of {fit['rows_of_rank']} rows a process, "
+            f"not {expected['rows_of_rank']}"
+        )
+    raise QuantizerError(f"{printable(path)} is of a fit of other features; delete it")

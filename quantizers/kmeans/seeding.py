@@ -1,0 +1,176 @@
+"""Where the centroids start: rows of the sample, at random or by k-means++.
+
+k-means++ draws each seed with a probability in proportion to the row's squared distance from the
+seeds before it (Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", 2007);
+the greedy kind draws several and keeps the one that lowers the inertia most. Drawn one by one,
+each seed costs a pass over the sample. Here a pool is drawn at once, from distances that lag
+behind, and a candidate passes with the probability (its distance now) / (its distance then), so
+that those that pass are distributed as if drawn now (rejection sampling, as in Cohen-Addad et al.,
+"Fast and accurate k-means++ via rejection sampling", 2020). One matrix product serves the pool.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import log
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import QuantizerError
+from ..nearest import NearestCode
+
+_LARGEST_POOL = 256
+_TILE = 256
+# Rows whose distances from a pool fit a cache.
+_PRODUCT_TILE = 2048
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrix products whose last bits do not depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def random_rows(rows: Tensor, count: int, seed: list[int]) -> Tensor:
+    """Distinct rows (count, D) of rows (m, D), drawn uniformly.
+
+    Raises:
+        QuantizerError: there are not so many distinct rows.
+    """
+    chosen: list[int] = []
+    seen: set[bytes] = set()
+    for index in np.random.default_rng(seed).permutation(rows.shape[0]):
+        # Adding zero makes -0 and 0 one value.
+        content = (rows[index] + 0.0).cpu().numpy().tobytes()
+        if content not in seen:
+            seen.add(content)
+            chosen.append(int(index))
+        if len(chosen) == count:
+            return rows[chosen]
+    raise _too_few(len(chosen), count, rows)
+
+
+@_one_thread()
+def plus_plus(
+    rows: Tensor,
+    count: int,
+    seed: list[int],
+    before: Tensor | None = None,
+    trials: int | None = None,
+) -> Tensor:
+    """Distinct rows (count, D) of rows (m, D), drawn by their squared distance from one another.
+
+    Args:
+        rows: float32, finite.
+        count: how many.
+        seed: of the draws.
+        before: centroids (K, D) that are there already.
+        trials: candidates for each seed; 1 is plain k-means++. None: 2 + log(count).
+
+    Raises:
+        QuantizerError: there are not so many distinct rows (other than those of `before`).
+    """
+    random = np.random.default_rng(seed)
+    trials = 2 + int(log(count)) if trials is None else trials
+    between = _Distances(rows)
+    chosen: list[int] = []
+    if before is None:
+        chosen.append(int(random.integers(rows.shape[0])))
+        distances = between(np.array(chosen))[0]
+    else:
+        distances = squared_distances(rows, before).cpu().numpy()
+    while len(chosen) < count:
+        if not distances.any():
+            # What is left may be beyond the precision of products.
+            taken = rows[chosen] if before is None else torch.cat([before, rows[chosen]])
+            distances = squared_distances(rows, taken).cpu().numpy()
+        totals = np.cumsum(distances, dtype=np.float64)
+        if not totals[-1] > 0:
+            raise _too_few(len(chosen), count, rows)
+        size = min(trials * max(1, len(chosen)), _LARGEST_POOL)
+        draws = np.searchsorted(totals, random.random(size) * totals[-1], side="right")
+        draws = np.minimum(draws, rows.shape[0] - 1)
+        draws = draws[distances[draws] > 0]
+        pool = _Pool(draws, between(draws), random.random(len(draws)), distances)
+        while len(chosen) < count and (best := pool.take(trials)) is not None:
+            chosen.append(best)
+        distances = pool.distances
+    return rows[chosen]
+
+
+class _Distances:
+    """Squared distances between rows, in float32; 0 for equal rows."""
+
+    def __init__(self, rows: Tensor):
+        # Long vectors that are near one another would lose their difference in rounding.
+        self._values = rows - rows.median(0).values
+        self._rounding = rows.shape[1] * 2.0**-23
+        self._squares = torch.cat([tile.square().sum(1) for tile in self._values.split(_TILE)])
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """Distances (n, m) from the rows at these places (n,) to all m."""
+        index = torch.from_numpy(places).to(self._values.device)
+        candidates = self._values[index]
+        parts = []
+        for tile, squares in zip(
+            self._values.split(_PRODUCT_TILE), self._squares.split(_PRODUCT_TILE), strict=True
+        ):
+            part = torch.addmm(squares, candidates, tile.T, alpha=-2)
+            part += self._squares[index][:, None]
+            # Rounding must not leave rows that are candidates' equals a chance.
+            part[part <= self._rounding * squares] = 0
+            parts.append(part)
+        return torch.cat(parts, 1).cpu().numpy()
+
+
+class _Pool:
+    """Candidates, and the distances of all rows that their choice changes."""
+
+    def __init__(
+        self, places: np.ndarray, between: np.ndarray, chances: np.ndarray, distances: np.ndarray
+    ):
+        self._places = places
+        self._between = between
+        # A candidate passes while its distance is above this.
+        self._limits = chances * distances[places]
+        self._next = 0
+        self.distances = distances
+
+    def take(self, trials: int) -> int | None:
+        """The best of so many candidates that pass, or None where there are not as many left."""
+        passing: list[int] = []
+        first = self._next == 0
+        while len(passing) < trials and self._next < len(self._places):
+            if self.distances[self._places[self._next]] > self._limits[self._next]:
+                passing.append(self._next)
+            self._next += 1
+        # The first candidate of a pool always passes: each pool gives one seed at least.
+        if not passing or (len(passing) < trials and not first):
+            return None
+        lowered = np.minimum(self._between[passing], self.distances)
+        best = int(lowered.sum(1, dtype=np.float64).argmin()) if len(passing) > 1 else 0
+        self.distances = lowered[best]
+        return int(self._places[passing[best]])
+
+
+def squared_distances(rows: Tensor, centroids: Tensor) -> Tensor:
+    """Float32 squared distances (m,) of rows (m, D) from their nearest centroids."""
+    codes = NearestCode(centroids)(rows)
+    parts = [
+        (tile - centroids[code]).square_().sum(1)
+        for tile, code in zip(rows.split(_TILE), codes.split(_TILE), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _too_few(found: int, wanted: int, rows: Tensor) -> QuantizerError:
+    return QuantizerError(
+        f"the sample of {rows.shape[0]} rows has only {found} distinct rows to start {wanted} "
+        "clusters from; take fewer clusters or a larger sample"
+    )

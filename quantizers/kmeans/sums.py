@@ -1,0 +1,93 @@
+"""Sums of rows by code that no order of addition changes, not by one bit.
+
+Each value is rounded to a grid that is so coarse that float64 holds every sum of all rows without
+rounding, and finer than float32's own steps at the largest value of its column for up to 2^27
+rows. Additions on the grid are exact, so they can be made in any order, by blocks, threads,
+processes or devices, and taken back. This is the pre-rounding of reproducible summation (Demmel
+and Nguyen, "Fast reproducible floating-point summation", 2013).
+"""
+
+from dataclasses import dataclass
+from math import ceil, log2
+
+import torch
+from torch import Tensor
+
+# Rows that are rounded at once: float64 copies of these stay in cache.
+_TILE = 256
+
+
+def exact_grid(largest: Tensor, num_rows: int) -> Tensor:
+    """Float64 constants C (D,) such that (x + C) - C is on a grid with exact sums.
+
+    Args:
+        largest: (D,) bounds of |x|, finite.
+        num_rows: how many values are summed, at most. Differences of two such sums are exact too.
+    """
+    _, exponents = torch.frexp(largest.double())
+    bits = 51 - ceil(log2(num_rows + 1))
+    return torch.ldexp(torch.full_like(exponents, 1.5, dtype=torch.float64), 52 + exponents - bits)
+
+
+@dataclass
+class ClusterSums:
+    """How many rows each cluster has, and their sum.
+
+    Attributes:
+        sums: (K, D) float64, exact on the grid.
+        counts: (K,) float64.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    @classmethod
+    def zeros(cls, num_clusters: int, dim: int, device: torch.device) -> "ClusterSums":
+        sums = torch.zeros(num_clusters, dim, dtype=torch.float64, device=device)
+        return cls(sums, sums.new_zeros(num_clusters))
+
+    def move(self, rows: Tensor, old: Tensor, new: Tensor, grid: Tensor) -> int:
+        """Take rows (n, D) from clusters `old` (n,), -1 for none, to clusters `new` (n,).
+
+        Returns:
+            How many rows moved.
+        """
+        moved = (old != new).nonzero()[:, 0]
+        for index in moved.split(_TILE) if len(moved) else ():
+            # Most rows move in the first pass only: copying all of a tile is then quicker.
+            whole = int(index[-1] - index[0]) + 1 == index.shape[0]
+            tile = rows[index[0] : index[-1] + 1] if whole else rows[index]
+            values = on_grid(tile.double(), grid)
+            target, origin = new[index], old[index]
+            self.sums.index_add_(0, target, values)
+            self.counts.index_add_(0, target, torch.ones_like(target, dtype=torch.float64))
+            known = origin >= 0
+            if not bool(known.all()):
+                values, origin = values[known], origin[known]
+            self.sums.index_add_(0, origin, values, alpha=-1)
+            self.counts.index_add_(0, origin, torch.full_like(origin, -1, dtype=torch.float64))
+        return moved.shape[0]
+
+    def means(self, fallback: Tensor) -> Tensor:
+        """Float32 means (K, D), and the rows of `fallback` (K, D) where a cluster is empty."""
+        means = (self.sums / self.counts.clamp(min=1)[:, None]).float()
+        return torch.where(self.counts[:, None] > 0, means, fallback)
+
+    def explained(self) -> float:
+        """The part of the rows' sum of squares that the means carry: that of n |mean|^2."""
+        # NumPy adds on one thread: the same order everywhere.
+        sums, counts = self.sums.cpu().numpy(), self.counts.clamp(min=1).cpu().numpy()
+        return float(((sums * sums).sum(1) / counts).sum())
+
+
+def on_grid(values: Tensor, grid: Tensor) -> Tensor:
+    """Float64 values (n, D), overwritten, on the grid (D,) of `exact_grid`."""
+    return values.add_(grid).sub_(grid)
+
+
+def column_squares(rows: Tensor, grid: Tensor) -> Tensor:
+    """Float64 sums (D,) of the squares of rows (n, D), exact on a grid for squares."""
+    total = torch.zeros_like(grid)
+    for tile in rows.split(_TILE):
+        total += on_grid(tile.double().square_(), grid).sum(0)
+    return total
