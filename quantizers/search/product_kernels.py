@@ -12,7 +12,7 @@ BLOCK = 128
 _MOST = 256  # candidates that are listed before all codes count as candidates
 # Beyond this the screen could overflow, so the row is decided among all codes.
 _HUGE = np.float32(1e30)
-# How far a float64 score is off, in parts of (|x| + |c|)²: folding D terms rounds log2(D) + 3 times.
+# How far a float64 score is off, in parts of (|x| + |c|)²: folding rounds log2(D) + 3 times.
 _DECIDING = np.float32(2.0**-47)
 
 
