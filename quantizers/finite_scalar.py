@@ -134,7 +134,7 @@ def fsq_decode(codes: Tensor, levels: Sequence[int]) -> Tensor:
         return _decode_anywhere(flat, levels).reshape(shape)
     from .search.scalar_kernels import unpack_levels
 
-    values = torch.empty(flat.shape[0], len(levels))
+    values = torch.empty(flat.shape[0], len(levels), dtype=torch.float32)
     given, out = flat.numpy(), values.numpy()
     sizes = np.array(levels, np.int64)
 

@@ -86,7 +86,7 @@ class ResidualChain:
         if x.ndim != 2 or x.shape[1] != self.dim or not x.is_floating_point():
             first(x)  # which says what is wrong
         codes = torch.empty(x.shape[0], count, dtype=torch.int64)
-        residual = torch.empty(x.shape[0], self.dim)
+        residual = torch.empty(x.shape[0], self.dim, dtype=torch.float32)
         x = x.detach()
         tile = max(64, _TILE_VALUES // self.dim)
 
@@ -136,7 +136,7 @@ class ResidualChain:
         if codes.device.type == "cpu":
             from .search.residual_kernels import gather_sum
 
-            total = torch.empty(codes.shape[0], self.dim)
+            total = torch.empty(codes.shape[0], self.dim, dtype=torch.float32)
             table, given, out = self._table.numpy(), codes.long().numpy(), total.numpy()
 
             def work(start: int, stop: int) -> None:

@@ -40,7 +40,7 @@ class PanelSearch:
         norms = code_norms(codebook)
         self._norms = norms.numpy()
         codes = codebook.double()
-        center = torch.zeros(codebook.shape[1])
+        center = torch.zeros_like(codebook[0])
         self._unit = metric == "cosine"
         if self._unit:
             codes = codes / norms[:, None]

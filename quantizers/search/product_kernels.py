@@ -90,7 +90,7 @@ def prepare_bfloat16(rows, center, narrow, sizes):  # type: ignore[no-untyped-de
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
 def prepare_float32(rows, center, moved, sizes):  # type: ignore[no-untyped-def]
-    """Rows less the centre (n, D') and their lengths; nothing is rounded further."""
+    """Rows less the centre (n, D'), their lengths, and what a product may round them by."""
     for r in range(rows.shape[0]):
         length = np.float32(0)
         for d in range(rows.shape[1]):
@@ -98,7 +98,7 @@ def prepare_float32(rows, center, moved, sizes):  # type: ignore[no-untyped-def]
             moved[r, d] = value
             length += value * value
         sizes[r, 0] = np.sqrt(length)
-        sizes[r, 1] = 0
+        sizes[r, 1] = np.sqrt(length) * np.float32(2.0**-8)
 
 
 @njit(nogil=True, cache=True)

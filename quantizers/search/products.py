@@ -10,7 +10,8 @@ products p in bfloat16, summed in float32. By Cauchy and Schwarz,
 u = 2^-24, v = 2^-9 for the rounding of p itself; and 2^-47 (|x'| + |c'|)² for that of the score in
 float64 which decides. Codes whose lower bound lies under an upper bound
 of another's score are decided by `exact_kernels`: one or two of them in practice. Where the
-processor has no bfloat16 products, the same with float32 products, whose bound is D u |x'| |c'|.
+processor has no bfloat16 products, the same with float32 products, which torch's settings allow to
+round what goes in: to 2^-8 of it, for the bound.
 """
 
 import numpy as np
@@ -44,7 +45,7 @@ class ProductSearch:
         norms = code_norms(codebook)
         self._norms = norms.numpy()
         codes = codebook.double()
-        center = torch.zeros(codebook.shape[1])
+        center = torch.zeros_like(codebook[0])
         if metric == "cosine":
             codes = codes / norms[:, None]
         elif metric == "l2":
@@ -62,7 +63,7 @@ class ProductSearch:
         narrow[:size, :dim] = codes
         self._screen = narrow.T
         squares = codes.square().sum(1)
-        offsets = torch.full((self._padded,), 3e38)
+        offsets = torch.full((self._padded,), 3e38, dtype=torch.float32)
         offsets[:size] = squares / 2 if metric == "l2" else 0
         self._offsets = offsets.numpy()
         self._bounds = self._error_bounds(codes, narrow[:size, :dim], squares)
@@ -72,6 +73,8 @@ class ProductSearch:
         """What `decide` needs; each with a hundredth to spare for the rounding of the bounds."""
         longest = float(squares.max().sqrt())
         rounding = float((codes - narrow.double()).square().sum(1).max().sqrt())
+        if not self._bfloat16:
+            rounding += longest * 2.0**-8
         terms = self._width + 8
         # Flushed subnormals cost at most 2^-126 each.
         absolute = 2 * terms * _UNIT * longest**2 + 8 * terms * 2.0**-126

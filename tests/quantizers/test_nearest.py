@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllabary.errors import QuantizerError
-from syllabary.quantizers import NearestCode, nearest
+from syllabary.quantizers import NearestCode, ResidualChain, nearest
 from syllabary.quantizers.search.products import ProductSearch
 from syllabary.quantizers.search.scores import METRICS, folded_sum
 
@@ -215,6 +215,14 @@ def test_autocast_other_dtypes_and_strides():
     half = x.bfloat16()
     assert torch.equal(nearest(half, codebook), nearest(half.float(), codebook))
     assert nearest(x[:0], codebook).shape == (0,)
+    torch.set_default_dtype(torch.float64)
+    try:
+        answers = [nearest(x, codebook, backend=backend) for backend in BACKENDS]
+        residual = ResidualChain(codebook[None]).encode(x)[1]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(answer, codes) for answer in answers)
+    assert residual.dtype == torch.float32
     with torch.inference_mode():
         search = NearestCode(codebook)
     assert torch.equal(search(x.requires_grad_()), codes)
