@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all check format wheel clean
+.PHONY: demo test test-all check format wheel clean clean-cache
 
 demo: $(READY)
 	$(BIN)/syllabary demo
@@ -37,5 +37,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[eval,ssl,dev]"
 	@touch $@
 
-clean:
+# numba's compiled kernels
+clean-cache:
+	find . -name "*.nb[ci]" -not -path "./$(VENV)/*" -delete
+
+clean: clean-cache
 	rm -rf $(VENV) .cache build dist demo-out *.egg-info

@@ -1,4 +1,8 @@
-"""The deciding score of `scores.py`, compiled: the same bits, one row and one code at a time."""
+"""The deciding score of `scores.py`, compiled: the same bits, one row and one code at a time.
+
+The kernels beside this file call these functions, and numba's cache on disk notices a change of a
+kernel's own file only: after a change here, `make clean-cache`.
+"""
 
 import numpy as np
 from numba import njit
@@ -33,6 +37,29 @@ def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
     if metric == IP:
         return -work[0]
     return -work[0] / norm
+
+
+@njit(nogil=True, cache=True)
+def decide(  # type: ignore[no-untyped-def]
+    row, codebook, norms, metric, candidates, found, wants_score, work
+):
+    """The best code of row (D,) float32, after a screen.
+
+    Args:
+        codebook: (K, D) float32. norms: (K,) float64, for COSINE.
+        candidates: (C,) codes, of which `found` are set; none, or no room left, means that the
+            screen could not tell: all codes are candidates then.
+        wants_score: or the score of a code without rivals is not computed.
+        work: (D,) float64, scratch.
+
+    Returns:
+        The code, -1 if the row has NaN or infinite values, and its score or 0.
+    """
+    if found <= 0 or found >= candidates.shape[0]:
+        return settle_all(row, codebook, norms, metric, work)
+    if found == 1 and not wants_score:
+        return candidates[0], 0.0
+    return settle(row, codebook, norms, metric, candidates, found, work)
 
 
 @njit(nogil=True, cache=True)

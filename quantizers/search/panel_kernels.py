@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from . import vector_ir as v
-from .exact_kernels import settle, settle_all
+from .exact_kernels import decide
 
 PANEL = 64
 BOXES = 16
@@ -253,6 +253,7 @@ def search_panels(  # type: ignore[no-untyped-def]
     on_grid = panels.itemsize == 2
     panel_bytes = steps * PANEL * 4
     work = np.empty(dim, np.float64)
+    wanted = scores.shape[0] > 0
     candidates = np.empty((TILE, _MOST), np.int64)
     found = np.zeros(TILE, np.int64)
     state = np.zeros((3, TILE), np.float32)
@@ -318,19 +319,17 @@ def search_panels(  # type: ignore[no-untyped-def]
                         mask &= mask - 1
                         found[r] += 1
         for r in range(count):
-            if margins[r] < 0 or found[r] == 0 or found[r] == _MOST:
-                code, score = settle_all(rows[start + r], codebook, norms, metric, work)
-                if code < 0:
-                    return start + r
-            elif found[r] == 1 and scores.shape[0] == 0:
-                code, score = candidates[r, 0], 0.0
-            else:
-                code, score = settle(
-                    rows[start + r], codebook, norms, metric, candidates[r], found[r], work
-                )
-            codes[start + r] = code
-            if scores.shape[0]:
-                scores[start + r] = score
+            row = start + r
+            if margins[r] < 0:
+                found[r] = 0
+            code, score = decide(
+                rows[row], codebook, norms, metric, candidates[r], found[r], wanted, work
+            )
+            if code < 0:
+                return row
+            codes[row] = code
+            if wanted:
+                scores[row] = score
     return -1
 
 
@@ -403,6 +402,7 @@ def search_cells(  # type: ignore[no-untyped-def]
     steps = panels.shape[1]
     on_grid = panels.itemsize == 2
     work = np.empty(dim, np.float64)
+    wanted = scores.shape[0] > 0
     candidates = np.empty(_MOST, np.int64)
     lower = np.empty(_MOST, np.float32)
     panel_bytes = steps * PANEL * 4
@@ -503,15 +503,10 @@ def search_cells(  # type: ignore[no-untyped-def]
                     break
                 mask = _near(groups.ctypes.data + block * BOXES * 4, limit)
         row = order[i]
-        if found == 0 or found == _MOST:
-            code, score = settle_all(rows[row], codebook, norms, metric, work)
-            if code < 0:
-                return row, i
-        elif found == 1 and scores.shape[0] == 0:
-            code, score = candidates[0], 0.0
-        else:
-            code, score = settle(rows[row], codebook, norms, metric, candidates, found, work)
+        code, score = decide(rows[row], codebook, norms, metric, candidates, found, wanted, work)
+        if code < 0:
+            return row, i
         codes[row] = code
-        if scores.shape[0]:
+        if wanted:
             scores[row] = score
     return -1, rows.shape[0]

@@ -5,7 +5,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from . import vector_ir as v
-from .exact_kernels import settle, settle_all
+from .exact_kernels import decide
 
 # Codes whose least score is kept as one number.
 BLOCK = 128
@@ -125,7 +125,7 @@ def _first_within(products, offsets, block, half, slack, limit):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def decide(  # type: ignore[no-untyped-def]
+def decide_tile(  # type: ignore[no-untyped-def]
     products, offsets, sizes, bounds, rows, codebook, norms, metric, least, work, codes, scores
 ):
     """Codes of a tile of rows from the screen's products.
@@ -149,6 +149,7 @@ def decide(  # type: ignore[no-untyped-def]
     padded = products.shape[1]
     blocks = padded // BLOCK
     slack = bounds[4]
+    wanted = scores.shape[0] > 0
     candidates = np.empty(_MOST, np.int64)
     for r in range(rows.shape[0]):
         # The screen's error for this row, whatever the code.
@@ -156,7 +157,7 @@ def decide(  # type: ignore[no-untyped-def]
         # The deciding score is rounded, too: it may not see a code that is short beside the row.
         size = sizes[r, 0] + bounds[5]
         error += _DECIDING * size * size
-        count = -1
+        count = 0
         if error < _HUGE:
             start = products.ctypes.data + r * padded * products.itemsize
             smallest = np.float32(np.inf)
@@ -176,7 +177,6 @@ def decide(  # type: ignore[no-untyped-def]
             size = slack * abs(_product(products, r, code, half))
             upper = smallest + 2 * size + 2 * error
             limit = upper + bounds[2] * (abs(upper) + size)
-            count = 0
             for b in range(blocks):
                 if least[b] <= limit:
                     for first in range(b * BLOCK, (b + 1) * BLOCK, 64):
@@ -190,17 +190,10 @@ def decide(  # type: ignore[no-untyped-def]
                             candidates[count] = first + v.lowest_bit(mask)
                             mask &= mask - 1
                             count += 1
-            if count == _MOST:
-                count = -1
-        if count < 0:
-            code, score = settle_all(rows[r], codebook, norms, metric, work)
-            if code < 0:
-                return r
-        elif count == 1 and scores.shape[0] == 0:
-            code, score = candidates[0], 0.0
-        else:
-            code, score = settle(rows[r], codebook, norms, metric, candidates, count, work)
+        code, score = decide(rows[r], codebook, norms, metric, candidates, count, wanted, work)
+        if code < 0:
+            return r
         codes[r] = code
-        if scores.shape[0]:
+        if wanted:
             scores[r] = score
     return -1

@@ -70,7 +70,7 @@ class ProductSearch:
         self._tile = max(16, min(512, _TILE_PRODUCTS // self._padded))
 
     def _error_bounds(self, codes: Tensor, narrow: Tensor, squares: Tensor) -> np.ndarray:
-        """What `decide` needs; each with a hundredth to spare for the rounding of the bounds."""
+        """What `decide_tile` needs, each with a hundredth to spare for its own rounding."""
         longest = float(squares.max().sqrt())
         rounding = float((codes - narrow.double()).square().sum(1).max().sqrt())
         if not self._bfloat16:
@@ -90,7 +90,7 @@ class ProductSearch:
         Returns:
             The first row that is not finite, or -1.
         """
-        from .product_kernels import BLOCK, decide, prepare_bfloat16, prepare_float32
+        from .product_kernels import BLOCK, decide_tile, prepare_bfloat16, prepare_float32
 
         kind, prepare = (
             (np.uint16, prepare_bfloat16) if self._bfloat16 else (np.float32, prepare_float32)
@@ -107,7 +107,7 @@ class ProductSearch:
             count = tile.shape[0]
             prepare(tile, self._center, narrow, sizes)
             torch.mm(left[:count], self._screen, out=out[:count])
-            bad = decide(
+            bad = decide_tile(
                 products,
                 self._offsets,
                 sizes,
