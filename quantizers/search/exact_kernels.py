@@ -41,7 +41,7 @@ def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def decide(  # type: ignore[no-untyped-def]
-    row, codebook, norms, metric, candidates, found, wants_score, work
+    row, codebook, norms, metric, candidates, found, work
 ):
     """The best code of row (D,) float32, after a screen.
 
@@ -49,16 +49,13 @@ def decide(  # type: ignore[no-untyped-def]
         codebook: (K, D) float32. norms: (K,) float64, for COSINE.
         candidates: (C,) codes, of which `found` are set; none, or no room left, means that the
             screen could not tell: all codes are candidates then.
-        wants_score: or the score of a code without rivals is not computed.
         work: (D,) float64, scratch.
 
     Returns:
-        The code, -1 if the row has NaN or infinite values, and its score or 0.
+        The code, -1 if the row has NaN or infinite values, and its score.
     """
     if found <= 0 or found >= candidates.shape[0]:
         return settle_all(row, codebook, norms, metric, work)
-    if found == 1 and not wants_score:
-        return candidates[0], 0.0
     return settle(row, codebook, norms, metric, candidates, found, work)
 
 

@@ -322,9 +322,10 @@ def search_panels(  # type: ignore[no-untyped-def]
             row = start + r
             if margins[r] < 0:
                 found[r] = 0
-            code, score = decide(
-                rows[row], codebook, norms, metric, candidates[r], found[r], wanted, work
-            )
+            if found[r] == 1 and not wanted:
+                codes[row] = candidates[r, 0]
+                continue
+            code, score = decide(rows[row], codebook, norms, metric, candidates[r], found[r], work)
             if code < 0:
                 return row
             codes[row] = code
@@ -503,7 +504,10 @@ def search_cells(  # type: ignore[no-untyped-def]
                     break
                 mask = _near(groups.ctypes.data + block * BOXES * 4, limit)
         row = order[i]
-        code, score = decide(rows[row], codebook, norms, metric, candidates, found, wanted, work)
+        if found == 1 and not wanted:
+            codes[row] = candidates[0]
+            continue
+        code, score = decide(rows[row], codebook, norms, metric, candidates, found, work)
         if code < 0:
             return row, i
         codes[row] = code

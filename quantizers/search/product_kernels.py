@@ -190,7 +190,10 @@ def decide_tile(  # type: ignore[no-untyped-def]
                             candidates[count] = first + v.lowest_bit(mask)
                             mask &= mask - 1
                             count += 1
-        code, score = decide(rows[r], codebook, norms, metric, candidates, count, wanted, work)
+        if count == 1 and not wanted:
+            codes[r] = candidates[0]
+            continue
+        code, score = decide(rows[r], codebook, norms, metric, candidates, count, work)
         if code < 0:
             return r
         codes[r] = code
