@@ -76,17 +76,17 @@ def fsq_encode(z: Tensor, levels: Sequence[int]) -> Tensor:
         return _encode_anywhere(flat, levels).reshape(z.shape[:-1])
     from .search.scalar_kernels import pack_levels
 
-    codes = torch.empty(flat.shape[0], dtype=torch.int64)
-    values, out = flat.numpy(), codes.numpy()
+    codes = np.empty(flat.shape[0], np.int64)
+    values = flat.numpy()
     thresholds = fsq_thresholds(levels).numpy()
     sizes = np.array(levels, np.int64)
 
     def work(start: int, stop: int) -> None:
-        if pack_levels(values[start:stop], thresholds, sizes, out[start:stop]):
+        if pack_levels(values[start:stop], thresholds, sizes, codes[start:stop]):
             raise QuantizerError("z has NaN values")
 
     share_rows(work, flat.shape[0], _LEAST)
-    return codes.reshape(z.shape[:-1])
+    return torch.from_numpy(codes).reshape(z.shape[:-1])
 
 
 def _encode_anywhere(flat: Tensor, levels: Sequence[int]) -> Tensor:
@@ -134,15 +134,15 @@ def fsq_decode(codes: Tensor, levels: Sequence[int]) -> Tensor:
         return _decode_anywhere(flat, levels).reshape(shape)
     from .search.scalar_kernels import unpack_levels
 
-    values = torch.empty(flat.shape[0], len(levels), dtype=torch.float32)
-    given, out = flat.numpy(), values.numpy()
+    values = np.empty((flat.shape[0], len(levels)), np.float32)
+    given = flat.numpy()
     sizes = np.array(levels, np.int64)
 
     def work(start: int, stop: int) -> None:
-        unpack_levels(given[start:stop], sizes, out[start:stop])
+        unpack_levels(given[start:stop], sizes, values[start:stop])
 
     share_rows(work, flat.shape[0], _LEAST)
-    return values.reshape(shape)
+    return torch.from_numpy(values).reshape(shape)
 
 
 def _decode_anywhere(flat: Tensor, levels: Sequence[int]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import QuantizerError
-from .search.reference import ReferenceSearch
+from .search.reference import NotFiniteError, ReferenceSearch
 from .search.scores import METRICS, Metric, distances_of
 from .search.threads import share_rows
 
@@ -109,7 +109,7 @@ class NearestCode:
         else:
             x = x.float().contiguous()
             if not bool(x.isfinite().all()):
-                raise QuantizerError(f"x has NaN or infinite values {_first_bad(x)}")
+                raise not_finite(x)
             engine = self._engine(self.backend)
             if self.backend == "triton" and not return_distances:
                 return engine.codes(x)
@@ -119,16 +119,18 @@ class NearestCode:
         return codes
 
     def _search_cpu(self, x: Tensor, with_scores: bool) -> tuple[Tensor, Tensor]:
-        codes = torch.empty(x.shape[0], dtype=torch.int64)
-        scores = torch.empty(x.shape[0] if with_scores else 0, dtype=torch.float64)
-        filled, rated = codes.numpy(), scores.numpy()
+        codes = np.empty(x.shape[0], np.int64)
+        scores = np.empty(x.shape[0] if with_scores else 0, np.float64)
 
         def work(start: int, stop: int) -> None:
-            self.search_rows(x[start:stop], filled[start:stop], rated[start:stop])
+            self.search_rows(x[start:stop], codes[start:stop], scores[start:stop])
 
-        # A few million multiply-adds are worth waking a thread.
-        share_rows(work, x.shape[0], max(64, (1 << 22) // self.codebook.numel()))
-        return codes, scores
+        try:
+            # A few million multiply-adds are worth waking a thread.
+            share_rows(work, x.shape[0], max(64, (1 << 22) // self.codebook.numel()))
+        except NotFiniteError:
+            raise not_finite(x) from None
+        return torch.from_numpy(codes), torch.from_numpy(scores)
 
     def search_rows(self, x: Tensor, codes: np.ndarray, scores: np.ndarray) -> None:
         """The search on this thread alone, for callers that share out rows themselves (CPU).
@@ -139,7 +141,7 @@ class NearestCode:
             scores: (n,) float64, out; or empty.
 
         Raises:
-            QuantizerError: NaN or infinite values.
+            NotFiniteError: NaN or infinite values.
         """
         engine = self._engine(self._few if x.shape[0] < _FEW_ROWS else self.backend)
         ready = x.dtype == torch.float32 and x.is_contiguous()
@@ -147,9 +149,7 @@ class NearestCode:
         for start in range(0, x.shape[0], max(1, block)):
             part = slice(start, start + block)
             rows = x[part].float().contiguous().numpy()
-            bad = engine.search(rows, codes[part], scores[part])
-            if bad >= 0:
-                raise QuantizerError(f"x has NaN or infinite values {_first_bad(x)}")
+            engine.search(rows, codes[part], scores[part])
 
 
 def nearest(
@@ -189,9 +189,10 @@ def checked_codebook(codebook: Tensor) -> Tensor:
         QuantizerError: it is empty, of a wrong shape or dtype, or not finite.
     """
     _check(codebook, "codebook", None)
-    if not bool(codebook.isfinite().all()):
+    copy = codebook.detach().float().clone(memory_format=torch.contiguous_format)
+    if not bool(copy.isfinite().all()):
         raise QuantizerError("codebook has NaN or infinite values")
-    return codebook.detach().float().clone(memory_format=torch.contiguous_format)
+    return copy
 
 
 def _make(backend: str, codebook: Tensor, metric: Metric) -> Any:
@@ -222,9 +223,11 @@ def _check(values: Tensor, name: str, dim: int | None) -> None:
         raise QuantizerError(f"{name} is empty: {tuple(values.shape)}")
 
 
-def _first_bad(x: Tensor) -> str:
-    """Where the first value is that is not finite."""
-    for row, values in enumerate(x):
-        if not bool(values.isfinite().all()):
-            return f"in row {row} of {tuple(x.shape)}"
-    return f"in {tuple(x.shape)}"
+def not_finite(x: Tensor) -> QuantizerError:
+    """The error that names the first row of x (N, D) that has NaN or infinite values."""
+    for start in range(0, x.shape[0], _BLOCK):
+        bad = (~x[start : start + _BLOCK].float().isfinite()).any(1).nonzero()
+        if len(bad):
+            row = start + int(bad[0])
+            return QuantizerError(f"x has NaN or infinite values in row {row} of {tuple(x.shape)}")
+    return QuantizerError("a residual is beyond float32")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import QuantizerError
-from .nearest import Backend, NearestCode, checked_codebook
+from .nearest import Backend, NearestCode, checked_codebook, not_finite
+from .search.reference import NotFiniteError
 from .search.threads import scratch, share_rows
 
 # Values of the residual that stay in the second-level cache while the stages pass over them.
@@ -56,9 +57,7 @@ class ResidualChain:
 
             self._fused = TritonResidualChain(self.codebooks)
             return
-        for codebook in self.codebooks:
-            self._stages.append(NearestCode(codebook, backend=backend))
-            self._stages[-1].codebook = codebook
+        self._stages = [NearestCode(codebook, backend=backend) for codebook in copies]
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
@@ -85,19 +84,23 @@ class ResidualChain:
             return self._encode_anywhere(x, count)
         if x.ndim != 2 or x.shape[1] != self.dim or not x.is_floating_point():
             first(x)  # which says what is wrong
-        codes = torch.empty(x.shape[0], count, dtype=torch.int64)
-        residual = torch.empty(x.shape[0], self.dim, dtype=torch.float32)
+        # NumPy's: inference mode belongs to a thread, and these are written by others.
+        codes = np.empty((x.shape[0], count), np.int64)
+        residual = np.empty((x.shape[0], self.dim), np.float32)
         x = x.detach()
         tile = max(64, _TILE_VALUES // self.dim)
 
         def work(start: int, stop: int) -> None:
             for begin in range(start, stop, tile):
                 part = slice(begin, min(begin + tile, stop))
-                residual[part] = x[part]
-                self._encode_tile(residual[part].numpy(), codes[part].numpy())
+                residual[part] = x[part].float().numpy()
+                self._encode_tile(residual[part], codes[part])
 
-        share_rows(work, x.shape[0], max(64, (1 << 22) // self._table.numel()))
-        return codes, residual
+        try:
+            share_rows(work, x.shape[0], max(64, (1 << 22) // self._table.numel()))
+        except NotFiniteError:
+            raise not_finite(x) from None
+        return torch.from_numpy(codes), torch.from_numpy(residual)
 
     def _encode_tile(self, residual: np.ndarray, codes: np.ndarray) -> None:
         from .search.residual_kernels import subtract
@@ -136,14 +139,14 @@ class ResidualChain:
         if codes.device.type == "cpu":
             from .search.residual_kernels import gather_sum
 
-            total = torch.empty(codes.shape[0], self.dim, dtype=torch.float32)
-            table, given, out = self._table.numpy(), codes.long().numpy(), total.numpy()
+            out = np.empty((codes.shape[0], self.dim), np.float32)
+            table, given = self._table.numpy(), codes.long().numpy()
 
             def work(start: int, stop: int) -> None:
                 gather_sum(given[start:stop], table, self._starts, out[start:stop])
 
             share_rows(work, codes.shape[0], 1024)
-            return total
+            return torch.from_numpy(out)
         total = self.codebooks[0][codes[:, 0]]
         for codebook, column in zip(self.codebooks[1:], codes.T[1:], strict=False):
             total = total + codebook[column]

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 
 L2, COSINE, IP = 0, 1, 2
+# In place of a code, where a screen could not tell: it would overflow, or leaves too many.
+UNDECIDED = -1
 
 
 @njit(nogil=True, cache=True)
@@ -40,26 +42,6 @@ def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def decide(  # type: ignore[no-untyped-def]
-    row, codebook, norms, metric, candidates, found, work
-):
-    """The best code of row (D,) float32, after a screen.
-
-    Args:
-        codebook: (K, D) float32. norms: (K,) float64, for COSINE.
-        candidates: (C,) codes, of which `found` are set; none, or no room left, means that the
-            screen could not tell: all codes are candidates then.
-        work: (D,) float64, scratch.
-
-    Returns:
-        The code, -1 if the row has NaN or infinite values, and its score.
-    """
-    if found <= 0 or found >= candidates.shape[0]:
-        return settle_all(row, codebook, norms, metric, work)
-    return settle(row, codebook, norms, metric, candidates, found, work)
-
-
-@njit(nogil=True, cache=True)
 def settle(row, codebook, norms, metric, candidates, count, work):  # type: ignore[no-untyped-def]
     """The best of candidates[:count] (code numbers, any order) and its score."""
     code = candidates[0]
@@ -68,20 +50,5 @@ def settle(row, codebook, norms, metric, candidates, count, work):  # type: igno
         other = candidates[i]
         score = exact_score(row, codebook[other], metric, norms[other], work)
         if score < best or (score == best and other < code):
-            best, code = score, other
-    return code, best
-
-
-@njit(nogil=True, cache=True)
-def settle_all(row, codebook, norms, metric, work):  # type: ignore[no-untyped-def]
-    """The best of all codes; -1 if the row has NaN or infinite values."""
-    for d in range(row.shape[0]):
-        if not np.isfinite(row[d]):
-            return -1, 0.0
-    code = 0
-    best = exact_score(row, codebook[0], metric, norms[0], work)
-    for other in range(1, codebook.shape[0]):
-        score = exact_score(row, codebook[other], metric, norms[other], work)
-        if score < best:
             best, code = score, other
     return code, best

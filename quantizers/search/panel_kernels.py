@@ -11,14 +11,15 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from . import vector_ir as v
-from .exact_kernels import decide
+from .exact_kernels import UNDECIDED, settle
 
 PANEL = 64
 BOXES = 16
 _ROWS = 4  # rows that share each load of a panel
 TILE = 64  # rows whose panel minima are held at once
-_MOST = 128  # candidates that are listed before all codes count as candidates
-_HUGE = np.float32(1e30)  # beyond this the screen could overflow
+_MOST = 128  # candidates that are listed before the row is left undecided
+_HUGE = np.float32(1e30)  # what a search starts from
+_LARGEST_SQUARE = np.float32(1e28)  # scores and squared distances stay below _HUGE
 _LARGE = np.float32(2.0**28)  # likewise, on the grid
 _UNIT = np.float32(2.0**-24)
 _SUBNORMAL = np.float32(2.0**-126)
@@ -184,7 +185,7 @@ def _prepare(  # type: ignore[no-untyped-def]
         error = np.float32(dim + 16) * _UNIT * size * size
         error += np.float32(4 * dim + 16) * _SUBNORMAL
         state[1, r] = error
-        state[2, r] = 2 * error if error < _HUGE else np.float32(-1)
+        state[2, r] = 2 * error if size * size < _LARGEST_SQUARE else np.float32(-1)
     if screened.itemsize == 4:
         return
     flat, whole_flat, off_flat = moved.reshape(-1), screened.reshape(-1), rounding.reshape(-1)
@@ -205,7 +206,7 @@ def _prepare(  # type: ignore[no-untyped-def]
         off = np.sqrt(rounding[r, 0]) / grid[0]
         error = state[1, r] + off * longest + length * grid[2]
         margin = np.float32(2.02) * (error * grid[1] + np.float32(130))
-        fits = length <= np.float32(1.99) * longest and margin < _LARGE
+        fits = length <= np.float32(3.98) * longest and margin < _LARGE
         state[2, r] = margin if fits else np.float32(-1)
 
 
@@ -245,8 +246,7 @@ def search_panels(  # type: ignore[no-untyped-def]
         moved, screened, rounding: see `_prepare`; and least: (P, TILE) of the offsets' dtype,
             scratch.
 
-    Returns:
-        The first row that is not finite, or -1.
+    Rows that the screen can't tell about get UNDECIDED, those with NaN among them.
     """
     dim = rows.shape[1]
     number, steps = panels.shape[:2]
@@ -320,18 +320,17 @@ def search_panels(  # type: ignore[no-untyped-def]
                         found[r] += 1
         for r in range(count):
             row = start + r
-            if margins[r] < 0:
-                found[r] = 0
-            if found[r] == 1 and not wanted:
+            if margins[r] < 0 or found[r] == 0 or found[r] == _MOST:
+                codes[row] = UNDECIDED
+            elif found[r] == 1 and not wanted:
                 codes[row] = candidates[r, 0]
-                continue
-            code, score = decide(rows[row], codebook, norms, metric, candidates[r], found[r], work)
-            if code < 0:
-                return row
-            codes[row] = code
-            if wanted:
-                scores[row] = score
-    return -1
+            else:
+                code, score = settle(
+                    rows[row], codebook, norms, metric, candidates[r], found[r], work
+                )
+                codes[row] = code
+                if wanted:
+                    scores[row] = score
 
 
 @njit(nogil=True, cache=True)
@@ -397,7 +396,7 @@ def search_cells(  # type: ignore[no-untyped-def]
         others: see `search_panels`.
 
     Returns:
-        The first row that is not finite, or -1; and how many rows of `order` were done.
+        How many rows of `order` were done.
     """
     dim = rows.shape[1]
     steps = panels.shape[1]
@@ -415,7 +414,7 @@ def search_cells(  # type: ignore[no-untyped-def]
     looked = 0
     for i in range(rows.shape[0]):
         if i == 64 and looked > 64 * patience:
-            return -1, i
+            return i
         if i % TILE == 0:
             count = min(TILE, rows.shape[0] - i)
             _prepare(
@@ -504,13 +503,13 @@ def search_cells(  # type: ignore[no-untyped-def]
                     break
                 mask = _near(groups.ctypes.data + block * BOXES * 4, limit)
         row = order[i]
-        if found == 1 and not wanted:
+        if found == 0 or found == _MOST:
+            codes[row] = UNDECIDED
+        elif found == 1 and not wanted:
             codes[row] = candidates[0]
-            continue
-        code, score = decide(rows[row], codebook, norms, metric, candidates, found, work)
-        if code < 0:
-            return row, i
-        codes[row] = code
-        if wanted:
-            scores[row] = score
-    return -1, rows.shape[0]
+        else:
+            code, score = settle(rows[row], codebook, norms, metric, candidates, found, work)
+            codes[row] = code
+            if wanted:
+                scores[row] = score
+    return rows.shape[0]

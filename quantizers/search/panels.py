@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .reference import LastResort
 from .scores import METRICS, Metric, code_norms
 from .threads import scratch
 
@@ -32,10 +33,14 @@ class PanelSearch:
 
     name = "panels"
 
-    def __init__(self, codebook: Tensor, metric: Metric):
+    def __init__(self, codebook: Tensor, metric: Metric, *, on_grid: bool = True):
         from .panel_kernels import PANEL
 
+        self._last = LastResort(codebook, metric)
+        self._finer: PanelSearch | None = None
+        self._on_grid = on_grid
         self._codebook = codebook.numpy()
+        self.metric: Metric = metric
         self._metric = METRICS.index(metric)
         norms = code_norms(codebook)
         self._norms = norms.numpy()
@@ -70,16 +75,17 @@ class PanelSearch:
         lengths = np.sqrt(np.square(codes).sum(1))
         # A code far longer than the rest would leave the rest few steps of the grid.
         ordinary = float(np.quantile(lengths[np.isfinite(offsets)], 0.5))
-        self._on_grid = has_pair_products() and 1e-12 < self._longest < 8 * ordinary < 1e12
+        fits = bool(1e-12 < self._longest < 8 * ordinary < 1e12)
+        self._on_grid = self._on_grid and has_pair_products() and fits
         if not self._on_grid:
             offsets = np.minimum(offsets, 3e38)
             panels = codes.astype(np.float32).reshape(-1, PANEL, codes.shape[1])
             self._panels = np.ascontiguousarray(panels.transpose(0, 2, 1))
             self._offsets = offsets.astype(np.float32).reshape(-1, PANEL)
             return
-        # |x|, |c| of at most 2^15 steps, for rows up to twice the longest code, so that a score
-        # stays under 2^31: |x||c| <= 2^30, and |c|²/2 is 2^28 in units of both grids.
-        per_row, per_code = 2.0**14 / self._longest, 2.0**15 / self._longest
+        # |x|, |c| of at most 2^15 steps, for rows up to four times the longest code, so that a
+        # score stays under 2^31: |x||c| <= 2^30, and |c|²/2 is 2^27 in units of both grids.
+        per_row, per_code = 2.0**13 / self._longest, 2.0**15 / self._longest
         width = -(-codes.shape[1] // 2)
         rounded = np.zeros((codes.shape[0], 2 * width), np.int16)
         rounded[:, : codes.shape[1]] = np.rint(codes * per_code).clip(-32767, 32767)
@@ -110,16 +116,20 @@ class PanelSearch:
         """Which code goes where."""
         return np.arange(codes.shape[0])
 
-    def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> int:
+    def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Fill codes (N,) int64, and float64 scores (N,) unless it is empty, for rows (N, D).
 
-        Returns:
-            The first row that is not finite, or -1.
+        Raises:
+            NotFiniteError: NaN or infinite values.
         """
+        self._screen_all(rows, codes, scores)
+        self._search_undecided(rows, codes, scores)
+
+    def _screen_all(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         from .panel_kernels import TILE, search_panels
 
         moved, screened, rounding = self._scratch(rows.shape[1])
-        return search_panels(
+        search_panels(
             rows,
             self._center,
             self._unit,
@@ -138,6 +148,24 @@ class PanelSearch:
             rounding,
             scratch("least of panels", (self._panels.shape[0], TILE), self._offsets.dtype.type),
         )
+
+    def _search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
+        """Rows that do not fit the grid, or that it is too coarse for, in float32; then float64."""
+        undecided = np.flatnonzero(codes < 0)
+        if not undecided.size:
+            return
+        if not self._on_grid:
+            self._last.search_undecided(rows, codes, scores)
+            return
+        if self._finer is None:
+            codebook = torch.from_numpy(self._codebook)
+            self._finer = PanelSearch(codebook, self.metric, on_grid=False)
+        some = np.empty(undecided.size, np.int64)
+        rated = np.empty(undecided.size if scores.size else 0)
+        self._finer.search(rows[undecided], some, rated)
+        codes[undecided] = some
+        if scores.size:
+            scores[undecided] = rated
 
 
 class CellSearch(PanelSearch):
@@ -170,16 +198,14 @@ class CellSearch(PanelSearch):
         self._group_boxes = _packed(outer_lower, outer_upper)
         return order
 
-    def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> int:
+    def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """See `PanelSearch.search`."""
         for start in range(0, rows.shape[0], _SORTED):
             part = slice(start, start + _SORTED)
-            bad = self._search_sorted(rows[part], codes[part], scores[part])
-            if bad >= 0:
-                return start + bad
-        return -1
+            self._screen_sorted(rows[part], codes[part], scores[part])
+        self._search_undecided(rows, codes, scores)
 
-    def _search_sorted(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> int:
+    def _screen_sorted(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         from .panel_kernels import order_by_home, search_cells
 
         moved, screened, rounding = self._scratch(rows.shape[1])
@@ -195,7 +221,7 @@ class CellSearch(PanelSearch):
                 rounding,
                 np.empty(rows.shape[0], np.int64),
             )
-        bad, done = search_cells(
+        done = search_cells(
             rows,
             order,
             self._center,
@@ -217,9 +243,8 @@ class CellSearch(PanelSearch):
             rounding,
             self._panels.shape[0] / _BOX_COST,
         )
-        if bad < 0 and done < rows.shape[0]:
-            return super().search(rows, codes, scores)
-        return bad
+        if done < rows.shape[0]:
+            self._screen_all(rows, codes, scores)
 
 
 def cell_order(codes: np.ndarray, cell: int) -> np.ndarray:

@@ -5,12 +5,12 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from . import vector_ir as v
-from .exact_kernels import decide
+from .exact_kernels import UNDECIDED, settle
 
 # Codes whose least score is kept as one number.
 BLOCK = 128
-_MOST = 256  # candidates that are listed before all codes count as candidates
-# Beyond this the screen could overflow, so the row is decided among all codes.
+_MOST = 256  # candidates that are listed before the row is left undecided
+# Beyond this the screen could overflow.
 _HUGE = np.float32(1e30)
 # How far a float64 score is off, in parts of (|x| + |c|)²: folding rounds log2(D) + 3 times.
 _DECIDING = np.float32(2.0**-47)
@@ -142,8 +142,7 @@ def decide_tile(  # type: ignore[no-untyped-def]
         least: (K' // BLOCK,) float32 and work: (D,) float64, scratch.
         codes: (n,) int64, out. scores: (n,) float64 or empty, out.
 
-    Returns:
-        The first row that is not finite, or -1.
+    Rows that the screen can't tell about get UNDECIDED, those with NaN among them.
     """
     half = products.itemsize == 2
     padded = products.shape[1]
@@ -190,13 +189,12 @@ def decide_tile(  # type: ignore[no-untyped-def]
                             candidates[count] = first + v.lowest_bit(mask)
                             mask &= mask - 1
                             count += 1
-        if count == 1 and not wanted:
+        if count == 0 or count == _MOST:
+            codes[r] = UNDECIDED
+        elif count == 1 and not wanted:
             codes[r] = candidates[0]
-            continue
-        code, score = decide(rows[r], codebook, norms, metric, candidates, count, work)
-        if code < 0:
-            return r
-        codes[r] = code
-        if wanted:
-            scores[r] = score
-    return -1
+        else:
+            code, score = settle(rows[r], codebook, norms, metric, candidates, count, work)
+            codes[r] = code
+            if wanted:
+                scores[r] = score

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .reference import LastResort
 from .scores import METRICS, Metric, code_norms
 from .threads import scratch
 
@@ -40,6 +41,7 @@ class ProductSearch:
     def __init__(self, codebook: Tensor, metric: Metric, *, bfloat16: bool | None = None):
         from .product_kernels import BLOCK
 
+        self._last = LastResort(codebook, metric)
         self._codebook = codebook.numpy()
         self._metric = METRICS.index(metric)
         norms = code_norms(codebook)
@@ -58,12 +60,15 @@ class ProductSearch:
         self._center = center.numpy()
         self._bfloat16 = has_bfloat16_products() if bfloat16 is None else bfloat16
         narrow = torch.zeros(
-            self._padded, self._width, dtype=torch.bfloat16 if self._bfloat16 else torch.float32
+            self._padded,
+            self._width,
+            dtype=torch.bfloat16 if self._bfloat16 else torch.float32,
+            device="cpu",
         )
         narrow[:size, :dim] = codes
         self._screen = narrow.T
         squares = codes.square().sum(1)
-        offsets = torch.full((self._padded,), 3e38, dtype=torch.float32)
+        offsets = torch.full((self._padded,), 3e38, dtype=torch.float32, device="cpu")
         offsets[:size] = squares / 2 if metric == "l2" else 0
         self._offsets = offsets.numpy()
         self._bounds = self._error_bounds(codes, narrow[:size, :dim], squares)
@@ -84,11 +89,11 @@ class ProductSearch:
         bounds = [per_length, per_rounding, 8 * _UNIT, absolute, product, longest]
         return (np.minimum(np.array(bounds) * 1.01, 3e38)).astype(np.float32)
 
-    def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> int:
+    def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Fill codes (N,) int64, and float64 scores (N,) unless it is empty, for rows (N, D).
 
-        Returns:
-            The first row that is not finite, or -1.
+        Raises:
+            NotFiniteError: NaN or infinite values.
         """
         from .product_kernels import BLOCK, decide_tile, prepare_bfloat16, prepare_float32
 
@@ -107,7 +112,7 @@ class ProductSearch:
             count = tile.shape[0]
             prepare(tile, self._center, narrow, sizes)
             torch.mm(left[:count], self._screen, out=out[:count])
-            bad = decide_tile(
+            decide_tile(
                 products,
                 self._offsets,
                 sizes,
@@ -121,9 +126,7 @@ class ProductSearch:
                 codes[start : start + count],
                 scores[start : start + count],
             )
-            if bad >= 0:
-                return start + bad
-        return -1
+        self._last.search_undecided(rows, codes, scores)
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

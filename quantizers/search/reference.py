@@ -1,5 +1,6 @@
 """Nearest codes in plain torch, for any device: float64 matrix products over tiles of rows."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -8,6 +9,7 @@ from .scores import Metric, code_norms, exact_scores
 # Scores that are held at once: 32 MB of float64.
 _TILE_SCORES = 1 << 22
 _UNIT = 2.0**-53
+_BLOCK = 4096  # rows
 
 
 class ReferenceSearch:
@@ -44,7 +46,58 @@ class ReferenceSearch:
         margins = 4 * terms * _UNIT * (lengths + self._longest) * (self._longest + lengths)
         near = products <= (products.amin(1) + margins)[:, None]
         row, code = near.nonzero(as_tuple=True)
+        if len(row) * rows.shape[1] > _TILE_SCORES and len(rows) > 1:
+            # Many codes that are as near: one half of the rows after the other.
+            halves = [self._search_tile(half) for half in rows.chunk(2)]
+            return torch.cat([c for c, _ in halves]), torch.cat([s for _, s in halves])
         return decide(rows, self.codebook, row, code, self.metric, self._norms)
+
+
+class NotFiniteError(Exception):
+    """Some row has NaN or infinite values: the caller knows which, of all."""
+
+
+class LastResort:
+    """A `ReferenceSearch` for rows that a screen leaves undecided, made when it is needed (CPU).
+
+    Codes that occur more than once are looked at once.
+    """
+
+    def __init__(self, codebook: Tensor, metric: Metric):
+        self._codebook = codebook
+        self._metric: Metric = metric
+        self._search: ReferenceSearch | None = None
+        self._first = torch.empty(0, dtype=torch.int64, device="cpu")
+
+    def search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
+        """Fill in the codes, and scores unless empty, of rows whose code is negative.
+
+        Raises:
+            NotFiniteError: such a row has NaN or infinite values.
+        """
+        undecided = np.flatnonzero(codes < 0)
+        if not undecided.size:
+            return
+        # Blocks: so many rows again should not be copied at once.
+        for part in np.array_split(undecided, -(-undecided.size // _BLOCK)):
+            left = torch.from_numpy(rows[part])
+            if not bool(left.isfinite().all()):
+                raise NotFiniteError
+            if self._search is None:
+                self._search = self._distinct()
+            found, rated = self._search.search(left)
+            codes[part] = self._first[found].numpy()
+            if scores.size:
+                scores[part] = rated.numpy()
+
+    def _distinct(self) -> ReferenceSearch:
+        codes, which = self._codebook.unique(dim=0, return_inverse=True)
+        numbers = torch.arange(len(which), device="cpu")
+        first = torch.full((len(codes),), len(which), device="cpu")
+        first = first.scatter_reduce(0, which, numbers, "amin")
+        # In the order of the codebook, so that ties go to the lowest code.
+        self._first = first.sort().values
+        return ReferenceSearch(self._codebook[self._first], self._metric)
 
 
 def decide(

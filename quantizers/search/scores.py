@@ -54,6 +54,8 @@ def exact_scores(rows: Tensor, codes: Tensor, metric: Metric, norms: Tensor | No
 def distances_of(scores: Tensor, rows: Tensor, metric: Metric) -> Tensor:
     """Float32 distances (N,) from the scores of the nearest codes of rows (N, D)."""
     if metric == "cosine":
-        lengths = folded_sum(rows.double().square()).sqrt()
+        # In blocks: float64 copies of all rows would take far more than the search.
+        squares = [folded_sum(block.double().square()) for block in rows.split(1024)]
+        lengths = torch.cat(squares).sqrt()
         scores = 1 + scores / torch.where(lengths == 0, 1.0, lengths)
     return scores.float()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllabary.errors import QuantizerError
-from syllabary.quantizers import NearestCode, ResidualChain, nearest
+from syllabary.quantizers import NearestCode, ResidualChain, fsq_decode, fsq_encode, nearest
 from syllabary.quantizers.search.products import ProductSearch
 from syllabary.quantizers.search.scores import METRICS, folded_sum
 
@@ -103,7 +103,7 @@ def test_near_ties_are_told_apart(backend):
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e18, 1e30])
+@pytest.mark.parametrize("scale", [1e-44, 1e-30, 1e-18, 1e14, 1e15, 1e16, 1e17, 1e18, 1e30])
 def test_extreme_magnitudes(backend, metric, scale):
     if not usable(backend, metric):
         pytest.skip("boxes bound distances, not inner products")
@@ -156,6 +156,42 @@ def test_all_backends_agree_on_many_codes():
         assert all(torch.equal(answers[0], answer) for answer in answers)
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_a_tree_of_several_blocks_of_groups(metric):
+    generator = torch.Generator().manual_seed(8)
+    x = torch.randn(3000, 8, generator=generator)
+    codebook = torch.randn(40_000, 8, generator=generator)
+    cells = NearestCode(codebook, metric, backend="cells")
+    assert torch.equal(cells(x), nearest(x, codebook, metric, backend="torch"))
+
+
+@pytest.mark.parametrize("scale", [1e15, 1e16, 1e17])
+def test_many_large_codes(scale):
+    generator = torch.Generator().manual_seed(0)
+    codebook = torch.randn(5000, 8, generator=generator) * scale
+    x = torch.randn(500, 8, generator=generator) * scale * 0.3
+    answers = [nearest(x, codebook, backend=backend) for backend in BACKENDS]
+    assert all(torch.equal(answers[0], answer) for answer in answers)
+
+
+@pytest.mark.parametrize("dim", [8, 40])
+def test_what_a_screen_can_not_tell(dim):
+    """Rows far longer than the codes, an outlier among the codes, more rivals than are listed."""
+    generator = torch.Generator().manual_seed(9)
+    x = torch.randn(300, dim, generator=generator)
+    codebook = torch.randn(4500, dim, generator=generator)
+    crowded = codebook.clone()
+    crowded[1000:1400] = x[0]
+    outlier = codebook.clone()
+    outlier[7] = 1000
+    for rows, codes in ((x * 3, codebook), (x * 30, codebook), (x, crowded), (x, outlier)):
+        expected = nearest(rows, codes, backend="torch")
+        for backend in BACKENDS:
+            search = NearestCode(codes, backend=backend)
+            assert torch.equal(search(rows), expected)
+            assert torch.equal(search(rows, True)[0], expected)
+
+
 @pytest.mark.parametrize("backend", ["products", "panels"])
 def test_codebooks_of_equal_codes(backend):
     assert nearest(torch.randn(20, 30), torch.ones(600, 30), backend=backend).eq(0).all()
@@ -175,7 +211,7 @@ def test_float32_products_where_there_are_no_bfloat16_ones():
     codebook = torch.randn(300, 48, generator=generator)
     codes = np.empty(600, np.int64)
     search = ProductSearch(codebook, "l2", bfloat16=False)
-    assert search.search(x.numpy(), codes, np.empty(0)) == -1
+    search.search(x.numpy(), codes, np.empty(0))
     assert torch.equal(torch.from_numpy(codes), nearest(x, codebook, backend="torch"))
 
 
@@ -183,12 +219,13 @@ def test_float32_panels_where_there_are_no_pair_products():
     """The same search on a processor without VNNI, pretended in another process."""
     script = """
 import torch
-from syllabary.quantizers import nearest
+from syllabary.quantizers import NearestCode, nearest
 from syllabary.quantizers.search import vector_ir
 vector_ir.has_pair_products = lambda: False
 g = torch.Generator().manual_seed(0)
 x, c = torch.randn(500, 8, generator=g), torch.randn(5000, 8, generator=g)
 answers = [nearest(x, c, backend=backend) for backend in ("torch", "panels", "cells")]
+assert not NearestCode(c, backend="panels")._engine("panels")._on_grid
 assert torch.equal(answers[0], answers[1]) and torch.equal(answers[0], answers[2])
 """
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -247,6 +284,53 @@ def test_what_is_not_finite_is_refused(backend, value, dim):
         nearest(x, torch.randn(100, dim), backend=backend)
     with pytest.raises(QuantizerError, match="codebook has NaN"):
         nearest(torch.randn(100, dim), x)
+
+
+def test_the_row_is_that_of_the_whole_batch():
+    x = torch.randn(50_000, 8)
+    x[49_999, 3] = torch.nan
+    codebook = torch.randn(100, 8)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(QuantizerError, match="in row 49999 of"):
+            nearest(x, codebook)
+        with pytest.raises(QuantizerError, match="in row 49999 of"):
+            ResidualChain([codebook, codebook]).encode(x)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_values_beyond_float32_are_refused():
+    wide = torch.randn(200, 4).double()
+    wide[3] = 1e300
+    with pytest.raises(QuantizerError, match="codebook has NaN or infinite"):
+        nearest(torch.randn(5, 4), wide)
+    with pytest.raises(QuantizerError, match="in row 3 of"):
+        nearest(wide, torch.randn(5, 4))
+
+
+def test_inference_mode_and_a_default_device_with_threads():
+    x, codebook = torch.randn(50_000, 8), torch.randn(2, 300, 8)
+    codes, residual = ResidualChain(codebook).encode(x)
+    first = nearest(x, codebook[0])
+    scalar = fsq_encode(x, (4,) * 8)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for context in (torch.inference_mode(), torch.device("meta")):
+            with context:
+                chain = ResidualChain(codebook)
+                again, left = chain.encode(x)
+                assert torch.equal(again, codes) and torch.equal(left, residual)
+                assert torch.equal(chain.decode(codes), ResidualChain(codebook).decode(codes))
+                assert torch.equal(nearest(x, codebook[0]), first)
+                wide = torch.randn(100, 64, device="cpu")
+                assert nearest(wide, wide).equal(torch.arange(100, device="cpu"))
+                assert torch.equal(fsq_encode(x, (4,) * 8), scalar)
+                assert fsq_decode(scalar, (4,) * 8).shape == x.shape
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
