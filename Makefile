@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all check format wheel clean clean-cache
+.PHONY: demo test test-all check format wheel clean
 
 demo: $(READY)
 	$(BIN)/syllabary demo
@@ -37,9 +37,5 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[eval,ssl,dev]"
 	@touch $@
 
-# numba's compiled kernels
-clean-cache:
-	find . -name "*.nb[ci]" -not -path "./$(VENV)/*" -delete
-
-clean: clean-cache
+clean:
 	rm -rf $(VENV) .cache build dist demo-out *.egg-info

@@ -6,8 +6,8 @@
 Each row is the median of the rounds, on prepared codebooks (faiss's index, our `NearestCode`).
 "wrong" counts codes that float64 arithmetic rejects, among 2,000 queries. The share is of the
 float32 matrix peak of this machine, measured beside. `--memory` adds the memory that a contender
-takes beyond what is there, each in a process of its own. `--speech` searches a codebook trained on
-real speech.
+takes beyond what is there, on one thread, each in a process of its own. `--speech` searches a
+codebook trained on real speech.
 """
 
 import argparse
@@ -146,11 +146,10 @@ def one_codebook(rows: int, size: int) -> Workload:
     x, codebook = random(rows, dim, seed=0), random(size, dim, seed=1)
     search, index = NearestCode(codebook), faiss_index(codebook)
     tree = KDTree(codebook.numpy())
-    workers = torch.get_num_threads()
     contenders: dict[str, Callable[[], object]] = {
         OURS: lambda: search(x),
         "faiss": lambda: faiss_codes(index, x.numpy()),
-        "scipy KDTree": lambda: tree.query(x.numpy(), workers=workers)[1],
+        "scipy KDTree": lambda: tree.query(x.numpy(), workers=torch.get_num_threads())[1],
     }
     if rows <= 2000:  # minutes, and gigabytes, beyond
         contenders["torch.cdist + argmin"] = lambda: cdist_codes(x, codebook)
@@ -269,6 +268,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "W4-a": partial(scalar, (8, 8, 8, 5, 5, 5)),
     "W4-b": partial(scalar, (4,) * 8),
     "W4-c": partial(scalar, (8, 8, 8, 5, 5, 5), decode=True),
+    **{f"speech-{size}": partial(speech, size) for size in (65_536, 131_072)},
 }
 
 
@@ -323,7 +323,7 @@ def report(key: str, workload: Workload, threads: int, rounds: int, memory: bool
     print("| --- | --- | --- | --- | --- | --- |")
     for name, seconds in sorted(times.items(), key=lambda item: item[1]):
         share = f"{workload.operations / seconds / peak:.0%}" if workload.operations else ""
-        extra = f"{memory_of(key, name) / 2**20:.0f} MB" if memory else ""
+        extra = f"{memory_of(key, name) / 2**20:.0f} MB" if memory and threads == 1 else ""
         ratio = f"{seconds / times[OURS]:.1f}"
         missed = wrong.get(name, "")
         print(f"| {name} | {seconds * 1e3:.3g} | {ratio} | {missed} | {share} | {extra} |")
@@ -348,10 +348,9 @@ def main() -> None:
     print(f"{machine()}, faiss {faiss.__version__}")
     float32, bfloat16 = matrix_peak()
     print(f"matrix products: float32 {float32 / 1e9:.0f}, bfloat16 {bfloat16 / 1e9:.0f} GFLOP/s")
-    chosen = {key: make for key, make in WORKLOADS.items() if not arguments.speech}
-    if arguments.speech:
-        chosen = {f"speech-{size}": partial(speech, size) for size in (65_536, 131_072)}
-    for key, make in chosen.items():
+    for key, make in WORKLOADS.items():
+        if key.startswith("speech") != arguments.speech:
+            continue
         if arguments.only and not any(key.startswith(prefix) for prefix in arguments.only):
             continue
         workload = make()

@@ -133,7 +133,7 @@ def _load(path: Path, state: FitState, expected: dict) -> dict:
             ):
                 target.copy_(get(name))
             return {**progress, "codes": get("codes").numpy()}
-    except (OSError, SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, RuntimeError, ValueError) as error:
         raise QuantizerError(f"{printable(path)} is damaged: {error}") from error
 
 

@@ -105,6 +105,19 @@ class KMeans:
                 that is not finite, with its file and row; features of wrong shape or dtype, or
                 that change between passes; a checkpoint of another fit.
         """
+        with torch.autocast(torch.device(device).type, enabled=False), torch.no_grad():
+            return self._fit(features, dim, start, checkpoint, checkpoint_every, device, progress)
+
+    def _fit(
+        self,
+        features: Source | Features,
+        dim: int | None,
+        start: Tensor | None,
+        checkpoint: str | Path | None,
+        checkpoint_every: int,
+        device: str | torch.device,
+        progress: Callable[[Progress], None] | None,
+    ) -> "KMeans":
         config, processes = self.config, Processes()
         report = progress or (lambda _: None)
         stream, looked = self._look(features, dim, processes, report)

@@ -145,8 +145,8 @@ def _safetensors(path: Path, name: str) -> list[FileShard]:
 
 
 def _raw(path: Path, name: str, dim: int | None) -> FileShard:
-    if dim is None:
-        raise QuantizerError(f"{name} holds raw rows: say their dim")
+    if dim is None or dim < 1:
+        raise QuantizerError(f"{name} holds raw rows: say their dim, 1 or more; got {dim}")
     dtype = RAW_DTYPES[path.suffix]
     num_rows, rest = divmod(path.stat().st_size, dim * dtype.itemsize)
     if rest:

@@ -20,7 +20,7 @@ from .config import KMeansConfig
 from .features import Features
 from .processes import Processes
 from .seeding import plus_plus
-from .sums import ClusterSums, column_squares, exact_grid
+from .sums import ClusterSums, column_squares, exact_grid, square_grids
 from .survey import Survey
 
 
@@ -54,7 +54,7 @@ class FitState:
         codes: (N,) int32, this process's rows' clusters; -1 before the first.
         totals: sums and counts of this process's rows by these codes.
         prior: sums and counts of the sample, that steady mini-batch steps in the first pass.
-        squares: (D,) float64, this process's sums of squares.
+        squares: (2, D) float64, this process's sums of squares, see `column_squares`.
         batches: done in the pass under way.
         moved: this process's rows that changed their cluster in it.
         inertias: after each pass.
@@ -103,14 +103,14 @@ class Fit:
         # The prior's rows are counted beside the others.
         counted = survey.num_rows + survey.sample.shape[0]
         self._grid = exact_grid(largest, counted)
-        self._square_grid = exact_grid(largest.double().square(), counted)
+        self._square_grids = square_grids(largest, counted)
         count, dim = start.shape
         self.state = FitState(
             centroids=start.float().contiguous(),
             codes=torch.full((self.num_rows,), -1, dtype=torch.int32, device=start.device),
             totals=ClusterSums.zeros(count, dim, start.device),
             prior=ClusterSums.zeros(count, dim, start.device),
-            squares=torch.zeros(dim, dtype=torch.float64, device=start.device),
+            squares=torch.zeros(2, dim, dtype=torch.float64, device=start.device),
         )
 
     def steps(self) -> Iterator[Progress]:
@@ -155,7 +155,7 @@ class Fit:
         state.moved += state.totals.move(block, known.long(), codes, self._grid)
         known.copy_(codes)
         if first_pass:
-            state.squares += column_squares(block, self._square_grid)
+            state.squares += column_squares(block, self._square_grids)
 
     def _weigh_start(self) -> None:
         """The sample's rows keep the first batches from throwing the start away."""

@@ -21,6 +21,8 @@ from ...errors import QuantizerError
 from ..nearest import NearestCode
 
 _LARGEST_POOL = 256
+# Distances from the pool to all rows that are held at once, in bytes.
+_POOL_BYTES = 64 << 20
 _TILE = 256
 # Rows whose distances from a pool fit a cache.
 _PRODUCT_TILE = 2048
@@ -93,7 +95,8 @@ def plus_plus(
         totals = np.cumsum(distances, dtype=np.float64)
         if not totals[-1] > 0:
             raise _too_few(len(chosen), count, rows)
-        size = min(trials * max(1, len(chosen)), _LARGEST_POOL)
+        most = min(_LARGEST_POOL, max(trials, _POOL_BYTES // (4 * rows.shape[0])))
+        size = min(trials * max(1, len(chosen)), most)
         draws = np.searchsorted(totals, random.random(size) * totals[-1], side="right")
         draws = np.minimum(draws, rows.shape[0] - 1)
         draws = draws[distances[draws] > 0]
@@ -117,7 +120,8 @@ class _Distances:
         """Distances (n, m) from the rows at these places (n,) to all m."""
         index = torch.from_numpy(places).to(self._values.device)
         candidates = self._values[index]
-        parts = []
+        between = np.empty((len(places), self._values.shape[0]), np.float32)
+        start = 0
         for tile, squares in zip(
             self._values.split(_PRODUCT_TILE), self._squares.split(_PRODUCT_TILE), strict=True
         ):
@@ -125,8 +129,9 @@ class _Distances:
             part += self._squares[index][:, None]
             # Rounding must not leave rows that are candidates' equals a chance.
             part[part <= self._rounding * squares] = 0
-            parts.append(part)
-        return torch.cat(parts, 1).cpu().numpy()
+            between[:, start : start + tile.shape[0]] = part.cpu().numpy()
+            start += tile.shape[0]
+        return between
 
 
 class _Pool:

@@ -85,9 +85,22 @@ def on_grid(values: Tensor, grid: Tensor) -> Tensor:
     return values.add_(grid).sub_(grid)
 
 
-def column_squares(rows: Tensor, grid: Tensor) -> Tensor:
-    """Float64 sums (D,) of the squares of rows (n, D), exact on a grid for squares."""
-    total = torch.zeros_like(grid)
+def square_grids(largest: Tensor, num_rows: int) -> Tensor:
+    """Two grids (2, D) for squares of values up to `largest` (D,): one for what the other rounds.
+
+    One alone is too coarse for small values beside one large one: its step is the largest square's.
+    """
+    coarse = exact_grid(largest.double().square(), num_rows)
+    # 1.5 · 2^52 steps is the constant.
+    return torch.stack([coarse, exact_grid(coarse / (1.5 * 2**52), num_rows)])
+
+
+def column_squares(rows: Tensor, grids: Tensor) -> Tensor:
+    """Float64 sums (2, D) of the squares of rows (n, D), exact on each of the two grids."""
+    total = torch.zeros_like(grids)
     for tile in rows.split(_TILE):
-        total += on_grid(tile.double().square_(), grid).sum(0)
+        squares = tile.double().square_()
+        rounded = on_grid(squares.clone(), grids[0])
+        total[0] += rounded.sum(0)
+        total[1] += on_grid(squares.sub_(rounded), grids[1]).sum(0)
     return total

@@ -1,7 +1,7 @@
 """The interface of quantizer modules, and the checks of what goes into them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from .result import Quantized
 class Quantizer(nn.Module, ABC):
     """Vectors to codes and back, for training and inference.
 
-    Everything inside is float32, under autocast too. Padded frames, where `mask` is False, are
-    taken as zero vectors: what they hold, NaN included, has no influence on anything.
+    Everything inside is float32, under autocast and after `.to(torch.bfloat16)`, too. Padded
+    frames, where `mask` is False, are taken as zero vectors: what they hold, NaN included, has no
+    influence on anything.
 
     Attributes:
         dim: channels of a vector.
@@ -30,6 +31,21 @@ class Quantizer(nn.Module, ABC):
             )
         self.dim = dim
         self.codebook_sizes = tuple(codebook_sizes)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Quantizer":
+        """What `.to`, `.half` and the like do; floating-point dtypes stay as they are.
+
+        Moving averages of usage vanish in half precision.
+        """
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            if tensor.is_floating_point() and changed.dtype != tensor.dtype:
+                return tensor.to(changed.device)
+            return changed
+
+        applied: Quantizer = super()._apply(keep_dtype, recurse)
+        return applied
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:

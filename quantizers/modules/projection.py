@@ -10,15 +10,20 @@ _TILE_ROWS = 128
 
 
 def tiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (…, D) times weight (E, D) transposed, plus bias (E,): (…, E), whatever other rows hold."""
-    rows = x.reshape(-1, x.shape[-1])
+    """x (…, D) times weight (E, D) transposed, plus bias (E,): (…, E), whatever other rows hold.
+
+    Float64 inside, rounded to float32: libraries also choose the order by the number of threads,
+    which then shows in about one value of 10^8, in its last bit.
+    """
+    rows = x.reshape(-1, x.shape[-1]).double()
+    weight, bias = weight.double(), None if bias is None else bias.double()
     padded = functional.pad(rows, (0, 0, 0, -rows.shape[0] % _TILE_ROWS))
     tiles = [functional.linear(tile, weight, bias) for tile in padded.split(_TILE_ROWS)]
-    return torch.cat(tiles)[: rows.shape[0]].reshape(*x.shape[:-1], weight.shape[0])
+    return torch.cat(tiles)[: rows.shape[0]].float().reshape(*x.shape[:-1], weight.shape[0])
 
 
 class Projection(nn.Linear):
-    """A linear layer in float32; in eval mode over tiles of one fixed shape."""
+    """A linear layer in float32; in eval mode by `tiled_linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""

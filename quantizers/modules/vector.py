@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -150,6 +150,13 @@ class VectorQuantizer(Quantizer):
         self.codebook.copy_(codebook)
         self.has_codebook.fill_(True)
         self.has_usage.fill_(False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A codebook that comes alone, of another program, is one: no k-means start replaces it."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if f"{prefix}codebook" in state_dict and f"{prefix}has_codebook" not in state_dict:
+            self.has_codebook.fill_(True)
+            self.has_usage.fill_(False)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:
         """See `Quantizer.forward`."""

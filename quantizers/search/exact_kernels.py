@@ -1,8 +1,4 @@
-"""The deciding score of `scores.py`, compiled: the same bits, one row and one code at a time.
-
-The kernels beside this file call these functions, and numba's cache on disk notices a change of a
-kernel's own file only: after a change here, `make clean-cache`.
-"""
+"""The deciding score of `scores.py`, compiled: the same bits, one row and one code at a time."""
 
 import numpy as np
 from numba import njit

@@ -5,7 +5,8 @@ an eighth of the speed. An intrinsic says which vectors it means, for LLVM to ma
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from llvmlite import binding, ir
@@ -13,6 +14,23 @@ from numba import types
 from numba.extending import intrinsic
 
 LANES = 16
+
+
+def _forget_stale_kernels() -> None:
+    """Delete compiled kernels that are older than what they are made of.
+
+    numba's cache notices a change of a kernel's own file only, not of what is compiled into it.
+    """
+    folder = Path(__file__).parent
+    parts = [folder / name for name in ("vector_ir.py", "exact_kernels.py")]
+    newest = max((part.stat().st_mtime for part in parts if part.exists()), default=0)
+    for index in (folder / "__pycache__").glob("*_kernels.*.nbi"):
+        with suppress(OSError):
+            if index.stat().st_mtime < newest:
+                index.unlink()
+
+
+_forget_stale_kernels()
 FLOAT = ir.FloatType()
 INT16 = ir.IntType(16)
 INT32 = ir.IntType(32)

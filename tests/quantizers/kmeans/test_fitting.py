@@ -7,6 +7,7 @@ import torch
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from syllabary.errors import QuantizerError
+from syllabary.quantizers import NearestCode
 from syllabary.quantizers.kmeans import KMeans, KMeansConfig
 
 CLUSTERS = 20
@@ -199,3 +200,20 @@ def test_save_and_load(rows, tmp_path):
             KMeans.load(tmp_path / path)
     with pytest.raises(QuantizerError, match="have not been fitted"):
         KMeans(KMeansConfig(2)).save(tmp_path / "never")
+
+
+@pytest.mark.parametrize("outlier", [1e5, 1e7])
+def test_inertia_beside_an_outlier(outlier):
+    features = torch.randn(5000, 4, generator=torch.Generator().manual_seed(0))
+    features[7, 0] = outlier
+    kmeans = KMeans(KMeansConfig(50, tolerance=0, iterations=8)).fit(features)
+    distances = NearestCode(kmeans.centroids)(features, True)[1].double()
+    # That of the last pass's centroids: a little above what they have become.
+    assert float(distances.sum()) <= kmeans.inertia * 1.0001 <= float(distances.sum()) * 1.02
+
+
+def test_autocast_changes_nothing(rows):
+    expected = KMeans(KMeansConfig(7, iterations=3)).fit(rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        kmeans = KMeans(KMeansConfig(7, iterations=3)).fit(rows)
+    assert torch.equal(kmeans.centroids, expected.centroids)

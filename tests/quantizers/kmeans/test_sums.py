@@ -6,7 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllabary.quantizers.kmeans.sums import ClusterSums, column_squares, exact_grid, on_grid
+from syllabary.quantizers.kmeans.sums import (
+    ClusterSums,
+    column_squares,
+    exact_grid,
+    on_grid,
+    square_grids,
+)
 
 
 def sums_of(rows, codes, grid, order):
@@ -73,6 +79,16 @@ def test_means_and_explained():
     assert means[4].tolist() == [7] * 4
     expected = torch.stack([rows[codes == code].double().mean(0) for code in range(4)])
     torch.testing.assert_close(means[:4], expected.float(), rtol=0, atol=1e-7)
-    squares = column_squares(rows, exact_grid(rows.double().abs().amax(0).square(), 300))
+    squares = column_squares(rows, square_grids(rows.abs().amax(0), 300))
     inertia = (rows.double() - expected[codes]).square().sum()
     assert float(squares.sum()) - totals.explained() == pytest.approx(float(inertia), rel=1e-9)
+
+
+def test_squares_of_small_values_beside_a_large_one():
+    rows = torch.randn(5000, 3)
+    rows[7, 0] = 1e7
+    squares = column_squares(rows, square_grids(rows.abs().amax(0), 5000)).sum(0)
+    small = rows[rows[:, 0] < 1e6].double().square().sum(0)
+    torch.testing.assert_close(
+        squares - torch.tensor([1e14, 0, 0], dtype=torch.float64), small, rtol=1e-4, atol=2
+    )

@@ -373,3 +373,21 @@ class TestGradient:
 def test_bad_settings(settings):
     with pytest.raises(QuantizerError):
         quantizer(**settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_module_in_half_precision_learns_in_float32(dtype):
+    plain, half = quantizer(size=4, decay=0.5), quantizer(size=4, decay=0.5).to(dtype)
+    for step in range(12):  # codes die and are revived
+        x = frames(2, 40, 6, seed=step) + 10 * step
+        plain(x), half(x)
+    assert half.sums.dtype == half.codebook.dtype == torch.float32
+    assert torch.equal(plain.codebook, half.codebook)
+
+
+def test_a_codebook_that_is_loaded_alone_stays():
+    module = quantizer(size=4)
+    codebook = frames(4, 6, seed=3)
+    module.load_state_dict({"codebook": codebook}, strict=False)
+    module(frames(2, 40, 6))
+    assert (module.codebook - codebook).norm() < 0.2 * codebook.norm()
