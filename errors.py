@@ -39,3 +39,7 @@ class ManifestError(SyllabaryError):
 
 class QuantizerError(SyllabaryError):
     """A quantizer was given vectors, codes or settings that it can't work with."""
+
+
+class TrainingError(SyllabaryError):
+    """A recipe, a data set or a training state can't be used."""
