@@ -1,0 +1,1 @@
+"""Training: data, losses, the loop and the recipes. Knows nothing of the command line."""

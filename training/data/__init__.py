@@ -1,0 +1,23 @@
+"""Training data: utterances decoded once, random crops of them, and augmentation.
+
+Everything random here is a function of a path of integers (seed, batch, row), never of a
+generator's state: training resumes at any batch, and ranks share a batch out, without a bit of
+difference.
+"""
+
+from .augment import AugmentConfig, Augmented, augment
+from .crops import CropBatch, CropSampler, validation_batches
+from .store import SpeechStore, StoreEntry, StoreFailure, build_store
+
+__all__ = [
+    "AugmentConfig",
+    "Augmented",
+    "CropBatch",
+    "CropSampler",
+    "SpeechStore",
+    "StoreEntry",
+    "StoreFailure",
+    "augment",
+    "build_store",
+    "validation_batches",
+]

@@ -1,0 +1,344 @@
+"""A data set decoded once: one file of int16 samples, memory-mapped, and an index of it.
+
+A store is a folder with ``samples.i16`` (little-endian, utterance after utterance) and
+``index.json``, which is written last: a folder without it is no store, whatever else is there.
+"""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ...audio.files import AudioReader, Channels
+from ...audio.manifests import Utterance, collect
+from ...audio.resampling import resampler_name
+from ...errors import AudioFileError, TrainingError, WaveError
+from ...filesystem import printable, remove_leftovers, replacing
+
+SAMPLES_NAME = "samples.i16"
+INDEX_NAME = "index.json"
+_FORMAT = "syllabary speech store"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """One utterance: `length` samples from `offset` on (both in samples)."""
+
+    name: str
+    offset: int
+    length: int
+    speaker: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class StoreFailure:
+    """A file that is not in the store, and why."""
+
+    name: str
+    error: str
+
+
+class SpeechStore:
+    """Decoded utterances, memory-mapped: opening costs nothing, and processes share the pages.
+
+    Args:
+        folder: what `build_store` made.
+
+    Attributes:
+        sample_rate: in Hz.
+        entries: the utterances, in the manifest's order.
+        failures: files that could not be read.
+        clipped: samples that int16 could not hold and that were clamped.
+        digest: SHA-256 of what went in: names, sizes in bytes, speakers, sources, rate, resampler.
+        samples_digest: SHA-256 of the samples; on every machine where they are the same.
+
+    Raises:
+        TrainingError: no store is there, or it is damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        index = _read_index(self.folder)
+        if index is None:
+            raise TrainingError(
+                f"{printable(self.folder)}: no {INDEX_NAME} in it; not a store, or its building "
+                "was not finished; run build_store"
+            )
+        try:
+            self.sample_rate: int = index["sample_rate"]
+            self.entries = tuple(StoreEntry(**entry) for entry in index["utterances"])
+            self.failures = tuple(StoreFailure(**failure) for failure in index["failures"])
+            self.clipped: int = index["clipped"]
+            self.digest: str = index["digest"]
+            self.samples_digest: str = index["samples_digest"]
+            #: (utterances,) int64, in samples
+            self.lengths = np.array([entry.length for entry in self.entries], np.int64)
+            ends = np.cumsum(self.lengths)
+            if [entry.offset for entry in self.entries] != [0, *ends.tolist()[:-1]]:
+                raise ValueError("its utterances do not follow each other")
+            if self.lengths.min(initial=1) < 1:
+                raise ValueError("an utterance has no samples")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise TrainingError(
+                f"{printable(self.folder / INDEX_NAME)}: damaged: {error!r}; delete it and build "
+                "the store again"
+            ) from None
+        self._path = self.folder / SAMPLES_NAME
+        expected = 2 * int(self.lengths.sum())
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size != expected or not expected:
+            raise TrainingError(
+                f"{printable(self._path)}: has {size} bytes and its index says {expected}; delete "
+                f"{INDEX_NAME} and build the store again"
+            )
+        # Without memmap's own class, whose slices are ten times slower to make.
+        self._samples = np.asarray(np.memmap(self._path, "<i2", mode="r"))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __reduce__(self) -> tuple[type["SpeechStore"], tuple[Path]]:
+        # To another process goes the folder's name, not the samples.
+        return SpeechStore, (self.folder,)
+
+    def samples(self, index: int) -> np.ndarray:
+        """The samples (length,) of an utterance: an int16 view of the file, read-only."""
+        entry = self.entries[index]
+        return self._samples[entry.offset : entry.offset + entry.length]
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Who speaks, sorted; utterances without a speaker do not count."""
+        return tuple(sorted({e.speaker for e in self.entries if e.speaker is not None}))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Which corpora it is made of, sorted; utterances without a source do not count."""
+        return tuple(sorted({e.source for e in self.entries if e.source is not None}))
+
+    @property
+    def hours(self) -> float:
+        return self._samples.shape[0] / self.sample_rate / 3600
+
+    def verify(self) -> None:
+        """Read every sample and compare with `samples_digest`.
+
+        Raises:
+            TrainingError: they changed since they were written.
+        """
+        with self._path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.samples_digest:
+            raise TrainingError(f"{printable(self._path)}: its samples changed since it was built")
+
+
+def build_store(
+    inputs: str | Path | Iterable[Utterance],
+    folder: str | Path,
+    sample_rate: int = 16000,
+    *,
+    split: str | None = None,
+    exclude_sources: Iterable[str] = (),
+    keep: Callable[[Utterance], bool] | None = None,
+    channels: Channels = "mono",
+    rebuild: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> SpeechStore:
+    """Decode every file once, in constant memory, unless that was done already.
+
+    The store appears whole or not at all. Of several processes that ask for the same one, one
+    builds and the others wait for it. Samples are rounded to int16 without dither, so that 16-bit
+    files at `sample_rate` come out as they went in.
+
+    Args:
+        inputs: a manifest, a folder, a glob pattern, or the utterances.
+        folder: where the store goes; made where it does not exist.
+        sample_rate: of the store, in Hz; files at other rates are resampled.
+        split: keep only this split of the manifest.
+        exclude_sources: leave out utterances whose manifest field ``source`` is one of these.
+        keep: leave out utterances for which this is false.
+        channels: of files that have several; the default counts such files among the failures.
+        rebuild: where the folder has a store of something else, replace it; else that is an error.
+        progress: called with (files done, files in all), after each file.
+
+    Returns:
+        The store; files that could not be read are its `failures`.
+
+    Raises:
+        ManifestError: `inputs` can't be read or names nothing.
+        TrainingError: nothing is left after the filters, or none of it can be read; two
+            utterances have one name; the folder has another store and `rebuild` is false; or it
+            has an ``index.json`` that is no store's.
+    """
+    if sample_rate <= 0:
+        raise TrainingError(f"the sample rate must be positive, got {sample_rate}")
+    found = collect([inputs]) if isinstance(inputs, str | Path) else list(inputs)
+    excluded = frozenset(exclude_sources)
+    items = [
+        item
+        for item in found
+        if split in (None, item.split)
+        and item.extra.get("source") not in excluded
+        and (keep is None or keep(item))
+    ]
+    if not items:
+        splits = ", ".join(sorted({item.split for item in found if item.split})) or "none"
+        raise TrainingError(
+            f"none of {len(found)} utterances is left of split {split!r} (there are: {splits}), "
+            f"without sources {sorted(excluded)}{' and with `keep`' if keep else ''}"
+        )
+    names: set[str] = set()
+    for item in items:
+        if _name(item) in names:
+            raise TrainingError(
+                f"two utterances are named {_name(item)}; put their manifests in separate stores"
+            )
+        names.add(_name(item))
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = _digest_of_inputs(items, sample_rate, channels)
+    with _only_one(folder):
+        there = _read_index(folder)
+        if there is not None and there.get("digest") == digest:
+            return SpeechStore(folder)
+        if there is not None and not rebuild:
+            raise TrainingError(
+                f"{printable(folder)}: a store of other files, or of the same before they changed; "
+                "choose another folder, or say rebuild=True"
+            )
+        remove_leftovers([folder / SAMPLES_NAME, folder / INDEX_NAME])
+        # From here until the new index is there, the folder is no store.
+        (folder / INDEX_NAME).unlink(missing_ok=True)
+        index = {"format": _FORMAT, "version": _VERSION, "digest": digest}
+        index |= {"sample_rate": sample_rate, "resampler": resampler_name()}
+        with replacing(folder / SAMPLES_NAME) as temporary, temporary.open("wb") as file:
+            index |= _decode_all(items, file, sample_rate, channels, progress)
+        with replacing(folder / INDEX_NAME) as temporary, temporary.open("w") as text:
+            json.dump(index, text, indent=0)
+        return SpeechStore(folder)
+
+
+def _name(item: Utterance) -> str:
+    return printable(item.name)
+
+
+def _source(item: Utterance) -> str | None:
+    source = item.extra.get("source")
+    return None if source is None else str(source)
+
+
+def _digest_of_inputs(items: list[Utterance], sample_rate: int, channels: Channels) -> str:
+    """Not of the files' times, which copying changes."""
+    settings = [_FORMAT, _VERSION, sample_rate, resampler_name(), channels]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for item in items:
+        try:
+            size = item.path.stat().st_size
+        except OSError:
+            size = None  # it will be among the failures, until it is there
+        digest.update(json.dumps([_name(item), size, item.speaker, _source(item)]).encode())
+    return digest.hexdigest()
+
+
+def _read_index(folder: Path) -> dict[str, Any] | None:
+    """The index as it stands, or None where there is none.
+
+    Raises:
+        TrainingError: it can't be read, or is not a store's.
+    """
+    path = folder / INDEX_NAME
+    try:
+        index = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{printable(path)}: can't be read: {error}") from None
+    if not isinstance(index, dict) or index.get("format") != _FORMAT:
+        raise TrainingError(f"{printable(path)}: not the index of a store; choose another folder")
+    if index.get("version") != _VERSION:
+        raise TrainingError(
+            f"{printable(path)}: version {index.get('version')!r} and {_VERSION} was expected; "
+            "delete it and build the store again"
+        )
+    return index
+
+
+def _decode_all(
+    items: list[Utterance],
+    file: IO[bytes],
+    sample_rate: int,
+    channels: Channels,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    entries: list[StoreEntry] = []
+    failures: list[StoreFailure] = []
+    clipped = offset = 0
+    digest = hashlib.sha256()
+    for done, item in enumerate(items, 1):
+        # Counted apart, since a file may turn out to be damaged at its end.
+        length = beyond = 0
+        digest_with_it = digest.copy()
+        try:
+            for block in _blocks(item.path, channels, sample_rate):
+                data, too_large = _to_int16(block)
+                file.write(data.data)
+                digest_with_it.update(data.data)
+                length += data.shape[0]
+                beyond += too_large
+            if not length:
+                raise AudioFileError(f"{item.path}: has no samples")
+        except (AudioFileError, WaveError) as error:
+            failures.append(StoreFailure(_name(item), printable(str(error))))
+            file.seek(2 * offset)
+            file.truncate()
+        else:
+            entries.append(StoreEntry(_name(item), offset, length, item.speaker, _source(item)))
+            digest = digest_with_it
+            offset += length
+            clipped += beyond
+        if progress is not None:
+            progress(done, len(items))
+    if not entries:
+        raise TrainingError(
+            f"none of {len(items)} files can be read; the first: {failures[0].error}"
+        )
+    return {
+        "clipped": clipped,
+        "samples_digest": digest.hexdigest(),
+        "failures": [asdict(failure) for failure in failures],
+        "utterances": [asdict(entry) for entry in entries],
+    }
+
+
+def _blocks(path: Path, channels: Channels, sample_rate: int) -> Iterator[np.ndarray]:
+    # A generator, so that failing to read is told from failing to write, as on a full disk.
+    try:
+        with AudioReader(path, channels) as reader:
+            yield from reader.resampled_blocks(sample_rate)
+    except OSError as error:
+        raise AudioFileError(str(error)) from None
+
+
+def _to_int16(block: np.ndarray) -> tuple[np.ndarray, int]:
+    """Round to multiples of 2^-15; also how many samples had to be clamped."""
+    scaled = np.rint(block * np.float32(32768))
+    if not np.isfinite(scaled).all():
+        raise WaveError("the samples hold NaN or infinity")
+    clamped = np.clip(scaled, -32768, 32767)
+    return clamped.astype("<i2"), int(np.count_nonzero(clamped != scaled))
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds here; the system frees a dead one's lock."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,17 @@
+"""What training minimises, one loss a file, and the balancer that weighs them."""
+
+from .adversarial import AdversarialLoss
+from .balancer import GradientBalancer
+from .feature_matching import feature_matching_loss
+from .mel import MelLossConfig, MultiScaleMelLoss
+from .stft import MultiResolutionSTFTLoss, STFTLossConfig
+
+__all__ = [
+    "AdversarialLoss",
+    "GradientBalancer",
+    "MelLossConfig",
+    "MultiResolutionSTFTLoss",
+    "MultiScaleMelLoss",
+    "STFTLossConfig",
+    "feature_matching_loss",
+]
