@@ -26,6 +26,8 @@ _QUERIES_PER_CODE = 1 / 8
 _FEW_ROWS = 8
 # Rows that are converted to float32 at once, when they are not.
 _BLOCK = 4096
+# Rows of which those that a screen leaves undecided are copied at once.
+_LARGE_BLOCK = 1 << 16
 
 
 class NearestCode:
@@ -145,8 +147,8 @@ class NearestCode:
         """
         engine = self._engine(self._few if x.shape[0] < _FEW_ROWS else self.backend)
         ready = x.dtype == torch.float32 and x.is_contiguous()
-        block = x.shape[0] if ready else _BLOCK
-        for start in range(0, x.shape[0], max(1, block)):
+        block = _LARGE_BLOCK if ready else _BLOCK
+        for start in range(0, x.shape[0], block):
             part = slice(start, start + block)
             rows = x[part].float().contiguous().numpy()
             engine.search(rows, codes[part], scores[part])

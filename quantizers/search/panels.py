@@ -29,7 +29,7 @@ _BOX_COST = 2.5
 
 
 class PanelSearch:
-    """All codes, in float32 panels, then exact decision."""
+    """All codes, on the grid or in float32, then exact decision."""
 
     name = "panels"
 
