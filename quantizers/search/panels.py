@@ -31,8 +31,6 @@ _BOX_COST = 2.5
 class PanelSearch:
     """All codes, on the grid or in float32, then exact decision."""
 
-    name = "panels"
-
     def __init__(self, codebook: Tensor, metric: Metric, *, on_grid: bool = True):
         from .panel_kernels import PANEL
 
@@ -151,11 +149,11 @@ class PanelSearch:
 
     def _search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Rows that do not fit the grid, or that it is too coarse for, in float32; then float64."""
-        undecided = np.flatnonzero(codes < 0)
-        if not undecided.size:
-            return
         if not self._on_grid:
             self._last.search_undecided(rows, codes, scores)
+            return
+        undecided = np.flatnonzero(codes < 0)
+        if not undecided.size:
             return
         if self._finer is None:
             codebook = torch.from_numpy(self._codebook)
@@ -170,8 +168,6 @@ class PanelSearch:
 
 class CellSearch(PanelSearch):
     """The panels whose boxes can hold the nearest code, then exact decision."""
-
-    name = "cells"
 
     def _places(self, codes: np.ndarray) -> np.ndarray:
         from .panel_kernels import BOXES, PANEL

@@ -36,8 +36,6 @@ def has_bfloat16_products() -> bool:
 class ProductSearch:
     """Screening by matrix products over tiles of rows, then exact decision."""
 
-    name = "products"
-
     def __init__(self, codebook: Tensor, metric: Metric, *, bfloat16: bool | None = None):
         from .product_kernels import BLOCK
 

@@ -15,8 +15,6 @@ _BLOCK = 4096  # rows
 class ReferenceSearch:
     """Float64 products, then `exact_scores` for what rounding can't tell apart."""
 
-    name = "torch"
-
     def __init__(self, codebook: Tensor, metric: Metric):
         self.codebook = codebook
         self.metric: Metric = metric

@@ -23,7 +23,7 @@ def _forget_stale_kernels() -> None:
     """
     folder = Path(__file__).parent
     parts = [folder / name for name in ("vector_ir.py", "exact_kernels.py")]
-    newest = max((part.stat().st_mtime for part in parts if part.exists()), default=0)
+    newest = max(part.stat().st_mtime for part in parts)
     for index in (folder / "__pycache__").glob("*_kernels.*.nbi"):
         with suppress(OSError):
             if index.stat().st_mtime < newest:

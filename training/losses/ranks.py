@@ -1,8 +1,8 @@
 """Averages over ranks, for figures that must be those of the joined batch."""
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from ...quantizers.modules.distributed import sum_over_ranks, world_size
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
@@ -10,9 +10,4 @@ def mean_over_ranks(values: Tensor) -> Tensor:
 
     Not differentiable. Every rank must call it, in the same order.
     """
-    values = values.detach()
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return values
-    total = values.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return sum_over_ranks(values.detach()) / world_size()

@@ -67,8 +67,6 @@ class TritonSearch:
         QuantizerError: the codebook is not on a CUDA device.
     """
 
-    name = "triton"
-
     def __init__(self, codebook: Tensor, metric: Metric, tiles: Tiles | None = None):
         require_device(codebook, "codebook")
         self.codebook = codebook.contiguous()
