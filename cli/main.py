@@ -14,6 +14,7 @@ from .encode import encode
 from .info import info
 from .list import list_command
 from .roundtrip import roundtrip
+from .train import train
 
 
 class _Group(click.Group):
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, roundtrip, info, list_command, demo):
+for command in (encode, decode, roundtrip, info, list_command, demo, train):
     cli.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,8 @@ from . import options
 from .batch import use_one_thread
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..eval.round_trip import RoundTrip
 
 
@@ -20,6 +23,14 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @options.output("Folder for the .syl and .wav files. Default: scores only.")
 @options.codec
+@click.option("--codebooks", type=click.IntRange(min=1), metavar="N", help="Keep the first N.")
+@click.option(
+    "--scores",
+    default="pesq,stoi",
+    show_default=True,
+    metavar="LIST",
+    help="Some of pesq,stoi,estoi,mel,dnsmos,speaker, or all.",
+)
 @options.split
 @options.channels
 @options.compress
@@ -30,6 +41,8 @@ def roundtrip(
     inputs: tuple[str, ...],
     output: str | None,
     codec: str,
+    codebooks: int | None,
+    scores: str,
     split: str | None,
     channels: Literal["mix", "first", "mono"] | int,
     compress: bool,
@@ -41,12 +54,17 @@ def roundtrip(
 
     IN is as for `encode`. A score that can't be computed is left out, with its reason, and means
     are over the others.
+
+    Scores: pesq (wide-band PESQ), stoi, estoi, mel (distance of log mel spectrograms, dB), dnsmos
+    (overall, without a reference), speaker (cosine of voice embeddings).
     """
     from ..audio.manifests import collect
     from ..codecs.registry import load
     from ..eval.round_trip import round_trip
+    from ..eval.scores import parse_scores
     from ..jobs.bulk import plan, refuse_overwriting
 
+    chosen = parse_scores(scores)
     scratch = None
     if output is None:
         scratch = tempfile.TemporaryDirectory(prefix="syllabary-")
@@ -58,6 +76,7 @@ def roundtrip(
             refuse_overwriting(outputs, resumable=False)
     use_one_thread()
     tokenizer = load(codec, device=device)
+    tokenizer._check_codebooks(codebooks)
     results = []
     failed = 0
     for job in jobs:
@@ -69,6 +88,8 @@ def roundtrip(
                 name=printable(job.source.name),
                 channels=channels,
                 compress=compress,
+                num_codebooks=codebooks,
+                scores=chosen,
             )
         except (SyllabaryError, OSError) as error:
             if len(jobs) == 1:
@@ -106,11 +127,14 @@ def _as_json(result: "RoundTrip") -> dict[str, Any]:
 
 
 def print_table(results: "list[RoundTrip]", codec: str) -> None:
-    """One line a file, and the means."""
+    """One line a file, and the means; a narrow terminal shows the scores rather than the speeds."""
     from rich.console import Console
     from rich.table import Table
 
-    from ..eval.round_trip import METRICS
+    from ..eval.scores import SCORES
+
+    given = results[0].scores.keys() | results[0].missing.keys()
+    metrics = [score for score in SCORES.values() if score.heading in given]
 
     def line(name: str, chosen: "list[RoundTrip]") -> list[str]:
         seconds = sum(result.encoding.seconds for result in chosen)
@@ -120,32 +144,61 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
         kbps = sum(result.encoding.size for result in chosen) * 8 / 1000
         rate = f"{kbps / seconds:.2f}" if seconds else "–"
         cells = [name, f"{seconds:.2f}", f"{tokens}", rate, f"{encode:.0f}", f"{decode:.1f}"]
-        for metric in METRICS:
-            scores = [result.scores[metric] for result in chosen if metric in result.scores]
-            cells.append(f"{sum(scores) / len(scores):.3f}" if scores else "–")
+        for metric in metrics:
+            heading = metric.heading
+            values = [result.scores[heading] for result in chosen if heading in result.scores]
+            cells.append(f"{sum(values) / len(values):.{metric.digits}f}" if values else "–")
         return cells
 
-    headings = ["seconds", "tokens", "kbit/s", "encode ×", "decode ×", *METRICS]
-    rows = [line(printable(result.source.name), [result]) for result in results]
-    total = line(f"all {len(results)}", results)
+    headings = ["file", "seconds", "tokens", "kbit/s", "encode ×", "decode ×"]
+    headings += [metric.heading for metric in metrics]
+    rows = [headings, *(line(printable(result.source.name), [result]) for result in results)]
+    rows.append(line(f"all {len(results)}", results))
+    widths = {cells[0]: max(map(len, cells)) for cells in zip(*rows, strict=True)}
     console = Console()
+
+    # Each column has 2 of padding; names give way first, down to 8.
+    def rest() -> int:
+        return console.width - sum(widths[name] + 2 for name in headings[1:]) - 2
+
+    left_out = []
+    for name in ("encode ×", "decode ×", "tokens", "seconds"):
+        if rest() >= 8:
+            break
+        left_out.append(name)
+        place = headings.index(name)
+        headings.remove(name)
+        for row in rows[1:]:
+            del row[place]
     table = Table(box=None, header_style="bold", title=f"round trip through {codec}")
-    columns = zip(headings, total[1:], *(row[1:] for row in rows), strict=True)
-    widths = [max(map(len, column)) for column in columns]
-    # Where the width runs out, the names give way, not the numbers. Each column has 2 of padding.
-    rest = console.width - sum(width + 2 for width in widths) - 2
-    table.add_column("file", overflow="ellipsis", no_wrap=True, max_width=max(8, rest))
-    for heading, width in zip(headings, widths, strict=True):
-        table.add_column(heading, justify="right", no_wrap=True, width=width)
-    for row in rows:
+    table.add_column("file", overflow="ellipsis", no_wrap=True, max_width=max(8, rest()))
+    for name in headings[1:]:
+        table.add_column(name, justify="right", no_wrap=True, width=widths[name])
+    for row in rows[1:-1]:
         table.add_row(*row)
-    if len(rows) > 1:
+    if len(results) > 1:
         table.add_section()
-        table.add_row(*total, style="bold")
+        table.add_row(*rows[-1], style="bold")
     console.print(table)
     console.print("[dim]kbit/s: of the whole .syl file, its header included[/dim]")
-    console.print("[dim]encode ×, decode ×: times real time, with files read and written[/dim]")
-    for metric in METRICS:
-        reasons = [r.missing[metric] for r in results if metric in r.missing]
-        if reasons:
-            console.print(f"{metric} missing for {len(reasons)} of {len(results)}: {reasons[0]}")
+    if "decode ×" in headings:
+        console.print("[dim]encode ×, decode ×: times real time, with files read and written[/dim]")
+    if left_out:
+        names = ", ".join(left_out)
+        console.print(f"[dim]not shown on {console.width} columns: {names} (see --json)[/dim]")
+    for metric in metrics:
+        _print_missing(console, metric.heading, results)
+
+
+def _print_missing(console: "Console", heading: str, results: "list[RoundTrip]") -> None:
+    """How many files a score is missing for, with each reason and its count."""
+    reasons = Counter(r.missing[heading] for r in results if heading in r.missing)
+    if not reasons:
+        return
+    counted = [
+        reason if len(reasons) == 1 else f"{reason} ({count})"
+        for reason, count in reasons.most_common()
+    ]
+    why = "; ".join(counted)
+    total = sum(reasons.values())
+    console.print(f"{heading} missing for {total} of {len(results)}: {why}", markup=False)

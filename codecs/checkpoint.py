@@ -34,12 +34,12 @@ def config_from_json(kind: type, fields: dict[str, Any]) -> Any:
         CheckpointError: unknown fields, values of another type, or that the dataclass refuses.
     """
     try:
-        return kind(**_typed(kind, fields))
+        return kind(**_typed(kind, fields, build=True))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{kind.__name__}: {error}") from None
 
 
-def _typed(kind: type, fields: dict[str, Any]) -> dict[str, Any]:
+def _typed(kind: type, fields: dict[str, Any], build: bool = False) -> dict[str, Any]:
     """The fields with their values in the declared types, so that -7 and -7.0 are one value."""
     hints = get_type_hints(kind)
     typed = {}
@@ -53,6 +53,10 @@ def _typed(kind: type, fields: dict[str, Any]) -> dict[str, Any]:
             value = int(value)
         elif wanted is tuple and isinstance(value, list):
             value = tuple(value)
+        elif dataclasses.is_dataclass(wanted) and isinstance(value, dict):
+            nested = _typed(wanted, value, build)
+            typed[name] = wanted(**nested) if build else nested
+            continue
         if isinstance(wanted, type) and (
             not isinstance(value, wanted) or (type(value) is bool and wanted is not bool)
         ):

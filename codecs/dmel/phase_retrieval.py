@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .config import DMelConfig
 from .harmonic_source import HarmonicSource, SourceConfig, SourceState
-from .vocoder import MelVocoder
+from .vocoder import BlockVocoder
 
 FLOOR, CEILING = -10.0, 6.0  # log10 amplitude; keeps the edges of open cells finite
 
@@ -113,7 +113,7 @@ class PhaseRetrievalState:
     pending: Tensor  # (b, < hop) samples that round the delay up to whole frames
 
 
-class PhaseRetrievalVocoder(MelVocoder):
+class PhaseRetrievalVocoder(BlockVocoder):
     """Cells of log10 mel amplitudes to a waveform. See the top of this file.
 
     Args:

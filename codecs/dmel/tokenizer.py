@@ -19,7 +19,7 @@ from ..windowed import WindowEncoder
 from .analysis import analyse
 from .config import DMelConfig
 from .phase_retrieval import PhaseRetrievalConfig, PhaseRetrievalVocoder
-from .vocoder import MelVocoder, VocoderStream
+from .vocoder import MelVocoder
 
 #: Windows in one call of the analysis. Large enough to keep the FFT busy, small enough that a
 #: stream of one frame at a time, which pays for a whole tile, stays far below a millisecond.
@@ -127,7 +127,7 @@ class DMel(AudioTokenizer):
         )
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
-        return VocoderStream(self.vocoder, self.levels, batch_size)
+        return self.vocoder.start(self.levels, batch_size)
 
     # --- fitting -------------------------------------------------------------------------------
 

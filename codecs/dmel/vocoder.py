@@ -12,24 +12,49 @@ from ..streaming import DecoderStream
 
 
 class MelVocoder(nn.Module, ABC):
-    """Turns cells of log-mel values into speech, block by block, always of the same shape.
+    """Turns levels of log-mel channels into speech.
 
     Attributes:
         hop: samples per frame.
-        block_frames: frames that one `step` takes.
-        delay_frames: frames that the output lags behind the input.
         macs_per_second: multiply-accumulates per second of audio.
     """
 
     hop: int
+    macs_per_second: float
+
+    @property
+    @abstractmethod
+    def latency(self) -> int:
+        """Samples that the streamed output lags behind the codes."""
+
+    @abstractmethod
+    def start(self, levels: Tensor, batch_size: int) -> DecoderStream:
+        """A fresh decoder for `batch_size` rows.
+
+        Args:
+            levels: (channels, levels) log10 mel amplitudes, ascending.
+            batch_size: rows.
+        """
+
+
+class BlockVocoder(MelVocoder):
+    """A vocoder that works block by block, always of the same shape.
+
+    Attributes:
+        block_frames: frames that one `step` takes.
+        delay_frames: frames that the output lags behind the input.
+    """
+
     block_frames: int
     delay_frames: int
-    macs_per_second: float
 
     @property
     def latency(self) -> int:
         """Samples that the streamed output lags behind the codes, a block's waiting included."""
         return (self.delay_frames + self.block_frames - 1) * self.hop
+
+    def start(self, levels: Tensor, batch_size: int) -> DecoderStream:
+        return BlockStream(self, levels, batch_size)
 
     @abstractmethod
     def init_state(self, batch: int) -> Any:
@@ -50,7 +75,7 @@ class MelVocoder(nn.Module, ABC):
         """
 
 
-class VocoderStream(DecoderStream):
+class BlockStream(DecoderStream):
     """Cuts each row's codes into the vocoder's blocks and drops the delay.
 
     Rows go through the vocoder one by one, in calls of one fixed shape, because phase retrieval is
@@ -62,7 +87,7 @@ class VocoderStream(DecoderStream):
         batch_size: rows.
     """
 
-    def __init__(self, vocoder: MelVocoder, levels: Tensor, batch_size: int) -> None:
+    def __init__(self, vocoder: BlockVocoder, levels: Tensor, batch_size: int) -> None:
         self.vocoder = vocoder
         edges = inner_edges(levels)
         outside = edges.new_full((levels.shape[0], 1), float("inf"))

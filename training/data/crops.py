@@ -45,8 +45,9 @@ class CropSampler:
         num_samples: of a crop.
         batch_size: of the joined batch, over all ranks.
         seed: from 0 to 2^64 - 1.
-        rank, world_size: this process takes rows rank, rank + world_size, … of every batch, so
-            that ranks together have the batch of one process.
+        rank, world_size: this process takes its part of every batch, so that ranks together have
+            the batch of one process. Parts are consecutive rows, because quantizers lay the ranks'
+            frames end to end, and choose from them by position.
         temperature: a source's share goes with its duration to this power: 1 as it is, 0 the same
             for all (as the exponent 1/T of multilingual models, Conneau et al. 2020,
             https://arxiv.org/abs/1911.02116).
@@ -101,7 +102,8 @@ class CropSampler:
             TrainingError: the number is negative.
         """
         indices, starts, paths = [], [], []
-        for row in range(self.rank, self.batch_size, self.world_size):
+        rows = self.batch_size // self.world_size
+        for row in range(self.rank * rows, (self.rank + 1) * rows):
             path = (self.seed, number, row)
             which, where = draws("crop", path, 2)
             index = int(np.searchsorted(self._ends, which * self._ends[-1], side="right"))

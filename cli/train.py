@@ -1,0 +1,221 @@
+"""`syllabary train`: run a recipe."""
+
+import importlib.util
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import TrainingError
+from . import options
+
+if TYPE_CHECKING:
+    from ..training.loop.observer import Observer
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SHOWN = 4
+
+
+class Duration(click.ParamType):
+    name = "TIME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value).strip())
+        if parts is None:
+            self.fail(f"expected a time such as 90s, 9m or 1.5h, got {value!r}", param, ctx)
+        return float(parts[1]) * _UNITS[parts[2]]
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
+@options.output("Folder of the run; default: runs/NAME, with the recipe's name.")
+@click.option("--recipe", "recipe_option", metavar="RECIPE", help="The same as the first argument.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …; default: cuda if there.")
+@click.option(
+    "--time-budget",
+    type=Duration(),
+    metavar="TIME",
+    help="Stop in time, such as 90s, 9m or 1.5h; the same command goes on later.",
+)
+@click.option("--fresh", is_flag=True, help="Delete the run that is in the output folder.")
+@click.option("--cache", metavar="FOLDER", help="Where decoded data sets are kept.")
+@click.option("--list", "list_recipes", is_flag=True, help="Print the recipes that ship.")
+@click.option("--show", is_flag=True, help="Print the recipe with its overrides, as JSON.")
+def train(
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    output: str | None,
+    recipe_option: str | None,
+    device: str | None,
+    time_budget: float | None,
+    fresh: bool,
+    cache: str | None,
+    list_recipes: bool,
+    show: bool,
+) -> None:
+    """Train a tokenizer by a RECIPE: the name of one that ships, or a .json file.
+
+    FIELD=VALUE changes the recipe: optimizer.lr=2e-4 data.manifest=corpus/manifest.jsonl
+
+    Where the output folder holds a run of the same recipe, it goes on, exactly as if it had never
+    stopped. Under torchrun, several processes share each batch. Exit codes as for all commands,
+    and 128 + the signal's number where one ended the run; its state is saved then, too.
+    """
+    from ..training.recipes import RECIPES
+
+    if list_recipes:
+        for name in RECIPES:
+            click.echo(name)
+        return
+    if recipe_option is not None:
+        # With --recipe, what would be the recipe is the first override.
+        overrides = ((recipe,) if recipe is not None else ()) + overrides
+        recipe = recipe_option
+    if recipe is None:
+        raise click.UsageError("no RECIPE was given; --list prints those that ship")
+    _train(recipe, overrides, output, device, time_budget, fresh, cache, show)
+
+
+def _train(
+    name: str,
+    overrides: tuple[str, ...],
+    output: str | None,
+    device: str | None,
+    time_budget: float | None,
+    fresh: bool,
+    cache: str | None,
+    show: bool,
+) -> None:
+    import json
+
+    from ..training import recipes
+
+    chosen = recipes.override(recipes.find(name), overrides)
+    if show:
+        click.echo(json.dumps(recipes.as_json(chosen), indent=2))
+        return
+    from ..training.loop import train as run
+
+    folder = Path(output) if output else Path("runs", chosen.name)
+    outcome = run(
+        chosen,
+        folder,
+        metrics=_metrics(chosen.validation.best_by),
+        device=device,
+        time_budget=time_budget,
+        fresh=fresh,
+        cache=Path(cache) if cache else None,
+        observer=_observer(),
+    )
+    best = ""
+    if outcome.best is not None:
+        score, step = outcome.best
+        best = f"; best {chosen.validation.best_by} {score:.4g} at step {step}"
+    if outcome.reason == "done":
+        click.echo(f"done: {outcome.step} steps in {folder}{best}")
+        return
+    why = "time is up" if outcome.reason == "time" else signal.Signals(outcome.signal or 0).name
+    click.echo(f"{why}: stopped at step {outcome.step} of {chosen.steps}{best}; again goes on")
+    if outcome.signal is not None:
+        sys.exit(128 + outcome.signal)
+
+
+def _metrics(wanted: str) -> dict[str, Callable[..., float]]:
+    """Scores for validation whose packages are installed.
+
+    Raises:
+        TrainingError: the recipe chooses the best by one that isn't.
+    """
+    from ..eval.reconstruction import pesq_wb, stoi
+
+    known = {"PESQ-wb": ("pesq", pesq_wb), "STOI": ("pystoi", stoi)}
+    if wanted in known and importlib.util.find_spec(known[wanted][0]) is None:
+        raise TrainingError(
+            f"validation.best_by is {wanted}, which needs the package {known[wanted][0]}: "
+            'pip install "syllabary[eval]", or set validation.best_by=mel'
+        )
+    return {
+        name: metric
+        for name, (package, metric) in known.items()
+        if importlib.util.find_spec(package) is not None
+    }
+
+
+def _observer() -> "Observer":
+    """Shows a line that changes on a terminal, and a line now and then elsewhere."""
+    from ..training.loop.observer import Observer
+
+    class Progress(Observer):
+        live = sys.stderr.isatty()
+
+        def preparing(self, files: int, total: int) -> None:
+            if self.live:
+                self._line(f"decoding {files} of {total} files")
+
+        def started(self, recipe: Any, step: int) -> None:
+            self.recipe, self.first = recipe, step
+            self.began = self.shown = time.perf_counter()
+            self.pause = 0.0
+            if step:
+                self.said(f"going on from step {step}")
+
+        def stepped(self, step: int, figures: Mapping[str, float]) -> None:
+            now = time.perf_counter()
+            if now - self.shown < (0.2 if self.live else 30.0):
+                return
+            self.shown = now
+            speed = (step - self.first) / max(now - self.began - self.pause, 1e-9)
+            left = (self.recipe.steps - step) / speed
+            line = (
+                f"step {step}/{self.recipe.steps}  {speed:.3g} steps/s  {_clock(left)} left  "
+                f"{_figures(figures)}"
+            )
+            if self.live:
+                self._line(line)
+            else:
+                click.echo(line, err=True)
+
+        def validated(self, result: Any, best: bool) -> None:
+            self.pause += result.seconds
+            scores = "  ".join(
+                f"{name} {mean:.4g} ({result.counts[name]}/{result.utterances})"
+                for name, mean in result.means.items()
+            )
+            self.said(f"step {result.step}: {scores}{'  best so far' if best else ''}")
+            for name, reason in result.missing.items():
+                lacking = result.utterances - result.counts[name]
+                self.said(f"  {name} is missing for {lacking} of {result.utterances}: {reason}")
+
+        def said(self, message: str) -> None:
+            if self.live:
+                self._line("")
+            click.echo(message, err=True)
+
+        def _line(self, text: str) -> None:
+            width = shutil.get_terminal_size().columns
+            sys.stderr.write("\r\x1b[2K" + text[: width - 1])
+            sys.stderr.flush()
+
+    return Progress()
+
+
+def _figures(figures: Mapping[str, float]) -> str:
+    chosen = [name for name in figures if "/" not in name and name not in ("lr", "gradient_norm")]
+    shown = ["total", *(name for name in chosen if name != "total")][: 1 + _SHOWN]
+    return "  ".join(f"{name} {figures[name]:.3g}" for name in shown if name in figures)
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

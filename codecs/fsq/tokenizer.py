@@ -1,0 +1,76 @@
+"""The FSQ codec: one implicit codebook, or a residual stack of them.
+
+Mentzer et al., "Finite Scalar Quantization" (arXiv 2309.15505); as a speech codec with noise in
+place of some of the rounding, and with levels that may be chosen after training, Parker et al.,
+"Scaling Transformers for Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...quantizers.modules.finite_scalar import (
+    FiniteScalarQuantizerConfig,
+    ResidualFiniteScalarQuantizer,
+)
+from ..neural.codec import SpectralCodec
+from ..neural.network import SpectralConfig
+from ..spec import TokenizerSpec
+
+
+@dataclass(frozen=True)
+class FSQConfig:
+    """Configuration of `FSQCodec`.
+
+    Attributes:
+        network: encoder and decoder.
+        levels: of each channel of the codebook. No weight depends on them, only on how many
+            channels there are: a trained model can be loaded with fewer levels, for a lower
+            bitrate.
+        num_codebooks: stages; each divides the steps of the one before.
+    """
+
+    network: SpectralConfig = SpectralConfig()
+    levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)
+    num_codebooks: int = 1
+
+    def quantizer(self) -> FiniteScalarQuantizerConfig:
+        return FiniteScalarQuantizerConfig(self.levels, self.network.latent_dim)
+
+
+class FSQCodec(SpectralCodec):
+    """Finite scalar quantization between a spectral encoder and decoder.
+
+    Args:
+        config: see `FSQConfig`.
+        name: what it is called.
+    """
+
+    family = "fsq"
+    Config = FSQConfig
+
+    def __init__(self, config: FSQConfig, name: str | None = None) -> None:
+        super().__init__(config, name)
+        self.quantizer = ResidualFiniteScalarQuantizer(config.quantizer(), config.num_codebooks)
+
+    def describe(self) -> TokenizerSpec:
+        config: FSQConfig = self.config
+        levels = "·".join(map(str, config.levels))
+        return self.spectral_spec(
+            [math.prod(config.levels)] * config.num_codebooks,
+            min_codebooks=1,
+            source="arXiv 2309.15505",
+            description=f"finite scalar quantization, levels {levels}",
+        )
+
+    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        return self.quantizer.encode(latents, num_codebooks).transpose(1, 2)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        kept = int((codes[0] >= 0).any(0).sum())
+        if not kept:
+            return torch.zeros(*codes.shape[:2], self.network.latent_dim, device=codes.device)
+        latents = self.quantizer.decode(codes[..., :kept].clamp_min(0).transpose(1, 2))
+        return torch.where(codes[..., :1] >= 0, latents, 0.0)

@@ -1,0 +1,1 @@
+"""What the trained codecs share: causal layers, analysis, a source-filter head, fixed tiles."""

@@ -1,0 +1,111 @@
+"""Causal convolution blocks whose past is an argument, so that streams and training share them.
+
+ConvNeXt blocks (Liu et al., arXiv 2201.03545) over time, as Vocos has them (Siuzdak, arXiv
+2306.00814), with all padding on the left. `past` holds the frames that a kernel reaches back to:
+zeros at the start of the audio, else the end of the tile before. There is no other code path.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """Configuration of a `CausalStack`.
+
+    Attributes:
+        width: channels.
+        blocks: how many.
+        expansion: hidden channels of a block's feed-forward part, as a multiple of `width`.
+        kernel: frames that a block's convolution covers.
+    """
+
+    width: int
+    blocks: int
+    expansion: int = 3
+    kernel: int = 7
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.blocks, self.expansion, self.kernel) < 1:
+            raise ValueError(f"width, blocks, expansion and kernel must be positive, got {self}")
+
+
+class CausalBlock(nn.Module):
+    """Depthwise convolution, LayerNorm, two linear layers, and a residual connection.
+
+    Args:
+        config: see `StackConfig`.
+    """
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, config.width * config.expansion
+        self.kernel = config.kernel
+        self.taps = nn.Parameter(torch.randn(config.kernel, width) / math.sqrt(config.kernel))
+        self.taps_bias = nn.Parameter(torch.zeros(width))
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), 1 / config.blocks))
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """x (batch, frames, width) and past (batch, kernel - 1, width) to y like x and a new past."""
+        padded = torch.cat([past.to(x.dtype), x], 1)
+        y = functional.conv1d(
+            padded.transpose(1, 2), self.taps.T[:, None], self.taps_bias, groups=x.shape[2]
+        ).transpose(1, 2)
+        y = functional.gelu(self.widen(self.norm(y)), approximate="tanh")
+        return x + self.scale * self.narrow(y), padded[:, x.shape[1] :]
+
+
+class CausalStack(nn.Module):
+    """Linear layer, blocks, LayerNorm.
+
+    Args:
+        in_features: channels that come in; None: `width`, and no linear layer.
+        config: see `StackConfig`.
+    """
+
+    def __init__(self, in_features: int | None, config: StackConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.inward = (
+            nn.Identity() if in_features is None else nn.Linear(in_features, config.width)
+        )
+        self.blocks = nn.ModuleList(CausalBlock(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.width)
+
+    def init_state(self, batch: int) -> list[Tensor]:
+        """The past of `batch` rows that have seen nothing."""
+        like = self.norm.weight
+        shape = (batch, self.config.kernel - 1, self.config.width)
+        return [like.new_zeros(shape) for _ in self.blocks]
+
+    def forward(
+        self, x: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(batch, frames, in_features) to (batch, frames, width), and the state after it.
+
+        Args:
+            x: the frames.
+            state: of the frames before; None: there are none. It is not changed.
+        """
+        pasts = self.init_state(x.shape[0]) if state is None else state
+        x = self.inward(x)
+        after = []
+        for block, past in zip(self.blocks, pasts, strict=True):
+            x, past = block(x, past)
+            after.append(past)
+        return self.norm(x), after
+
+    @property
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates of the linear layers and convolutions for one frame."""
+        config = self.config
+        inward = self.inward.weight.numel() if isinstance(self.inward, nn.Linear) else 0
+        block = config.width * (2 * config.width * config.expansion + config.kernel)
+        return inward + config.blocks * block

@@ -1,0 +1,160 @@
+"""The encoder and the decoder of a spectral codec: features in, a harmonic head out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .analysis import AnalysisConfig, SpeechAnalysis
+from .causal import CausalStack, StackConfig
+from .harmonic_head import HarmonicHead, HarmonicHeadConfig, HeadState, Rendered
+from .source import PITCH_BINS
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """Configuration of `SpectralEncoder` and `SpectralDecoder`.
+
+    Attributes:
+        analysis: what the encoder hears.
+        pitch_hidden: hidden width of its guess at the pitch.
+        encoder: its layers.
+        latent_dim: channels of the latents.
+        decoder: layers at the frame rate.
+        head: from those to samples.
+        encoder_look_ahead, decoder_look_ahead: frames after its own that a code, and the sound of
+            a code, may depend on. 0 is causal; a whole utterance needs no more than a second's.
+    """
+
+    analysis: AnalysisConfig = AnalysisConfig()
+    pitch_hidden: int = 192
+    encoder: StackConfig = StackConfig(width=256, blocks=4)
+    latent_dim: int = 128
+    decoder: StackConfig = StackConfig(width=320, blocks=5)
+    head: HarmonicHeadConfig = HarmonicHeadConfig()
+    encoder_look_ahead: int = 0
+    decoder_look_ahead: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.analysis.sample_rate, self.analysis.hop) != (self.head.sample_rate, self.head.hop):
+            raise ValueError("analysis and head must have the same sample_rate and hop")
+        if min(self.encoder_look_ahead, self.decoder_look_ahead) < 0:
+            raise ValueError("look-ahead can't be negative")
+
+    @property
+    def sample_rate(self) -> int:
+        return self.analysis.sample_rate
+
+    @property
+    def hop(self) -> int:
+        return self.analysis.hop
+
+    @property
+    def delay(self) -> int:
+        """Samples that the decoder's output lags behind its input."""
+        return self.decoder_look_ahead * self.hop + self.head.delay
+
+
+class SpectralEncoder(nn.Module):
+    """Windows of samples to latents.
+
+    A small network guesses the pitch from the features that show it, and is trained to; its guess
+    goes on as a further feature. A direct linear path beside the layers carries the spectrum from
+    the first step on: with it, and one in the decoder, training took half the steps.
+
+    Args:
+        config: see `SpectralConfig`.
+    """
+
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = SpeechAnalysis(config.analysis)
+        self.pitch = nn.Sequential(
+            nn.Linear(config.analysis.pitch_features, config.pitch_hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.pitch_hidden, PITCH_BINS),
+        )
+        heard = config.analysis.num_features + PITCH_BINS
+        self.stack = CausalStack(heard, config.encoder)
+        self.outward = nn.Linear(config.encoder.width, config.latent_dim)
+        self.direct = nn.Linear(heard, config.latent_dim)
+
+    def init_state(self) -> list[Tensor]:
+        """The state of one row that has heard nothing."""
+        return self.stack.init_state(1)
+
+    def forward(
+        self, windows: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Encode windows (batch, frames, window).
+
+        Returns:
+            Latents (batch, frames, latent_dim), the guess at the pitch (batch, frames, PITCH_BINS)
+            as logits, and the state after the windows.
+        """
+        with torch.no_grad(), torch.autocast(windows.device.type, enabled=False):
+            features = self.analysis(windows)
+        logits = self.pitch(features[..., : self.config.analysis.pitch_features])
+        # In float32 under autocast; in float64 where the weights are.
+        guess = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
+        heard = torch.cat([features, 4 * guess], -1)
+        y, state = self.stack(heard, state)
+        return self.outward(y) + self.direct(heard), logits, state
+
+    def windows_of(self, wave: Tensor) -> Tensor:
+        """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
+        config = self.config
+        window = config.analysis.window
+        after = config.encoder_look_ahead * config.hop + -wave.shape[1] % config.hop
+        return nn.functional.pad(wave, (window - config.hop, after)).unfold(1, window, config.hop)
+
+    @property
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates for one frame, without the fixed analysis."""
+        linear = [layer for layer in self.pitch if isinstance(layer, nn.Linear)]
+        linear += [self.outward, self.direct]
+        return self.stack.macs_per_frame + sum(layer.weight.numel() for layer in linear)
+
+
+@dataclass
+class DecoderState:
+    """What `SpectralDecoder` carries from one tile to the next."""
+
+    layers: list[Tensor]
+    head: HeadState
+
+
+class SpectralDecoder(nn.Module):
+    """Latents to samples.
+
+    Args:
+        in_features: channels of the latents.
+        stack: the layers at the frame rate.
+        head: from those to samples.
+    """
+
+    def __init__(self, in_features: int, stack: StackConfig, head: HarmonicHeadConfig) -> None:
+        super().__init__()
+        self.stack = CausalStack(in_features, stack)
+        self.head = HarmonicHead(stack.width + in_features, head)
+
+    def init_state(self) -> DecoderState:
+        """The state of one row that has heard nothing."""
+        return DecoderState(self.stack.init_state(1), self.head.init_state(1))
+
+    def forward(
+        self,
+        latents: Tensor,
+        state: DecoderState | None = None,
+        pitch: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Rendered, DecoderState]:
+        """Decode latents (batch, frames, in_features); see `HarmonicHead.forward` for the rest."""
+        y, layers = self.stack(latents, state.layers if state else None)
+        rendered = self.head(torch.cat([y, latents.to(y.dtype)], -1), state.head if state else None, pitch, noise)
+        return rendered, DecoderState(layers, rendered.state)
+
+    @property
+    def macs_per_frame(self) -> int:
+        return self.stack.macs_per_frame + self.head.macs_per_frame

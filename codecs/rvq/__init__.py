@@ -1,0 +1,1 @@
+"""Residual vector quantization of a spectral encoder's latents."""

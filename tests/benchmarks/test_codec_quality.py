@@ -1,0 +1,181 @@
+"""The plumbing of the quality benchmark, with a codec that only turns the volume down."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from syllabary.audio.files import read, write
+from syllabary.eval.scores import SCORES
+
+from ..conftest import ROOT, synthetic_speech
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import codec_quality
+import peers
+
+
+class Quieter:
+    """Takes 6.02 dB off; knows nothing to do with very short files."""
+
+    name, setting, digest, delay = "quieter:1", "half the volume", "d" * 64, 0
+
+    def __init__(self):
+        self.calls = 0
+
+    def reconstruct(self, wave):
+        self.calls += 1
+        if len(wave) < 1000:
+            raise RuntimeError("too short")
+        return wave / 2, 16.0 * len(wave)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Six test sentences, the last one very short, among lines that are none."""
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    lines = []
+    for index in range(6):
+        path = folder / f"{index}.wav"
+        write(path, synthetic_speech(16000 if index < 5 else 500, index), 16000)
+        source = codec_quality.SOURCES[index % 3]
+        lines.append({"path": path.name, "split": "test", "source": source})
+    lines.append({"path": "no.wav", "split": "train", "source": codec_quality.SOURCES[0]})
+    lines.append({"path": "no.wav", "split": "test", "source": "fsdd"})
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def run(folder, codec, corpus, scores, fresh=False):
+    cache = codec_quality.Cache(folder, codec, fresh)
+    return list(codec_quality.measure(codec, codec_quality.sentences(corpus), scores, cache))
+
+
+def test_sentences(corpus):
+    names = [str(item.name) for item in codec_quality.sentences(corpus)]
+    assert names == [f"{index}.wav" for index in range(6)]
+    assert [str(i.name) for i in codec_quality.sentences(corpus, 3)] == ["0.wav", "2.wav", "4.wav"]
+    assert len(codec_quality.sentences(corpus, 99)) == 6
+
+
+def test_rows_failures_and_cache(corpus, tmp_path):
+    codec = Quieter()
+    *rows, failure = run(tmp_path / "cache", codec, corpus, ["mel"])
+    assert failure == ("5.wav", "RuntimeError: too short")
+    assert codec.calls == 6 and [row.file for row in rows] == [f"{n}.wav" for n in range(5)]
+    for row in rows:
+        # 6.02 dB, less in the pauses, which lie on the floor both before and after.
+        assert 3 < row.scores["mel dB"] <= 6.03
+        assert row.lag == 0 and row.seconds == 1 and row.bits == 256000
+    assert run(tmp_path / "cache", codec, corpus, ["mel"])[:5] == rows
+    assert codec.calls == 7  # the failure only, which is tried again
+
+    more = run(tmp_path / "cache", codec, corpus, ["mel", "stoi"])[:5]
+    assert codec.calls == 8  # scored from the reconstructions that were kept
+    assert [row.scores["mel dB"] for row in more] == [row.scores["mel dB"] for row in rows]
+    pytest.importorskip("pystoi")
+    assert all(row.scores["STOI"] == pytest.approx(1, abs=0.01) for row in more)
+
+    run(tmp_path / "cache", codec, corpus, ["mel"], fresh=True)
+    assert codec.calls == 14
+    assert [r.scores.keys() for r in run(tmp_path / "cache", codec, corpus, ["mel"])[:5]] == [
+        {"mel dB"}
+    ] * 5
+
+
+def test_what_is_scored_is_what_is_kept(tmp_path):
+    wave = synthetic_speech(16000)
+    wave *= 3 / np.abs(wave).max()  # so that half of it is beyond what files can hold
+    cache = codec_quality.Cache(tmp_path, Quieter())
+    decoded, _ = codec_quality.sixteen_bit_reconstruction(Quieter(), wave)
+    assert np.abs(decoded).max() >= 32767 / 32768
+    assert np.abs(decoded - np.clip(wave / 2, -1, 1)).max() <= 2**-15
+    cache.keep("a", codec_quality.Row("quieter:1", "a.wav", 1, 1, 0), decoded)
+    assert np.array_equal(cache.wave("a"), decoded)
+    with pytest.raises(ValueError, match="or NaN"):
+        codec_quality.sixteen_bit_reconstruction(Quieter(), wave * np.nan)
+
+
+def test_missing_scores_are_counted_and_named(corpus, tmp_path, monkeypatch):
+    def fussy(reference, estimate, rate):
+        from syllabary.eval.reconstruction import MetricError
+
+        if reference[5000] > 0:
+            raise MetricError("I don't like it")
+        return 2.0
+
+    monkeypatch.setitem(SCORES, "stoi", codec_quality.SCORES["stoi"].__class__("STOI", fussy))
+    codec = Quieter()
+    rows = run(tmp_path / "cache", codec, corpus, ["stoi"])[:5]
+    left = sum("STOI" in row.scores for row in rows)
+    assert 0 < left < 5
+    line = codec_quality.table_line(codec, rows, ["stoi"])
+    assert line == f"| quieter:1 | 256.00 | 5 | 2.000 ({left}) |"
+    remarks = list(codec_quality.notes(codec, rows))
+    assert f"quieter:1: STOI missing for {5 - left} of 5: I don't like it" in remarks
+
+
+def test_the_whole_run(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SYLLABARY_SPEECH", str(corpus))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["--codec", "dmel-40ch", "--peer", "codec2-1300", "--scores", "mel", "--limit", "2"]
+    output = tmp_path / "out.json"
+    folders = ["--cache", str(tmp_path / "cache"), "--output", str(output)]
+    codec_quality.main(arguments + folders)
+    out = capsys.readouterr().out
+    assert "| codec | kbit/s | files | mel dB |" in out and "| dmel-40ch | 6.40 | 2 |" in out
+    assert "skipped codec2-1300: no c2enc and c2dec; install codec2" in out
+    report = json.loads(output.read_text())
+    assert [row["file"] for row in report["rows"]] == ["0.wav", "3.wav"]
+    assert report["codecs"][0]["name"] == "dmel-40ch" and not report["failures"]
+    for wrong in (["--peer", "mp3"], ["--scores", "mos"], ["--limit", "0"]):
+        with pytest.raises(SystemExit) as ended:
+            codec_quality.main(wrong)
+        assert ended.value.code == 2
+    with pytest.raises(SystemExit, match="nonsense"):
+        codec_quality.main(["--codec", "nonsense", "--no-peers"])
+
+
+def test_codebooks_of_a_tokenizer():
+    assert peers.Tokenizer("dmel:80").digest == peers.Tokenizer("dmel").digest
+    assert peers.Tokenizer("dmel-fine").digest != peers.Tokenizer("dmel").digest
+    with pytest.raises(ValueError, match="takes 80 codebooks, got 3"):
+        peers.Tokenizer("dmel:3")
+
+
+def test_lag():
+    wave = synthetic_speech(16000)
+    for shift in (-320, 0, 57, 320):
+        assert abs(peers.lag(wave, np.roll(wave, shift) * 0.5) - shift) <= 1
+
+
+def test_ogg_packets():
+    def page(lacing, body):
+        return b"OggS" + bytes(22) + bytes([len(lacing), *lacing]) + body
+
+    first = page([19, 255, 255], bytes(529))
+    second = page([10, 7], bytes(17))
+    assert peers.ogg_packets(first + second) == [19, 520, 7]
+    with pytest.raises(ValueError, match="no Ogg page at byte 559"):
+        peers.ogg_packets(first + bytes(3) + second)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("opus-6", 4, 7), ("codec2-3200", 3.19, 3.25), ("lyra-v2-3.2", 3.19, 3.25)],
+)
+def test_peers_keep_time_and_length(name, least, most, demo_clip):
+    try:
+        codec = codec_quality.PEERS[name](codec_quality.LYRA)
+    except peers.Missing as reason:
+        pytest.skip(str(reason))
+    wave = read(demo_clip)[0][: 3 * 16000 + 123]
+    decoded, bits = codec.reconstruct(wave)
+    assert decoded.shape == wave.shape
+    assert abs(peers.lag(wave, decoded)) < 80
+    assert least < bits * 16 / len(wave) < most
+    codec.reconstruct(synthetic_speech(16000))
+    again, _ = codec.reconstruct(wave)
+    assert np.array_equal(decoded, again)  # nothing of one file reaches the next

@@ -1,0 +1,70 @@
+"""`syllabary train`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from syllabary.cli.train import Duration
+from syllabary.training import recipes
+
+from ..training.loop import tiny
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return tiny.write_corpus(tmp_path / "corpus")
+
+
+def test_a_run_in_two_sittings(run, corpus, tmp_path):
+    where = (f"data.manifest={corpus}", "steps=4", "schedule.decay=constant", "-o", tmp_path / "x")
+    where += ("--device", "cpu", "--cache", tmp_path / "cache")
+    code, out, err = run("train", "tiny", *where, "--time-budget", "0.001s")
+    assert code == 0 and "time is up: stopped at step 1 of 4" in out
+    assert "2,174 parameters, 1 rank on cpu" in err
+    code, out, err = run("train", "--recipe", "tiny", *where)
+    assert code == 0 and "going on from step 1" in err and "mel" in err
+    assert f"done: 4 steps in {tmp_path / 'x'}; best mel" in out
+    # A recipe that a run left is a recipe.
+    code, out, _ = run("train", tmp_path / "x" / "recipe.json", "--show", "steps=9")
+    assert code == 0 and json.loads(out)["recipe"]["steps"] == 9
+    code, _, err = run("train", "tiny", "mel_weight=3", *where)
+    assert code == 2 and "mel_weight: 1.0 there, 3.0 now" in err
+
+
+def test_bad_arguments(run, corpus, tmp_path, monkeypatch):
+    code, _, err = run("train")
+    assert code == 2 and "no RECIPE" in err
+    code, _, err = run("train", "rvq-99k")
+    assert code == 2 and "no recipe 'rvq-99k'" in err
+    code, _, err = run("train", "tiny", "model.widht=3")
+    assert code == 2 and "did you mean model.width (int)?" in err
+    code, _, err = run("train", "tiny", "--time-budget", "soon")
+    assert code == 2 and "90s, 9m or 1.5h" in err
+    monkeypatch.delenv("SYLLABARY_SPEECH", raising=False)
+    code, _, err = run("train", "tiny", "-o", tmp_path / "y", "--device", "cpu")
+    assert code == 2 and "$SYLLABARY_SPEECH" in err
+
+
+def test_list(run):
+    code, out, _ = run("train", "--list")
+    assert code == 0 and out.split() == list(recipes.RECIPES)
+
+
+def test_help_and_list_load_no_torch():
+    for option in ("--help", "--list"):
+        code = (
+            "import sys; from syllabary.cli.main import main\n"
+            f"try: main(['train', '{option}'])\n"
+            "except SystemExit as ended: assert ended.code == 0\n"
+            "assert 'torch' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400)]
+)
+def test_times(text, seconds):
+    assert Duration().convert(text, None, None) == seconds

@@ -1,0 +1,28 @@
+"""`best/` and `last/`: tokenizers that `syllabary.load` takes, each with its recipe."""
+
+import shutil
+from pathlib import Path
+
+from ...codecs.interface import AudioTokenizer
+from ..recipe import Recipe
+from ..recipes import RECIPE_FILE, write
+
+BEST, LAST = "best", "last"
+
+
+def save_tokenizer(tokenizer: AudioTokenizer, recipe: Recipe, folder: Path) -> None:
+    """Write a tokenizer and its recipe beside `folder`, then put them in its place.
+
+    A folder that holds something can't be replaced in one move. A process that dies between the
+    two moves leaves the folder as it was under a name with a dot before and `.old` after.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(new, ignore_errors=True)
+    tokenizer.save_pretrained(new)
+    write(recipe, new / RECIPE_FILE)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

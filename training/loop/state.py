@@ -1,0 +1,109 @@
+"""The file that a run goes on from: whole or not there, and read without running code."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import TrainingError
+from ...filesystem import printable, replacing
+from ..recipe import Recipe
+from ..recipes import as_json
+
+STATE_FILE = "state.pt"
+_FORMAT = "syllabary-training-state"
+_VERSION = 1
+
+#: Fields that a run may be resumed with other values of: they decide how long it goes on, where
+#: the data lies and what is reported, but not what the steps compute.
+FREE = frozenset(
+    {
+        "steps",
+        "log_every",
+        "save_every",
+        "save_minutes",
+        "data.manifest",
+        "data.noise",
+        "validation.every",
+        "validation.pictures",
+    }
+)
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, and wait until the disk has them."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save({"format": _FORMAT, "version": _VERSION, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote; tensors lie on the CPU.
+
+    Raises:
+        TrainingError: it can't be read, or is not a state of this release.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"{printable(path)}: can't be read: {reason}") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise TrainingError(f"{printable(path)}: not a training state of syllabary")
+    if content.get("version") != _VERSION:
+        raise TrainingError(
+            f"{printable(path)}: version {content.get('version')!r}; this release reads {_VERSION}"
+        )
+    return content
+
+
+def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> None:
+    """Refuse to go on with a recipe whose steps would compute something else.
+
+    Args:
+        path: of the state, for the error.
+        saved: the JSON of the state's recipe.
+        recipe: the one to go on with.
+
+    Raises:
+        TrainingError: fields differ that aren't `FREE`; each is named.
+    """
+    old, new = _deciding(saved), _deciding(as_json(recipe))
+    differing = [
+        f"{name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, _ABSENT) != new.get(name, _ABSENT)
+    ]
+    if differing:
+        raise TrainingError(
+            f"{printable(path)} was made with another recipe ({'; '.join(differing)}); choose "
+            "another output folder, or say --fresh to delete that run"
+        )
+
+
+_ABSENT = object()
+
+
+def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that decide what a step computes, by their dotted paths."""
+    recipe = dict(fields["recipe"])
+    schedule = dict(recipe["schedule"])
+    if schedule["decay"] != "constant" and schedule["decay_steps"] is None:
+        # The end of the run shapes the whole curve here, so it isn't free.
+        schedule["decay_steps"] = recipe["steps"]
+    recipe["schedule"] = schedule
+    flat = {"task": fields["task"]}
+    _flatten(recipe, "", flat)
+    return {name: value for name, value in flat.items() if name not in FREE}
+
+
+def _flatten(fields: Mapping[str, Any], prefix: str, into: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            _flatten(value, f"{prefix}{name}.", into)
+        else:
+            into[prefix + name] = value

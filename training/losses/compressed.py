@@ -1,0 +1,74 @@
+"""The distance between power-compressed magnitude spectra.
+
+Magnitudes to the power 0.3 grow about as loudness does, so that the loud parts, which a listener
+hears, count for more than in a logarithm, where all parts count alike (Wilson et al., "Exploring
+Tradeoffs in Models for Low-latency Speech Enhancement", 2018; Braun & Tashev, arXiv 2009.12286).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .lengths import mean_of_rows, prepare
+from .spectra import Spectrum, magnitude
+
+_SPEECH = 50.0
+
+
+@dataclass(frozen=True)
+class CompressedLossConfig:
+    """Resolutions of the loss.
+
+    Attributes:
+        window_lengths: samples of each resolution's window; the hop is a quarter.
+        power: that magnitudes are raised to.
+        floor: magnitudes, relative to a full-scale sine's, are raised to it first.
+    """
+
+    window_lengths: tuple[int, ...] = (512, 1024)
+    power: float = 0.3
+    floor: float = 1e-5
+
+
+class CompressedSpectralLoss(nn.Module):
+    """Mean squared difference of power-compressed magnitudes, mean over resolutions.
+
+    Args:
+        config: see `CompressedLossConfig`.
+    """
+
+    def __init__(self, config: CompressedLossConfig = CompressedLossConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.spectra = nn.ModuleList(
+            Spectrum(length, length // 4) for length in config.window_lengths
+        )
+
+    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The loss, a scalar; no gradient flows into `target`.
+
+        Args:
+            prediction, target: (batch, samples).
+            lengths: (batch,) valid samples of each row.
+
+        Raises:
+            TrainingError: shapes, dtypes or lengths that don't fit together.
+        """
+        parts = []
+        with torch.autocast(prediction.device.type, enabled=False):
+            fake, real, valid = prepare(prediction, target, lengths)
+            for spectrum in self.spectra:
+                assert isinstance(spectrum, Spectrum)
+                with torch.no_grad():
+                    wanted = self._compressed(spectrum, real)
+                error = (self._compressed(spectrum, fake) - wanted).square()
+                parts.append(mean_of_rows(error, spectrum.frames_of(valid)))
+        return torch.stack(parts).mean()
+
+    def _compressed(self, spectrum: Spectrum, wave: Tensor) -> Tensor:
+        # A sine of amplitude 1 has a peak of a quarter of the window's length. Speech lies far
+        # below; the constant brings its compressed magnitudes to about 1.
+        scale = 4 / spectrum.window_length * _SPEECH
+        size = magnitude(spectrum(wave)) * scale
+        return size.clamp(min=self.config.floor * _SPEECH) ** self.config.power

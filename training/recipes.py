@@ -1,0 +1,152 @@
+"""The recipes that ship, by name, and reading, writing and changing any recipe."""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TrainingError
+from ..filesystem import printable, replacing
+from .typed_fields import from_json, to_json, with_override
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+    from .task import Task
+
+RECIPE_FILE = "recipe.json"
+FORMAT = "syllabary-recipe"
+FORMAT_VERSION = 1
+
+#: Where the `Task` of each name is: "module:attribute", modules relative to `syllabary.training`,
+#: or the class itself. A file names one of these, never a module of its own choice.
+TASKS: "dict[str, str | type[Task[Any]]]" = {
+    "rvq": ".spectral.codec_task:RVQTask",
+    "fsq": ".spectral.codec_task:FSQTask",
+    "dmel-vocoder": ".spectral.vocoder_task:VocoderTask",
+}
+
+#: The recipes that ship: a `Recipe`, or a function without arguments that makes one, found as
+#: above when it is asked for.
+RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
+    "rvq-16k": ".spectral.recipes:rvq_16k",
+    "fsq-16k": ".spectral.recipes:fsq_16k",
+    "dmel-vocoder": ".spectral.recipes:dmel_vocoder",
+    "dmel-fine-vocoder": ".spectral.recipes:dmel_fine_vocoder",
+}
+
+
+def register(task: "type[Task[Any]]") -> None:
+    """Make a task known, so that its recipes can be read from files.
+
+    Raises:
+        TrainingError: another task has its name.
+    """
+    name = task.Recipe.task
+    if TASKS.setdefault(name, task) is not task:
+        raise TrainingError(f"there is another task of the name {name!r}")
+
+
+def find_task(name: str) -> "type[Task[Any]]":
+    """The task of a name.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    if name not in TASKS:
+        raise TrainingError(f"no task {name!r}; there are: {', '.join(sorted(TASKS)) or 'none'}")
+    entry = TASKS[name]
+    return _resolve(entry) if isinstance(entry, str) else entry
+
+
+def find(name_or_path: str) -> "Recipe":
+    """A recipe that ships, or one from a .json file.
+
+    Raises:
+        TrainingError: no such name or file, or a file that is no recipe.
+    """
+    if name_or_path in RECIPES:
+        found = RECIPES[name_or_path]
+        made = _resolve(found) if isinstance(found, str) else found
+        return made() if callable(made) else made
+    path = Path(name_or_path)
+    if path.suffix == ".json" or path.exists():
+        return read(path / RECIPE_FILE if path.is_dir() else path)
+    raise TrainingError(
+        f"no recipe {name_or_path!r}; there are: {', '.join(RECIPES) or 'none'}, or a .json file"
+    )
+
+
+def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
+    """The recipe with fields changed as "optimizer.lr=2e-4" says, all at once.
+
+    Values are JSON; text needs no quotes, and tuples no brackets (``betas=0.8,0.9``).
+
+    Raises:
+        TrainingError: no such field (the nearest is named), or a value of another type, or one
+            that the recipe refuses.
+    """
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise TrainingError(f"expected FIELD=VALUE, got {assignment!r}")
+        recipe = with_override(recipe, path, value)
+    return recipe
+
+
+def as_json(recipe: "Recipe") -> dict[str, Any]:
+    """A recipe as JSON values, its task named."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "task": recipe.task,
+        "recipe": to_json(recipe),
+    }
+
+
+def from_fields(fields: Any, origin: str) -> "Recipe":
+    """A recipe from what `as_json` gave.
+
+    Args:
+        fields: JSON values.
+        origin: where they come from, for errors.
+
+    Raises:
+        TrainingError: they are no recipe, or one of another release.
+    """
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise TrainingError(f"{origin}: not a recipe of syllabary")
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise TrainingError(
+            f"{origin}: format version {fields.get('format_version')!r}; this release reads "
+            f"{FORMAT_VERSION}"
+        )
+    try:
+        return from_json(find_task(str(fields.get("task"))).Recipe, fields.get("recipe"))
+    except TrainingError as error:
+        raise TrainingError(f"{origin}: {error}") from None
+
+
+def read(path: Path) -> "Recipe":
+    """A recipe from a file.
+
+    Raises:
+        TrainingError: it can't be read or is no recipe.
+    """
+    try:
+        fields = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{printable(path)}: {error}") from None
+    return from_fields(fields, printable(path))
+
+
+def write(recipe: "Recipe", path: Path) -> None:
+    """Write a recipe, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(as_json(recipe), indent=2) + "\n")
+
+
+def _resolve(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    package = __package__ if module.startswith(".") else None
+    return getattr(importlib.import_module(module, package), attribute)

@@ -1,0 +1,114 @@
+"""What all spectral models are taught by: spectra, pitch, and discriminators."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ...codecs.neural.source import PITCH_BINS, pitch_bin
+from ..data.pitch import PitchConfig, PitchTracks
+from ..data.store import SpeechStore
+from ..discriminators import Discriminators, DiscriminatorsConfig
+from ..losses import AdversarialLoss, MelLossConfig, MultiScaleMelLoss, feature_matching_loss
+from ..losses.compressed import CompressedLossConfig, CompressedSpectralLoss
+from ..task import Batch, Generated
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisionConfig:
+    """Losses and their weights.
+
+    Attributes:
+        mel: scales of the log-mel loss. Windows below 16 ms, which show the phase of single
+            pulses, are left out: a pulse train that starts anywhere can't match them.
+        mel_weight, compressed_weight, pitch_weight: of the losses.
+        compressed: resolutions of the compressed loss.
+        own_pitch_from: step from which pulses run at the network's pitch instead of the data's.
+        adversarial_weight, matching_weight: of the discriminators' losses, where the recipe has
+            them.
+        discriminators: which.
+    """
+
+    mel: MelLossConfig = field(
+        default_factory=lambda: MelLossConfig(
+            window_lengths=(256, 512, 1024, 2048), num_mels=(40, 80, 160, 320)
+        )
+    )
+    mel_weight: float = 3.0
+    compressed: CompressedLossConfig = field(default_factory=CompressedLossConfig)
+    compressed_weight: float = 10.0
+    pitch_weight: float = 1.0
+    own_pitch_from: int = 1_000_000_000
+    adversarial_weight: float = 0.1
+    matching_weight: float = 0.5
+    discriminators: DiscriminatorsConfig = field(default_factory=DiscriminatorsConfig)
+
+
+class Supervision(nn.Module):
+    """Targets and losses of a batch.
+
+    Args:
+        config: see `SupervisionConfig`.
+        hop: samples between the points of the pitch.
+    """
+
+    def __init__(self, config: SupervisionConfig, hop: int) -> None:
+        super().__init__()
+        self.config, self.hop = config, hop
+        self.mel = MultiScaleMelLoss(config.mel)
+        self.compressed = CompressedSpectralLoss(config.compressed)
+        self.game = AdversarialLoss()
+        self._tracks: PitchTracks | None = None
+
+    def prepare(self, store: SpeechStore) -> None:
+        """Find the pitch of the training set, unless that was done already."""
+        self._tracks = PitchTracks(store, PitchConfig(self.hop))
+
+    def pitch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Hz (batch, points) at the end of every hop, and whether there is voice."""
+        assert self._tracks is not None, "prepare comes first"
+        pitch, voiced = self._tracks.crops(batch.names, batch.starts, batch.inputs.shape[1])
+        return pitch.to(batch.inputs.device), voiced.to(batch.inputs.device)
+
+    def spectral_losses(self, wave: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of a prediction (batch, samples)."""
+        config = self.config
+        return {
+            "mel": config.mel_weight * self.mel(wave, batch.targets, batch.lengths),
+            "compressed": config.compressed_weight
+            * self.compressed(wave, batch.targets, batch.lengths),
+        }
+
+    def pitch_loss(self, logits: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
+        """Cross-entropy with a bell one bin wide around the pitch, where there is voice.
+
+        Args:
+            logits: (batch, points, PITCH_BINS).
+            pitch, voiced: (batch, points).
+        """
+        bins = torch.arange(PITCH_BINS, device=logits.device)
+        bell = torch.softmax(-0.5 * (bins - pitch_bin(pitch)[..., None]) ** 2, -1)
+        entropy = -(bell * torch.log_softmax(logits.float(), -1)).sum(-1)
+        # A mean over all points, voiced or not, so that ranks may be averaged.
+        return self.config.pitch_weight * (entropy * voiced).mean()
+
+    def discriminator_losses(
+        self, discriminator: Discriminators, batch: Batch, wave: Tensor
+    ) -> dict[str, Tensor]:
+        """See `Task.discriminator_losses`."""
+        real, fake = discriminator(batch.targets), discriminator(wave)
+        return {"adversarial": self.game.discriminator(real.logits, fake.logits)}
+
+    def adversarial_losses(
+        self, discriminator: Discriminators, batch: Batch, generated: Generated
+    ) -> dict[str, Tensor]:
+        """See `Task.adversarial_losses`."""
+        with torch.no_grad():
+            real = discriminator(batch.targets)
+        fake = discriminator(generated.wave)
+        config = self.config
+        return {
+            "adversarial": config.adversarial_weight * self.game.generator(fake.logits),
+            "matching": config.matching_weight
+            * feature_matching_loss(real.features, fake.features),
+        }

@@ -1,0 +1,129 @@
+"""Training of the vocoder that turns dMel's levels into speech."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...audio.mel import MelSpectrogram
+from ...codecs.dmel.config import DMelConfig
+from ...codecs.dmel.neural_vocoder import NeuralVocoder, NeuralVocoderConfig
+from ...codecs.dmel.tokenizer import DMel
+from ...codecs.interface import AudioTokenizer
+from ...errors import TrainingError
+from ..data.store import SpeechStore
+from ..discriminators import Discriminators
+from ..recipe import Recipe
+from ..task import Batch, Generated, Task
+from .codec_task import hidden_matrices, rendered
+from .supervision import Supervision, SupervisionConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderRecipe(Recipe):
+    """Recipe of a `NeuralVocoder`.
+
+    Attributes:
+        tokens: the dMel tokenizer whose levels it hears.
+        model: the vocoder.
+        supervision: losses.
+    """
+
+    task: ClassVar[str] = "dmel-vocoder"
+    tokens: DMelConfig = DMelConfig()
+    model: NeuralVocoderConfig = NeuralVocoderConfig()
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tokens, model = self.tokens, self.model
+        if (tokens.hop_length, tokens.num_mels) != (model.head.hop, model.num_mels):
+            raise TrainingError(
+                "the vocoder's hop and channels must be the tokenizer's, got "
+                f"{model.head.hop}, {model.num_mels} and {tokens.hop_length}, {tokens.num_mels}"
+            )
+
+
+class VocoderTask(Task[VocoderRecipe]):
+    """Trains a `NeuralVocoder` on the levels of a dMel tokenizer.
+
+    Args:
+        recipe: see `VocoderRecipe`.
+    """
+
+    Recipe = VocoderRecipe
+
+    generator: NeuralVocoder
+    discriminator: Discriminators | None
+
+    def __init__(self, recipe: VocoderRecipe) -> None:
+        super().__init__(recipe)
+        self.generator = NeuralVocoder(recipe.model)
+        tokens = recipe.tokens
+        self.mel = MelSpectrogram(
+            tokens.sample_rate,
+            tokens.n_fft,
+            tokens.window_length,
+            tokens.hop_length,
+            tokens.num_mels,
+            tokens.fmin,
+            tokens.fmax,
+        )
+        self.supervision = Supervision(recipe.supervision, recipe.model.head.step)
+        self.discriminator = (
+            Discriminators(recipe.supervision.discriminators) if recipe.adversarial else None
+        )
+
+    def prepare(self, store: SpeechStore) -> None:
+        self.supervision.prepare(store)
+
+    def hidden_matrices(self) -> Iterable[nn.Parameter]:
+        return hidden_matrices(self.generator)
+
+    def generate(self, batch: Batch, step: int) -> Generated:
+        supervision, model = self.supervision, self.recipe.model
+        pitch, voiced = supervision.pitch(batch)
+        own = step >= self.recipe.supervision.own_pitch_from
+        latents = self.generator.latents(self.levels(batch.inputs))
+        wave, logits = rendered(
+            self.generator.decoder,
+            latents,
+            self.generator.delay,
+            model.head.hop,
+            batch.inputs.shape[1],
+            None if own else pitch,
+        )
+        losses = supervision.spectral_losses(wave, batch)
+        losses["pitch"] = supervision.pitch_loss(logits, pitch, voiced)
+        return Generated(wave, losses)
+
+    def levels(self, wave: Tensor) -> Tensor:
+        """What the tokens of a wave (batch, samples) say: (batch, frames, channels) log10."""
+        tokens = self.recipe.tokens
+        with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):
+            around = (tokens.window_length - tokens.hop_length) // 2
+            padded = nn.functional.pad(wave, (around, around))
+            windows = padded.unfold(1, tokens.window_length, tokens.hop_length)
+            amplitudes = self.mel.frames(windows)
+            width = (tokens.maximum - tokens.minimum) / tokens.num_levels
+            logs = amplitudes.clamp_min(10.0**tokens.minimum).log10()
+            code = ((logs - tokens.minimum) / width).floor().clamp(0, tokens.num_levels - 1)
+            return tokens.minimum + (code + 0.5) * width
+
+    def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
+        assert self.discriminator is not None
+        return self.supervision.discriminator_losses(self.discriminator, batch, wave)
+
+    def adversarial_losses(
+        self, batch: Batch, generated: Generated, step: int
+    ) -> dict[str, Tensor]:
+        assert self.discriminator is not None
+        return self.supervision.adversarial_losses(self.discriminator, batch, generated)
+
+    def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
+        vocoder = copy.deepcopy(generator)
+        assert isinstance(vocoder, NeuralVocoder)
+        return DMel(self.recipe.tokens, self.recipe.name, vocoder).eval()

@@ -1,0 +1,218 @@
+"""Nested frozen dataclasses to JSON and back, with every value of its declared type."""
+
+import dataclasses
+import difflib
+import json
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ..errors import SyllabaryError, TrainingError
+
+T = TypeVar("T")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass, and of those in it, as JSON values of their declared types."""
+    plain = dataclasses.asdict(from_json(type(config), _shallow(config)))
+    # A range or any other sequence of numbers is a list in JSON.
+    return json.loads(json.dumps(plain, default=list))
+
+
+def from_json(kind: type[T], fields: Any, where: str = "") -> T:
+    """A dataclass from JSON values.
+
+    Args:
+        kind: the dataclass.
+        fields: values by name; those left out have their defaults.
+        where: dotted path of the fields, for errors.
+
+    Raises:
+        TrainingError: unknown fields, missing ones, values of another type, or that it refuses.
+    """
+    if not isinstance(fields, Mapping):
+        raise TrainingError(f"{where or kind.__name__}: expected fields by name, got {fields!r}")
+    hints = field_types(kind)
+    values = {}
+    for name, value in fields.items():
+        if name not in hints:
+            raise TrainingError(_unknown(kind, name, where))
+        values[name] = typed(hints[name], value, _join(where, name))
+    missing = [
+        field.name
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise TrainingError(f"{where or kind.__name__}: {', '.join(missing)} missing")
+    try:
+        return kind(**values)
+    except SyllabaryError as error:
+        raise TrainingError(f"{where}: {error}" if where else str(error)) from None
+
+
+def with_override(config: T, path: str, text: str, where: str = "") -> T:
+    """The dataclass with the field at a dotted path changed to what a command line says.
+
+    Raises:
+        TrainingError: no such field, or not a value for it.
+    """
+    name, dot, rest = path.partition(".")
+    hints = field_types(type(config))
+    if name not in hints:
+        raise TrainingError(_unknown(type(config), name, where))
+    here = _join(where, name)
+    old = getattr(config, name)
+    if dot and isinstance(old, Mapping):
+        new: Any = {**old, rest: _parse(text)}
+        new = typed(hints[name], new, here)
+    elif dot:
+        if not dataclasses.is_dataclass(old):
+            raise TrainingError(
+                f"{here} is {_shown(hints[name])}, here {old!r}: it has no field {rest!r}"
+            )
+        new = with_override(old, rest, text, here)
+    else:
+        new = _from_text(hints[name], text, here)
+    try:
+        return dataclasses.replace(config, **{name: new})  # type: ignore[type-var]
+    except SyllabaryError as error:
+        raise TrainingError(f"{here}={text}: {error}") from None
+
+
+def field_types(kind: Any) -> dict[str, Any]:
+    """The declared type of each field."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def typed(hint: Any, value: Any, where: str) -> Any:
+    """A JSON value as the declared type has it: 1 for 1.0, a tuple for a list.
+
+    Raises:
+        TrainingError: it is of another type.
+    """
+    origin = get_origin(hint)
+    if hint is Any or (hint is types.NoneType and value is None):
+        return value
+    if origin in (Union, types.UnionType):
+        return _one_of(get_args(hint), hint, value, where)
+    if origin is Literal:
+        if any(value == choice and type(value) is type(choice) for choice in get_args(hint)):
+            return value
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return from_json(hint, _shallow(value), where)
+        return from_json(hint, value, where)
+    elif origin in (tuple, Sequence, Iterable, list):
+        if isinstance(value, tuple | list | range):
+            return _tuple(hint, value, where)
+    elif origin in (dict, Mapping):
+        if isinstance(value, Mapping):
+            keys, values = get_args(hint)
+            return {
+                typed(keys, k, where): typed(values, v, _join(where, str(k)))
+                for k, v in value.items()
+            }
+    elif hint is float and type(value) is int:
+        return float(value)
+    elif hint is int and type(value) is float and value.is_integer():
+        return int(value)
+    elif (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is bool or not isinstance(value, bool))
+    ):
+        return value
+    raise TrainingError(f"{where} must be {_shown(hint)}, got {value!r}")
+
+
+def _one_of(choices: Sequence[Any], hint: Any, value: Any, where: str) -> Any:
+    if value is None and types.NoneType in choices:
+        return None
+    others = [choice for choice in choices if choice is not types.NoneType]
+    if len(others) == 1:
+        # Its own error says more than that of the union.
+        return typed(others[0], value, where)
+    for choice in others:
+        try:
+            return typed(choice, value, where)
+        except TrainingError:
+            continue
+    raise TrainingError(f"{where} must be {_shown(hint)}, got {value!r}")
+
+
+def _tuple(hint: Any, value: Sequence[Any], where: str) -> tuple[Any, ...]:
+    arguments = get_args(hint)
+    fixed = get_origin(hint) is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis)
+    if fixed and len(arguments) != len(value):
+        raise TrainingError(f"{where} must be {_shown(hint)}, got {value!r}")
+    kinds = arguments if fixed else [arguments[0]] * len(value)
+    return tuple(
+        typed(kind, item, f"{where}[{place}]")
+        for place, (kind, item) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _from_text(hint: Any, text: str, where: str) -> Any:
+    """Text as it is where the field takes text; else JSON, else a list without its brackets."""
+    attempts: list[Any] = [_parse(text), text]
+    if text.lower() == "none":
+        attempts.insert(0, None)
+    if not isinstance(attempts[0], list | dict):
+        attempts.append([_parse(part) for part in text.split(",") if part])
+    first: TrainingError | None = None
+    for value in attempts:
+        try:
+            return typed(hint, value, where)
+        except TrainingError as error:
+            first = first or error
+    raise first or TrainingError(f"{where}: {text!r}")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _shallow(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _shown(hint: Any) -> str:
+    """A type as one writes it."""
+    if hint is types.NoneType:
+        return "null"
+    if get_origin(hint) in (Union, types.UnionType):
+        return " | ".join(_shown(part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if isinstance(hint, type) and not get_args(hint):
+        return hint.__name__
+    return str(hint).replace("typing.", "").replace("collections.abc.", "")
+
+
+def _unknown(kind: type, name: str, where: str) -> str:
+    """That there is no such field, and which was probably meant, with its type."""
+    hints = field_types(kind)
+    message = f"no field {_join(where, name)!r} in {kind.__name__}"
+    # Its path left out, as in lr=… for optimizer.lr=….
+    meant = [
+        f"{_join(where, outer)}.{name} ({_shown(field_types(part)[name])})"
+        for outer, hint in hints.items()
+        for part in (hint, *get_args(hint))
+        if dataclasses.is_dataclass(part) and name in field_types(part)
+    ]
+    if not meant and (near := difflib.get_close_matches(name, hints, 1, 0.5)):
+        meant = [f"{_join(where, near[0])} ({_shown(hints[near[0]])})"]
+    if meant:
+        return f"{message}; did you mean {' or '.join(meant)}?"
+    return f"{message}; there are: {', '.join(hints)}"
