@@ -21,6 +21,10 @@ class UnknownTokenizerError(SyllabaryError):
     """A name that is neither bundled, nor a directory, nor a published model."""
 
 
+class ConfigError(SyllabaryError):
+    """A configuration has an unknown or missing field, or a value that the field can't hold."""
+
+
 class CheckpointError(SyllabaryError):
     """A saved tokenizer is incomplete, damaged or of an unknown family."""
 

@@ -5,7 +5,8 @@
 #
 # Run it in the root of the repository. It needs a python (or $PYTHON) with torch, triton, numpy and
 # pytest, nothing installed of this package, and no network. It fails if a check fails, and where
-# there is no GPU.
+# there is no GPU. With .gpu/ from benchmarks/gpu_pack.sh it also continues trainings; without, it
+# says that it does not.
 set -u
 PYTHON=${PYTHON:-python3}
 OUT=${OUT:-gpu-out}
@@ -37,12 +38,32 @@ part() { # seconds, title, command: a part that fails or hangs leaves time for t
     fi
 }
 
-part 150 tests "$PYTHON" -m pytest -q -rP -p no:cacheprovider tests/quantizers/test_triton.py
-part 180 exactness "$PYTHON" benchmarks/gpu_quantizers.py exactness --out "$OUT"
-part 150 timings "$PYTHON" benchmarks/gpu_quantizers.py timings --out "$OUT"
-part 60 tiles "$PYTHON" benchmarks/gpu_quantizers.py tiles --out "$OUT"
+part 100 tests "$PYTHON" -m pytest -q -rP -p no:cacheprovider tests/quantizers/test_triton.py
+part 100 exactness "$PYTHON" benchmarks/gpu_quantizers.py exactness --out "$OUT"
+part 90 timings "$PYTHON" benchmarks/gpu_quantizers.py timings --out "$OUT"
+part 40 tiles "$PYTHON" benchmarks/gpu_quantizers.py tiles --out "$OUT"
 
-# Here shipped checkpoints continue their training on the GPU. None is shipped yet: the recipe that
-# trains the first one adds its command as a part of its own, with the minutes that are left.
+# Shipped checkpoints continue their training, with discriminators, which a CPU is too slow for, on
+# what benchmarks/gpu_pack.sh left in .gpu. Small checkpoints, logs and validations come back.
+SPEECH=.gpu/speech/manifest.jsonl
+if [ -e "$SPEECH" ]; then
+    "$PYTHON" -m pip install -q --no-index --no-deps --target "$PACKAGES" .gpu/wheels/*.whl
+    continue_training() { # name, seconds
+        local run="$PACKAGES/runs/$1"
+        "$PYTHON" -m syllabary train "$1" "start_from=assets/models/$1" "data.manifest=$SPEECH" \
+            quantize_from=0 supervision.own_pitch_from=0 batch_size=32 data.crop_samples=32000 \
+            optimizer.lr=3e-4 optimizer.muon_lr=5e-4 'adversarial={}' steps=20000 \
+            validation.best_by=mel validation.every=500 --cache "$PACKAGES/stores" \
+            --device "${DEVICE:-cuda}" --output "$run" --time-budget "$2s" &&
+            "$PYTHON" -m syllabary export "$run/best" --output "$OUT/$1" &&
+            gzip -c "$run/log.jsonl" > "$OUT/$1/log.jsonl.gz"
+    }
+    export PYTHON SPEECH OUT PACKAGES
+    export -f continue_training
+    part 150 train-rvq-16k bash -c 'continue_training rvq-16k 100'
+    part 120 train-fsq-16k bash -c 'continue_training fsq-16k 70'
+else
+    echo "== no training: run benchmarks/gpu_pack.sh first, and carry .gpu"
+fi
 
 exit $status

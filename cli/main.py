@@ -11,6 +11,7 @@ from ..errors import SyllabaryError
 from .decode import decode
 from .demo import demo
 from .encode import encode
+from .export import export
 from .info import info
 from .list import list_command
 from .roundtrip import roundtrip
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, roundtrip, info, list_command, demo, train):
+for command in (encode, decode, roundtrip, info, list_command, export, demo, train):
     cli.add_command(command)
 
 

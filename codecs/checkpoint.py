@@ -1,15 +1,15 @@
 """Saving and loading tokenizers, and the digest that ties tokens to the weights that made them."""
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..filesystem import replacing
+from ..typed_fields import from_json, to_json
 
 if TYPE_CHECKING:
     from .interface import AudioTokenizer
@@ -19,50 +19,32 @@ WEIGHTS_FILE = "model.safetensors"
 FORMAT = "syllabary-tokenizer"
 FORMAT_VERSION = 1
 
+C = TypeVar("C")
 T = TypeVar("T", bound="AudioTokenizer")
 
 
 def config_to_json(config: Any) -> dict[str, Any]:
-    """The fields of a configuration dataclass as JSON values, each of its declared type."""
-    return json.loads(json.dumps(_typed(type(config), dataclasses.asdict(config))))
+    """The fields of a configuration dataclass as JSON values, each of its declared type.
+
+    Raises:
+        CheckpointError: a value is of another type than its field says.
+    """
+    try:
+        return to_json(config)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
 
 
-def config_from_json(kind: type, fields: dict[str, Any]) -> Any:
+def config_from_json(kind: type[C], fields: dict[str, Any]) -> C:
     """A configuration dataclass from JSON values.
 
     Raises:
         CheckpointError: unknown fields, values of another type, or that the dataclass refuses.
     """
     try:
-        return kind(**_typed(kind, fields, build=True))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{kind.__name__}: {error}") from None
-
-
-def _typed(kind: type, fields: dict[str, Any], build: bool = False) -> dict[str, Any]:
-    """The fields with their values in the declared types, so that -7 and -7.0 are one value."""
-    hints = get_type_hints(kind)
-    typed = {}
-    for name, value in fields.items():
-        if name not in hints:
-            raise ValueError(f"no option {name}; there are {', '.join(sorted(hints))}")
-        wanted = get_origin(hints[name]) or hints[name]
-        if wanted is float and type(value) is int:
-            value = float(value)
-        elif wanted is int and type(value) is float and value.is_integer():
-            value = int(value)
-        elif wanted is tuple and isinstance(value, list):
-            value = tuple(value)
-        elif dataclasses.is_dataclass(wanted) and isinstance(value, dict):
-            nested = _typed(wanted, value, build)
-            typed[name] = wanted(**nested) if build else nested
-            continue
-        if isinstance(wanted, type) and (
-            not isinstance(value, wanted) or (type(value) is bool and wanted is not bool)
-        ):
-            raise TypeError(f"{name} must be {wanted.__name__}, got {value!r}")
-        typed[name] = value
-    return typed
+        return from_json(kind, fields)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -77,12 +59,21 @@ def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> s
     return sha.hexdigest()
 
 
-def save(tokenizer: "AudioTokenizer", directory: Path) -> None:
-    """Write `config.json` and `model.safetensors`, each whole or not at all."""
+def save(
+    tokenizer: "AudioTokenizer", directory: Path, tensors: dict[str, Tensor] | None = None
+) -> None:
+    """Write `config.json` and `model.safetensors`, each whole or not at all.
+
+    Args:
+        tokenizer: what to save.
+        directory: made where it does not exist.
+        tensors: to write in place of the state dict; loading them must give the same weights.
+    """
     from safetensors.torch import save as to_bytes
 
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: t.detach().cpu().contiguous() for name, t in tokenizer.state_dict().items()}
+    tensors = tokenizer.state_dict() if tensors is None else tensors
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -146,23 +137,19 @@ def build(kind: type[T], config: dict[str, Any], name: str) -> T:
     """
     try:
         return kind(config_from_json(kind.Config, config), name=name)
-    except CheckpointError:
-        raise
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: {error}") from None
 
 
-def read(directory: Path, kind: type[T]) -> T:
-    """Build a tokenizer of class `kind` from a saved directory and check its digest."""
+def load_weights(tokenizer: "AudioTokenizer", directory: Path) -> None:
+    """Give a tokenizer the weights of a saved one.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or the weights are of another shape.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    fields = read_config(directory)
-    if fields["family"] != kind.family:
-        raise CheckpointError(
-            f"{directory} holds a tokenizer of family {fields['family']}, not {kind.family}"
-        )
-    tokenizer = build(kind, fields["config"], fields["name"])
     path = directory / WEIGHTS_FILE
     try:
         tokenizer.load_state_dict(load_file(path))
@@ -170,6 +157,17 @@ def read(directory: Path, kind: type[T]) -> T:
         raise CheckpointError(f"{path}: {error.strerror or error}") from None
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def read(directory: Path, kind: type[T]) -> T:
+    """Build a tokenizer of class `kind` from a saved directory and check its digest."""
+    fields = read_config(directory)
+    if fields["family"] != kind.family:
+        raise CheckpointError(
+            f"{directory} holds a tokenizer of family {fields['family']}, not {kind.family}"
+        )
+    tokenizer = build(kind, fields["config"], fields["name"])
+    load_weights(tokenizer, directory)
     if tokenizer.spec.tokens.digest != fields["digest"]:
         raise CheckpointError(
             f"{directory}: the weights do not match the digest in {CONFIG_FILE}: one of the two "

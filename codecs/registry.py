@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
+from .shipped import Shipped
 
 if TYPE_CHECKING:
     from .interface import AudioTokenizer
@@ -20,6 +21,8 @@ ENTRY_POINT_GROUP = "syllabary.tokenizers"
 #: Families that a saved directory may name, and where their classes live.
 FAMILIES = {
     "dmel": (".dmel.tokenizer", "DMel"),
+    "fsq": (".fsq.tokenizer", "FSQCodec"),
+    "rvq": (".rvq.tokenizer", "RVQCodec"),
     "transformers": (".pretrained.transformers_codec", "TransformersCodec"),
 }
 
@@ -34,15 +37,22 @@ class Preset:
     def __call__(self, name: str, **options: Any) -> "AudioTokenizer":
         from .checkpoint import build
 
-        # Another meaning, another name: tokens of the two don't mix.
-        changes = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
-        name = f"{name}+{changes}" if changes else name
-        return build(family_class(self.family), self.options | options, name)
+        kind = family_class(self.family)
+        return build(kind, self.options | options, name_with(name, options))
+
+
+def name_with(name: str, options: dict[str, Any]) -> str:
+    """What a tokenizer with other options is called: tokens of the two don't mix."""
+    changes = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
+    return f"{name}+{changes}" if changes else name
 
 
 #: The range that speech uses: at 16 levels worth a bit, and at 8 levels the only one that sounds
 #: (benchmarks/dmel_levels.py).
 _NARROW = {"minimum": -5.0, "maximum": 1.0}
+
+#: Trained tokenizers inside the package; `assets/models` has a folder for each.
+SHIPPED: dict[str, Shipped] = {}
 
 PRESETS = {
     "dmel": Preset("dmel", {}),
@@ -99,7 +109,7 @@ def register(name: str, factory: Callable[..., "AudioTokenizer"]) -> None:
 def list_tokenizers() -> list[str]:
     """The names that `load` knows: bundled, from installed packages, and registered."""
     installed = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted({*PRESETS, *installed, *_registered})
+    return sorted({*SHIPPED, *PRESETS, *installed, *_registered})
 
 
 def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioTokenizer":
@@ -131,6 +141,8 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     key = str(name)
     if key in _registered:
         return _registered[key](**options)
+    if key in SHIPPED:
+        return SHIPPED[key](key, **options)
     if key in PRESETS:
         return PRESETS[key](key, **options)
     for entry in entry_points(group=ENTRY_POINT_GROUP):

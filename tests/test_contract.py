@@ -1,7 +1,7 @@
 """The contract: what the interface promises, for every registered tokenizer.
 
-The tokenizer of docs/write-your-own.md is registered too, and small models of published
-architectures with random weights, saved to disk and loaded as their publishers' would be. A row
+The tokenizer of docs/write-your-own.md is registered too, codecs with random weights, and small
+models of published architectures, saved to disk and loaded as their publishers' would be. A row
 that a tokenizer declares it can't keep is skipped with its reason; nothing is exempted silently.
 """
 
@@ -28,16 +28,17 @@ from syllabary.errors import (
     WaveError,
 )
 
-from . import tiny_models
+from . import tiny_codecs, tiny_models
 from .conftest import ROOT, synthetic_speech
 from .markdown import blocks
 
 exec(blocks(ROOT / "docs" / "write-your-own.md", "python")[0], {"__name__": "docs"})
 
 tiny_models.register()
+tiny_codecs.register()
 
 NAMES = syllabary.list_tokenizers()
-MADE_HERE = ("mu-law", *tiny_models.NAMES)
+MADE_HERE = ("mu-law", *tiny_models.NAMES, *tiny_codecs.NAMES)
 
 
 @cache
@@ -245,7 +246,9 @@ MEASURE = """
 import resource, sys, torch, syllabary
 sys.path.insert(0, {root!r})
 from pathlib import Path
+from tests import tiny_codecs
 from tests.markdown import blocks
+tiny_codecs.register()
 exec(blocks(Path({root!r}) / "docs" / "write-your-own.md", "python")[0], {{"__name__": "docs"}})
 torch.set_num_threads(1)
 tokenizer = syllabary.load({name!r})
@@ -259,7 +262,9 @@ with tokenizer.stream() as session:
 """
 
 
-@pytest.mark.parametrize("name", ["dmel", "mu-law"])
+@pytest.mark.parametrize(
+    "name", ["dmel", "mu-law", pytest.param("tiny-rvq", marks=pytest.mark.slow)]
+)
 def test_memory_does_not_grow_with_the_audio(name):
     promise(load(name), "constant-memory")
     script = MEASURE.format(name=name, root=str(ROOT))
@@ -503,5 +508,5 @@ def test_unknown_names():
         syllabary.load("dmell")
     with pytest.raises(UnknownTokenizerError, match="syllabary list"):
         syllabary.load("no such thing at all")
-    with pytest.raises(SyllabaryError, match="no option"):
+    with pytest.raises(SyllabaryError, match="no field 'hop' in DMelConfig; there are: "):
         syllabary.load("dmel", hop=3)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TrainingError
+from ..errors import ConfigError, TrainingError
 from ..filesystem import printable, replacing
-from .typed_fields import from_json, to_json, with_override
+from ..typed_fields import from_json, to_json, with_override
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -30,6 +30,7 @@ TASKS: "dict[str, str | type[Task[Any]]]" = {
 #: above when it is asked for.
 RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "rvq-16k": ".spectral.recipes:rvq_16k",
+    "rvq-16k-waveform": ".spectral.recipes:rvq_16k_waveform",
     "fsq-16k": ".spectral.recipes:fsq_16k",
     "dmel-vocoder": ".spectral.recipes:dmel_vocoder",
     "dmel-fine-vocoder": ".spectral.recipes:dmel_fine_vocoder",
@@ -90,7 +91,10 @@ def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
         path, equals, value = assignment.partition("=")
         if not equals:
             raise TrainingError(f"expected FIELD=VALUE, got {assignment!r}")
-        recipe = with_override(recipe, path, value)
+        try:
+            recipe = with_override(recipe, path, value)
+        except ConfigError as error:
+            raise TrainingError(str(error)) from None
     return recipe
 
 
@@ -123,7 +127,7 @@ def from_fields(fields: Any, origin: str) -> "Recipe":
         )
     try:
         return from_json(find_task(str(fields.get("task"))).Recipe, fields.get("recipe"))
-    except TrainingError as error:
+    except (ConfigError, TrainingError) as error:
         raise TrainingError(f"{origin}: {error}") from None
 
 

@@ -29,7 +29,7 @@ The loop (`training.loop`) does the rest: data, order, clipping, averages, ranks
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -114,6 +114,14 @@ class Task(nn.Module, ABC, Generic[R]):
         Called once, before the first step, on every rank.
         """
 
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take another run's averaged weights, for recipes with `start_from`.
+
+        Raises:
+            RuntimeError: as `load_state_dict` does.
+        """
+        self.generator.load_state_dict(weights)
+
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         """Weights (out, in) of the generator's hidden layers, for recipes that use Muon."""
         return ()
@@ -158,6 +166,13 @@ class Task(nn.Module, ABC, Generic[R]):
         A part that was frozen and is not any more goes on with the optimizer's old averages.
         """
         return ()
+
+    def is_whole(self, step: int) -> bool:
+        """Whether, after so many steps, all parts of the tokenizer have learned something.
+
+        Before, it is not validated, and no score can hold `best/`.
+        """
+        return True
 
     @abstractmethod
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .neural_vocoder import NeuralVocoderConfig
+
 
 @dataclass(frozen=True)
 class DMelConfig:
@@ -14,6 +16,8 @@ class DMelConfig:
         num_levels: codes of each channel.
         minimum, maximum: range of the levels, in log10 of the mel amplitude.
         levels: `uniform`, or `fitted` where `DMel.fit` set them.
+        vocoder: a trained vocoder; None stands for phase retrieval, which needs no training. No
+            token depends on it.
     """
 
     sample_rate: int = 16000
@@ -27,6 +31,7 @@ class DMelConfig:
     minimum: float = -7.0
     maximum: float = 2.0
     levels: str = "uniform"
+    vocoder: NeuralVocoderConfig | None = None
 
     def __post_init__(self) -> None:
         if self.levels not in ("uniform", "fitted"):
@@ -38,4 +43,12 @@ class DMelConfig:
             raise ValueError(
                 "hop_length must lie in 1..window_length and differ from it by an even number, got "
                 f"{self.hop_length} and {self.window_length}"
+            )
+        if self.vocoder and (self.vocoder.hop, self.vocoder.num_mels) != (
+            self.hop_length,
+            self.num_mels,
+        ):
+            raise ValueError(
+                f"the vocoder has hop {self.vocoder.hop} and {self.vocoder.num_mels} channels, the "
+                f"tokens {self.hop_length} and {self.num_mels}"
             )

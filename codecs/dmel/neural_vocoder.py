@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..neural.causal import StackConfig
+from ..neural.compiled import Compiled, frame_decoder
 from ..neural.harmonic_head import HarmonicHeadConfig
-from ..neural.network import DecoderState, SpectralDecoder
+from ..neural.network import SpectralDecoder
 from ..neural.tiles import TileDecoder
 from ..streaming import DecoderStream
 from .vocoder import MelVocoder
@@ -41,6 +42,10 @@ class NeuralVocoderConfig:
     head: HarmonicHeadConfig = HarmonicHeadConfig(hop=400, rate=4, window=400)
     look_ahead: int = 0
 
+    @property
+    def hop(self) -> int:
+        return self.head.hop
+
 
 class NeuralVocoder(MelVocoder):
     """Levels of log-mel channels to speech.
@@ -52,8 +57,9 @@ class NeuralVocoder(MelVocoder):
     def __init__(self, config: NeuralVocoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.hop = config.head.hop
+        self.hop = config.hop
         self.decoder = SpectralDecoder(config.num_mels + 1, config.stack, config.head)
+        self._frame_decoder = Compiled(frame_decoder)
         self.macs_per_second = (
             self.decoder.macs_per_frame * config.head.sample_rate / config.head.hop
         )
@@ -78,22 +84,24 @@ class NeuralVocoder(MelVocoder):
         return scaled if present is None else torch.where(present[..., None], scaled, 0.0)
 
     def start(self, levels: Tensor, batch_size: int) -> DecoderStream:
+        compiled = levels.device.type == "cpu"
+        decoder: Any = self._frame_decoder(self.decoder) if compiled else self.decoder
         return TileDecoder(
-            partial(self._decode_tile, levels.T.float().contiguous()),
-            self.decoder.init_state,
+            partial(self._decode_tile, decoder, levels.T.float().contiguous()),
+            decoder.init_state,
             batch_size=batch_size,
             num_codebooks=self.config.num_mels,
             hop=self.hop,
             delay=self.delay,
-            tile=TILE,
+            tile=None if compiled else TILE,
             device=levels.device,
         )
 
     def _decode_tile(
-        self, table: Tensor, codes: Tensor, state: DecoderState
-    ) -> tuple[Tensor, DecoderState]:
+        self, decoder: Any, table: Tensor, codes: Tensor, state: Any
+    ) -> tuple[Tensor, Any]:
         """Samples (1, frames, hop) of codes (1, frames, channels)."""
         present = codes[..., 0] >= 0
         levels = table.gather(0, codes[0].clamp_min(0))[None]
-        rendered, after = self.decoder(self.latents(levels, present), state)
-        return rendered.wave.unflatten(1, (-1, self.hop)), after
+        wave, after = decoder.wave(self.latents(levels, present), state)
+        return wave.unflatten(1, (-1, self.hop)), after

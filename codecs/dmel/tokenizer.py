@@ -5,6 +5,7 @@ He Bai et al., "dMel: Speech Tokenization made Simple", arXiv 2407.15835.
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from ..streaming import DecoderStream, EncoderStream
 from ..windowed import WindowEncoder
 from .analysis import analyse
 from .config import DMelConfig
+from .neural_vocoder import NeuralVocoder
 from .phase_retrieval import PhaseRetrievalConfig, PhaseRetrievalVocoder
 from .vocoder import MelVocoder
 
@@ -37,7 +39,7 @@ class DMel(AudioTokenizer):
     Args:
         config: see `DMelConfig`.
         name: what it is called.
-        vocoder: turns levels back into speech; default: phase retrieval, which needs no training.
+        vocoder: turns levels back into speech, instead of what the configuration says.
     """
 
     family = "dmel"
@@ -68,14 +70,20 @@ class DMel(AudioTokenizer):
             torch.from_numpy(centres).expand(config.num_mels, -1).clone(),
             persistent=config.levels == "fitted",
         )
-        self.vocoder = vocoder or PhaseRetrievalVocoder(
-            PhaseRetrievalConfig.for_dmel(config), self.mel.filters.T
-        )
+        self.vocoder = vocoder or self._make_vocoder(config)
+
+    def _make_vocoder(self, config: DMelConfig) -> MelVocoder:
+        if config.vocoder:
+            return NeuralVocoder(config.vocoder)
+        return PhaseRetrievalVocoder(PhaseRetrievalConfig.for_dmel(config), self.mel.filters.T)
 
     # --- the interface -------------------------------------------------------------------------
 
     def token_tensors(self) -> dict[str, Tensor]:
         return {"levels": self.levels} if self.config.levels == "fitted" else {}
+
+    def token_config(self) -> dict[str, Any]:
+        return {name: v for name, v in super().token_config().items() if name != "vocoder"}
 
     def describe(self) -> TokenizerSpec:
         config = self.config
@@ -93,7 +101,7 @@ class DMel(AudioTokenizer):
             encoder_latency=config.hop_length + self._look_ahead,
             decoder_latency=self.vocoder.latency,
             min_codebooks=config.num_mels,
-            parameters=self.levels.numel() if config.levels == "fitted" else 0,
+            parameters=self._learned_levels + sum(p.numel() for p in self.vocoder.parameters()),
             macs_per_second=round(encode + self.vocoder.macs_per_second),
             license="Apache-2.0",
             source="arXiv 2407.15835",
@@ -103,6 +111,10 @@ class DMel(AudioTokenizer):
                 else f"levels in [{config.minimum:g}, {config.maximum:g}]"
             ),
         )
+
+    @property
+    def _learned_levels(self) -> int:
+        return self.levels.numel() if self.config.levels == "fitted" else 0
 
     @property
     def _look_ahead(self) -> int:

@@ -1,1 +1,1 @@
-"""Finite scalar quantization of a spectral encoder's latents: one codebook, none learned."""
+"""Finite scalar quantization of an encoder's latents: one codebook, none learned."""

@@ -6,7 +6,7 @@ place of some of the rounding, and with levels that may be chosen after training
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ...quantizers.modules.finite_scalar import (
     FiniteScalarQuantizerConfig,
     ResidualFiniteScalarQuantizer,
 )
-from ..neural.codec import SpectralCodec
+from ..neural.codec import NeuralCodec, TrunkConfig
 from ..neural.network import SpectralConfig
 from ..spec import TokenizerSpec
 
@@ -25,14 +25,14 @@ class FSQConfig:
     """Configuration of `FSQCodec`.
 
     Attributes:
-        network: encoder and decoder.
+        network: encoder and decoder, spectral or waveform.
         levels: of each channel of the codebook. No weight depends on them, only on how many
             channels there are: a trained model can be loaded with fewer levels, for a lower
             bitrate.
         num_codebooks: stages; each divides the steps of the one before.
     """
 
-    network: SpectralConfig = SpectralConfig()
+    network: TrunkConfig = field(default_factory=SpectralConfig)
     levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)
     num_codebooks: int = 1
 
@@ -40,8 +40,8 @@ class FSQConfig:
         return FiniteScalarQuantizerConfig(self.levels, self.network.latent_dim)
 
 
-class FSQCodec(SpectralCodec):
-    """Finite scalar quantization between a spectral encoder and decoder.
+class FSQCodec(NeuralCodec):
+    """Finite scalar quantization between an encoder and a decoder.
 
     Args:
         config: see `FSQConfig`.
@@ -58,7 +58,7 @@ class FSQCodec(SpectralCodec):
     def describe(self) -> TokenizerSpec:
         config: FSQConfig = self.config
         levels = "·".join(map(str, config.levels))
-        return self.spectral_spec(
+        return self.neural_spec(
             [math.prod(config.levels)] * config.num_codebooks,
             min_codebooks=1,
             source="arXiv 2309.15505",
@@ -69,8 +69,11 @@ class FSQCodec(SpectralCodec):
         return self.quantizer.encode(latents, num_codebooks).transpose(1, 2)
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        kept = int((codes[0] >= 0).any(0).sum())
-        if not kept:
-            return torch.zeros(*codes.shape[:2], self.network.latent_dim, device=codes.device)
-        latents = self.quantizer.decode(codes[..., :kept].clamp_min(0).transpose(1, 2))
-        return torch.where(codes[..., :1] >= 0, latents, 0.0)
+        latents = torch.zeros(*codes.shape[:2], self.network.latent_dim, device=codes.device)
+        kept = (codes >= 0).sum(-1, keepdim=True)
+        # As a rule one number: a stream may go on with fewer codebooks in the middle of a tile.
+        for count in kept.unique().tolist():
+            if count:
+                some = self.quantizer.decode(codes[..., :count].clamp_min(0).transpose(1, 2))
+                latents = torch.where(kept == count, some, latents)
+        return latents

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...audio.mel import mel_filterbank
 
-_FLOOR = 1e-5  # of amplitudes before a logarithm
+FLOOR = 1e-5  # of amplitudes before a logarithm
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ class SpeechAnalysis(nn.Module):
         config: see `AnalysisConfig`.
     """
 
+    # Scaled so that all features vary by about 1.
+    LOG_SCALE, LOG_SHIFT, CORRELATION_SCALE = 0.7, 1.75, 4.0
+
     mel_filters: Tensor
     band_filters: Tensor
     lags: Tensor
@@ -104,9 +107,7 @@ class SpeechAnalysis(nn.Module):
         ).exp()
         below = lags.long()
         columns = torch.arange(config.num_lags)
-        interpolation = torch.zeros(
-            config.pitch_window // 2, config.num_lags, dtype=torch.float64
-        )
+        interpolation = torch.zeros(config.pitch_window // 2, config.num_lags, dtype=torch.float64)
         interpolation[below, columns] = 1 - (lags - below)
         interpolation[below + 1, columns] = lags - below
         self._keep("lags", interpolation)
@@ -126,12 +127,14 @@ class SpeechAnalysis(nn.Module):
         bands = _last(windows, config.band_window, 4, quarter) * self.band_window
         bands = torch.fft.rfft(bands, self.band_fft).abs() @ self.band_filters
         spectrum = torch.fft.rfft(windows[..., -config.pitch_window :] * self.pitch_window)
-        correlation = torch.fft.irfft(spectrum.abs().clamp_min(_FLOOR), config.pitch_window)
+        correlation = torch.fft.irfft(spectrum.abs().clamp_min(FLOOR), config.pitch_window)
         correlation = correlation[..., : config.pitch_window // 2] @ self.lags
-        total = spectrum.abs().clamp_min(_FLOOR).sum(-1, keepdim=True) * (2 / config.pitch_window)
-        # Scaled so that all features vary by about 1.
-        logs = [0.7 * torch.log10(part + _FLOOR).flatten(-2) + 1.75 for part in (mel, bands)]
-        return torch.cat([4 * correlation / total, *logs], -1)
+        total = spectrum.abs().clamp_min(FLOOR).sum(-1, keepdim=True) * (2 / config.pitch_window)
+        logs = [
+            self.LOG_SCALE * torch.log10(part + FLOOR).flatten(-2) + self.LOG_SHIFT
+            for part in (mel, bands)
+        ]
+        return torch.cat([self.CORRELATION_SCALE * correlation / total, *logs], -1)
 
 
 def _last(windows: Tensor, length: int, count: int, hop: int) -> Tensor:

@@ -1,42 +1,50 @@
-"""`SpectralCodec`: an encoder, a quantizer, a decoder, and the streams that run them."""
+"""`NeuralCodec`: an encoder, a quantizer, a decoder, and the streams that run them."""
 
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..checkpoint import config_to_json
 from ..interface import AudioTokenizer
+from ..shipped import inference_state
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
-from .network import DecoderState, SpectralConfig, SpectralDecoder, SpectralEncoder
+from .compiled import Compiled, frame_decoder, frame_encoder
+from .network import SpectralConfig, SpectralDecoder, SpectralEncoder
 from .tiles import TileDecoder, TileEncoder
+from .waveform import WaveformConfig, WaveformEncoder
 
-#: Frames in one call of the networks. A stream of single frames computes a whole tile for each.
+#: What an encoder and a decoder are made from, and what is known of them before.
+TrunkConfig = SpectralConfig | WaveformConfig
+
+#: Frames in one call of a network of PyTorch's. A stream of single frames computes a whole tile for
+#: each. Compiled networks take frames as they come.
 TILE = 16
 
 
-class SpectralCodec(AudioTokenizer):
-    """A codec whose encoder and decoder are the spectral ones; families differ in the quantizer.
+class NeuralCodec(AudioTokenizer):
+    """A codec of a trained encoder and decoder, the trunk; families differ in the quantizer.
 
     The encoder runs in float64: then no order of additions, which libraries choose by processor
     and by number of threads, moves a code. The decoder runs in float32.
 
     Args:
-        config: has a field `network`, a `SpectralConfig`.
+        config: has a field `network`, a `TrunkConfig`.
         name: what it is called.
     """
 
     def __init__(self, config: Any, name: str | None = None) -> None:
         super().__init__(config, name)
-        network: SpectralConfig = config.network
+        network: TrunkConfig = config.network
         self.network = network
-        self.encoder = SpectralEncoder(network)
-        self.decoder = SpectralDecoder(network.latent_dim, network.decoder, network.head)
+        self.encoder = network.make_encoder()
+        self.decoder = network.make_decoder()
         self._prepared: dict[Callable[[], Any], Any] = {}
+        self._frame_encoder = Compiled(frame_encoder)
+        self._frame_decoder = Compiled(frame_decoder)
 
     # --- what a family supplies ----------------------------------------------------------------
 
@@ -55,16 +63,16 @@ class SpectralCodec(AudioTokenizer):
 
     def token_tensors(self) -> dict[str, Tensor]:
         """All but the decoder: another decoder may make better sound of the same codes."""
-        tensors = super().token_tensors()
+        tensors = inference_state(self)
         return {name: t for name, t in tensors.items() if not name.startswith("decoder.")}
 
     def token_config(self) -> dict[str, Any]:
         fields = config_to_json(self.config)
-        decoding = ("decoder", "head", "decoder_look_ahead")
+        decoding = self.network.decoding
         fields["network"] = {k: v for k, v in fields["network"].items() if k not in decoding}
         return fields
 
-    def spectral_spec(
+    def neural_spec(
         self, codebook_sizes: list[int], min_codebooks: int, source: str, description: str
     ) -> TokenizerSpec:
         """The spec, of which a family knows its codebooks and its paper."""
@@ -87,10 +95,10 @@ class SpectralCodec(AudioTokenizer):
         )
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
-        encoder: SpectralEncoder = self.prepared(self._exact_encoder)
+        encoder, tile = self._running_encoder()
 
-        def encode_tile(windows: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-            latents, _, after = encoder(windows.double(), state)
+        def encode_tile(windows: Tensor, state: Any) -> tuple[Tensor, Any]:
+            latents, after = encoder.latents(windows.double(), state)
             return self.quantize(latents.float(), num_codebooks), after
 
         return TileEncoder(
@@ -98,28 +106,29 @@ class SpectralCodec(AudioTokenizer):
             encoder.init_state,
             batch_size=batch_size,
             hop=self.network.hop,
-            window=self.network.analysis.window,
+            window=self.network.window,
             look_ahead=self.network.encoder_look_ahead,
-            tile=TILE,
+            tile=tile,
             num_codebooks=num_codebooks,
             device=self.device,
         )
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
         hop = self.network.hop
+        decoder, tile = self._running_decoder()
 
-        def decode_tile(codes: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-            rendered, after = self.decoder(self.dequantize(codes), state)
-            return rendered.wave.unflatten(1, (-1, hop)), after
+        def decode_tile(codes: Tensor, state: Any) -> tuple[Tensor, Any]:
+            wave, after = decoder.wave(self.dequantize(codes), state)
+            return wave.unflatten(1, (-1, hop)), after
 
         return TileDecoder(
             decode_tile,
-            self.decoder.init_state,
+            decoder.init_state,
             batch_size=batch_size,
             num_codebooks=self.spec.tokens.num_codebooks,
             hop=hop,
             delay=self.network.delay,
-            tile=TILE,
+            tile=tile,
             device=self.device,
         )
 
@@ -131,18 +140,30 @@ class SpectralCodec(AudioTokenizer):
             self._prepared[make] = make()
         return self._prepared[make]
 
-    def _exact_encoder(self) -> SpectralEncoder:
+    def _running_encoder(self) -> tuple[Any, int | None]:
+        """The encoder as it runs on this device, and the frames in one call of it."""
+        if isinstance(self.encoder, SpectralEncoder) and self.device.type == "cpu":
+            return self._frame_encoder(self.encoder), None
+        return self.prepared(self._exact_encoder), TILE
+
+    def _running_decoder(self) -> tuple[Any, int | None]:
+        """The decoder as it runs on this device, and the frames in one call of it."""
+        if isinstance(self.decoder, SpectralDecoder) and self.device.type == "cpu":
+            return self._frame_decoder(self.decoder), None
+        return self.decoder, TILE
+
+    def _exact_encoder(self) -> SpectralEncoder | WaveformEncoder:
         return copy.deepcopy(self.encoder).double().eval().requires_grad_(False)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SpectralCodec":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NeuralCodec":
         self._prepared.clear()
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
+        return super()._apply(fn, recurse)
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
         self._prepared.clear()
         return super().load_state_dict(*args, **options)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "SpectralCodec":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "NeuralCodec":
         other = type(self)(self.config, self.name)
         other.load_state_dict(self.state_dict())
         return other.to(self.device).train(self.training)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .causal import CausalStack, StackConfig
-from .source import PITCH_BINS, PulseTrain, expected_pitch
+from .source import PITCH_BINS, PITCH_START, PulseTrain, expected_pitch
 
 _NOISE_SECONDS = 8  # period of the stored noise
-_LOG_GAIN = (-12.0, 4.0)
+LOG_GAIN = (-12.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class HarmonicHead(nn.Module):
         delay = self.config.delay
         return HeadState(
             layers=self.stack.init_state(batch),
-            pitch=zeros(batch) + 150.0,
+            pitch=zeros(batch) + PITCH_START,
             phase=zeros(batch, dtype=torch.float64),
             position=0,
             sources=zeros(batch, 2, delay),
@@ -178,8 +178,8 @@ class HarmonicHead(nn.Module):
         config = self.config
         spectra = torch.fft.rfft(sources.unfold(2, config.window, config.step) * self.window)
         pulse_gain, noise_gain, angle = gains.chunk(3, -1)
-        turned = torch.polar(pulse_gain.clamp(*_LOG_GAIN).exp(), angle)
-        spectrum = spectra[:, 0] * turned + spectra[:, 1] * noise_gain.clamp(*_LOG_GAIN).exp()
+        turned = torch.polar(pulse_gain.clamp(*LOG_GAIN).exp(), angle)
+        spectrum = spectra[:, 0] * turned + spectra[:, 1] * noise_gain.clamp(*LOG_GAIN).exp()
         pieces = torch.fft.irfft(spectrum, config.window) * self.window
         count = pieces.shape[1]
         total = functional.fold(

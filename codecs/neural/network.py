@@ -1,6 +1,7 @@
 """The encoder and the decoder of a spectral codec: features in, a harmonic head out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,15 @@ class SpectralConfig:
             a code, may depend on. 0 is causal; a whole utterance needs no more than a second's.
     """
 
-    analysis: AnalysisConfig = AnalysisConfig()
+    #: Fields that the codes do not depend on.
+    decoding: ClassVar[tuple[str, ...]] = ("decoder", "head", "decoder_look_ahead")
+
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     pitch_hidden: int = 192
-    encoder: StackConfig = StackConfig(width=256, blocks=4)
+    encoder: StackConfig = field(default_factory=lambda: StackConfig(width=256, blocks=4))
     latent_dim: int = 128
-    decoder: StackConfig = StackConfig(width=320, blocks=5)
-    head: HarmonicHeadConfig = HarmonicHeadConfig()
+    decoder: StackConfig = field(default_factory=lambda: StackConfig(width=320, blocks=5))
+    head: HarmonicHeadConfig = field(default_factory=HarmonicHeadConfig)
     encoder_look_ahead: int = 0
     decoder_look_ahead: int = 0
 
@@ -50,9 +54,20 @@ class SpectralConfig:
         return self.analysis.hop
 
     @property
+    def window(self) -> int:
+        """Samples that the encoder needs of each frame; they end where the frame ends."""
+        return self.analysis.window
+
+    @property
     def delay(self) -> int:
         """Samples that the decoder's output lags behind its input."""
         return self.decoder_look_ahead * self.hop + self.head.delay
+
+    def make_encoder(self) -> "SpectralEncoder":
+        return SpectralEncoder(self)
+
+    def make_decoder(self) -> "SpectralDecoder":
+        return SpectralDecoder(self.latent_dim, self.decoder, self.head)
 
 
 class SpectralEncoder(nn.Module):
@@ -101,6 +116,13 @@ class SpectralEncoder(nn.Module):
         heard = torch.cat([features, 4 * guess], -1)
         y, state = self.stack(heard, state)
         return self.outward(y) + self.direct(heard), logits, state
+
+    def latents(
+        self, windows: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` gives, without the guess."""
+        latents, _, state = self(windows, state)
+        return latents, state
 
     def windows_of(self, wave: Tensor) -> Tensor:
         """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
@@ -152,8 +174,17 @@ class SpectralDecoder(nn.Module):
     ) -> tuple[Rendered, DecoderState]:
         """Decode latents (batch, frames, in_features); see `HarmonicHead.forward` for the rest."""
         y, layers = self.stack(latents, state.layers if state else None)
-        rendered = self.head(torch.cat([y, latents.to(y.dtype)], -1), state.head if state else None, pitch, noise)
+        rendered = self.head(
+            torch.cat([y, latents.to(y.dtype)], -1), state.head if state else None, pitch, noise
+        )
         return rendered, DecoderState(layers, rendered.state)
+
+    def wave(
+        self, latents: Tensor, state: DecoderState | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """Samples (batch, frames × hop) of latents, and the state after them."""
+        rendered, state = self(latents, state)
+        return rendered.wave, state
 
     @property
     def macs_per_frame(self) -> int:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 PITCH_MIN, PITCH_MAX = 60.0, 450.0  # Hz
 PITCH_BINS = 128  # even in log: steps of 1.6 %
-_AROUND = 3  # bins on either side of the best that the pitch is a mean over
+AROUND = 3  # bins on either side of the best that the pitch is a mean over
+AT_PULSE = 1e-4  # where the sine is smaller, the quotient is its limit
+PITCH_START = 150.0  # Hz, before the first frame
 
 
 def pitch_bin(pitch: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ def pitch_bin(pitch: Tensor) -> Tensor:
 def expected_pitch(logits: Tensor) -> Tensor:
     """Hz (…) of logits (…, PITCH_BINS): the mean of log pitch near the best bin."""
     best = logits.argmax(-1, keepdim=True)
-    around = torch.arange(-_AROUND, _AROUND + 1, device=logits.device)
+    around = torch.arange(-AROUND, AROUND + 1, device=logits.device)
     near = (best + around).clamp(0, PITCH_BINS - 1)
     weights = torch.softmax(logits.gather(-1, near), -1)
     step = math.log(PITCH_MAX / PITCH_MIN) / (PITCH_BINS - 1)
@@ -67,7 +69,7 @@ class PulseTrain(nn.Module):
         count = (self.top / track).floor()
         angle = math.pi * (turns % 1).to(track.dtype)
         sine = angle.sin()
-        at_pulse = sine.abs() < 1e-4
+        at_pulse = sine.abs() < AT_PULSE
         ratio = ((2 * count + 1) * angle).sin() / torch.where(at_pulse, 1.0, sine)
         cosines = (torch.where(at_pulse, 2 * count + 1, ratio) - 1) / 2
         return cosines * (2 / count).sqrt(), pitch[:, -1], turns[:, -1] % 1

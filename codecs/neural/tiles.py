@@ -5,6 +5,9 @@ run on whole tiles, from the state that the tile before left. A stream that has 
 runs the unfinished tile again, the rest of it empty; the state moves on when the tile is full. So
 each frame is computed by the same arithmetic, in the same place of the same shape, however the
 audio came.
+
+A compiled network promises by itself that a frame's results do not depend on how many frames come
+with it. It needs no tiles, and nothing is computed twice.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +20,9 @@ from torch.nn import functional
 from ..streaming import DecoderStream, EncoderStream
 
 S = TypeVar("S")
+
+# Frames for which weights are read once, and which bound the memory, where the function takes any.
+_BLOCK = 64
 
 
 class _Tile(Generic[S]):
@@ -53,6 +59,25 @@ class _Tile(Generic[S]):
         return results
 
 
+class _Frames(Generic[S]):
+    """Runs a causal function whose results do not depend on how many frames it gets at once.
+
+    Args:
+        function, state: see `_Tile`.
+    """
+
+    def __init__(self, function: Callable[[Tensor, S], tuple[Tensor, S]], state: S) -> None:
+        self.function, self.state = function, state
+
+    def push(self, frames: Tensor) -> list[Tensor]:
+        """Results (new frames, …) of frames (new frames, …), in pieces."""
+        results = []
+        for piece in frames.split(_BLOCK) if frames.shape[0] else ():
+            result, self.state = self.function(piece[None], self.state)
+            results.append(result[0])
+        return results
+
+
 class TileEncoder(EncoderStream):
     """Windows of samples to codes, row by row.
 
@@ -66,7 +91,7 @@ class TileEncoder(EncoderStream):
             those before the start and after the end of the audio.
         look_ahead: frames by which the codes lag: frame n's are those that `encode_tile` gives for
             frame n + look_ahead.
-        tile: frames in one call.
+        tile: frames in one call; None: the function gives the same results for any number.
         num_codebooks: what `encode_tile` gives.
         device: where the samples are.
     """
@@ -80,15 +105,15 @@ class TileEncoder(EncoderStream):
         hop: int,
         window: int,
         look_ahead: int,
-        tile: int,
+        tile: int | None,
         num_codebooks: int,
         device: torch.device,
     ) -> None:
         self.hop, self.window, self.num_codebooks = hop, window, num_codebooks
         self.look_ahead, self.device = look_ahead, device
-        empty = torch.zeros(tile, window, dtype=torch.float32, device=device)
-        self.tiles = [_Tile(encode_tile, init_state(), empty) for _ in range(batch_size)]
-        self.held = [empty.new_zeros(window - hop) for _ in range(batch_size)]
+        empty = torch.zeros(window, dtype=torch.float32, device=device)
+        self.tiles = [_runner(encode_tile, init_state(), empty, tile) for _ in range(batch_size)]
+        self.held = [empty[hop:] for _ in range(batch_size)]
         self.taken = [0] * batch_size  # samples
         self.pushed = [0] * batch_size  # frames
 
@@ -128,7 +153,7 @@ class TileDecoder(DecoderStream):
         num_codebooks: of the codes.
         hop: samples per frame.
         delay: samples that the output of `decode_tile` lags behind.
-        tile: frames in one call.
+        tile: frames in one call; None: the function gives the same results for any number.
         device: where the codes are.
     """
 
@@ -141,13 +166,13 @@ class TileDecoder(DecoderStream):
         num_codebooks: int,
         hop: int,
         delay: int,
-        tile: int,
+        tile: int | None,
         device: torch.device,
     ) -> None:
         self.hop, self.delay = hop, delay
         self.num_codebooks = num_codebooks
-        empty = torch.full((tile, num_codebooks), -1, dtype=torch.long, device=device)
-        self.tiles = [_Tile(decode_tile, init_state(), empty) for _ in range(batch_size)]
+        empty = torch.full((num_codebooks,), -1, dtype=torch.long, device=device)
+        self.tiles = [_runner(decode_tile, init_state(), empty, tile) for _ in range(batch_size)]
         self.taken = [0] * batch_size  # frames
         self.given = [-delay] * batch_size  # samples, those to be dropped counted as negative
 
@@ -165,3 +190,12 @@ class TileDecoder(DecoderStream):
         end = self.taken[index] * self.hop - self.given[index]
         self.given[index] += min(samples.shape[0], end)
         return samples[min(start, samples.shape[0]) : end]
+
+
+def _runner(
+    function: Callable[[Tensor, S], tuple[Tensor, S]], state: S, empty: Tensor, tile: int | None
+) -> _Tile[S] | _Frames[S]:
+    """What runs the function on frames that are like `empty`."""
+    if tile is None:
+        return _Frames(function, state)
+    return _Tile(function, state, empty.expand(tile, *empty.shape).clone())

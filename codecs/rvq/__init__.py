@@ -1,1 +1,1 @@
-"""Residual vector quantization of a spectral encoder's latents."""
+"""Residual vector quantization of an encoder's latents."""

@@ -4,7 +4,9 @@ Residual quantization with quantizer dropout is SoundStream's (Zeghidour et al.,
 factorised codes are those of Improved RVQGAN (Kumar et al., arXiv 2306.06546).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,9 +14,12 @@ from torch.nn import functional
 
 from ...quantizers.modules.residual import ResidualVectorQuantizer, ResidualVectorQuantizerConfig
 from ...quantizers.modules.vector import VectorQuantizerConfig
-from ..neural.codec import SpectralCodec
+from ..neural.codec import NeuralCodec, TrunkConfig
 from ..neural.network import SpectralConfig
 from ..spec import TokenizerSpec
+
+if TYPE_CHECKING:
+    from .compiled_stages import CompiledStages
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,13 @@ class RVQConfig:
     """Configuration of `RVQCodec`.
 
     Attributes:
-        network: encoder and decoder.
+        network: encoder and decoder, spectral or waveform.
         num_codebooks, codebook_size: of the quantizer.
         codebook_dim: channels that a code is looked up among.
         dropout: numbers of codebooks of which a training step keeps one at random.
     """
 
-    network: SpectralConfig = SpectralConfig()
+    network: TrunkConfig = field(default_factory=SpectralConfig)
     num_codebooks: int = 8
     codebook_size: int = 1024
     codebook_dim: int = 16
@@ -41,8 +46,8 @@ class RVQConfig:
         return ResidualVectorQuantizerConfig(stage, self.num_codebooks, self.dropout)
 
 
-class RVQCodec(SpectralCodec):
-    """Residual vector quantization between a spectral encoder and decoder.
+class RVQCodec(NeuralCodec):
+    """Residual vector quantization between an encoder and a decoder.
 
     Args:
         config: see `RVQConfig`.
@@ -58,7 +63,7 @@ class RVQCodec(SpectralCodec):
 
     def describe(self) -> TokenizerSpec:
         config: RVQConfig = self.config
-        return self.spectral_spec(
+        return self.neural_spec(
             [config.codebook_size] * config.num_codebooks,
             min_codebooks=1,
             source="arXiv 2107.03312",
@@ -66,18 +71,30 @@ class RVQCodec(SpectralCodec):
         )
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        return self.quantizer.encode(latents, num_codebooks).transpose(1, 2)
+        if latents.device.type != "cpu":
+            return self.quantizer.encode(latents, num_codebooks).transpose(1, 2)
+        stages: CompiledStages = self.prepared(self._stages)
+        return stages.encode(latents[0], num_codebooks)[None]
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        tables: list[Tensor] = self.prepared(self._tables)
-        total = tables[0].new_zeros(*codes.shape[:2], self.network.latent_dim)
-        for index in range(codes.shape[2]):
-            total = total + functional.embedding(codes[..., index] + 1, tables[index])
-        return total
+        table: Tensor = self.prepared(self._table)
+        first = torch.arange(codes.shape[2], device=codes.device) * (self.config.codebook_size + 1)
+        parts = functional.embedding(codes + (first + 1), table).unbind(2)
+        # One by one: the order in which `sum` adds is a library's affair.
+        return reduce(torch.add, parts)
+
+    def _stages(self) -> "CompiledStages":
+        from .compiled_stages import CompiledStages  # numba takes a while to import
+
+        return CompiledStages(self.quantizer, self._decoded())
+
+    def _table(self) -> Tensor:
+        """What the codes of each codebook add to the latents, after a row of zeros for none."""
+        return torch.cat([functional.pad(table, (0, 0, 1, 0)) for table in self._decoded()])
 
     @torch.no_grad()
-    def _tables(self) -> list[Tensor]:
-        """What each code of each codebook adds to the latents, after a row of zeros for none."""
+    def _decoded(self) -> list[Tensor]:
+        """What each stage decodes each code to, (codebook_size, latent_dim)."""
         codes = torch.arange(self.config.codebook_size, device=self.device)[None, None]
-        tables = [stage.eval().decode(codes)[0] for stage in self.quantizer.stages]
-        return [functional.pad(table, (0, 0, 1, 0)) for table in tables]
+        stages = map(self.quantizer.stage, range(self.config.num_codebooks))
+        return [stage.decode(codes)[0] for stage in stages]

@@ -5,8 +5,9 @@ and the idea of residual stages that divide the steps of the ones before, are fr
 "Scaling Transformers for Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
 """
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -110,6 +111,22 @@ class ResidualFiniteScalarQuantizer(Quantizer):
         with full_precision(codes.device):
             decoded: Tensor = self.project_out(self._values(codes))
             return decoded
+
+    def with_levels(self, levels: tuple[int, ...]) -> "ResidualFiniteScalarQuantizer":
+        """The same projections around other levels, of as many channels.
+
+        Raises:
+            QuantizerError: of another number of channels, or levels that a configuration refuses.
+        """
+        if len(levels) != len(self.config.levels):
+            raise QuantizerError(
+                f"levels {levels} have {len(levels)} channels, the projections "
+                f"{len(self.config.levels)}"
+            )
+        other = copy.copy(self)
+        other.config = replace(self.config, levels=levels)
+        other.codebook_sizes = (math.prod(levels),) * len(self.codebook_sizes)
+        return other
 
     def _codes(self, z: Tensor, used: int) -> Tensor:
         """Codes (batch, used, frames) of z (batch, frames, channels)."""

@@ -5,6 +5,7 @@ Zeghidour et al., "SoundStream" (arXiv 2107.03312), which quantizer dropout is f
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +125,15 @@ class ResidualVectorQuantizer(Quantizer):
             for index in range(1, used):
                 total = total + self.stage(index).decode(codes[:, index, None])
             return total
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        missing = rest[2]
+        missing[:] = [key for key in missing if key not in self.training_state(prefix)]
+
+    def training_state(self, prefix: str = "") -> set[str]:
+        """Names in the state dict of what only training needs, without those of the stages."""
+        return {f"{prefix}steps"}
 
     def stage(self, index: int) -> VectorQuantizer:
         """One of the stacked quantizers."""

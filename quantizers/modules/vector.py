@@ -152,11 +152,21 @@ class VectorQuantizer(Quantizer):
         self.has_usage.fill_(False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A codebook that comes alone, of another program, is one: no k-means start replaces it."""
+        """A codebook that comes alone is one: no k-means start replaces it.
+
+        So it comes from another program, or from a checkpoint without what only training needs.
+        """
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if f"{prefix}codebook" in state_dict and f"{prefix}has_codebook" not in state_dict:
             self.has_codebook.fill_(True)
             self.has_usage.fill_(False)
+            missing = rest[2]
+            missing[:] = [key for key in missing if key not in self.training_state(prefix)]
+
+    def training_state(self, prefix: str = "") -> set[str]:
+        """Names in the state dict of what only training needs."""
+        names = ("usage", "sums", "steps", "has_codebook", "has_usage")
+        return {prefix + name for name in names}
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:
         """See `Quantizer.forward`."""

@@ -4,7 +4,7 @@ numba's own loops are vectorized or not as LLVM sees fit; a minimum over bfloat1
 an eighth of the speed. An intrinsic says which vectors it means, for LLVM to map to what there is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,25 @@ from numba.extending import intrinsic
 LANES = 16
 
 
-def _forget_stale_kernels() -> None:
+def forget_stale_kernels(folder: Path, pattern: str, parts: Iterable[Path]) -> None:
     """Delete compiled kernels that are older than what they are made of.
 
     numba's cache notices a change of a kernel's own file only, not of what is compiled into it.
+
+    Args:
+        folder: of the kernels' sources.
+        pattern: of the names of numba's index files.
+        parts: what is compiled into the kernels.
     """
-    folder = Path(__file__).parent
-    parts = [folder / name for name in ("vector_ir.py", "exact_kernels.py")]
     newest = max(part.stat().st_mtime for part in parts)
-    for index in (folder / "__pycache__").glob("*_kernels.*.nbi"):
+    for index in (folder / "__pycache__").glob(pattern):
         with suppress(OSError):
             if index.stat().st_mtime < newest:
                 index.unlink()
 
 
-_forget_stale_kernels()
+_HERE = Path(__file__)
+forget_stale_kernels(_HERE.parent, "*_kernels.*.nbi", [_HERE, _HERE.with_name("exact_kernels.py")])
 FLOAT = ir.FloatType()
 INT16 = ir.IntType(16)
 INT32 = ir.IntType(32)

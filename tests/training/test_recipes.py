@@ -1,14 +1,11 @@
 """Recipes as JSON, by name, and changed by a command line."""
 
-import dataclasses
 import json
 
 import pytest
 
 from syllabary.errors import TrainingError
 from syllabary.training import recipes
-from syllabary.training.recipe import OptimizerConfig
-from syllabary.training.typed_fields import from_json, to_json
 
 from .loop import tiny
 
@@ -119,15 +116,6 @@ def test_files_that_are_refused(tmp_path):
         recipes.read(path)
     with pytest.raises(TrainingError, match="no recipe 'rvq-99k'; there are"):
         recipes.find("rvq-99k")
-
-
-def test_values_get_their_declared_types():
-    assert from_json(OptimizerConfig, {"lr": 1, "betas": [0, 0.5]}) == OptimizerConfig(
-        lr=1.0, betas=(0.0, 0.5)
-    )
-    assert to_json(OptimizerConfig(lr=1))["lr"] == 1.0
-    config = dataclasses.replace(tiny.recipe().model.quantizer, dropout=range(1, 3))
-    assert to_json(config)["dropout"] == [1, 2]
 
 
 def test_two_tasks_of_one_name():

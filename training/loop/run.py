@@ -138,9 +138,7 @@ class _Run:
         if saved is not None:
             self._take(saved)
         elif recipe.start_from:
-            place = Path(recipe.start_from)
-            place = place / states.STATE_FILE if place.is_dir() else place
-            self.stepper.start_from(states.load(place))
+            self.stepper.start_from(states.beginning(Path(recipe.start_from)))
         _check_same_step(self.step, ranks)
         self.stepper.share()
         self.saved_at, self.saved_when = self.step if saved else -1, time.perf_counter()
@@ -239,7 +237,8 @@ class _Run:
     def _validation_is_due(self, step: int) -> bool:
         every = self.recipe.validation.every
         regular = every > 0 and step > 0 and step % every == 0
-        return step != self.validated_at and (regular or step == self.recipe.steps)
+        due = regular or step == self.recipe.steps
+        return step != self.validated_at and due and self.task.is_whole(step)
 
     def _tokenizer(self) -> Any:
         return self.task.tokenizer(self.stepper.average.module).to(self.ranks.device).eval()

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
+from ...codecs.checkpoint import WEIGHTS_FILE
 from ...errors import TrainingError
 from ...filesystem import printable, replacing
 from ..recipe import Recipe
@@ -59,6 +62,25 @@ def load(path: Path) -> dict[str, Any]:
             f"{printable(path)}: version {content.get('version')!r}; this release reads {_VERSION}"
         )
     return content
+
+
+def beginning(place: Path) -> dict[str, Any]:
+    """What a run with `start_from` takes of another run or of a saved tokenizer.
+
+    Args:
+        place: a run's folder, its state file, or a folder that `save_pretrained` or `export` wrote,
+            which has averaged weights and no discriminator.
+
+    Raises:
+        TrainingError: it can't be read.
+    """
+    weights = place / WEIGHTS_FILE
+    if not weights.exists():
+        return load(place / STATE_FILE if place.is_dir() else place)
+    try:
+        return {"average": load_file(weights), "discriminator": None}
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{printable(weights)}: can't be read: {error}") from None
 
 
 def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> None:

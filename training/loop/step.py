@@ -225,8 +225,8 @@ class Stepper:
             TrainingError: it is of other modules.
         """
         try:
-            self.task.generator.load_state_dict(state["average"])
-            self.average.module.load_state_dict(state["average"])
+            self.task.begin_with(state["average"])
+            self.average.module.load_state_dict(self.task.generator.state_dict())
             if self.task.discriminator is not None and state.get("discriminator") is not None:
                 self.task.discriminator.load_state_dict(state["discriminator"])
         except (KeyError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """Training of RVQ and FSQ codecs."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -12,20 +12,23 @@ from torch.nn import functional
 from ...codecs.fsq.tokenizer import FSQCodec, FSQConfig
 from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.causal import CausalBlock
-from ...codecs.neural.codec import SpectralCodec
-from ...codecs.neural.network import SpectralDecoder
+from ...codecs.neural.codec import NeuralCodec
+from ...codecs.neural.network import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
 from ...quantizers.modules.result import Quantized
+from ..data.crops import CropSampler
+from ..data.draws import draws
 from ..data.store import SpeechStore
 from ..discriminators import Discriminators
 from ..recipe import Recipe
 from ..task import Batch, Generated, Task
+from .finite_scalar_start import start_projections
 from .supervision import Supervision, SupervisionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectralRecipe(Recipe):
-    """What recipes of spectral codecs share.
+class CodecRecipe(Recipe):
+    """What recipes of neural codecs share.
 
     Attributes:
         supervision: losses.
@@ -38,69 +41,89 @@ class SpectralRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RVQRecipe(SpectralRecipe):
+class RVQRecipe(CodecRecipe):
     """Recipe of an `RVQCodec`."""
 
     task: ClassVar[str] = "rvq"
-    model: RVQConfig = RVQConfig()
+    model: RVQConfig = field(default_factory=RVQConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FSQRecipe(SpectralRecipe):
-    """Recipe of an `FSQCodec`."""
+class FSQRecipe(CodecRecipe):
+    """Recipe of an `FSQCodec`.
 
-    task: ClassVar[str] = "fsq"
-    model: FSQConfig = FSQConfig()
-
-
-R = TypeVar("R", bound=SpectralRecipe)
-
-
-class SpectralTask(Task[R]):
-    """Encoder, quantizer and decoder together; a family makes the codec.
-
-    Args:
-        recipe: see `SpectralRecipe`.
+    Attributes:
+        model: the codec.
+        level_dropout: other levels, of as many channels, of which a step takes one in place of the
+            model's, so that levels may be chosen after training.
+        dropout_share: of the steps that do.
+        start_batches: batches whose latents say where the quantizer's projections start.
     """
 
-    generator: SpectralCodec
+    task: ClassVar[str] = "fsq"
+    model: FSQConfig = field(default_factory=FSQConfig)
+    level_dropout: tuple[tuple[int, ...], ...] = ()
+    dropout_share: float = 0.3
+    start_batches: int = 32
+
+
+R = TypeVar("R", bound=CodecRecipe)
+
+
+class CodecTask(Task[R]):
+    """Encoder, quantizer and decoder together; a family makes the codec.
+
+    A spectral trunk is also taught the pitch.
+
+    Args:
+        recipe: see `CodecRecipe`.
+    """
+
+    generator: NeuralCodec
     discriminator: Discriminators | None
 
     def __init__(self, recipe: R) -> None:
         super().__init__(recipe)
         self.generator = self.make(recipe)
-        head = self.generator.network.head
-        self.supervision = Supervision(recipe.supervision, head.step)
+        network = self.generator.network
+        step = network.head.step if isinstance(network, SpectralConfig) else network.hop
+        self.supervision = Supervision(recipe.supervision, step)
         self.discriminator = (
             Discriminators(recipe.supervision.discriminators) if recipe.adversarial else None
         )
 
-    def make(self, recipe: R) -> SpectralCodec:
+    def make(self, recipe: R) -> NeuralCodec:
         raise NotImplementedError
 
     def prepare(self, store: SpeechStore) -> None:
-        self.supervision.prepare(store)
+        if isinstance(self.generator.network, SpectralConfig):
+            self.supervision.prepare(store)
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         return hidden_matrices(self.generator)
 
     def generate(self, batch: Batch, step: int) -> Generated:
+        network = self.generator.network
+        if isinstance(network, SpectralConfig):
+            return self._spectral(network, batch, step)
+        codec, samples = self.generator, batch.inputs.shape[1]
+        latents, _ = codec.encoder.latents(codec.encoder.windows_of(batch.inputs))
+        latents, losses, figures = self._quantized(latents, step)
+        # Frames of zeros push out what the decoder holds back, as at the end of a stream.
+        latents = functional.pad(latents, (0, 0, 0, network.decoder_look_ahead))
+        wave, _ = codec.decoder.wave(latents)
+        wave = wave[:, network.delay : network.delay + samples].float()
+        losses |= self.supervision.spectral_losses(wave, batch)
+        return Generated(wave, losses, figures)
+
+    def _spectral(self, network: SpectralConfig, batch: Batch, step: int) -> Generated:
         codec, supervision = self.generator, self.supervision
-        network, samples = codec.network, batch.inputs.shape[1]
+        samples = batch.inputs.shape[1]
         pitch, voiced = supervision.pitch(batch)
         latents, guess, _ = codec.encoder(codec.encoder.windows_of(batch.inputs))
-        latents = latents[:, network.encoder_look_ahead :].float()
-        losses: dict[str, Tensor] = {}
-        figures: dict[str, Tensor] = {}
-        if step >= self.recipe.quantize_from:
-            quantized = self.quantize(latents)
-            latents, losses = quantized.quantized, dict(quantized.losses)
-            figures = {
-                f"{name}/{stage}": value
-                for name, values in quantized.statistics.items()
-                for stage, value in enumerate(values)
-            }
+        latents, losses, figures = self._quantized(latents, step)
         rate = network.head.rate
+        assert isinstance(codec.decoder, SpectralDecoder)
         wave, logits = rendered(
             codec.decoder, latents, network.delay, network.hop, samples,
             pitch if step < self.recipe.supervision.own_pitch_from else None,
@@ -114,9 +137,43 @@ class SpectralTask(Task[R]):
         losses["pitch"] = supervision.pitch_loss(logits, pitch, voiced)
         return Generated(wave, losses, figures)
 
-    def quantize(self, latents: Tensor) -> Quantized:
+    def _quantized(
+        self, latents: Tensor, step: int
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Latents of the frames as the decoder gets them, the quantizer's losses, and figures.
+
+        Args:
+            latents: (batch, look-ahead + frames, latent_dim) as the encoder gives them.
+            step: from 0.
+        """
+        latents = latents[:, self.generator.network.encoder_look_ahead :].float()
+        if step < self.recipe.quantize_from:
+            return latents, {}, {}
+        quantized = self.quantize(latents, step)
+        figures = {
+            f"{name}/{stage}": value
+            for name, values in quantized.statistics.items()
+            for stage, value in enumerate(values)
+        }
+        return quantized.quantized, dict(quantized.losses), figures
+
+    def quantize(self, latents: Tensor, step: int) -> Quantized:
+        """Latents (batch, frames, latent_dim) through the quantizer, in training mode."""
         quantizer: Any = self.generator.quantizer
-        return quantizer(latents)  # type: ignore[no-any-return]
+        return quantizer(latents)
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Another codec's encoder and decoder, and its quantizer if it is of the same kind."""
+        codec = self.generator
+        if any(
+            name.startswith("quantizer.") and name not in weights for name in codec.state_dict()
+        ):
+            own = {k: v for k, v in codec.state_dict().items() if k.startswith("quantizer.")}
+            weights = {k: v for k, v in weights.items() if not k.startswith("quantizer.")} | own
+        codec.load_state_dict(weights)
+
+    def is_whole(self, step: int) -> bool:
+        return step > self.recipe.quantize_from
 
     def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
         assert self.discriminator is not None
@@ -130,34 +187,74 @@ class SpectralTask(Task[R]):
 
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         codec = copy.deepcopy(generator)
-        assert isinstance(codec, SpectralCodec)
+        assert isinstance(codec, NeuralCodec)
         return codec.eval()
 
 
-class RVQTask(SpectralTask[RVQRecipe]):
+class RVQTask(CodecTask[RVQRecipe]):
     """Trains an `RVQCodec`."""
 
     Recipe = RVQRecipe
 
-    def make(self, recipe: RVQRecipe) -> SpectralCodec:
+    def make(self, recipe: RVQRecipe) -> NeuralCodec:
         return RVQCodec(recipe.model, recipe.name)
 
 
-class FSQTask(SpectralTask[FSQRecipe]):
+class FSQTask(CodecTask[FSQRecipe]):
     """Trains an `FSQCodec`."""
 
     Recipe = FSQRecipe
 
-    def make(self, recipe: FSQRecipe) -> SpectralCodec:
+    def make(self, recipe: FSQRecipe) -> NeuralCodec:
         return FSQCodec(recipe.model, recipe.name)
+
+    def prepare(self, store: SpeechStore) -> None:
+        super().prepare(store)
+        self._store = store
+
+    def generate(self, batch: Batch, step: int) -> Generated:
+        if step == self.recipe.quantize_from:
+            assert isinstance(self.generator, FSQCodec)
+            start_projections(self.generator.quantizer, self._sampled_latents())
+        return super().generate(batch, step)
+
+    @torch.no_grad()
+    def _sampled_latents(self) -> Tensor:
+        """Latents (N, latent_dim) of the training set, the same on all ranks."""
+        recipe, codec = self.recipe, self.generator
+        sampler = CropSampler(
+            self._store,
+            recipe.data.crop_samples,
+            recipe.batch_size,
+            recipe.seed + 1,
+            temperature=recipe.data.temperature,
+            max_share=recipe.data.max_share,
+        )
+        parts = []
+        for number in range(recipe.start_batches):
+            waves = sampler.batch(number).waves.to(codec.device)
+            latents, _, _ = codec.encoder(codec.encoder.windows_of(waves))
+            parts.append(latents[:, codec.network.encoder_look_ahead :].float().flatten(0, 1))
+        return torch.cat(parts)
+
+    def quantize(self, latents: Tensor, step: int) -> Quantized:
+        assert isinstance(self.generator, FSQCodec)
+        quantizer, others = self.generator.quantizer, self.recipe.level_dropout
+        # The same on all ranks, so not by torch's generators.
+        dropped, which = draws("levels", (self.recipe.seed, step), 2)
+        if others and dropped < self.recipe.dropout_share:
+            quantizer = quantizer.with_levels(others[int(which * len(others))])
+        quantized: Quantized = quantizer(latents)
+        return quantized
 
 
 def hidden_matrices(module: nn.Module) -> Iterable[nn.Parameter]:
     """The weights of the linear layers inside all blocks."""
     for block in module.modules():
         if isinstance(block, CausalBlock):
-            yield block.widen.weight
-            yield block.narrow.weight
+            for layer in (block.widen, block.narrow):
+                assert isinstance(layer.weight, nn.Parameter)
+                yield layer.weight
 
 
 def rendered(

@@ -3,7 +3,10 @@
 from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.neural_vocoder import NeuralVocoderConfig
 from ...codecs.neural.harmonic_head import HarmonicHeadConfig
+from ...codecs.neural.waveform import WaveformConfig
+from ...codecs.rvq.tokenizer import RVQConfig
 from ..data.augment import AugmentConfig
+from ..losses import MelLossConfig
 from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from .codec_task import FSQRecipe, RVQRecipe
 from .supervision import SupervisionConfig
@@ -42,11 +45,34 @@ def rvq_16k() -> RVQRecipe:
     )
 
 
+def rvq_16k_waveform() -> RVQRecipe:
+    """The same codec with the other trunk, for comparison: see `docs/training.md`."""
+    return RVQRecipe(
+        name="rvq-16k-waveform",
+        steps=100_000,
+        batch_size=8,
+        data=_data(10_240),
+        optimizer=OptimizerConfig(lr=1e-3, clip_norm=5.0),
+        schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.03),
+        ema_decay=0.998,
+        bf16=True,
+        validation=_VALIDATION,
+        model=RVQConfig(network=WaveformConfig()),
+        quantize_from=3500,
+        # No pulse train decides where pulses begin here, so the short windows count too.
+        supervision=SupervisionConfig(mel=MelLossConfig()),
+    )
+
+
 def fsq_16k() -> FSQRecipe:
-    """0.8 kbit/s, one codebook."""
+    """0.8 kbit/s, one codebook; begins where `rvq-16k` was before it had a quantizer.
+
+    That is `syllabary train rvq-16k steps=3000 schedule.decay_steps=11000 -o runs/unquantized`.
+    """
     return FSQRecipe(
         name="fsq-16k",
-        steps=6_000,
+        start_from="runs/unquantized",
+        steps=4_500,
         batch_size=8,
         data=_data(20_480),
         optimizer=_OPTIMIZER,
@@ -54,23 +80,26 @@ def fsq_16k() -> FSQRecipe:
         ema_decay=0.998,
         bf16=True,
         validation=_VALIDATION,
+        quantize_from=0,
+        supervision=SupervisionConfig(own_pitch_from=2_000),
+        level_dropout=((5, 5, 5, 5, 5, 5), (4, 4, 4, 4, 4, 4), (16, 16, 16, 8, 8, 8)),
     )
 
 
 def dmel_vocoder() -> VocoderRecipe:
-    """For 40 frames a second."""
-    return _dmel("dmel", hop=400, rate=4)
+    """For 40 frames a second, 40 ms behind."""
+    return _dmel("dmel", HarmonicHeadConfig(hop=400, rate=5, window=320))
 
 
 def dmel_fine_vocoder() -> VocoderRecipe:
-    """For 80 frames a second."""
-    return _dmel("dmel-fine", hop=200, rate=2)
+    """For 80 frames a second, 31 ms behind."""
+    return _dmel("dmel-fine", HarmonicHeadConfig(hop=200, rate=2, window=400))
 
 
-def _dmel(name: str, hop: int, rate: int) -> VocoderRecipe:
+def _dmel(name: str, head: HarmonicHeadConfig) -> VocoderRecipe:
     return VocoderRecipe(
         name=name,
-        steps=5_000,
+        steps=6_000,
         batch_size=8,
         data=_data(20_800),
         optimizer=_OPTIMIZER,
@@ -78,6 +107,7 @@ def _dmel(name: str, hop: int, rate: int) -> VocoderRecipe:
         ema_decay=0.998,
         bf16=True,
         validation=_VALIDATION,
-        tokens=DMelConfig(hop_length=hop),
-        model=NeuralVocoderConfig(head=HarmonicHeadConfig(hop=hop, rate=rate, window=400)),
+        supervision=SupervisionConfig(own_pitch_from=3_000),
+        tokens=DMelConfig(hop_length=head.hop),
+        model=NeuralVocoderConfig(head=head, look_ahead=1),
     )

@@ -1,8 +1,8 @@
 """Training of the vocoder that turns dMel's levels into speech."""
 
 import copy
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -83,6 +83,11 @@ class VocoderTask(Task[VocoderRecipe]):
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         return hidden_matrices(self.generator)
 
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Another run's vocoder, or that of a saved tokenizer."""
+        prefix = "vocoder."
+        self.generator.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
+
     def generate(self, batch: Batch, step: int) -> Generated:
         supervision, model = self.supervision, self.recipe.model
         pitch, voiced = supervision.pitch(batch)
@@ -126,4 +131,5 @@ class VocoderTask(Task[VocoderRecipe]):
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         vocoder = copy.deepcopy(generator)
         assert isinstance(vocoder, NeuralVocoder)
-        return DMel(self.recipe.tokens, self.recipe.name, vocoder).eval()
+        config = replace(self.recipe.tokens, vocoder=self.recipe.model)
+        return DMel(config, self.recipe.name, vocoder).eval()

@@ -75,7 +75,7 @@ def test_fitted_levels(tmp_path):
         ({"minimum": 3.0}, "minimum < maximum"),
         ({"hop_length": 398}, "common divisor"),
         ({"num_mels": 400}, "holds no FFT bin"),
-        ({"bits": 4}, "no option bits"),
+        ({"bits": 4}, "no field 'bits' in DMelConfig"),
     ],
 )
 def test_bad_settings(options, message):

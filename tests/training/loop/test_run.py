@@ -70,10 +70,10 @@ def test_it_learns_and_leaves_what_it_says(corpus, cache, tmp_path):
     assert recipes.read(tmp_path / "recipe.json") == recipe
     for name in ("best", "last"):
         assert recipes.find(str(tmp_path / name)) == recipe
-        assert (tmp_path / name / "weights.pt").exists()
+        assert syllabary.load(tmp_path / name).config == recipe.model
     assert not list(tmp_path.glob(".*.old")) and not list(tmp_path.glob(".*.new"))
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    last = torch.load(tmp_path / "last" / "weights.pt", weights_only=True)
+    last = syllabary.load(tmp_path / "last").state_dict()
     for name, value in state["average"].items():
         assert torch.equal(last[f"codec.{name}"], value)
 

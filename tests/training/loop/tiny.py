@@ -138,11 +138,6 @@ class TinyTokenizer(syllabary.AudioTokenizer):
 
         return FrameDecoder(decode_tile, num_codebooks=count, hop=HOP, tile=16, device=self.device)
 
-    def save_pretrained(self, directory):
-        # The nested configuration is no JSON of `codecs.checkpoint`'s; the weights are enough here.
-        directory.mkdir(parents=True)
-        torch.save(self.state_dict(), directory / "weights.pt")
-
 
 class TinyTask(Task[TinyRecipe]):
     Recipe = TinyRecipe

@@ -7,13 +7,17 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..errors import SyllabaryError, TrainingError
+from .errors import ConfigError
 
 T = TypeVar("T")
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass, and of those in it, as JSON values of their declared types."""
+    """The fields of a dataclass, and of those in it, as JSON values of their declared types.
+
+    Raises:
+        ConfigError: a value is of another type than its field says.
+    """
     plain = dataclasses.asdict(from_json(type(config), _shallow(config)))
     # A range or any other sequence of numbers is a list in JSON.
     return json.loads(json.dumps(plain, default=list))
@@ -28,15 +32,15 @@ def from_json(kind: type[T], fields: Any, where: str = "") -> T:
         where: dotted path of the fields, for errors.
 
     Raises:
-        TrainingError: unknown fields, missing ones, values of another type, or that it refuses.
+        ConfigError: unknown fields, missing ones, values of another type, or that it refuses.
     """
     if not isinstance(fields, Mapping):
-        raise TrainingError(f"{where or kind.__name__}: expected fields by name, got {fields!r}")
+        raise ConfigError(f"{where or kind.__name__}: expected fields by name, got {fields!r}")
     hints = field_types(kind)
     values = {}
     for name, value in fields.items():
         if name not in hints:
-            raise TrainingError(_unknown(kind, name, where))
+            raise ConfigError(_unknown(kind, name, where))
         values[name] = typed(hints[name], value, _join(where, name))
     missing = [
         field.name
@@ -46,23 +50,23 @@ def from_json(kind: type[T], fields: Any, where: str = "") -> T:
         and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise TrainingError(f"{where or kind.__name__}: {', '.join(missing)} missing")
+        raise ConfigError(f"{where or kind.__name__}: {', '.join(missing)} missing")
     try:
         return kind(**values)
-    except SyllabaryError as error:
-        raise TrainingError(f"{where}: {error}" if where else str(error)) from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
 def with_override(config: T, path: str, text: str, where: str = "") -> T:
     """The dataclass with the field at a dotted path changed to what a command line says.
 
     Raises:
-        TrainingError: no such field, or not a value for it.
+        ConfigError: no such field, or not a value for it.
     """
     name, dot, rest = path.partition(".")
     hints = field_types(type(config))
     if name not in hints:
-        raise TrainingError(_unknown(type(config), name, where))
+        raise ConfigError(_unknown(type(config), name, where))
     here = _join(where, name)
     old = getattr(config, name)
     if dot and isinstance(old, Mapping):
@@ -70,7 +74,7 @@ def with_override(config: T, path: str, text: str, where: str = "") -> T:
         new = typed(hints[name], new, here)
     elif dot:
         if not dataclasses.is_dataclass(old):
-            raise TrainingError(
+            raise ConfigError(
                 f"{here} is {_shown(hints[name])}, here {old!r}: it has no field {rest!r}"
             )
         new = with_override(old, rest, text, here)
@@ -78,8 +82,8 @@ def with_override(config: T, path: str, text: str, where: str = "") -> T:
         new = _from_text(hints[name], text, here)
     try:
         return dataclasses.replace(config, **{name: new})  # type: ignore[type-var]
-    except SyllabaryError as error:
-        raise TrainingError(f"{here}={text}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{here}={text}: {error}") from None
 
 
 def field_types(kind: Any) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
     """A JSON value as the declared type has it: 1 for 1.0, a tuple for a list.
 
     Raises:
-        TrainingError: it is of another type.
+        ConfigError: it is of another type.
     """
     origin = get_origin(hint)
     if hint is Any or (hint is types.NoneType and value is None):
@@ -126,29 +130,38 @@ def typed(hint: Any, value: Any, where: str) -> Any:
         and (hint is bool or not isinstance(value, bool))
     ):
         return value
-    raise TrainingError(f"{where} must be {_shown(hint)}, got {value!r}")
+    raise ConfigError(f"{where} must be {_shown(hint)}, got {value!r}")
 
 
 def _one_of(choices: Sequence[Any], hint: Any, value: Any, where: str) -> Any:
     if value is None and types.NoneType in choices:
         return None
     others = [choice for choice in choices if choice is not types.NoneType]
-    if len(others) == 1:
+    meant = others if len(others) == 1 else _meant(others, value)
+    if meant:
         # Its own error says more than that of the union.
-        return typed(others[0], value, where)
+        return typed(meant[0], value, where)
     for choice in others:
         try:
             return typed(choice, value, where)
-        except TrainingError:
+        except ConfigError:
             continue
-    raise TrainingError(f"{where} must be {_shown(hint)}, got {value!r}")
+    raise ConfigError(f"{where} must be {_shown(hint)}, got {value!r}")
+
+
+def _meant(choices: Sequence[Any], value: Any) -> list[Any]:
+    """Which of some dataclasses a value is of; of fields by name, the one that has most of them."""
+    kinds = [kind for kind in choices if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    if isinstance(value, Mapping) and len(kinds) == len(choices):
+        return [max(kinds, key=lambda kind: len(set(value) & set(field_types(kind))))]
+    return [kind for kind in kinds if isinstance(value, kind)]
 
 
 def _tuple(hint: Any, value: Sequence[Any], where: str) -> tuple[Any, ...]:
     arguments = get_args(hint)
     fixed = get_origin(hint) is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis)
     if fixed and len(arguments) != len(value):
-        raise TrainingError(f"{where} must be {_shown(hint)}, got {value!r}")
+        raise ConfigError(f"{where} must be {_shown(hint)}, got {value!r}")
     kinds = arguments if fixed else [arguments[0]] * len(value)
     return tuple(
         typed(kind, item, f"{where}[{place}]")
@@ -163,13 +176,13 @@ def _from_text(hint: Any, text: str, where: str) -> Any:
         attempts.insert(0, None)
     if not isinstance(attempts[0], list | dict):
         attempts.append([_parse(part) for part in text.split(",") if part])
-    first: TrainingError | None = None
+    first: ConfigError | None = None
     for value in attempts:
         try:
             return typed(hint, value, where)
-        except TrainingError as error:
+        except ConfigError as error:
             first = first or error
-    raise first or TrainingError(f"{where}: {text!r}")
+    raise first or ConfigError(f"{where}: {text!r}")
 
 
 def _parse(text: str) -> Any:

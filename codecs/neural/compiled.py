@@ -1,0 +1,61 @@
+"""The compiled form of a network, made when first needed and again when its weights changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from .network import SpectralDecoder, SpectralEncoder
+
+if TYPE_CHECKING:
+    from .frame_decoder import FrameDecoder
+    from .frame_encoder import FrameEncoder
+
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
+
+
+class Compiled(Generic[M, T]):
+    """What `make` returned for a module, as long as the module's weights stay as they are.
+
+    A change is seen by the tensors' addresses and their counters of in-place changes. What is
+    written through `.data` escapes them.
+
+    Args:
+        make: of a copy of the module that holds this only `make` survives, so it is a function of
+            a file.
+    """
+
+    def __init__(self, make: Callable[[M], T]) -> None:
+        self._make = make
+        self._last: tuple[list[tuple[int, int]], T] | None = None
+
+    def __call__(self, module: M) -> T:
+        now = [_version(tensor) for tensor in (*module.parameters(), *module.buffers())]
+        if self._last is None or self._last[0] != now:
+            self._last = now, self._make(module)
+        return self._last[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Compiled, (self._make,)
+
+
+def frame_encoder(encoder: SpectralEncoder) -> FrameEncoder:
+    """The encoder compiled."""
+    from .frame_encoder import FrameEncoder  # numba takes a while to import
+
+    return FrameEncoder(encoder)
+
+
+def frame_decoder(decoder: SpectralDecoder) -> FrameDecoder:
+    """The decoder compiled."""
+    from .frame_decoder import FrameDecoder
+
+    return FrameDecoder(decoder)
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    # Tensors made in inference mode have no counter, and can't be changed outside of it.
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

@@ -1,0 +1,278 @@
+"""Compiled layers whose results for a frame do not depend on how many frames come with it.
+
+Libraries choose the order of a sum by the shape of their input. Here it is written down: each
+output is its bias plus one fused multiply-add after the other, in the order of the inputs, in lanes
+that hold different outputs. So frames may come one by one or by the thousand, on any processor, and
+nothing is computed twice. Weights are float32, in panels that are read once for a block of frames;
+sums are float32 or float64, as the arrays are.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from ...quantizers.search import vector_ir as v
+
+_HERE = Path(__file__)
+v.forget_stale_kernels(_HERE.parent, "*.nbi", [_HERE, Path(v.__file__)])
+
+#: Outputs side by side in a panel of weights, for sums in float32 and in float64.
+PANEL = {np.dtype(np.float32): 64, np.dtype(np.float64): 32}
+# Frames that share each load of a panel: as many as the registers hold the sums of.
+_ROWS = 4 if binding.get_host_cpu_features().get("avx512f") else 1
+_DOUBLE = ir.DoubleType()
+_DOUBLES = ir.VectorType(_DOUBLE, v.LANES)
+_LONGS = ir.VectorType(v.INT64, v.LANES)
+# ln 2 in a part that multiplies exactly and the rest, for float32 and float64.
+_LN2 = {
+    "f32": (0.693359375, -2.12194440e-4),
+    "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+}
+_ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}  # adding it rounds to a whole number
+_MOST = {"f32": 87.0, "f64": 700.0}  # what exp takes without overflow
+_TERMS = {"f32": 8, "f64": 14}
+# GELU, tanh form: x times the logistic function of 2 √(2/π) (x + 0.044715 x³).
+_GELU = 2 * math.sqrt(2 / math.pi)
+_GELU_CUBE = 0.044715
+_TURN_ROUNDER = 1.5 * 2.0**52
+
+
+def _spread_constant(kind, value):  # type: ignore[no-untyped-def]
+    return ir.Constant(kind, [value] * v.LANES)
+
+
+def _fused(builder, a, b, c):  # type: ignore[no-untyped-def]
+    """a·b + c, rounded once."""
+    name = "llvm.fma.v16f64" if c.type.element is _DOUBLE else "llvm.fma.v16f32"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(c.type, [c.type] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
+def _exponential(builder, x):  # type: ignore[no-untyped-def]
+    """e^x for 16 numbers, clipped to where it is finite; within 2 units in the last place."""
+    wide = x.type.element is _DOUBLE
+    name = "f64" if wide else "f32"
+
+    def constant(value):  # type: ignore[no-untyped-def]
+        return _spread_constant(x.type, value)
+
+    most, least = constant(_MOST[name]), constant(-_MOST[name])
+    x = builder.select(builder.fcmp_ordered("<", x, most), x, most)
+    x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
+    rounder = constant(_ROUNDER[name])
+    shifted = _fused(builder, x, constant(1 / math.log(2)), rounder)
+    whole = builder.fsub(shifted, rounder)
+    for part in _LN2[name]:
+        x = _fused(builder, whole, constant(-part), x)
+    terms = [1 / math.factorial(n) for n in range(_TERMS[name])]
+    result = constant(terms[-1])
+    for term in reversed(terms[:-1]):
+        result = _fused(builder, result, x, constant(term))
+    bits, shift = (_LONGS, 52) if wide else (v.INTS, 23)
+    power = builder.shl(builder.bitcast(shifted, bits), _spread_constant(bits, shift))
+    return builder.bitcast(builder.add(builder.bitcast(result, bits), power), x.type)
+
+
+def _gelu(builder, x):  # type: ignore[no-untyped-def]
+    def constant(value):  # type: ignore[no-untyped-def]
+        return _spread_constant(x.type, value)
+
+    cubic = _fused(builder, builder.fmul(x, x), constant(_GELU_CUBE), constant(1.0))
+    inner = builder.fmul(builder.fmul(x, constant(-_GELU)), cubic)
+    return builder.fdiv(x, builder.fadd(constant(1.0), _exponential(builder, inner)))
+
+
+def _product_of(rows, activated):  # type: ignore[no-untyped-def]
+    """The intrinsic that multiplies `rows` frames with a panel, and applies GELU if told to."""
+
+    @intrinsic
+    def product(context, like, x, x_stride, panel, bias, steps, out, out_stride):  # type: ignore[no-untyped-def]
+        """Store bias + x·panel; all are addresses and strides in bytes, `like` a number."""
+        wide = like == types.float64
+        scalar, size = (_DOUBLE, 8) if wide else (v.FLOAT, 4)
+        count = 2 if wide else 4
+
+        def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+            _, x, x_stride, panel, bias, steps, out, out_stride = values
+
+            def weights(address, j):  # type: ignore[no-untyped-def]
+                lanes = v.load(builder, v.at(builder, address, 4 * v.LANES * j), v.FLOATS)
+                return builder.fpext(lanes, _DOUBLES) if wide else lanes
+
+            start = [weights(bias, j) for j in range(count)] * rows
+            sums: list = []
+            with v.counted_loop(builder, steps, start) as (step, carried, following):
+                line = v.at(builder, panel, v.times(builder, step, 4 * v.LANES * count))
+                lanes = [weights(line, j) for j in range(count)]
+                column = v.at(builder, x, v.times(builder, step, size))
+                for r in range(rows):
+                    address = v.at(builder, column, v.times(builder, x_stride, r))
+                    value = v.spread(builder, v.load(builder, address, scalar))
+                    for j in range(count):
+                        sums.append(_fused(builder, value, lanes[j], carried[count * r + j]))
+                following(sums)
+            for r in range(rows):
+                for j in range(count):
+                    result = sums[count * r + j]
+                    if activated:
+                        result = _gelu(builder, result)
+                    address = v.at(builder, out, v.times(builder, out_stride, r))
+                    v.store(builder, result, v.at(builder, address, size * v.LANES * j))
+            return target.get_dummy_value()
+
+        return types.void(like, *[types.int64] * 7), code
+
+    return product
+
+
+_product_of_rows, _product_of_row = _product_of(_ROWS, False), _product_of(1, False)
+_gelu_of_rows, _gelu_of_row = _product_of(_ROWS, True), _product_of(1, True)
+
+
+@intrinsic
+def _exponential_of(context, like, address):  # type: ignore[no-untyped-def]
+    """Replace 16 numbers of the type of `like` by their exponentials."""
+    kind = _DOUBLES if like == types.float64 else v.FLOATS
+
+    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        result = _exponential(builder, v.load(builder, values[1], kind))
+        v.store(builder, result, values[1])
+        return target.get_dummy_value()
+
+    return types.void(like, types.int64), code
+
+
+@njit(nogil=True, cache=True)
+def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
+    """out = x·weights + bias, through GELU if `activated`.
+
+    Args:
+        x: (frames, inputs) float32 or float64, rows contiguous.
+        panels: (count, inputs, PANEL) float32, of `pack`. bias: (count × PANEL,) float32.
+        out: (frames, at least count × PANEL), of x's type, contiguous.
+    """
+    size, like = x.itemsize, x.dtype.type(0)
+    count, steps, width = panels.shape
+    frames = x.shape[0]
+    for p in range(count):
+        panel = panels.ctypes.data + p * steps * width * 4
+        offset = bias.ctypes.data + p * width * 4
+        done = 0
+        while done < frames:
+            row = x.ctypes.data + done * x.strides[0]
+            to = out.ctypes.data + done * out.strides[0] + p * width * size
+            if frames - done >= _ROWS:
+                if activated:
+                    _gelu_of_rows(like, row, x.strides[0], panel, offset, steps, to, out.strides[0])
+                else:
+                    _product_of_rows(
+                        like, row, x.strides[0], panel, offset, steps, to, out.strides[0]
+                    )
+                done += _ROWS
+            else:
+                if activated:
+                    _gelu_of_row(like, row, x.strides[0], panel, offset, steps, to, out.strides[0])
+                else:
+                    _product_of_row(
+                        like, row, x.strides[0], panel, offset, steps, to, out.strides[0]
+                    )
+                done += 1
+
+
+@njit(nogil=True, cache=True)
+def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
+    """LayerNorm of x (frames, channels) to out (frames, at least channels)."""
+    zero = x.dtype.type(0)
+    channels = x.shape[1]
+    lanes = np.empty(v.LANES, x.dtype)
+    whole = channels - channels % v.LANES
+    for t in range(x.shape[0]):
+        mean = zero
+        for moment in range(2):
+            lanes[:] = zero
+            for start in range(0, whole, v.LANES):
+                for j in range(v.LANES):
+                    value = x[t, start + j] - mean
+                    lanes[j] += value * value if moment else value
+            for c in range(whole, channels):
+                value = x[t, c] - mean
+                lanes[c - whole] += value * value if moment else value
+            total = zero
+            for j in range(v.LANES):
+                total += lanes[j]
+            total /= x.dtype.type(channels)
+            if moment == 0:
+                mean = total
+            else:
+                scale = x.dtype.type(1) / np.sqrt(total + x.dtype.type(epsilon))
+        for c in range(channels):
+            out[t, c] = (x[t, c] - mean) * scale * weight[c] + bias[c]
+
+
+@njit(nogil=True, cache=True)
+def run_blocks(  # type: ignore[no-untyped-def]
+    x, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
+):
+    """Run causal blocks on x (frames, width) in place, with pasts (blocks, kernel - 1, width).
+
+    Args:
+        pasts: replaced by those after x.
+        taps: (blocks, kernel, width). taps_bias, scales: (blocks, width).
+        norms: (blocks, 2, width): weights and biases.
+        widen, narrow: panels of each block; widen_bias, narrow_bias: theirs.
+    """
+    blocks, kernel, width = taps.shape
+    frames = x.shape[0]
+    kept = kernel - 1
+    padded = np.empty((frames + kept, width), x.dtype)
+    mixed = np.empty((frames, width), x.dtype)
+    hidden = np.empty((frames, widen_bias.shape[1]), x.dtype)
+    back = np.empty((frames, narrow_bias.shape[1]), x.dtype)
+    for b in range(blocks):
+        padded[:kept] = pasts[b]
+        padded[kept:] = x
+        for t in range(frames):
+            for c in range(width):
+                mixed[t, c] = taps_bias[b, c]
+            for k in range(kernel):
+                for c in range(width):
+                    mixed[t, c] += padded[t + k, c] * taps[b, k, c]
+        pasts[b] = padded[frames:]
+        normalize(mixed, norms[b, 0], norms[b, 1], epsilon, mixed)
+        linear(mixed, widen[b], widen_bias[b], True, hidden)
+        linear(hidden, narrow[b], narrow_bias[b], False, back)
+        for t in range(frames):
+            for c in range(width):
+                x[t, c] += scales[b, c] * back[t, c]
+
+
+@njit(nogil=True, cache=True)
+def exponentials(values):  # type: ignore[no-untyped-def]
+    """Replace contiguous numbers, a multiple of 16 of them, by their exponentials."""
+    for start in range(0, values.size, v.LANES):
+        _exponential_of(values.dtype.type(0), values.ctypes.data + start * values.itemsize)
+
+
+@njit(nogil=True, inline="always")
+def sine_of_half_turns(x):  # type: ignore[no-untyped-def]
+    """sin(π x) of a float64: the whole part goes exactly, then a Taylor series."""
+    whole = (x + _TURN_ROUNDER) - _TURN_ROUNDER
+    r = (x - whole) * math.pi
+    odd = whole - 2 * ((0.5 * whole + _TURN_ROUNDER) - _TURN_ROUNDER)
+    s = r * r
+    series = 1 - s / 342
+    series = 1 - s / 272 * series
+    series = 1 - s / 210 * series
+    series = 1 - s / 156 * series
+    series = 1 - s / 110 * series
+    series = 1 - s / 72 * series
+    series = 1 - s / 42 * series
+    series = 1 - s / 20 * series
+    series = 1 - s / 6 * series
+    return r * series * (1 - 2 * odd * odd)

@@ -1,0 +1,83 @@
+"""The weights of trained layers, laid out for the compiled kernels."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from .causal import CausalBlock, CausalStack
+from .kernels import PANEL, normalize, run_blocks
+
+Array = np.ndarray[Any, Any]
+
+
+def array(tensor: Tensor) -> Array:
+    """A float32 copy of a tensor, contiguous."""
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+
+def pack(
+    weight: Tensor | Array, bias: Tensor | None, dtype: type[np.floating[Any]]
+) -> tuple[Array, Array]:
+    """Weights (outputs, inputs) and bias (outputs,) as `kernels.linear` takes them.
+
+    Returns:
+        Panels (count, inputs, PANEL) and a bias (count × PANEL,), both float32. Outputs that there
+        aren't are zero.
+    """
+    values = array(weight) if isinstance(weight, Tensor) else weight.astype(np.float32)
+    width = PANEL[np.dtype(dtype)]
+    outputs, inputs = values.shape
+    count = -(-outputs // width)
+    rows = np.zeros((count * width, inputs), np.float32)
+    rows[:outputs] = values
+    offsets = np.zeros(count * width, np.float32)
+    if bias is not None:
+        offsets[:outputs] = array(bias)
+    panels = rows.reshape(count, width, inputs).transpose(0, 2, 1)
+    return np.ascontiguousarray(panels), offsets
+
+
+def pack_linear(layer: nn.Linear, dtype: type[np.floating[Any]]) -> tuple[Array, Array]:
+    """`pack` of a layer."""
+    return pack(layer.weight, layer.bias, dtype)
+
+
+class PackedStack:
+    """The blocks and the last norm of a `CausalStack`, without its first linear layer.
+
+    Args:
+        stack: its weights are copied.
+        dtype: of the sums, float32 or float64.
+    """
+
+    def __init__(self, stack: CausalStack, dtype: type[np.floating[Any]]) -> None:
+        blocks = [block for block in stack.blocks if isinstance(block, CausalBlock)]
+        self.shape = (len(blocks), stack.config.kernel - 1, stack.config.width)
+        self.dtype = dtype
+        self.epsilon = stack.norm.eps
+        widen = [pack_linear(block.widen, dtype) for block in blocks]
+        narrow = [pack_linear(block.narrow, dtype) for block in blocks]
+        self.weights = (
+            np.stack([array(block.taps) for block in blocks]).astype(dtype),
+            np.stack([array(block.taps_bias) for block in blocks]).astype(dtype),
+            np.stack([np.stack([array(b.norm.weight), array(b.norm.bias)]) for b in blocks]).astype(
+                dtype
+            ),
+            self.epsilon,
+            *(np.stack(parts) for parts in zip(*widen, strict=True)),
+            *(np.stack(parts) for parts in zip(*narrow, strict=True)),
+            np.stack([array(block.scale) for block in blocks]).astype(dtype),
+        )
+        self.norm = array(stack.norm.weight).astype(dtype), array(stack.norm.bias).astype(dtype)
+
+    def init_state(self) -> Array:
+        """The pasts (blocks, kernel - 1, width) of a row that has seen nothing."""
+        return np.zeros(self.shape, self.dtype)
+
+    def __call__(self, x: Array, pasts: Array) -> tuple[Array, Array]:
+        """x (frames, width), which is overwritten, to y like it; and the pasts after it."""
+        pasts = pasts.copy()
+        run_blocks(x, pasts, *self.weights)
+        normalize(x, *self.norm, self.epsilon, x)
+        return x, pasts

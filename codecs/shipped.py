@@ -1,0 +1,89 @@
+"""Trained tokenizers inside the package: reading them, and making such small checkpoints.
+
+`assets/models/NAME` has `config.json`, `model.safetensors` with float16 weights and nothing that
+only training needs, and the model card. Weights are rounded to float16 before the digest is taken,
+and computed with in float32 again, so that a shipped model is the same on every machine.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .interface import AudioTokenizer
+
+MODELS = Path(__file__).parent.parent / "assets" / "models"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A tokenizer inside the package.
+
+    Attributes:
+        folder: its name in `assets/models`.
+        free: options that no weight depends on, and that `load` may therefore change.
+    """
+
+    folder: str
+    free: tuple[str, ...] = ()
+
+    def __call__(self, name: str, **options: Any) -> "AudioTokenizer":
+        from . import checkpoint
+        from .registry import family_class, name_with
+
+        directory = MODELS / self.folder
+        fields = checkpoint.read_config(directory)
+        kind = family_class(fields["family"])
+        if not options:
+            return kind.from_pretrained(directory)
+        fixed = sorted(set(options) - set(self.free))
+        if fixed:
+            free = f"; {', '.join(self.free)} can be" if self.free else ""
+            raise CheckpointError(
+                f"{name} is trained: {', '.join(fixed)} can't be changed{free}; a configuration "
+                "of your own is trained with `syllabary train`"
+            )
+        changed = name_with(name, options)
+        tokenizer = checkpoint.build(kind, fields["config"] | options, changed)
+        checkpoint.load_weights(tokenizer, directory)
+        return tokenizer.eval()
+
+
+def export(tokenizer: "AudioTokenizer", directory: Path) -> None:
+    """Write a checkpoint for use, not for more training: float16, half the size and less.
+
+    Args:
+        tokenizer: not changed.
+        directory: as `save_pretrained` takes it.
+
+    Raises:
+        CheckpointError: a weight is too large for float16.
+    """
+    import copy
+
+    import torch
+
+    from . import checkpoint
+
+    smaller = copy.deepcopy(tokenizer)
+    half = {}
+    for name, tensor in inference_state(smaller).items():
+        half[name] = tensor.half() if tensor.dtype == torch.float32 else tensor
+        if not bool(half[name].isfinite().all()):
+            raise CheckpointError(f"{name} has values that float16 can't hold")
+    smaller.load_state_dict(half)
+    checkpoint.save(smaller, directory, half)
+
+
+def inference_state(module: "nn.Module") -> "dict[str, Tensor]":
+    """The state dict without what only training needs."""
+    state = module.state_dict()
+    for name, part in module.named_modules():
+        if hasattr(part, "training_state"):
+            for key in part.training_state(f"{name}." if name else ""):
+                state.pop(key, None)
+    return state

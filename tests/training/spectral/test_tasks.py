@@ -1,0 +1,234 @@
+"""Tasks of the codecs and the vocoder: each trains a few steps and leaves a tokenizer."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+import syllabary
+from syllabary.codecs.dmel.config import DMelConfig
+from syllabary.codecs.dmel.tokenizer import DMel
+from syllabary.codecs.neural.network import SpectralDecoder
+from syllabary.errors import TrainingError
+from syllabary.training import recipes
+from syllabary.training.data import AugmentConfig
+from syllabary.training.discriminators import MultiPeriodConfig
+from syllabary.training.discriminators.joined import DiscriminatorsConfig
+from syllabary.training.loop import train
+from syllabary.training.losses import MelLossConfig
+from syllabary.training.losses.compressed import CompressedLossConfig
+from syllabary.training.recipe import (
+    AdversarialConfig,
+    DataConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    ValidationConfig,
+)
+from syllabary.training.spectral.codec_task import FSQRecipe, FSQTask, RVQRecipe, rendered
+from syllabary.training.spectral.supervision import SupervisionConfig
+from syllabary.training.spectral.vocoder_task import VocoderRecipe, VocoderTask
+
+from ... import tiny_codecs
+from ...conftest import synthetic_speech
+from ..loop import tiny
+
+pytest.importorskip("pyworld")
+
+SUPERVISION = SupervisionConfig(
+    mel=MelLossConfig(window_lengths=(256, 512), num_mels=(20, 40)),
+    compressed=CompressedLossConfig(window_lengths=(512,)),
+    own_pitch_from=2,
+    discriminators=DiscriminatorsConfig(
+        multi_period=MultiPeriodConfig(periods=(2, 3), width=2, growth=(1, 2)),
+        multi_scale_stft=None,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return tiny.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("stores")
+
+
+def shared(corpus, **fields):
+    """Three steps: without a quantizer, with one, and with a discriminator."""
+    settings = {
+        "steps": 3,
+        "batch_size": 2,
+        "data": DataConfig(
+            manifest=str(corpus), crop_samples=3200, augment=AugmentConfig(gain_db=(-6.0, 3.0))
+        ),
+        "optimizer": OptimizerConfig(lr=1e-3, muon_lr=3e-3, weight_decay=0.01),
+        "schedule": ScheduleConfig(warmup_steps=1),
+        "adversarial": AdversarialConfig(start_step=2),
+        "validation": ValidationConfig(
+            every=0, utterances=2, min_seconds=0.2, max_seconds=0.4, best_by="mel", pictures=0
+        ),
+        "log_every": 1,
+        "supervision": SUPERVISION,
+    }
+    return settings | fields
+
+
+def rvq(corpus, model=None, **fields):
+    model = model or tiny_codecs.rvq_config()
+    return RVQRecipe(name="small", model=model, **shared(corpus, quantize_from=1, **fields))
+
+
+def fsq(corpus, model=None, **fields):
+    model = model or tiny_codecs.fsq_config()
+    return FSQRecipe(name="small", model=model, **shared(corpus, quantize_from=1, **fields))
+
+
+def vocoder(corpus, hop=400, look_ahead=0, **fields):
+    return VocoderRecipe(
+        name="small",
+        tokens=DMelConfig(hop_length=hop),
+        model=tiny_codecs.vocoder_config(hop, look_ahead),
+        **shared(corpus, **fields),
+    )
+
+
+def ahead(before, after):
+    return {"encoder_look_ahead": before, "decoder_look_ahead": after}
+
+
+MADE = {
+    "rvq": rvq,
+    "rvq look-ahead": lambda corpus: rvq(corpus, tiny_codecs.rvq_config(**ahead(1, 2))),
+    "rvq 25 Hz": lambda corpus: rvq(corpus, tiny_codecs.rvq_config(640)),
+    "rvq waveform": lambda corpus: rvq(corpus, tiny_codecs.rvq_waveform().config),
+    "fsq": fsq,
+    "fsq look-ahead": lambda corpus: fsq(corpus, tiny_codecs.fsq_config(**ahead(3, 1))),
+    "fsq residual": lambda corpus: fsq(corpus, tiny_codecs.fsq_config(num_codebooks=2)),
+    "fsq levels": lambda corpus: fsq(corpus, level_dropout=((3, 3, 3),), dropout_share=1.0),
+    "vocoder": vocoder,
+    "vocoder look-ahead": lambda corpus: vocoder(corpus, 200, 2),
+    "bf16": lambda corpus: rvq(corpus, bf16=True),
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_few_steps_leave_a_tokenizer(kind, corpus, cache, tmp_path):
+    recipe = MADE[kind](corpus)
+    outcome = train(recipe, tmp_path, device="cpu", cache=cache)
+    assert outcome.step == 3 and outcome.reason == "done"
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    names = {name for line in steps for name in line}
+    assert {"mel", "compressed"} <= names
+    assert ("pitch" in names) == (kind != "rvq waveform")
+    assert "adversarial" in str(steps[2]) and "adversarial" not in str(steps[1])
+    if kind.startswith("rvq"):
+        assert "commitment" in steps[1] and "commitment" not in steps[0]
+    (judged,) = (line for line in lines if line["kind"] == "validation")
+    assert judged["counts"] == {"mel": 2} and not judged["missing"]
+
+    assert recipes.find(str(tmp_path / "last")) == recipe
+    tokenizer = syllabary.load(tmp_path / "last")
+    assert tokenizer.name == "small"
+    wave = torch.from_numpy(synthetic_speech(7000))
+    tokens = tokenizer.encode(wave, 16000)
+    again = tokenizer.decode(tokens)
+    assert again.shape == (1, 7000) and bool(again.isfinite().all())
+    with tokenizer.stream() as session:
+        pcm = [session.decode(session.encode(chunk)) for chunk in wave.split(999)]
+        pcm.append(session.flush().wave)
+    assert torch.equal(torch.cat(pcm, 1), again)
+    average = torch.load(tmp_path / "state.pt", weights_only=True)["average"]
+    prefix = "vocoder." if recipe.task == "dmel-vocoder" else ""
+    found = tokenizer.state_dict()
+    assert all(torch.equal(found[prefix + name], value) for name, value in average.items())
+
+
+def test_nothing_is_quantized_before_its_time(corpus, cache, tmp_path):
+    recipe = dataclasses.replace(rvq(corpus), quantize_from=9, adversarial=None)
+    train(recipe, tmp_path, device="cpu", cache=cache)
+    average = torch.load(tmp_path / "state.pt", weights_only=True)["average"]
+    for stage in range(4):
+        assert not average[f"quantizer.stages.{stage}.has_codebook"]
+        assert int(average[f"quantizer.stages.{stage}.steps"]) == 0
+
+
+def test_another_quantizer_begins_with_a_trained_trunk(corpus, cache, tmp_path):
+    train(rvq(corpus), tmp_path / "one", device="cpu", cache=cache)
+    still = OptimizerConfig(lr=0.0)
+    for place in ("one", "one/last"):
+        recipe = fsq(corpus, start_from=str(tmp_path / place), optimizer=still, steps=1)
+        target = tmp_path / f"from-{place.replace('/', '-')}"
+        train(recipe, target, device="cpu", cache=cache)
+        before = torch.load(tmp_path / "one" / "state.pt", weights_only=True)["average"]
+        after = torch.load(target / "state.pt", weights_only=True)["average"]
+        trunk = [name for name in after if not name.startswith("quantizer.")]
+        assert len(trunk) > 40
+        for name in trunk:
+            assert torch.allclose(after[name], before[name], rtol=1e-5), name
+    other = fsq(corpus, tiny_codecs.fsq_config(640), start_from=str(tmp_path / "one"))
+    with pytest.raises(TrainingError):
+        train(other, tmp_path / "refused", device="cpu", cache=cache)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_level_dropout_takes_other_levels(corpus, share):
+    torch.manual_seed(0)
+    recipe = fsq(corpus, level_dropout=((2, 2, 2),), dropout_share=share)
+    task = FSQTask(recipe)
+    codes = task.quantize(5 * torch.randn(2, 50, 8), step=0).codes
+    assert (int(codes.max()) < 8) == (share == 1.0)
+
+
+@pytest.mark.parametrize("look_ahead", [0, 1, 3])
+@torch.no_grad()
+def test_a_crop_is_rendered_where_it_was(look_ahead):
+    """The pitch of the second half is heard in the second half, whatever the decoder lags by."""
+    config = tiny_codecs.network(decoder_look_ahead=look_ahead)
+    torch.manual_seed(0)
+    decoder = SpectralDecoder(config.latent_dim, config.decoder, config.head).eval()
+    bins = config.head.window // 2 + 1
+    decoder.head.gains.weight.zero_()
+    decoder.head.gains.bias[:bins] = 0.0  # pulses as they are
+    decoder.head.gains.bias[bins : 2 * bins] = -12.0  # and no noise
+    decoder.head.gains.bias[2 * bins :] = 0.0
+    samples, step = 6400, config.head.step
+    pitch = torch.full((1, samples // step), 100.0)
+    pitch[:, pitch.shape[1] // 2 :] = 200.0
+    latents = torch.randn(1, samples // 320, config.latent_dim)
+    wave, logits = rendered(decoder, latents, config.delay, 320, samples, pitch)
+    assert wave.shape == (1, samples) and logits.shape[:2] == pitch.shape
+    wave = wave[0] / wave.max()
+    # With its power held, a faster pulse train has lower pulses.
+    peaks = [
+        n
+        for n in range(400, samples - 1)
+        if wave[n] > 0.4 and wave[n] >= wave[n - 1] and wave[n] > wave[n + 1]
+    ]
+    spacing = torch.tensor(peaks).diff()
+    assert int(spacing[:5].float().median()) == 160 and int(spacing[-10:].float().median()) == 80
+    change = next(peak for peak, gap in zip(peaks, spacing, strict=False) if gap < 130)
+    assert abs(change - samples // 2) < 200
+
+
+@pytest.mark.parametrize("hop", [200, 400])
+def test_the_vocoder_hears_what_the_tokens_say(corpus, hop):
+    task = VocoderTask(vocoder(corpus, hop))
+    wave = torch.from_numpy(synthetic_speech(8000))
+    heard = task.levels(wave[None])[0]
+    tokenizer = DMel(DMelConfig(hop_length=hop))
+    codes = tokenizer.encode(wave, 16000).codes[0]
+    said = tokenizer.levels.float().gather(1, codes).T
+    assert heard.shape == said.shape == (8000 // hop, 80)
+    # Logarithms round at the edges of cells; codes have none.
+    assert float(((heard - said).abs() > 1e-3).float().mean()) < 1e-3
+
+
+def test_a_vocoder_of_other_frames_is_refused(corpus):
+    with pytest.raises(TrainingError, match="hop and channels must be the tokenizer's"):
+        VocoderRecipe(
+            name="x", tokens=DMelConfig(hop_length=200), model=tiny_codecs.vocoder_config()
+        )
