@@ -23,7 +23,7 @@ class ChannelsType(click.ParamType):
 
 codec = click.option(
     "--codec",
-    default="dmel",
+    default="rvq-16k",
     show_default=True,
     metavar="NAME",
     help="Tokenizer: a bundled name (see `syllabary list`), a directory, or a published model.",

@@ -52,7 +52,9 @@ def name_with(name: str, options: dict[str, Any]) -> str:
 _NARROW = {"minimum": -5.0, "maximum": 1.0}
 
 #: Trained tokenizers inside the package; `assets/models` has a folder for each.
-SHIPPED: dict[str, Shipped] = {}
+SHIPPED: dict[str, Shipped] = {
+    "rvq-16k": Shipped("rvq-16k"),
+}
 
 PRESETS = {
     "dmel": Preset("dmel", {}),
