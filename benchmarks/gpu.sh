@@ -48,20 +48,22 @@ part 40 tiles "$PYTHON" benchmarks/gpu_quantizers.py tiles --out "$OUT"
 SPEECH=.gpu/speech/manifest.jsonl
 if [ -e "$SPEECH" ]; then
     "$PYTHON" -m pip install -q --no-index --no-deps --target "$PACKAGES" .gpu/wheels/*.whl
-    continue_training() { # name, seconds
-        local run="$PACKAGES/runs/$1"
-        "$PYTHON" -m syllabary train "$1" "start_from=assets/models/$1" "data.manifest=$SPEECH" \
+    continue_training() { # name, seconds, further overrides
+        local name=$1 seconds=$2 run="$PACKAGES/runs/$1"
+        shift 2
+        "$PYTHON" -m syllabary train "$name" "$@" \
+            "start_from=assets/models/$name" "data.manifest=$SPEECH" \
             quantize_from=0 supervision.own_pitch_from=0 batch_size=32 data.crop_samples=32000 \
             optimizer.lr=3e-4 optimizer.muon_lr=5e-4 'adversarial={}' steps=20000 \
             validation.best_by=mel validation.every=500 --cache "$PACKAGES/stores" \
-            --device "${DEVICE:-cuda}" --output "$run" --time-budget "$2s" &&
-            "$PYTHON" -m syllabary export "$run/best" --output "$OUT/$1" &&
-            gzip -c "$run/log.jsonl" > "$OUT/$1/log.jsonl.gz"
+            --device "${DEVICE:-cuda}" --output "$run" --time-budget "${seconds}s" &&
+            "$PYTHON" -m syllabary export "$run/best" --output "$OUT/$name" &&
+            gzip -c "$run/log.jsonl" > "$OUT/$name/log.jsonl.gz"
     }
     export PYTHON SPEECH OUT PACKAGES
     export -f continue_training
     part 150 train-rvq-16k bash -c 'continue_training rvq-16k 100'
-    part 120 train-fsq-16k bash -c 'continue_training fsq-16k 70'
+    part 120 train-fsq-16k bash -c 'continue_training fsq-16k 70 start_batches=0'
 else
     echo "== no training: run benchmarks/gpu_pack.sh first, and carry .gpu"
 fi

@@ -4,7 +4,7 @@ Siuzdak, "Vocos: Closing the gap between time-domain and Fourier-based neural vo
 2306.00814), with pulses and noise in place of invented phases (`neural/harmonic_head.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -38,8 +38,10 @@ class NeuralVocoderConfig:
     """
 
     num_mels: int = 80
-    stack: StackConfig = StackConfig(width=320, blocks=5)
-    head: HarmonicHeadConfig = HarmonicHeadConfig(hop=400, rate=4, window=400)
+    stack: StackConfig = field(default_factory=lambda: StackConfig(width=320, blocks=5))
+    head: HarmonicHeadConfig = field(
+        default_factory=lambda: HarmonicHeadConfig(hop=400, rate=5, window=320)
+    )
     look_ahead: int = 0
 
     @property

@@ -53,7 +53,7 @@ class CausalBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 1 / config.blocks))
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (batch, frames, width) and past (batch, kernel - 1, width) to y like x and a new past."""
+        """y and a new past, like x (batch, frames, width) and past (batch, kernel - 1, width)."""
         padded = torch.cat([past.to(x.dtype), x], 1)
         y = functional.conv1d(
             padded.transpose(1, 2), self.taps.T[:, None], self.taps_bias, groups=x.shape[2]
@@ -73,9 +73,7 @@ class CausalStack(nn.Module):
     def __init__(self, in_features: int | None, config: StackConfig) -> None:
         super().__init__()
         self.config = config
-        self.inward = (
-            nn.Identity() if in_features is None else nn.Linear(in_features, config.width)
-        )
+        self.inward = nn.Identity() if in_features is None else nn.Linear(in_features, config.width)
         self.blocks = nn.ModuleList(CausalBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
 
@@ -85,9 +83,7 @@ class CausalStack(nn.Module):
         shape = (batch, self.config.kernel - 1, self.config.width)
         return [like.new_zeros(shape) for _ in self.blocks]
 
-    def forward(
-        self, x: Tensor, state: list[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """(batch, frames, in_features) to (batch, frames, width), and the state after it.
 
         Args:

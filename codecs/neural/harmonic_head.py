@@ -7,7 +7,7 @@ step on.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,9 @@ class HarmonicHeadConfig:
     hop: int = 320
     rate: int = 4
     window: int = 320
-    stack: StackConfig = StackConfig(width=128, blocks=2, expansion=2)
+    stack: StackConfig = field(
+        default_factory=lambda: StackConfig(width=128, blocks=2, expansion=2)
+    )
     top: float = 7900.0
 
     def __post_init__(self) -> None:

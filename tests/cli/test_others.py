@@ -29,7 +29,7 @@ def test_info(run, tmp_path):
     code, out, _ = run("info", tmp_path / "x.syl")
     assert code == 0
     fields = dict(line.split(None, 1) for line in out.splitlines())
-    assert fields["tokenizer"] == "dmel" and fields["whole"] == "yes"
+    assert fields["tokenizer"] == "rvq-16k" and fields["whole"] == "yes"
     assert fields["codebook_sizes"] == "80 × 16" and fields["entropy_coded"] == "yes"
     code, out, _ = run("info", tmp_path / "x.syl", "--json")
     assert json.loads(out)["samples"] == 16000

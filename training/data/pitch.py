@@ -6,6 +6,7 @@ the package pyworld: two minutes for seven hours of speech.
 
 import hashlib
 import importlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -133,7 +134,7 @@ def _find(
 def _bridged(pitch: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Pitch that goes on, straight in log, where an utterance has no voice."""
     bridged = np.full_like(pitch, 150.0)
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in itertools.pairwise(starts):
         piece = pitch[start:end]
         voiced = np.flatnonzero(piece > 0)
         if len(voiced):

@@ -57,7 +57,8 @@ class FSQRecipe(CodecRecipe):
         level_dropout: other levels, of as many channels, of which a step takes one in place of the
             model's, so that levels may be chosen after training.
         dropout_share: of the steps that do.
-        start_batches: batches whose latents say where the quantizer's projections start.
+        start_batches: batches whose latents say where the quantizer's projections start; 0 leaves
+            them as they are.
     """
 
     task: ClassVar[str] = "fsq"
@@ -213,7 +214,7 @@ class FSQTask(CodecTask[FSQRecipe]):
         self._store = store
 
     def generate(self, batch: Batch, step: int) -> Generated:
-        if step == self.recipe.quantize_from:
+        if step == self.recipe.quantize_from and self.recipe.start_batches:
             assert isinstance(self.generator, FSQCodec)
             start_projections(self.generator.quantizer, self._sampled_latents())
         return super().generate(batch, step)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...quantizers.finite_scalar import fsq_decode
 from ...quantizers.modules.finite_scalar import ResidualFiniteScalarQuantizer
 
-# Standard deviation before the hyperbolic tangent; about that of the values that tanh makes uniform.
+# Standard deviation before the hyperbolic tangent, which then makes values about uniform.
 _SPREAD = 0.9
 
 

@@ -33,8 +33,8 @@ class VocoderRecipe(Recipe):
     """
 
     task: ClassVar[str] = "dmel-vocoder"
-    tokens: DMelConfig = DMelConfig()
-    model: NeuralVocoderConfig = NeuralVocoderConfig()
+    tokens: DMelConfig = field(default_factory=DMelConfig)
+    model: NeuralVocoderConfig = field(default_factory=NeuralVocoderConfig)
     supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
 
     def __post_init__(self) -> None:
