@@ -28,7 +28,7 @@ from timing import machine, speech_manifest
 
 
 def griffin_lim(codec: str, codes: np.ndarray, num_samples: int, momentum: float) -> np.ndarray:
-    tokenizer = syllabary.load(codec)
+    tokenizer = syllabary.load(codec, vocoder=None)
     config = tokenizer.config
     levels = tokenizer.levels.numpy()
     # librosa centres frame 0 on sample 0, dMel on the middle of the first hop: a silent frame on
@@ -66,7 +66,7 @@ def score(job: tuple[str, Path]) -> dict[str, tuple[float, float, float]] | str:
     codec, path = job
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", UserWarning)
-    tokenizer = syllabary.load(codec)
+    tokenizer = syllabary.load(codec, vocoder=None)
     wave, rate = read(path)
     tokens = tokenizer.encode(wave, rate)
     codes = tokens.codes[0].numpy()

@@ -42,8 +42,12 @@ class Preset:
 
 
 def name_with(name: str, options: dict[str, Any]) -> str:
-    """What a tokenizer with other options is called: tokens of the two don't mix."""
-    changes = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
+    """What a tokenizer with other options is called: tokens of the two don't mix.
+
+    A vocoder changes no token, and no name.
+    """
+    kept = sorted((key, value) for key, value in options.items() if key != "vocoder")
+    changes = ",".join(f"{key}={value}" for key, value in kept)
     return f"{name}+{changes}" if changes else name
 
 
@@ -54,10 +58,12 @@ _NARROW = {"minimum": -5.0, "maximum": 1.0}
 #: Trained tokenizers inside the package; `assets/models` has a folder for each.
 SHIPPED: dict[str, Shipped] = {
     "rvq-16k": Shipped("rvq-16k"),
+    "fsq-16k": Shipped("fsq-16k", free=("levels",)),
+    # Other levels are other numbers for the same vocoder; other channels and hops go without it.
+    "dmel": Shipped("dmel", ("num_levels", "minimum", "maximum"), Preset("dmel", {})),
 }
 
 PRESETS = {
-    "dmel": Preset("dmel", {}),
     "dmel-fine": Preset("dmel", {"hop_length": 200}),
     "dmel-narrow": Preset("dmel", _NARROW),
     "dmel-fine-narrow": Preset("dmel", {"hop_length": 200, **_NARROW}),

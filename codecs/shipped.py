@@ -5,6 +5,7 @@ only training needs, and the model card. Weights are rounded to float16 before t
 and computed with in float32 again, so that a shipped model is the same on every machine.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,12 @@ class Shipped:
     Attributes:
         folder: its name in `assets/models`.
         free: options that no weight depends on, and that `load` may therefore change.
+        otherwise: what other options get, where the family also works untrained.
     """
 
     folder: str
     free: tuple[str, ...] = ()
+    otherwise: "Callable[..., AudioTokenizer] | None" = None
 
     def __call__(self, name: str, **options: Any) -> "AudioTokenizer":
         from . import checkpoint
@@ -41,6 +44,8 @@ class Shipped:
         if not options:
             return kind.from_pretrained(directory)
         fixed = sorted(set(options) - set(self.free))
+        if fixed and self.otherwise:
+            return self.otherwise(name, **options)
         if fixed:
             free = f"; {', '.join(self.free)} can be" if self.free else ""
             raise CheckpointError(
