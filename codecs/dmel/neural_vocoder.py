@@ -106,4 +106,5 @@ class NeuralVocoder(MelVocoder):
         present = codes[..., 0] >= 0
         levels = table.gather(0, codes[0].clamp_min(0))[None]
         wave, after = decoder.wave(self.latents(levels, present), state)
-        return wave.unflatten(1, (-1, self.hop)), after
+        # Levels that no speech has may ask for any gain.
+        return wave.clamp(-1, 1).unflatten(1, (-1, self.hop)), after

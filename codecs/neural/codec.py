@@ -119,7 +119,8 @@ class NeuralCodec(AudioTokenizer):
 
         def decode_tile(codes: Tensor, state: Any) -> tuple[Tensor, Any]:
             wave, after = decoder.wave(self.dequantize(codes), state)
-            return wave.unflatten(1, (-1, hop)), after
+            # Codes that no speech has may ask for any gain.
+            return wave.clamp(-1, 1).unflatten(1, (-1, hop)), after
 
         return TileDecoder(
             decode_tile,
