@@ -7,6 +7,7 @@ difference.
 
 from .augment import AugmentConfig, Augmented, augment
 from .crops import CropBatch, CropSampler, validation_batches
+from .pitch import PitchConfig, PitchTracks
 from .store import SpeechStore, StoreEntry, StoreFailure, build_store
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "Augmented",
     "CropBatch",
     "CropSampler",
+    "PitchConfig",
+    "PitchTracks",
     "SpeechStore",
     "StoreEntry",
     "StoreFailure",

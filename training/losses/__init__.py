@@ -2,12 +2,15 @@
 
 from .adversarial import AdversarialLoss
 from .balancer import GradientBalancer
+from .compressed import CompressedLossConfig, CompressedSpectralLoss
 from .feature_matching import feature_matching_loss
 from .mel import MelLossConfig, MultiScaleMelLoss
 from .stft import MultiResolutionSTFTLoss, STFTLossConfig
 
 __all__ = [
     "AdversarialLoss",
+    "CompressedLossConfig",
+    "CompressedSpectralLoss",
     "GradientBalancer",
     "MelLossConfig",
     "MultiResolutionSTFTLoss",

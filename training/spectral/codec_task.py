@@ -19,24 +19,20 @@ from ...quantizers.modules.result import Quantized
 from ..data.crops import CropSampler
 from ..data.draws import draws
 from ..data.store import SpeechStore
-from ..discriminators import Discriminators
-from ..recipe import Recipe
-from ..task import Batch, Generated, Task
+from ..task import Batch, Generated
 from .finite_scalar_start import start_projections
-from .supervision import Supervision, SupervisionConfig
+from .supervised_task import SupervisedRecipe, SupervisedTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecRecipe(Recipe):
+class CodecRecipe(SupervisedRecipe):
     """What recipes of neural codecs share.
 
     Attributes:
-        supervision: losses.
         quantize_from: step before which latents go through unquantized, so that the codebooks
             start from latents that mean something.
     """
 
-    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
     quantize_from: int = 300
 
 
@@ -71,7 +67,7 @@ class FSQRecipe(CodecRecipe):
 R = TypeVar("R", bound=CodecRecipe)
 
 
-class CodecTask(Task[R]):
+class CodecTask(SupervisedTask[R]):
     """Encoder, quantizer and decoder together; a family makes the codec.
 
     A spectral trunk is also taught the pitch.
@@ -81,17 +77,13 @@ class CodecTask(Task[R]):
     """
 
     generator: NeuralCodec
-    discriminator: Discriminators | None
 
     def __init__(self, recipe: R) -> None:
         super().__init__(recipe)
         self.generator = self.make(recipe)
         network = self.generator.network
         step = network.head.step if isinstance(network, SpectralConfig) else network.hop
-        self.supervision = Supervision(recipe.supervision, step)
-        self.discriminator = (
-            Discriminators(recipe.supervision.discriminators) if recipe.adversarial else None
-        )
+        self.supervise(step)
 
     def make(self, recipe: R) -> NeuralCodec:
         raise NotImplementedError
@@ -175,16 +167,6 @@ class CodecTask(Task[R]):
 
     def is_whole(self, step: int) -> bool:
         return step > self.recipe.quantize_from
-
-    def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
-        assert self.discriminator is not None
-        return self.supervision.discriminator_losses(self.discriminator, batch, wave)
-
-    def adversarial_losses(
-        self, batch: Batch, generated: Generated, step: int
-    ) -> dict[str, Tensor]:
-        assert self.discriminator is not None
-        return self.supervision.adversarial_losses(self.discriminator, batch, generated)
 
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         codec = copy.deepcopy(generator)

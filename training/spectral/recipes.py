@@ -1,5 +1,7 @@
 """The recipes of the tokenizers that ship."""
 
+from typing import Any
+
 from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.neural_vocoder import NeuralVocoderConfig
 from ...codecs.neural.harmonic_head import HarmonicHeadConfig
@@ -16,16 +18,26 @@ _OPTIMIZER = OptimizerConfig(lr=1e-3, muon_lr=3e-3, weight_decay=0.01, clip_norm
 _VALIDATION = ValidationConfig(every=1000, utterances=24, best_by="PESQ-wb")
 
 
-def _data(crop_samples: int) -> DataConfig:
+def _common(crop_samples: int, optimizer: OptimizerConfig = _OPTIMIZER) -> dict[str, Any]:
+    """What all of them have."""
     # Utterances of 8 kHz, as fsdd has them, would teach that there is nothing above 4 kHz. No
     # source gives more than half of what is heard.
-    return DataConfig(
+    data = DataConfig(
         exclude_sources=("fsdd",),
         crop_samples=crop_samples,
         temperature=0.7,
         max_share=0.5,
         augment=AugmentConfig(gain_db=(-6.0, 3.0)),
     )
+    return {
+        "batch_size": 8,
+        "data": data,
+        "optimizer": optimizer,
+        "schedule": ScheduleConfig(warmup_steps=100, final_ratio=0.03),
+        "ema_decay": 0.998,
+        "bf16": True,
+        "validation": _VALIDATION,
+    }
 
 
 def rvq_16k() -> RVQRecipe:
@@ -33,13 +45,7 @@ def rvq_16k() -> RVQRecipe:
     return RVQRecipe(
         name="rvq-16k",
         steps=11_000,
-        batch_size=8,
-        data=_data(20_480),
-        optimizer=_OPTIMIZER,
-        schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.03),
-        ema_decay=0.998,
-        bf16=True,
-        validation=_VALIDATION,
+        **_common(20_480),
         quantize_from=3500,
         supervision=SupervisionConfig(own_pitch_from=7_000),
     )
@@ -50,13 +56,7 @@ def rvq_16k_waveform() -> RVQRecipe:
     return RVQRecipe(
         name="rvq-16k-waveform",
         steps=100_000,
-        batch_size=8,
-        data=_data(10_240),
-        optimizer=OptimizerConfig(lr=1e-3, clip_norm=5.0),
-        schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.03),
-        ema_decay=0.998,
-        bf16=True,
-        validation=_VALIDATION,
+        **_common(10_240, OptimizerConfig(lr=1e-3, clip_norm=5.0)),
         model=RVQConfig(network=WaveformConfig()),
         quantize_from=3500,
         # No pulse train decides where pulses begin here, so the short windows count too.
@@ -73,13 +73,7 @@ def fsq_16k() -> FSQRecipe:
         name="fsq-16k",
         start_from="runs/unquantized",
         steps=4_500,
-        batch_size=8,
-        data=_data(20_480),
-        optimizer=_OPTIMIZER,
-        schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.03),
-        ema_decay=0.998,
-        bf16=True,
-        validation=_VALIDATION,
+        **_common(20_480),
         quantize_from=0,
         supervision=SupervisionConfig(own_pitch_from=2_000),
         level_dropout=((5, 5, 5, 5, 5, 5), (4, 4, 4, 4, 4, 4), (16, 16, 16, 8, 8, 8)),
@@ -100,13 +94,7 @@ def _dmel(name: str, head: HarmonicHeadConfig) -> VocoderRecipe:
     return VocoderRecipe(
         name=name,
         steps=6_000,
-        batch_size=8,
-        data=_data(20_800),
-        optimizer=_OPTIMIZER,
-        schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.03),
-        ema_decay=0.998,
-        bf16=True,
-        validation=_VALIDATION,
+        **_common(20_800),
         supervision=SupervisionConfig(own_pitch_from=3_000),
         tokens=DMelConfig(hop_length=head.hop),
         model=NeuralVocoderConfig(head=head, look_ahead=1),

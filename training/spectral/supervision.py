@@ -6,11 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from ...codecs.neural.source import PITCH_BINS, pitch_bin
-from ..data.pitch import PitchConfig, PitchTracks
-from ..data.store import SpeechStore
+from ..data import PitchConfig, PitchTracks, SpeechStore
 from ..discriminators import Discriminators, DiscriminatorsConfig
-from ..losses import AdversarialLoss, MelLossConfig, MultiScaleMelLoss, feature_matching_loss
-from ..losses.compressed import CompressedLossConfig, CompressedSpectralLoss
+from ..losses import (
+    AdversarialLoss,
+    CompressedLossConfig,
+    CompressedSpectralLoss,
+    MelLossConfig,
+    MultiScaleMelLoss,
+    feature_matching_loss,
+)
 from ..task import Batch, Generated
 
 

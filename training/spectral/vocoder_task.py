@@ -14,28 +14,23 @@ from ...codecs.dmel.neural_vocoder import NeuralVocoder, NeuralVocoderConfig
 from ...codecs.dmel.tokenizer import DMel
 from ...codecs.interface import AudioTokenizer
 from ...errors import TrainingError
-from ..data.store import SpeechStore
-from ..discriminators import Discriminators
-from ..recipe import Recipe
-from ..task import Batch, Generated, Task
+from ..task import Batch, Generated
 from .codec_task import hidden_matrices, rendered
-from .supervision import Supervision, SupervisionConfig
+from .supervised_task import SupervisedRecipe, SupervisedTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocoderRecipe(Recipe):
+class VocoderRecipe(SupervisedRecipe):
     """Recipe of a `NeuralVocoder`.
 
     Attributes:
         tokens: the dMel tokenizer whose levels it hears.
         model: the vocoder.
-        supervision: losses.
     """
 
     task: ClassVar[str] = "dmel-vocoder"
     tokens: DMelConfig = field(default_factory=DMelConfig)
     model: NeuralVocoderConfig = field(default_factory=NeuralVocoderConfig)
-    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +42,7 @@ class VocoderRecipe(Recipe):
             )
 
 
-class VocoderTask(Task[VocoderRecipe]):
+class VocoderTask(SupervisedTask[VocoderRecipe]):
     """Trains a `NeuralVocoder` on the levels of a dMel tokenizer.
 
     Args:
@@ -57,7 +52,6 @@ class VocoderTask(Task[VocoderRecipe]):
     Recipe = VocoderRecipe
 
     generator: NeuralVocoder
-    discriminator: Discriminators | None
 
     def __init__(self, recipe: VocoderRecipe) -> None:
         super().__init__(recipe)
@@ -72,13 +66,7 @@ class VocoderTask(Task[VocoderRecipe]):
             tokens.fmin,
             tokens.fmax,
         )
-        self.supervision = Supervision(recipe.supervision, recipe.model.head.step)
-        self.discriminator = (
-            Discriminators(recipe.supervision.discriminators) if recipe.adversarial else None
-        )
-
-    def prepare(self, store: SpeechStore) -> None:
-        self.supervision.prepare(store)
+        self.supervise(recipe.model.head.step)
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         return hidden_matrices(self.generator)
@@ -117,16 +105,6 @@ class VocoderTask(Task[VocoderRecipe]):
             logs = amplitudes.clamp_min(10.0**tokens.minimum).log10()
             code = ((logs - tokens.minimum) / width).floor().clamp(0, tokens.num_levels - 1)
             return tokens.minimum + (code + 0.5) * width
-
-    def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
-        assert self.discriminator is not None
-        return self.supervision.discriminator_losses(self.discriminator, batch, wave)
-
-    def adversarial_losses(
-        self, batch: Batch, generated: Generated, step: int
-    ) -> dict[str, Tensor]:
-        assert self.discriminator is not None
-        return self.supervision.adversarial_losses(self.discriminator, batch, generated)
 
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         vocoder = copy.deepcopy(generator)
