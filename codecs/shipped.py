@@ -81,6 +81,7 @@ def export(tokenizer: "AudioTokenizer", directory: Path) -> None:
         if not bool(half[name].isfinite().all()):
             raise CheckpointError(f"{name} has values that float16 can't hold")
     smaller.load_state_dict(half)
+    smaller.__dict__.pop("spec", None)  # computed once, of the weights before
     checkpoint.save(smaller, directory, half)
 
 
