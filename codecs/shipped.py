@@ -87,9 +87,11 @@ def export(tokenizer: "AudioTokenizer", directory: Path) -> None:
 
 def inference_state(module: "nn.Module") -> "dict[str, Tensor]":
     """The state dict without what only training needs."""
+    from ..quantizers.modules.interface import Quantizer
+
     state = module.state_dict()
     for name, part in module.named_modules():
-        if hasattr(part, "training_state"):
+        if isinstance(part, Quantizer):
             for key in part.training_state(f"{name}." if name else ""):
                 state.pop(key, None)
     return state

@@ -6,7 +6,6 @@ Siuzdak, "Vocos: Closing the gap between time-domain and Fourier-based neural vo
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +14,10 @@ from ..neural.causal import StackConfig
 from ..neural.compiled import Compiled, frame_decoder
 from ..neural.harmonic_head import HarmonicHeadConfig
 from ..neural.network import SpectralDecoder
-from ..neural.tiles import TileDecoder
+from ..neural.running import start_decoding
 from ..streaming import DecoderStream
 from .vocoder import MelVocoder
 
-#: Frames in one call of the network.
-TILE = 16
 # What log10 mel amplitudes of speech are centred at and divided by.
 _CENTRE, _SPREAD = -2.5, 1.5
 
@@ -86,25 +83,18 @@ class NeuralVocoder(MelVocoder):
         return scaled if present is None else torch.where(present[..., None], scaled, 0.0)
 
     def start(self, levels: Tensor, batch_size: int) -> DecoderStream:
-        compiled = levels.device.type == "cpu"
-        decoder: Any = self._frame_decoder(self.decoder) if compiled else self.decoder
-        return TileDecoder(
-            partial(self._decode_tile, decoder, levels.T.float().contiguous()),
-            decoder.init_state,
+        return start_decoding(
+            self.decoder,
+            self._frame_decoder,
+            partial(self._latents_of, levels.T.float().contiguous()),
             batch_size=batch_size,
             num_codebooks=self.config.num_mels,
             hop=self.hop,
             delay=self.delay,
-            tile=None if compiled else TILE,
             device=levels.device,
         )
 
-    def _decode_tile(
-        self, decoder: Any, table: Tensor, codes: Tensor, state: Any
-    ) -> tuple[Tensor, Any]:
-        """Samples (1, frames, hop) of codes (1, frames, channels)."""
-        present = codes[..., 0] >= 0
+    def _latents_of(self, table: Tensor, codes: Tensor) -> Tensor:
+        """Latents of codes (1, frames, channels), with `table` the levels (levels, channels)."""
         levels = table.gather(0, codes[0].clamp_min(0))[None]
-        wave, after = decoder.wave(self.latents(levels, present), state)
-        # Levels that no speech has may ask for any gain.
-        return wave.clamp(-1, 1).unflatten(1, (-1, self.hop)), after
+        return self.latents(levels, codes[..., 0] >= 0)

@@ -13,16 +13,13 @@ from ..shipped import inference_state
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
 from .compiled import Compiled, frame_decoder, frame_encoder
-from .network import SpectralConfig, SpectralDecoder, SpectralEncoder
-from .tiles import TileDecoder, TileEncoder
+from .network import SpectralConfig, SpectralEncoder
+from .running import TILE, start_decoding
+from .tiles import TileEncoder
 from .waveform import WaveformConfig, WaveformEncoder
 
 #: What an encoder and a decoder are made from, and what is known of them before.
 TrunkConfig = SpectralConfig | WaveformConfig
-
-#: Frames in one call of a network of PyTorch's. A stream of single frames computes a whole tile for
-#: each. Compiled networks take frames as they come.
-TILE = 16
 
 
 class NeuralCodec(AudioTokenizer):
@@ -114,22 +111,14 @@ class NeuralCodec(AudioTokenizer):
         )
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
-        hop = self.network.hop
-        decoder, tile = self._running_decoder()
-
-        def decode_tile(codes: Tensor, state: Any) -> tuple[Tensor, Any]:
-            wave, after = decoder.wave(self.dequantize(codes), state)
-            # Codes that no speech has may ask for any gain.
-            return wave.clamp(-1, 1).unflatten(1, (-1, hop)), after
-
-        return TileDecoder(
-            decode_tile,
-            decoder.init_state,
+        return start_decoding(
+            self.decoder,
+            self._frame_decoder,
+            self.dequantize,
             batch_size=batch_size,
             num_codebooks=self.spec.tokens.num_codebooks,
-            hop=hop,
+            hop=self.network.hop,
             delay=self.network.delay,
-            tile=tile,
             device=self.device,
         )
 
@@ -146,12 +135,6 @@ class NeuralCodec(AudioTokenizer):
         if isinstance(self.encoder, SpectralEncoder) and self.device.type == "cpu":
             return self._frame_encoder(self.encoder), None
         return self.prepared(self._exact_encoder), TILE
-
-    def _running_decoder(self) -> tuple[Any, int | None]:
-        """The decoder as it runs on this device, and the frames in one call of it."""
-        if isinstance(self.decoder, SpectralDecoder) and self.device.type == "cpu":
-            return self._frame_decoder(self.decoder), None
-        return self.decoder, TILE
 
     def _exact_encoder(self) -> SpectralEncoder | WaveformEncoder:
         return copy.deepcopy(self.encoder).double().eval().requires_grad_(False)

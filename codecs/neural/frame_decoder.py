@@ -17,10 +17,9 @@ from .harmonic_head import LOG_GAIN, HarmonicHeadConfig
 from .kernels import exponentials, linear, sine_of_half_turns
 from .network import SpectralDecoder
 from .packed import Array, PackedStack, array, pack_linear
-from .source import AROUND, AT_PULSE, PITCH_BINS, PITCH_MAX, PITCH_MIN, PITCH_START
+from .source import AROUND, AT_PULSE, BIN_STEP, PITCH_BINS, PITCH_MIN, PITCH_START
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
-_BIN = math.log(PITCH_MAX / PITCH_MIN) / (PITCH_BINS - 1)
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,7 @@ class FrameDecoder:
         added = np.zeros(done + config.delay, np.float32)
         added[: config.delay] = state.overlap
         _overlap_add(filtered, self.window, config.step, added)
-        # Squared Hann windows a quarter apart or closer add up to a constant.
-        wave = added[:done] * np.float32(8 * config.step / (3 * config.window))
+        wave = added[:done] * np.float32(config.overlap_gain)
         after = FrameDecoderState(
             layers, head, track[-1], phase, position,
             sources[:, done:].copy(), added[done:].copy(),
@@ -141,7 +139,7 @@ def _pitch_track(x, panels, bias):  # type: ignore[no-untyped-def]
         for i in range(size):
             total += weights[i]
             mean += weights[i] * near[i]
-        weights[0] = mean / total * _BIN
+        weights[0] = mean / total * BIN_STEP
         exponentials(weights)
         pitch[t] = PITCH_MIN * weights[0]
     return pitch

@@ -59,6 +59,11 @@ class HarmonicHeadConfig:
         """Samples that the output lags behind the frames."""
         return self.window - self.step
 
+    @property
+    def overlap_gain(self) -> float:
+        """One over what squared Hann windows, a quarter apart or closer, add up to."""
+        return 8 * self.step / (3 * self.window)
+
 
 @dataclass
 class HeadState:
@@ -190,8 +195,7 @@ class HarmonicHead(nn.Module):
             (1, config.window),
             stride=(1, config.step),
         )[:, 0, 0]
-        # Squared Hann windows a quarter apart or closer add up to a constant.
-        total = total * (8 * config.step / (3 * config.window))
+        total = total * config.overlap_gain
         total = torch.cat([total[:, : config.delay] + overlap, total[:, config.delay :]], 1)
         done = count * config.step
         return total[:, :done], total[:, done:]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 PITCH_MIN, PITCH_MAX = 60.0, 450.0  # Hz
 PITCH_BINS = 128  # even in log: steps of 1.6 %
+BIN_STEP = math.log(PITCH_MAX / PITCH_MIN) / (PITCH_BINS - 1)  # in log
 AROUND = 3  # bins on either side of the best that the pitch is a mean over
 AT_PULSE = 1e-4  # where the sine is smaller, the quotient is its limit
 PITCH_START = 150.0  # Hz, before the first frame
@@ -19,8 +20,7 @@ PITCH_START = 150.0  # Hz, before the first frame
 
 def pitch_bin(pitch: Tensor) -> Tensor:
     """Where a pitch in Hz lies among the bins, as a fraction."""
-    step = math.log(PITCH_MAX / PITCH_MIN) / (PITCH_BINS - 1)
-    return (pitch / PITCH_MIN).log() / step
+    return (pitch / PITCH_MIN).log() / BIN_STEP
 
 
 def expected_pitch(logits: Tensor) -> Tensor:
@@ -29,8 +29,7 @@ def expected_pitch(logits: Tensor) -> Tensor:
     around = torch.arange(-AROUND, AROUND + 1, device=logits.device)
     near = (best + around).clamp(0, PITCH_BINS - 1)
     weights = torch.softmax(logits.gather(-1, near), -1)
-    step = math.log(PITCH_MAX / PITCH_MIN) / (PITCH_BINS - 1)
-    return PITCH_MIN * ((weights * near).sum(-1) * step).exp()
+    return PITCH_MIN * ((weights * near).sum(-1) * BIN_STEP).exp()
 
 
 class PulseTrain(nn.Module):

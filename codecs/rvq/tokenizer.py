@@ -86,11 +86,12 @@ class RVQCodec(NeuralCodec):
     def _stages(self) -> "CompiledStages":
         from .compiled_stages import CompiledStages  # numba takes a while to import
 
-        return CompiledStages(self.quantizer, self._decoded())
+        return CompiledStages(self.quantizer, self.prepared(self._decoded))
 
     def _table(self) -> Tensor:
         """What the codes of each codebook add to the latents, after a row of zeros for none."""
-        return torch.cat([functional.pad(table, (0, 0, 1, 0)) for table in self._decoded()])
+        tables = self.prepared(self._decoded)
+        return torch.cat([functional.pad(table, (0, 0, 1, 0)) for table in tables])
 
     @torch.no_grad()
     def _decoded(self) -> list[Tensor]:

@@ -47,6 +47,13 @@ class Quantizer(nn.Module, ABC):
         applied: Quantizer = super()._apply(keep_dtype, recurse)
         return applied
 
+    def training_state(self, prefix: str = "") -> set[str]:
+        """Names in the state dict, after `prefix`, of what only training needs.
+
+        Without those of quantizers inside, which say their own.
+        """
+        return set()
+
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:
         """Quantize x (batch, frames, dim); in training mode, learn from it.

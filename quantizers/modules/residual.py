@@ -132,7 +132,7 @@ class ResidualVectorQuantizer(Quantizer):
         missing[:] = [key for key in missing if key not in self.training_state(prefix)]
 
     def training_state(self, prefix: str = "") -> set[str]:
-        """Names in the state dict of what only training needs, without those of the stages."""
+        """See `Quantizer.training_state`."""
         return {f"{prefix}steps"}
 
     def stage(self, index: int) -> VectorQuantizer:

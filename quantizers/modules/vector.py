@@ -164,7 +164,7 @@ class VectorQuantizer(Quantizer):
             missing[:] = [key for key in missing if key not in self.training_state(prefix)]
 
     def training_state(self, prefix: str = "") -> set[str]:
-        """Names in the state dict of what only training needs."""
+        """See `Quantizer.training_state`."""
         names = ("usage", "sums", "steps", "has_codebook", "has_usage")
         return {prefix + name for name in names}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ...errors import TrainingError
-from ..data import CropBatch, CropSampler, SpeechStore, augment, build_store, validation_batches
+from ..data import CropBatch, SpeechStore, augment, build_store, validation_batches
 from ..recipe import Recipe
 from ..task import Batch
 from .ranks import Ranks
@@ -78,20 +78,7 @@ class Feed:
         self.noise = None
         if data.augment.noise_probability > 0:
             self.noise = store(data.noise, "SYLLABARY_NOISE", data.noise_split, ())
-        self._mine = self._sampler(ranks.rank, ranks.size)
-
-    def _sampler(self, rank: int, size: int) -> CropSampler:
-        data = self.recipe.data
-        return CropSampler(
-            self.train,
-            data.crop_samples,
-            self.recipe.batch_size,
-            self.recipe.seed,
-            rank=rank,
-            world_size=size,
-            temperature=data.temperature,
-            max_share=data.max_share,
-        )
+        self._mine = recipe.crops(self.train, recipe.seed, ranks.rank, ranks.size)
 
     @property
     def stores(self) -> tuple[SpeechStore, ...]:
@@ -111,7 +98,8 @@ class Feed:
 
     def joined_batch(self, number: int) -> Batch:
         """The rows of all ranks."""
-        return self._augmented(self._sampler(0, 1).batch(number))
+        joined = self.recipe.crops(self.train, self.recipe.seed)
+        return self._augmented(joined.batch(number))
 
     def _augmented(self, crops: CropBatch) -> Batch:
         data = self.recipe.data

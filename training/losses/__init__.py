@@ -3,6 +3,7 @@
 from .adversarial import AdversarialLoss
 from .balancer import GradientBalancer
 from .compressed import CompressedLossConfig, CompressedSpectralLoss
+from .envelope import EnvelopeLoss, EnvelopeLossConfig
 from .feature_matching import feature_matching_loss
 from .mel import MelLossConfig, MultiScaleMelLoss
 from .stft import MultiResolutionSTFTLoss, STFTLossConfig
@@ -11,6 +12,8 @@ __all__ = [
     "AdversarialLoss",
     "CompressedLossConfig",
     "CompressedSpectralLoss",
+    "EnvelopeLoss",
+    "EnvelopeLossConfig",
     "GradientBalancer",
     "MelLossConfig",
     "MultiResolutionSTFTLoss",

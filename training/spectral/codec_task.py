@@ -1,7 +1,7 @@
 """Training of RVQ and FSQ codecs."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -11,17 +11,15 @@ from torch.nn import functional
 
 from ...codecs.fsq.tokenizer import FSQCodec, FSQConfig
 from ...codecs.interface import AudioTokenizer
-from ...codecs.neural.causal import CausalBlock
 from ...codecs.neural.codec import NeuralCodec
 from ...codecs.neural.network import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
 from ...quantizers.modules.result import Quantized
-from ..data.crops import CropSampler
 from ..data.draws import draws
 from ..data.store import SpeechStore
 from ..task import Batch, Generated
 from .finite_scalar_start import start_projections
-from .supervised_task import SupervisedRecipe, SupervisedTask
+from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +88,7 @@ class CodecTask(SupervisedTask[R]):
 
     def prepare(self, store: SpeechStore) -> None:
         if isinstance(self.generator.network, SpectralConfig):
-            self.supervision.prepare(store)
-
-    def hidden_matrices(self) -> Iterable[nn.Parameter]:
-        return hidden_matrices(self.generator)
+            super().prepare(store)
 
     def generate(self, batch: Batch, step: int) -> Generated:
         network = self.generator.network
@@ -119,7 +114,7 @@ class CodecTask(SupervisedTask[R]):
         assert isinstance(codec.decoder, SpectralDecoder)
         wave, logits = rendered(
             codec.decoder, latents, network.delay, network.hop, samples,
-            pitch if step < self.recipe.supervision.own_pitch_from else None,
+            supervision.forced_pitch(pitch, step),
         )  # fmt: skip
         losses |= supervision.spectral_losses(wave, batch)
         ahead = network.encoder_look_ahead
@@ -205,17 +200,10 @@ class FSQTask(CodecTask[FSQRecipe]):
     def _sampled_latents(self) -> Tensor:
         """Latents (N, latent_dim) of the training set, the same on all ranks."""
         recipe, codec = self.recipe, self.generator
-        sampler = CropSampler(
-            self._store,
-            recipe.data.crop_samples,
-            recipe.batch_size,
-            recipe.seed + 1,
-            temperature=recipe.data.temperature,
-            max_share=recipe.data.max_share,
-        )
+        crops = recipe.crops(self._store, recipe.seed + 1)
         parts = []
         for number in range(recipe.start_batches):
-            waves = sampler.batch(number).waves.to(codec.device)
+            waves = crops.batch(number).waves.to(codec.device)
             latents, _, _ = codec.encoder(codec.encoder.windows_of(waves))
             parts.append(latents[:, codec.network.encoder_look_ahead :].float().flatten(0, 1))
         return torch.cat(parts)
@@ -229,46 +217,3 @@ class FSQTask(CodecTask[FSQRecipe]):
             quantizer = quantizer.with_levels(others[int(which * len(others))])
         quantized: Quantized = quantizer(latents)
         return quantized
-
-
-def hidden_matrices(module: nn.Module) -> Iterable[nn.Parameter]:
-    """The weights of the linear layers inside all blocks."""
-    for block in module.modules():
-        if isinstance(block, CausalBlock):
-            for layer in (block.widen, block.narrow):
-                assert isinstance(layer.weight, nn.Parameter)
-                yield layer.weight
-
-
-def rendered(
-    decoder: SpectralDecoder,
-    latents: Tensor,
-    delay: int,
-    hop: int,
-    samples: int,
-    pitch: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """The wave (batch, samples) and the pitch logits of a crop, with what lags behind it.
-
-    As in a stream, frames of zeros follow the last one to push out what the decoder holds back; so
-    it learns to go on by itself for that long.
-
-    Args:
-        decoder: of any latents.
-        latents: (batch, frames, channels).
-        delay: samples that the decoder lags.
-        hop: samples of a frame.
-        samples: of the crop.
-        pitch: (batch, points) to use instead of the decoder's own.
-    """
-    step = decoder.head.config.step
-    ahead = (delay - decoder.head.config.delay) // step
-    latents = functional.pad(latents, (0, 0, 0, -(-delay // hop)))
-    total, points = latents.shape[1] * hop, samples // step
-    if pitch is not None:
-        after = total // step - ahead - points
-        pitch = functional.pad(pitch, (ahead, after), mode="replicate")
-    noise = torch.randn(latents.shape[0], total, device=latents.device)
-    result, _ = decoder(latents, None, pitch, noise)
-    logits = result.pitch_logits[:, ahead : ahead + points]
-    return result.wave[:, delay : delay + samples], logits

@@ -4,18 +4,19 @@ from typing import Any
 
 from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.neural_vocoder import NeuralVocoderConfig
+from ...codecs.fsq.tokenizer import FSQConfig
 from ...codecs.neural.harmonic_head import HarmonicHeadConfig
+from ...codecs.neural.network import SpectralConfig
 from ...codecs.neural.waveform import WaveformConfig
 from ...codecs.rvq.tokenizer import RVQConfig
 from ..data.augment import AugmentConfig
 from ..losses import MelLossConfig
-from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
+from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig
 from .codec_task import FSQRecipe, RVQRecipe
 from .supervision import SupervisionConfig
 from .vocoder_task import VocoderRecipe
 
 _OPTIMIZER = OptimizerConfig(lr=1e-3, muon_lr=3e-3, weight_decay=0.01, clip_norm=5.0)
-_VALIDATION = ValidationConfig(every=1000, utterances=24, best_by="PESQ-wb")
 
 
 def _common(crop_samples: int, optimizer: OptimizerConfig = _OPTIMIZER) -> dict[str, Any]:
@@ -36,7 +37,6 @@ def _common(crop_samples: int, optimizer: OptimizerConfig = _OPTIMIZER) -> dict[
         "schedule": ScheduleConfig(warmup_steps=100, final_ratio=0.03),
         "ema_decay": 0.998,
         "bf16": True,
-        "validation": _VALIDATION,
     }
 
 
@@ -65,18 +65,17 @@ def rvq_16k_waveform() -> RVQRecipe:
 
 
 def fsq_16k() -> FSQRecipe:
-    """0.8 kbit/s, one codebook; begins where `rvq-16k` was before it had a quantizer.
-
-    That is `syllabary train rvq-16k steps=3000 schedule.decay_steps=11000 -o runs/unquantized`.
-    """
+    """0.8 kbit/s, one codebook."""
     return FSQRecipe(
         name="fsq-16k",
-        start_from="runs/unquantized",
-        steps=4_500,
+        steps=10_000,
         **_common(20_480),
-        quantize_from=0,
-        supervision=SupervisionConfig(own_pitch_from=2_000),
+        # So few bits leave much to guess, and a frame of what follows helps to.
+        model=FSQConfig(network=SpectralConfig(decoder_look_ahead=1)),
+        quantize_from=3_000,
+        supervision=SupervisionConfig(own_pitch_from=6_500, envelope_weight=8.0),
         level_dropout=((5, 5, 5, 5, 5, 5), (4, 4, 4, 4, 4, 4), (16, 16, 16, 8, 8, 8)),
+        dropout_share=0.2,
     )
 
 

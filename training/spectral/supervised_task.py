@@ -1,10 +1,15 @@
 """What the tasks of codecs and of vocoders share: their supervision, and the discriminators."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
+from ...codecs.neural.causal import CausalBlock
+from ...codecs.neural.network import SpectralDecoder
 from ..data import SpeechStore
 from ..discriminators import Discriminators
 from ..recipe import Recipe
@@ -46,6 +51,14 @@ class SupervisedTask(Task[S]):
     def prepare(self, store: SpeechStore) -> None:
         self.supervision.prepare(store)
 
+    def hidden_matrices(self) -> Iterable[nn.Parameter]:
+        """The weights of the linear layers inside all blocks."""
+        for block in self.generator.modules():
+            if isinstance(block, CausalBlock):
+                for layer in (block.widen, block.narrow):
+                    assert isinstance(layer.weight, nn.Parameter)
+                    yield layer.weight
+
     def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
         assert self.discriminator is not None
         return self.supervision.discriminator_losses(self.discriminator, batch, wave)
@@ -55,3 +68,37 @@ class SupervisedTask(Task[S]):
     ) -> dict[str, Tensor]:
         assert self.discriminator is not None
         return self.supervision.adversarial_losses(self.discriminator, batch, generated)
+
+
+def rendered(
+    decoder: SpectralDecoder,
+    latents: Tensor,
+    delay: int,
+    hop: int,
+    samples: int,
+    pitch: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The wave (batch, samples) and the pitch logits of a crop, with what lags behind it.
+
+    As in a stream, frames of zeros follow the last one to push out what the decoder holds back; so
+    it learns to go on by itself for that long.
+
+    Args:
+        decoder: of any latents.
+        latents: (batch, frames, channels).
+        delay: samples that the decoder lags.
+        hop: samples of a frame.
+        samples: of the crop.
+        pitch: (batch, points) to use instead of the decoder's own.
+    """
+    step = decoder.head.config.step
+    ahead = (delay - decoder.head.config.delay) // step
+    latents = functional.pad(latents, (0, 0, 0, -(-delay // hop)))
+    total, points = latents.shape[1] * hop, samples // step
+    if pitch is not None:
+        after = total // step - ahead - points
+        pitch = functional.pad(pitch, (ahead, after), mode="replicate")
+    noise = torch.randn(latents.shape[0], total, device=latents.device)
+    result, _ = decoder(latents, None, pitch, noise)
+    logits = result.pitch_logits[:, ahead : ahead + points]
+    return result.wave[:, delay : delay + samples], logits

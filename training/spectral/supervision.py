@@ -12,6 +12,8 @@ from ..losses import (
     AdversarialLoss,
     CompressedLossConfig,
     CompressedSpectralLoss,
+    EnvelopeLoss,
+    EnvelopeLossConfig,
     MelLossConfig,
     MultiScaleMelLoss,
     feature_matching_loss,
@@ -26,9 +28,11 @@ class SupervisionConfig:
     Attributes:
         mel: scales of the log-mel loss. Windows below 16 ms, which show the phase of single
             pulses, are left out: a pulse train that starts anywhere can't match them.
-        mel_weight, compressed_weight, pitch_weight: of the losses.
+        mel_weight, compressed_weight, envelope_weight, pitch_weight: of the losses.
         compressed: resolutions of the compressed loss.
-        own_pitch_from: step from which pulses run at the network's pitch instead of the data's.
+        envelope: bands of the envelope loss.
+        own_pitch_from: step from which pulses run at the network's pitch instead of the data's;
+            None: they never do.
         adversarial_weight, matching_weight: of the discriminators' losses, where the recipe has
             them.
         discriminators: which.
@@ -42,8 +46,10 @@ class SupervisionConfig:
     mel_weight: float = 3.0
     compressed: CompressedLossConfig = field(default_factory=CompressedLossConfig)
     compressed_weight: float = 10.0
+    envelope: EnvelopeLossConfig = field(default_factory=EnvelopeLossConfig)
+    envelope_weight: float = 0.0
     pitch_weight: float = 1.0
-    own_pitch_from: int = 1_000_000_000
+    own_pitch_from: int | None = None
     adversarial_weight: float = 0.1
     matching_weight: float = 0.5
     discriminators: DiscriminatorsConfig = field(default_factory=DiscriminatorsConfig)
@@ -62,6 +68,7 @@ class Supervision(nn.Module):
         self.config, self.hop = config, hop
         self.mel = MultiScaleMelLoss(config.mel)
         self.compressed = CompressedSpectralLoss(config.compressed)
+        self.envelope = EnvelopeLoss(config.envelope) if config.envelope_weight else None
         self.game = AdversarialLoss()
         self._tracks: PitchTracks | None = None
 
@@ -75,14 +82,21 @@ class Supervision(nn.Module):
         pitch, voiced = self._tracks.crops(batch.names, batch.starts, batch.inputs.shape[1])
         return pitch.to(batch.inputs.device), voiced.to(batch.inputs.device)
 
+    def forced_pitch(self, pitch: Tensor, step: int) -> Tensor | None:
+        """The data's pitch as long as pulses run at it, then None: the network's own."""
+        own = self.config.own_pitch_from
+        return pitch if own is None or step < own else None
+
     def spectral_losses(self, wave: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Of a prediction (batch, samples)."""
-        config = self.config
-        return {
-            "mel": config.mel_weight * self.mel(wave, batch.targets, batch.lengths),
-            "compressed": config.compressed_weight
-            * self.compressed(wave, batch.targets, batch.lengths),
+        config, of = self.config, (wave, batch.targets, batch.lengths)
+        losses = {
+            "mel": config.mel_weight * self.mel(*of),
+            "compressed": config.compressed_weight * self.compressed(*of),
         }
+        if self.envelope is not None:
+            losses["envelope"] = config.envelope_weight * self.envelope(*of)
+        return losses
 
     def pitch_loss(self, logits: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
         """Cross-entropy with a bell one bin wide around the pitch, where there is voice.

@@ -1,7 +1,7 @@
 """Training of the vocoder that turns dMel's levels into speech."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -15,8 +15,7 @@ from ...codecs.dmel.tokenizer import DMel
 from ...codecs.interface import AudioTokenizer
 from ...errors import TrainingError
 from ..task import Batch, Generated
-from .codec_task import hidden_matrices, rendered
-from .supervised_task import SupervisedRecipe, SupervisedTask
+from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +67,6 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
         )
         self.supervise(recipe.model.head.step)
 
-    def hidden_matrices(self) -> Iterable[nn.Parameter]:
-        return hidden_matrices(self.generator)
-
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Another run's vocoder, or that of a saved tokenizer."""
         prefix = "vocoder."
@@ -79,7 +75,6 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
     def generate(self, batch: Batch, step: int) -> Generated:
         supervision, model = self.supervision, self.recipe.model
         pitch, voiced = supervision.pitch(batch)
-        own = step >= self.recipe.supervision.own_pitch_from
         latents = self.generator.latents(self.levels(batch.inputs))
         wave, logits = rendered(
             self.generator.decoder,
@@ -87,7 +82,7 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
             self.generator.delay,
             model.head.hop,
             batch.inputs.shape[1],
-            None if own else pitch,
+            supervision.forced_pitch(pitch, step),
         )
         losses = supervision.spectral_losses(wave, batch)
         losses["pitch"] = supervision.pitch_loss(logits, pitch, voiced)

@@ -199,11 +199,12 @@ class InTiles(RVQCodec):
 
     family = "rvq-in-tiles"
 
+    def __init__(self, config):
+        super().__init__(config)
+        self._frame_decoder = None
+
     def _running_encoder(self):
         return self.prepared(self._exact_encoder), TILE
-
-    def _running_decoder(self):
-        return self.decoder, TILE
 
 
 def codec(hop, before, after, kind=RVQCodec):

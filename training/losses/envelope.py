@@ -1,0 +1,92 @@
+"""One minus the correlation of band envelopes over stretches of a third of a second.
+
+That is what STOI measures (Taal et al., "An Algorithm for Intelligibility Prediction of
+Time-Frequency Weighted Noisy Speech", IEEE TASLP 2011), without its clipping and its removal of
+pauses, and as a loss (Fu et al., "End-to-End Waveform Utterance Enhancement for Direct Evaluation
+Metrics Optimization by Fully Convolutional Neural Networks", 2018). Where few bits are left, it
+says which of them a listener needs to follow the words: how each band rises and falls.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .lengths import mean_of_rows, prepare
+from .spectra import Spectrum
+
+# Relative to full scale, per bin: below, a band counts as silent and its correlation as small.
+_FLOOR = 1e-5
+
+
+@dataclass(frozen=True)
+class EnvelopeLossConfig:
+    """Where envelopes are taken, as in STOI.
+
+    Attributes:
+        sample_rate: in Hz.
+        window_length, hop_length: samples of a frame and between frames.
+        bands: third-octave bands.
+        lowest: centre of the lowest, in Hz.
+        frames: that a correlation is over; shorter audio has no loss.
+    """
+
+    sample_rate: int = 16_000
+    window_length: int = 410
+    hop_length: int = 205
+    bands: int = 15
+    lowest: float = 150.0
+    frames: int = 30
+
+
+class EnvelopeLoss(nn.Module):
+    """Mean over bands and stretches of 1 - correlation.
+
+    Args:
+        config: see `EnvelopeLossConfig`.
+    """
+
+    bands: Tensor
+
+    def __init__(self, config: EnvelopeLossConfig = EnvelopeLossConfig()) -> None:
+        super().__init__()
+        self.config = config
+        n_fft = 1 << (config.window_length - 1).bit_length()
+        self.spectrum = Spectrum(config.window_length, config.hop_length, n_fft)
+        bins = torch.arange(n_fft // 2 + 1) * (config.sample_rate / n_fft)
+        centres = config.lowest * 2 ** (torch.arange(config.bands) / 3)
+        below, above = centres * 2 ** (-1 / 6), centres * 2 ** (1 / 6)
+        inside = (bins[:, None] >= below) & (bins[:, None] < above)
+        if not bool(inside.any(0).all()):
+            raise ValueError(f"a band of {config} has no bin")
+        self.register_buffer("bands", inside.float(), persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The loss, a scalar from 0 to 2; no gradient flows into `target`.
+
+        Args:
+            prediction, target: (batch, samples).
+            lengths: (batch,) valid samples of each row.
+
+        Raises:
+            TrainingError: shapes, dtypes or lengths that don't fit together.
+        """
+        with torch.autocast(prediction.device.type, enabled=False):
+            fake, real, valid = prepare(prediction, target, lengths)
+            counts = self.spectrum.frames_of(valid) - self.config.frames + 1
+            if int(counts.max()) < 1:
+                return fake.sum() * 0
+            with torch.no_grad():
+                wanted = self._stretches(real)
+            got = self._stretches(fake)
+            floor = self.config.frames * (self.config.window_length * _FLOOR) ** 2
+            size = ((wanted.square().sum(-1) + floor) * (got.square().sum(-1) + floor)).sqrt()
+            return mean_of_rows(1 - (wanted * got).sum(-1) / size, counts.clamp(min=0))
+
+    def _stretches(self, wave: Tensor) -> Tensor:
+        """Band envelopes (batch, stretches, bands, frames) without their mean."""
+        parts = torch.view_as_real(self.spectrum(wave))
+        power = parts.square().sum(-1) @ self.bands.to(wave.dtype)
+        envelopes = (power + (self.config.window_length * _FLOOR) ** 2).sqrt()
+        stretches = envelopes.unfold(1, self.config.frames, 1)
+        return stretches - stretches.mean(-1, keepdim=True)
