@@ -33,6 +33,14 @@ class ContainerError(SyllabaryError):
     """A `.syl` file is damaged, cut short, or not a `.syl` file."""
 
 
+class StateError(SyllabaryError):
+    """The exported state of a stream's row is damaged or of another tokenizer, or can't be had."""
+
+
+class CapacityError(SyllabaryError):
+    """A pool has no place for another client."""
+
+
 class AudioFileError(SyllabaryError):
     """An audio file can't be read or written."""
 

@@ -38,9 +38,9 @@ part() { # seconds, title, command: a part that fails or hangs leaves time for t
     fi
 }
 
-part 100 tests "$PYTHON" -m pytest -q -rP -p no:cacheprovider tests/quantizers/test_triton.py
-part 100 exactness "$PYTHON" benchmarks/gpu_quantizers.py exactness --out "$OUT"
-part 90 timings "$PYTHON" benchmarks/gpu_quantizers.py timings --out "$OUT"
+part 90 tests "$PYTHON" -m pytest -q -rP -p no:cacheprovider tests/quantizers/test_triton.py
+part 80 exactness "$PYTHON" benchmarks/gpu_quantizers.py exactness --out "$OUT"
+part 80 timings "$PYTHON" benchmarks/gpu_quantizers.py timings --out "$OUT"
 part 40 tiles "$PYTHON" benchmarks/gpu_quantizers.py tiles --out "$OUT"
 
 # Shipped checkpoints continue their training, with discriminators, which a CPU is too slow for, on
@@ -62,8 +62,9 @@ if [ -e "$SPEECH" ]; then
     }
     export PYTHON SPEECH OUT PACKAGES
     export -f continue_training
-    part 150 train-rvq-16k bash -c 'continue_training rvq-16k 100'
-    part 120 train-fsq-16k bash -c 'continue_training fsq-16k 70 start_batches=0'
+    part 110 train-rvq-16k bash -c 'continue_training rvq-16k 75'
+    part 90 train-fsq-16k bash -c 'continue_training fsq-16k 55 start_batches=0'
+    part 90 train-ts3-16k bash -c 'continue_training ts3-16k 55 start_batches=0'
 else
     echo "== no training: run benchmarks/gpu_pack.sh first, and carry .gpu"
 fi

@@ -73,7 +73,7 @@ def decode(
     from ..jobs.bulk import STANDARD_STREAM, refuse_overwriting
     from ..jobs.files import decode_file
 
-    tokenizers = _Tokenizers(codec, device)
+    tokenizers = Tokenizers(codec, device)
     # A file that is cut short says so in its report.
     warnings.simplefilter("ignore", ContainerWarning)
     suffix = f".{audio_format or 'wav'}"
@@ -124,7 +124,7 @@ def decode(
     )
 
 
-class _Tokenizers:
+class Tokenizers:
     """The tokenizers that the files name, each loaded once."""
 
     def __init__(self, codec: str | None, device: str) -> None:

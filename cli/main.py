@@ -15,6 +15,7 @@ from .export import export
 from .info import info
 from .list import list_command
 from .roundtrip import roundtrip
+from .stream import stream
 from .train import train
 
 
@@ -41,7 +42,7 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, roundtrip, info, list_command, export, demo, train):
+for command in (encode, decode, stream, roundtrip, info, list_command, export, demo, train):
     cli.add_command(command)
 
 

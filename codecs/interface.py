@@ -98,6 +98,15 @@ class AudioTokenizer(nn.Module, ABC):
         """What to know of this tokenizer; computed once, so change no weights after reading it."""
         return self.describe()
 
+    @cached_property
+    def full_digest(self) -> str:
+        """SHA-256 (hex) of the family, the whole configuration and all weights, decoder included.
+
+        `spec.tokens.digest` stands for the codes only. Computed once, as `spec` is.
+        """
+        fields = checkpoint.config_to_json(self.config)
+        return checkpoint.digest(self.family, fields, self.state_dict())
+
     @property
     def device(self) -> torch.device:
         return self._anchor.device

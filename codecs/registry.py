@@ -23,6 +23,7 @@ FAMILIES = {
     "dmel": (".dmel.tokenizer", "DMel"),
     "fsq": (".fsq.tokenizer", "FSQCodec"),
     "rvq": (".rvq.tokenizer", "RVQCodec"),
+    "ts3": (".ts3.tokenizer", "TS3Codec"),
     "transformers": (".pretrained.transformers_codec", "TransformersCodec"),
 }
 
@@ -54,23 +55,29 @@ def name_with(name: str, options: dict[str, Any]) -> str:
 #: The range that speech uses: at 16 levels worth a bit, and at 8 levels the only one that sounds
 #: (benchmarks/dmel_levels.py).
 _NARROW = {"minimum": -5.0, "maximum": 1.0}
+_FINE = {"hop_length": 200}
+#: What a trained vocoder of dMel works with, whatever it is.
+_RANGE = ("num_levels", "minimum", "maximum")
 
 #: Trained tokenizers inside the package; `assets/models` has a folder for each.
 SHIPPED: dict[str, Shipped] = {
     "rvq-16k": Shipped("rvq-16k"),
     "fsq-16k": Shipped("fsq-16k", free=("levels",)),
     # Other levels are other numbers for the same vocoder; other channels and hops go without it.
-    "dmel": Shipped("dmel", ("num_levels", "minimum", "maximum"), Preset("dmel", {})),
+    "dmel": Shipped("dmel", _RANGE, Preset("dmel", {})),
+    "dmel-fine": Shipped("dmel-fine", _RANGE, Preset("dmel", _FINE)),
 }
 
 PRESETS = {
-    "dmel-fine": Preset("dmel", {"hop_length": 200}),
     "dmel-narrow": Preset("dmel", _NARROW),
-    "dmel-fine-narrow": Preset("dmel", {"hop_length": 200, **_NARROW}),
+    "dmel-fine-narrow": Preset("dmel", {**_FINE, **_NARROW}),
     "dmel-3bit": Preset("dmel", {"num_levels": 8, **_NARROW}),
     "dmel-5bit": Preset("dmel", {"num_levels": 32}),
     "dmel-40ch": Preset("dmel", {"num_mels": 40}),
 }
+
+#: Sizes of TS3-Codec's authors, of which there are no weights.
+UNTRAINED = ("ts3-x1", "ts3-x2", "ts3-x3", "ts3-x4", "ts3-1.6b")
 
 #: Published models that are known to load, by what people call them.
 PUBLISHED = {
@@ -160,6 +167,11 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     published = (
         not directory.is_dir() and key.count("/") == 1 and not key.startswith((".", "/", "~"))
     )
+    if not directory.is_dir() and key in UNTRAINED:
+        raise UnknownTokenizerError(
+            f"there are no weights of {key!r}: train it with `syllabary train {key}`, or see "
+            "syllabary.codecs.ts3.presets for an untrained one"
+        )
     if not directory.is_dir() and not published:
         near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)
         near += [model for name, model in PUBLISHED.items() if name in key.lower()]

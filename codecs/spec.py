@@ -148,6 +148,7 @@ PROMISES = (
     "determinism",
     "round-trips",
     "bad-input",
+    "migration",
 )
 
 

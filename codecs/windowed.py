@@ -6,11 +6,27 @@ shape, so none can choose another algorithm for it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .streaming import DecoderStream, EncoderStream
+from ..errors import StateError
+from .streaming import DecoderStream, EncoderStream, row_flags
+
+
+@dataclass
+class WindowState:
+    """What a row of `WindowEncoder` carries from one push to the next.
+
+    Attributes:
+        samples: (window - 1,) that windows to come have a part in; `before` and `missing` of them
+            are there.
+        missing: samples taken, less hop × frames given.
+    """
+
+    samples: Tensor
+    missing: int = 0
 
 
 class WindowEncoder(EncoderStream):
@@ -45,33 +61,47 @@ class WindowEncoder(EncoderStream):
             raise ValueError("a window must cover its own frame")
         self.encode_tile = encode_tile
         self.hop, self.window, self.num_codebooks = hop, window, num_codebooks
+        self.before = before
         self.tile = torch.zeros(tile, window, dtype=torch.float32, device=device)
-        self.held = [self.tile.new_zeros(before) for _ in range(batch_size)]
-        self.missing = [0] * batch_size  # samples taken, less hop × frames given
+        self.states = [self.init_row() for _ in range(batch_size)]
 
-    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
-        windows = []
-        for index, row in enumerate(rows):
-            held = self.held[index]
-            self.missing[index] += row.shape[0]
-            size = held.shape[0] + row.shape[0]
-            if final:
-                frames = -(-self.missing[index] // self.hop)
-                size = max(size, (frames - 1) * self.hop + self.window)
-            else:
-                frames = max(0, (size - self.window) // self.hop + 1)
-            samples = row.new_zeros(size)
-            samples[: held.shape[0]] = held
-            samples[held.shape[0] : held.shape[0] + row.shape[0]] = row
-            if frames:
-                windows.append(samples.unfold(0, self.window, self.hop)[:frames])
-            else:
-                windows.append(samples.new_zeros(0, self.window))
-            self.missing[index] -= frames * self.hop
-            # A copy, so that the tail does not keep the whole chunk alive.
-            self.held[index] = samples[frames * self.hop :].clone()
+    def init_row(self) -> WindowState:
+        return WindowState(self.tile.new_zeros(self.window - 1))
+
+    def check_row(self, state: WindowState) -> None:
+        most = len(state.samples) - self.before
+        if not 0 <= state.missing <= most:
+            raise StateError(f"{state.missing} samples without a frame, expected 0 to {most}")
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        finals = row_flags(final, len(rows))
+        windows = [
+            self._windows(*each) for each in zip(range(len(rows)), rows, finals, strict=True)
+        ]
         codes = _in_tiles(self.encode_tile, self.tile, windows, self.num_codebooks, torch.long)
         return [row.T for row in codes]
+
+    def _windows(self, index: int, row: Tensor, final: bool) -> Tensor:
+        """The windows (frames, window) of a row that its new samples settle."""
+        state = self.states[index]
+        held = self.before + state.missing
+        taken, missing = held + row.shape[0], state.missing + row.shape[0]
+        size, frames = taken, max(0, (taken - self.window) // self.hop + 1)
+        if final:
+            frames = -(-missing // self.hop)
+            size = max(size, (frames - 1) * self.hop + self.window)
+        samples = row.new_zeros(size)
+        samples[:held] = state.samples[:held]
+        samples[held:taken] = row
+        if final:
+            self.reset(index)
+        else:
+            state.missing = missing - frames * self.hop
+            rest = samples[frames * self.hop :]
+            state.samples[: len(rest)] = rest
+        if not frames:
+            return samples.new_zeros(0, self.window)
+        return samples.unfold(0, self.window, self.hop)[:frames]
 
 
 class FrameDecoder(DecoderStream):
@@ -98,7 +128,21 @@ class FrameDecoder(DecoderStream):
         self.decode_tile, self.hop = decode_tile, hop
         self.tile = torch.zeros(tile, num_codebooks, dtype=torch.long, device=device)
 
-    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
+    # Rows have no state, and any number of them may come.
+
+    def init_row(self) -> None:
+        return None
+
+    def reset(self, row: int) -> None:
+        pass
+
+    def export_row(self, row: int) -> None:
+        return None
+
+    def import_row(self, row: int, state: None) -> None:
+        pass
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         codes = [row.T for row in rows]
         samples = _in_tiles(self.decode_tile, self.tile, codes, self.hop, torch.float32)
         return [row.flatten() for row in samples]

@@ -240,7 +240,7 @@ def _tokens(source: SylReader, most: int) -> Iterator[tuple[Tokens, bool]]:
     held = np.zeros((source.num_codebooks, 0), np.int64)
     before = 0
     for chunk in source.chunks():
-        for codes in _restored(chunk, most):
+        for codes in restored(chunk, most):
             if held.shape[1]:
                 yield build(held, held.shape[1] * spec.hop), False
                 before += held.shape[1] * spec.hop
@@ -250,7 +250,7 @@ def _tokens(source: SylReader, most: int) -> Iterator[tuple[Tokens, bool]]:
     yield build(held, source.num_samples - before), True
 
 
-def _restored(chunk: Chunk, most: int) -> Iterator[np.ndarray]:
+def restored(chunk: Chunk, most: int) -> Iterator[np.ndarray]:
     """Codes (codebooks, frames), at most so many frames at a time."""
     positions = np.arange(1, chunk.codes.shape[1] + 1)
     ends = positions if chunk.durations is None else np.cumsum(chunk.durations)

@@ -21,6 +21,7 @@ import syllabary
 from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
 from syllabary.errors import (
     CheckpointError,
+    StateError,
     SyllabaryError,
     TokenError,
     TokenMismatchError,
@@ -29,6 +30,7 @@ from syllabary.errors import (
 )
 
 from . import tiny_codecs, tiny_models
+from .codecs.streaming.random_walk import RandomWalk
 from .conftest import ROOT, synthetic_speech
 from .markdown import blocks
 
@@ -487,6 +489,80 @@ def test_a_changed_checkpoint_is_refused(tokenizer, tmp_path):
     config.unlink()
     with pytest.raises(CheckpointError, match=r"config\.json"):
         type(tokenizer).from_pretrained(tmp_path)
+
+
+# --- 8. rows that come, go and move ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_reset_pause_and_migration_in_the_middle_give_the_offline_codes(tokenizer, seed):
+    promise(tokenizer, "streaming-equality")
+    can_move = "migration" not in tokenizer.spec.broken_promises
+    walk = RandomWalk(tokenizer, rows=2, seed=seed, move=can_move)
+    walk.run(8)
+    assert walk.compared
+
+
+def test_machines_are_as_new_for_a_row_that_has_ended(tokenizer):
+    promise(tokenizer, "streaming-equality")
+    hop, kept = tokenizer.spec.tokens.hop, tokenizer.spec.tokens.num_codebooks
+    wave = speech(tokenizer, 7 * hop + 5)
+    offline = tokenizer.encode(wave, tokenizer.spec.sample_rate)
+    encoder, decoder = tokenizer.start_encoder(2, kept), tokenizer.start_decoder(2)
+    nothing, no_codes = wave[:0], offline.codes[0, :, :0]
+    with torch.no_grad():
+        for _ in range(2):
+            codes = encoder.push([wave[: 2 * hop + 7], wave[:hop]], [False, False])[0]
+            rest = encoder.push([wave[2 * hop + 7 :], nothing], [True, False])[0]
+            assert torch.equal(torch.cat([codes, rest], 1), offline.codes[0])
+            pcm = decoder.push([offline.codes[0, :, :3], offline.codes[0, :, :2]], [False, False])
+            end = decoder.push([offline.codes[0, :, 3:], no_codes], [True, False])
+            whole = torch.cat([pcm[0], end[0]])
+            assert torch.equal(whole[: len(wave)], tokenizer.decode(offline)[0])
+            for machine, empty in ((encoder, nothing), (decoder, no_codes)):
+                given = machine.push([empty, empty], [True, False])
+                assert [part.numel() for part in given] == [0, 0]
+
+
+def test_the_state_of_a_row_moves_to_another_session(tokenizer):
+    promise(tokenizer, "migration")
+    wave = speech(tokenizer, 9 * tokenizer.spec.tokens.hop + 5)
+    offline = tokenizer.encode(wave, tokenizer.spec.sample_rate)
+    here, there = tokenizer.stream(batch_size=2), tokenizer.stream()
+    half = len(wave) // 2
+    first = here.encode(torch.stack([torch.zeros(half), wave[:half]]))
+    pcm = [here.decode(first)[1:, : here.samples_out[1]]]
+    state = here.export_row(1)
+    assert here.export_row(1) == state
+    there.import_row(0, state)
+    assert there.export_row(0) == state
+    pcm.append(there.decode(there.encode(wave[half:])))
+    end = there.flush()
+    assert torch.equal(torch.cat([*pcm, end.wave], 1), tokenizer.decode(offline))
+    assert there.samples_in == [len(wave)] and there.frames_out == offline.lengths.tolist()
+
+
+def test_states_that_do_not_move_are_refused_and_change_nothing(tokenizer):
+    session = tokenizer.stream()
+    session.decode(session.encode(speech(tokenizer, 3000)))
+    if reason := tokenizer.spec.broken_promises.get("migration"):
+        for call in (session.export_row, lambda row: session.import_row(row, b"")):
+            with pytest.raises(StateError, match=reason):
+                call(0)
+        return
+    state = session.export_row(0)
+    other = load("dmel-fine" if tokenizer.name != "dmel-fine" else "dmel").stream()
+    with pytest.raises(StateError, match=rf"of '{tokenizer.name}'.*not of this 'dmel"):
+        other.import_row(0, state)
+    for wrong in (b"", b"no state", state[:-1], state[: len(state) // 2], state + b"x"):
+        with pytest.raises(StateError):
+            session.import_row(0, wrong)
+    for place in range(8, len(state), max(1, len(state) // 50)):
+        flipped = bytearray(state)
+        flipped[place] ^= 4
+        with pytest.raises(StateError, match="damaged"):
+            session.import_row(0, bytes(flipped))
+    assert session.export_row(0) == state
 
 
 # --- the spec ----------------------------------------------------------------------------------

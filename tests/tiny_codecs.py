@@ -4,6 +4,7 @@ Their sound is noise. What the contract promises does not depend on what weights
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -14,10 +15,13 @@ from syllabary.codecs.dmel.tokenizer import DMel
 from syllabary.codecs.fsq.tokenizer import FSQCodec, FSQConfig
 from syllabary.codecs.neural.analysis import AnalysisConfig
 from syllabary.codecs.neural.causal import StackConfig
+from syllabary.codecs.neural.frames import FrameConfig
 from syllabary.codecs.neural.harmonic_head import HarmonicHeadConfig
 from syllabary.codecs.neural.network import SpectralConfig
+from syllabary.codecs.neural.transformer import TransformerConfig
 from syllabary.codecs.neural.waveform import WaveformConfig
 from syllabary.codecs.rvq.tokenizer import RVQCodec, RVQConfig
+from syllabary.codecs.ts3.tokenizer import CodebookConfig, TS3Codec, TS3Config
 
 STACK = StackConfig(width=12, blocks=2, expansion=2, kernel=3)
 
@@ -75,6 +79,41 @@ def fsq(
     return codec
 
 
+def transformer(int8: bool = False) -> TransformerConfig:
+    return TransformerConfig(width=12, layers=2, heads=3, feed_forward=20, window=5, int8=int8)
+
+
+def ts3_config(
+    hop: int = 320, int8: bool = False, levels: tuple[int, ...] = (), **changes: int
+) -> TS3Config:
+    layers = transformer(int8)
+    trunk = replace(network(hop, **changes), encoder=layers, decoder=layers)
+    return TS3Config(trunk, CodebookConfig(64, 4), levels)
+
+
+def ts3_frames_config() -> TS3Config:
+    """The paper's trunk."""
+    return TS3Config(
+        FrameConfig(encoder=transformer(), decoder=transformer()), CodebookConfig(64, 4)
+    )
+
+
+def ts3(name: str | None = None, **changes: Any) -> TS3Codec:
+    torch.manual_seed(0)
+    return _spread(TS3Codec(ts3_config(**changes), name))
+
+
+def ts3_frames(name: str | None = None) -> TS3Codec:
+    torch.manual_seed(0)
+    return _spread(TS3Codec(ts3_frames_config(), name))
+
+
+def _spread(codec: TS3Codec) -> TS3Codec:
+    with torch.no_grad():
+        codec.quantizer.project_in.weight.mul_(4)
+    return codec.eval()
+
+
 def rvq_waveform(name: str | None = None) -> RVQCodec:
     torch.manual_seed(0)
     trunk = WaveformConfig(
@@ -97,6 +136,9 @@ MODELS = {
     "tiny-fsq": lambda name: fsq(name=name),
     "tiny-fsq-residual-25hz": lambda name: fsq(640, 3, name=name),
     "tiny-rvq-waveform": rvq_waveform,
+    "tiny-ts3": lambda name: ts3(name, int8=True, decoder_look_ahead=1),
+    "tiny-ts3-float": lambda name: ts3(name, hop=400),
+    "tiny-ts3-frames": ts3_frames,
     "tiny-dmel-vocoder": lambda name: dmel(look_ahead=1, name=name),
 }
 NAMES = tuple(MODELS)

@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 TASKS: "dict[str, str | type[Task[Any]]]" = {
     "rvq": ".spectral.codec_task:RVQTask",
     "fsq": ".spectral.codec_task:FSQTask",
+    "ts3": ".spectral.codec_task:TS3Task",
     "dmel-vocoder": ".spectral.vocoder_task:VocoderTask",
 }
 
@@ -32,8 +33,12 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "rvq-16k": ".spectral.recipes:rvq_16k",
     "rvq-16k-waveform": ".spectral.recipes:rvq_16k_waveform",
     "fsq-16k": ".spectral.recipes:fsq_16k",
+    "ts3-16k": ".spectral.recipes:ts3_16k",
+    "ts3-16k-40hz": ".spectral.recipes:ts3_16k_40hz",
+    **{f"ts3-x{n}": f".spectral.recipes:ts3_x{n}" for n in (1, 2, 3, 4)},
     "dmel-vocoder": ".spectral.recipes:dmel_vocoder",
     "dmel-fine-vocoder": ".spectral.recipes:dmel_fine_vocoder",
+    "dmel-fine-vocoder-longer": ".spectral.recipes:dmel_fine_vocoder_longer",
 }
 
 

@@ -4,7 +4,15 @@ Reading and inspecting files loads no torch; `read_tokens` and `write_tokens` do
 """
 
 from .file import read_tokens, write_tokens
-from .reader import Chunk, ContainerWarning, SylReader
+from .reader import Chunk, ContainerWarning, SylReader, chunk_size
 from .writer import SylWriter
 
-__all__ = ["Chunk", "ContainerWarning", "SylReader", "SylWriter", "read_tokens", "write_tokens"]
+__all__ = [
+    "Chunk",
+    "ContainerWarning",
+    "SylReader",
+    "SylWriter",
+    "chunk_size",
+    "read_tokens",
+    "write_tokens",
+]

@@ -6,7 +6,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,12 @@ from .layout import (
 _PIECE = 1 << 20
 
 
+class ByteSource(Protocol):
+    """A binary file, as far as reading needs it."""
+
+    def read(self, count: int, /) -> bytes: ...
+
+
 class ContainerWarning(UserWarning):
     """A file was cut short: what came before the cut was read."""
 
@@ -42,6 +48,18 @@ class Chunk:
 
     codes: np.ndarray
     durations: np.ndarray | None
+
+
+def chunk_size(start: bytes) -> int | None:
+    """Bytes that the chunk which starts so claims to take in the file.
+
+    For readers of pipes, who want to know whether all of it has come. None where `start` is shorter
+    than the 12 bytes that say so.
+    """
+    if len(start) < CHUNK.size:
+        return None
+    _, length, _ = CHUNK.unpack(start[: CHUNK.size])
+    return CHUNK.size + CHECK.size + int(length)
 
 
 class SylReader:
@@ -63,7 +81,7 @@ class SylReader:
             header.
     """
 
-    def __init__(self, file: IO[bytes], name: str = "input") -> None:
+    def __init__(self, file: ByteSource, name: str = "input") -> None:
         self._file, self.name = file, name
         self.positions = 0
         self.bytes_read = 0
@@ -121,8 +139,12 @@ class SylReader:
         self._sizes = np.array(self.spec.codebook_sizes[: self.num_codebooks])
         self._widths = [bits_for(size) for size in self.spec.codebook_sizes[: self.num_codebooks]]
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The chunks, in order; can be gone through once.
+    def chunks(self, past_end: bool = True) -> Iterator[Chunk]:
+        """The chunks, in order; can be gone through once. Each is given before the next is read.
+
+        Args:
+            past_end: look for bytes after the end mark, which are an error. A pipe says that there
+                are none only once it is closed; False leaves the question to `check_end`.
 
         Raises:
             ContainerError: a chunk is damaged. The chunks before it were given.
@@ -134,6 +156,8 @@ class SylReader:
         for kind, positions, payload in self._checked_chunks():
             if kind == END:
                 self._finish(payload, frames)
+                if past_end:
+                    self.check_end()
                 return
             try:
                 chunk = self._unpack(kind, payload, positions)
@@ -229,9 +253,13 @@ class SylReader:
                 f"{self.name}: the end mark says {positions} positions and {samples} samples; "
                 f"{self.positions} positions of {frames} frames were read"
             )
-        if self._take(1):
-            raise ContainerError(f"{self.name}: there are bytes after the end mark")
         self.num_samples, self.complete = samples, True
+
+    def check_end(self) -> None:
+        """Raise `ContainerError` if anything follows the end mark, where the reader stands."""
+        if self._take(1):
+            self.complete = None
+            raise ContainerError(f"{self.name}: there are bytes after the end mark")
 
     def _take(self, count: int) -> bytes:
         """Up to `count` bytes; memory grows only as bytes really come."""

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -32,6 +32,12 @@ CHUNK_SECONDS = 10
 CODED_CHUNK_SECONDS = 60
 
 
+class ByteSink(Protocol):
+    """A binary file, as far as writing needs it."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
 class SylWriter:
     """Writes the tokens of one utterance, as they come.
 
@@ -43,6 +49,9 @@ class SylWriter:
         global_codes: codes for the whole utterance, where the spec has them.
         metadata: any JSON object; kept in the header.
         compress: entropy-code the payload.
+        chunk_positions: positions of a chunk, which is written as soon as it has them; default: 10
+            seconds' worth, or 60 where they are entropy-coded. A chunk costs 16 bytes and takes
+            whole bytes, so that short ones, for streams, cost bitrate.
 
     Attributes:
         bytes_written: so far.
@@ -52,7 +61,7 @@ class SylWriter:
 
     def __init__(
         self,
-        file: IO[bytes],
+        file: ByteSink,
         spec: TokenSpec,
         *,
         num_codebooks: int | None = None,
@@ -60,6 +69,7 @@ class SylWriter:
         global_codes: list[int] | None = None,
         metadata: dict[str, Any] | None = None,
         compress: bool = False,
+        chunk_positions: int | None = None,
     ) -> None:
         self._file = file
         self.spec = spec
@@ -82,7 +92,14 @@ class SylWriter:
         most = MAX_CODES // self.num_codebooks
         if compress:
             most = min(most, entropy.MAX_CODED_BITS // sum(self._widths))
-        self._chunk_positions = max(1, min(round(seconds * spec.frame_rate), most))
+        if chunk_positions is None:
+            chunk_positions = max(1, min(round(seconds * spec.frame_rate), most))
+        if not 1 <= chunk_positions <= most:
+            raise TokenError(
+                f"a chunk holds 1 to {most} positions of {self.num_codebooks} codebooks, got "
+                f"{chunk_positions}"
+            )
+        self._chunk_positions = chunk_positions
         self._codes: list[np.ndarray] = []
         self._durations: list[np.ndarray] = []
         self._waiting = self._positions = self._frames = self._samples = 0

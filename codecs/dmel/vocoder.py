@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...errors import StateError
 from ...quantizers.levels import inner_edges
-from ..streaming import DecoderStream
+from ..streaming import DecoderStream, row_flags
 
 
 class MelVocoder(nn.Module, ABC):
@@ -75,6 +77,25 @@ class BlockVocoder(MelVocoder):
         """
 
 
+@dataclass
+class BlockState:
+    """What a row of `BlockStream` carries from one push to the next.
+
+    Attributes:
+        vocoder: what its `init_state` makes.
+        codes: (channels, block_frames) of which the first `held` frames are there.
+        delay: samples that are still to be dropped.
+        held: frames of a block that is not full yet.
+        owed: samples that the frames so far stand for and that were not given.
+    """
+
+    vocoder: Any
+    codes: Tensor
+    delay: int
+    held: int = 0
+    owed: int = 0
+
+
 class BlockStream(DecoderStream):
     """Cuts each row's codes into the vocoder's blocks and drops the delay.
 
@@ -94,38 +115,52 @@ class BlockStream(DecoderStream):
         self.low = torch.cat([-outside, edges], dim=1).float()
         self.high = torch.cat([edges, outside], dim=1).float()
         self.centre = levels.float()
-        self.states = [vocoder.init_state(1) for _ in range(batch_size)]
-        self.held = [torch.zeros(levels.shape[0], 0, dtype=torch.long) for _ in range(batch_size)]
-        self.delay = [vocoder.delay_frames * vocoder.hop] * batch_size
-        self.owed = [0] * batch_size  # samples
+        self.states = [self.init_row() for _ in range(batch_size)]
 
-    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
-        return [self._push_row(index, row, final) for index, row in enumerate(rows)]
+    def init_row(self) -> BlockState:
+        size = self.centre.shape[0], self.vocoder.block_frames
+        return BlockState(
+            vocoder=self.vocoder.init_state(1),
+            codes=torch.zeros(size, dtype=torch.long, device=self.centre.device),
+            delay=self.vocoder.delay_frames * self.vocoder.hop,
+        )
+
+    def check_row(self, state: BlockState) -> None:
+        vocoder = self.vocoder
+        delay = vocoder.delay_frames * vocoder.hop
+        held = 0 <= state.held < vocoder.block_frames
+        if not held or not 0 <= state.delay <= delay or state.owed < 0:
+            raise StateError(f"{state.held} frames held, {state.owed} samples owed")
+        if state.codes.min() < 0 or state.codes.max() >= self.centre.shape[1]:
+            raise StateError("a code is out of range")
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
 
     def _push_row(self, index: int, codes: Tensor, final: bool) -> Tensor:
-        vocoder, size = self.vocoder, self.vocoder.block_frames
-        self.owed[index] += codes.shape[1] * vocoder.hop
-        codes = torch.cat([self.held[index].to(codes.device), codes.long()], dim=1)
+        vocoder, size, state = self.vocoder, self.vocoder.block_frames, self.states[index]
+        state.owed += codes.shape[1] * vocoder.hop
+        codes = torch.cat([state.codes[:, : state.held], codes.long()], dim=1)
         if final:
             # The lowest level everywhere: silence, to push out what the delay holds back.
-            wanted = (
-                -(-(self.owed[index] + self.delay[index]) // vocoder.hop) if self.owed[index] else 0
-            )
+            wanted = -(-(state.owed + state.delay) // vocoder.hop) if state.owed else 0
             silent = max(0, wanted - codes.shape[1])
             silent += -(codes.shape[1] + silent) % size
             codes = torch.nn.functional.pad(codes, (0, silent))
         blocks = codes.shape[1] // size
-        waves = []
+        waves = [torch.zeros(0, dtype=torch.float32, device=codes.device)]
         for block in codes[:, : blocks * size].split(size, dim=1) if blocks else ():
             cells = (table.gather(1, block)[None] for table in (self.low, self.high, self.centre))
-            wave = vocoder.step(self.states[index], *cells)[0]
-            dropped = min(self.delay[index], wave.shape[0])
-            self.delay[index] -= dropped
+            wave = vocoder.step(state.vocoder, *cells)[0]
+            dropped = min(state.delay, wave.shape[0])
+            state.delay -= dropped
             waves.append(wave[dropped:])
-        self.held[index] = codes[:, blocks * size :].clone()
-        samples = (
-            torch.cat(waves) if waves else torch.zeros(0, dtype=torch.float32, device=codes.device)
-        )
-        samples = samples[: self.owed[index]]
-        self.owed[index] -= samples.shape[0]
+        samples = torch.cat(waves)[: state.owed]
+        state.owed -= samples.shape[0]
+        if final:
+            self.reset(index)
+        else:
+            state.held = codes.shape[1] - blocks * size
+            state.codes[:, : state.held] = codes[:, blocks * size :]
         return samples

@@ -33,6 +33,9 @@ class StackConfig:
         if min(self.width, self.blocks, self.expansion, self.kernel) < 1:
             raise ValueError(f"width, blocks, expansion and kernel must be positive, got {self}")
 
+    def make(self, in_features: int | None) -> "CausalStack":
+        return CausalStack(in_features, self)
+
 
 class CausalBlock(nn.Module):
     """Depthwise convolution, LayerNorm, two linear layers, and a residual connection.
@@ -60,6 +63,10 @@ class CausalBlock(nn.Module):
         ).transpose(1, 2)
         y = functional.gelu(self.widen(self.norm(y)), approximate="tanh")
         return x + self.scale * self.narrow(y), padded[:, x.shape[1] :]
+
+    def matrices(self) -> list[Tensor]:
+        """The weights of its linear layers."""
+        return [self.widen.weight, self.narrow.weight]
 
 
 class CausalStack(nn.Module):

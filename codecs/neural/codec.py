@@ -12,14 +12,15 @@ from ..interface import AudioTokenizer
 from ..shipped import inference_state
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
-from .compiled import Compiled, frame_decoder, frame_encoder
+from .compiled import Compiled, frame_decoder, frame_encoder, is_compilable
+from .frames import FrameConfig, SampleEncoder
 from .network import SpectralConfig, SpectralEncoder
 from .running import TILE, start_decoding
 from .tiles import TileEncoder
 from .waveform import WaveformConfig, WaveformEncoder
 
 #: What an encoder and a decoder are made from, and what is known of them before.
-TrunkConfig = SpectralConfig | WaveformConfig
+TrunkConfig = SpectralConfig | WaveformConfig | FrameConfig
 
 
 class NeuralCodec(AudioTokenizer):
@@ -132,11 +133,12 @@ class NeuralCodec(AudioTokenizer):
 
     def _running_encoder(self) -> tuple[Any, int | None]:
         """The encoder as it runs on this device, and the frames in one call of it."""
-        if isinstance(self.encoder, SpectralEncoder) and self.device.type == "cpu":
-            return self._frame_encoder(self.encoder), None
+        encoder: Any = self.encoder
+        if is_compilable(encoder) and self.device.type == "cpu":
+            return self._frame_encoder(encoder), None
         return self.prepared(self._exact_encoder), TILE
 
-    def _exact_encoder(self) -> SpectralEncoder | WaveformEncoder:
+    def _exact_encoder(self) -> SpectralEncoder | WaveformEncoder | SampleEncoder:
         return copy.deepcopy(self.encoder).double().eval().requires_grad_(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NeuralCodec":

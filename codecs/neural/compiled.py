@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
+from .frames import SampleDecoder, SampleEncoder
 from .network import SpectralDecoder, SpectralEncoder
 
 if TYPE_CHECKING:
+    from .compiled_frames import FramesDecoder, FramesEncoder
     from .frame_decoder import FrameDecoder
     from .frame_encoder import FrameEncoder
 
@@ -42,15 +44,29 @@ class Compiled(Generic[M, T]):
         return Compiled, (self._make,)
 
 
-def frame_encoder(encoder: SpectralEncoder) -> FrameEncoder:
+def is_compilable(module: nn.Module) -> bool:
+    """Whether there is a compiled form of an encoder or a decoder."""
+    return isinstance(module, SpectralEncoder | SpectralDecoder | SampleEncoder | SampleDecoder)
+
+
+def frame_encoder(encoder: SpectralEncoder | SampleEncoder) -> FrameEncoder | FramesEncoder:
     """The encoder compiled."""
-    from .frame_encoder import FrameEncoder  # numba takes a while to import
+    # numba takes a while to import
+    if isinstance(encoder, SampleEncoder):
+        from .compiled_frames import FramesEncoder
+
+        return FramesEncoder(encoder)
+    from .frame_encoder import FrameEncoder
 
     return FrameEncoder(encoder)
 
 
-def frame_decoder(decoder: SpectralDecoder) -> FrameDecoder:
+def frame_decoder(decoder: SpectralDecoder | SampleDecoder) -> FrameDecoder | FramesDecoder:
     """The decoder compiled."""
+    if isinstance(decoder, SampleDecoder):
+        from .compiled_frames import FramesDecoder
+
+        return FramesDecoder(decoder)
     from .frame_decoder import FrameDecoder
 
     return FrameDecoder(decoder)

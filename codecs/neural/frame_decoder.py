@@ -8,16 +8,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 import torch
 from numba import njit
 from torch import Tensor, nn
 
+from .attention_kernel import packed_layers
 from .harmonic_head import LOG_GAIN, HarmonicHeadConfig
 from .kernels import exponentials, linear, sine_of_half_turns
 from .network import SpectralDecoder
 from .packed import Array, PackedStack, array, pack_linear
 from .source import AROUND, AT_PULSE, BIN_STEP, PITCH_BINS, PITCH_MIN, PITCH_START
+from .transforms import samples, spectra
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
 
@@ -50,7 +51,7 @@ class FrameDecoder:
         inward = decoder.stack.inward
         assert isinstance(inward, nn.Linear)
         self.inward = pack_linear(inward, dtype)
-        self.stack = PackedStack(decoder.stack, dtype)
+        self.stack = packed_layers(decoder.stack, dtype)
         self.upsample = pack_linear(head.upsample, dtype)
         self.head = PackedStack(head.stack, dtype)
         self.pitch = pack_linear(head.pitch, dtype)
@@ -73,11 +74,11 @@ class FrameDecoder:
         """Samples (1, frames × hop) float32 of latents (1, frames, in_features), and the state."""
         config = self.config
         z = np.ascontiguousarray(latents[0].float().numpy())
-        x, layers = self.stack(_first_columns(z, *self.inward, self.stack.shape[2]), state.layers)
+        x, layers = self.stack(_first_columns(z, *self.inward, self.stack.width), state.layers)
         raised = _first_columns(
-            np.concatenate([x, z], 1), *self.upsample, config.rate * self.head.shape[2]
+            np.concatenate([x, z], 1), *self.upsample, config.rate * self.head.width
         )
-        y, head = self.head(raised.reshape(-1, self.head.shape[2]), state.head)
+        y, head = self.head(raised.reshape(-1, self.head.width), state.head)
         track = _pitch_track(y, *self.pitch)
         sources = np.empty((2, config.delay + len(z) * config.hop), np.float32)
         sources[:, : config.delay] = state.sources
@@ -85,17 +86,9 @@ class FrameDecoder:
             track, state.pitch, state.phase, self.ramp, config.sample_rate, self.top,
             sources[0, config.delay :],
         )  # fmt: skip
-        position = _repeat(self.noise, state.position, sources[1, config.delay :])
-        bins = config.window // 2 + 1
+        position = _repeat(self.noise, state.position % len(self.noise), sources[1, config.delay :])
         pieces = _pieces(sources, self.window, config.step, len(z), config.rate)
-        spectra = np.empty((len(z), 2, config.rate, bins), np.complex64)
-        # One call for each frame: how the library adds up depends on how many transforms it gets.
-        for t in range(len(z)):
-            spectra[t] = scipy.fft.rfft(pieces[t])
-        shaped = _shaped(spectra, y, *self.gains)
-        filtered = pieces[:, 0]
-        for t in range(len(z)):
-            filtered[t] = scipy.fft.irfft(shaped[t], config.window)
+        filtered = samples(_shaped(spectra(pieces), y, *self.gains), config.window)
         done = len(z) * config.hop
         added = np.zeros(done + config.delay, np.float32)
         added[: config.delay] = state.overlap
@@ -149,17 +142,23 @@ def _pitch_track(x, panels, bias):  # type: ignore[no-untyped-def]
 def _pulses(pitch, before, phase, ramp, sample_rate, top, out):  # type: ignore[no-untyped-def]
     """What `source.PulseTrain` gives, into `out`; the phase after it."""
     step = ramp.shape[0]
+    phases, ratios = np.empty(step), np.empty(step)
     for i in range(pitch.shape[0]):
         for j in range(step):
             track = before + (pitch[i] - before) * ramp[j]
-            phase += np.float64(track) / sample_rate
-            phase -= math.floor(phase)
-            harmonics = np.float64(math.floor(top / track))
-            sine = sine_of_half_turns(phase)
-            ratio = 2 * harmonics + 1
-            if abs(sine) >= AT_PULSE:
-                ratio = sine_of_half_turns(ratio * phase) / sine
-            out[i * step + j] = (ratio - 1) / 2 * math.sqrt(2 / harmonics)
+            phases[j] = np.float64(track) / sample_rate
+            ratios[j] = 2 * np.float64(np.floor(top / track)) + 1
+        for j in range(step):
+            phase += phases[j]
+            phase -= np.floor(phase)
+            phases[j] = phase
+        pulses = out[i * step : (i + 1) * step]
+        # Without branches, for the compiler to take several at once.
+        for j in range(step):
+            sine, ratio = sine_of_half_turns(phases[j]), ratios[j]
+            between = sine_of_half_turns(ratio * phases[j]) / sine
+            ratio = between if abs(sine) >= AT_PULSE else ratio
+            pulses[j] = (ratio - 1) / 2 * np.sqrt(4 / (ratios[j] - 1))
         before = pitch[i]
     return phase
 
@@ -195,6 +194,7 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
     linear(x, panels, bias, False, gains)
     room = (2 * bins + 15) // 16 * 16
     levels = np.zeros(room, np.float32)
+    real, imag = np.empty(bins, np.float32), np.empty(bins, np.float32)
     for t in range(frames):
         for r in range(rate):
             row = gains[t * rate + r]
@@ -202,15 +202,18 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
                 level = min(max(row[k], np.float32(_LEAST_GAIN)), np.float32(_MOST_GAIN))
                 levels[k] = level
             exponentials(levels)
+            angles = row[2 * bins :]
             for k in range(bins):
-                turns = np.float64(row[2 * bins + k]) * (1 / math.pi)
-                real = np.float32(sine_of_half_turns(turns + 0.5)) * levels[k]
-                imag = np.float32(sine_of_half_turns(turns)) * levels[k]
-                pulses, noise = spectra[t, 0, r, k], spectra[t, 1, r, k]
-                gain = levels[bins + k]
-                out[t, r, k] = complex(
-                    pulses.real * real - pulses.imag * imag + noise.real * gain,
-                    pulses.real * imag + pulses.imag * real + noise.imag * gain,
+                turns = np.float64(angles[k]) * (1 / math.pi)
+                real[k] = np.float32(sine_of_half_turns(turns + 0.5)) * levels[k]
+                imag[k] = np.float32(sine_of_half_turns(turns)) * levels[k]
+            pulses, noise = spectra[t, 0, r], spectra[t, 1, r]
+            result, noise_gains = out[t, r], levels[bins:]
+            for k in range(bins):
+                a, b, gain = pulses[k], noise[k], noise_gains[k]
+                result[k] = complex(
+                    a.real * real[k] - a.imag * imag[k] + b.real * gain,
+                    a.real * imag[k] + a.imag * real[k] + b.imag * gain,
                 )
     return out
 

@@ -7,17 +7,21 @@ of the two found it, but for values that float64 cannot tell from a tie.
 import math
 
 import numpy as np
-import scipy.fft
 import torch
 from numba import njit
 from torch import Tensor, nn
 
 from .analysis import FLOOR, SpeechAnalysis
+from .attention_kernel import packed_layers
 from .kernels import exponentials, linear
 from .network import SpectralEncoder
-from .packed import Array, PackedStack, array, pack, pack_linear
+from .packed import Array, array, pack, pack_linear
 from .source import PITCH_BINS
+from .transforms import samples, spectra
 
+# Frames whose spectra lie in memory at once: what is larger, the system takes back after each call,
+# and to get it again costs more than the transforms.
+_BLOCK = 8
 _LOG_SCALE, _LOG_SHIFT = SpeechAnalysis.LOG_SCALE, SpeechAnalysis.LOG_SHIFT
 _PITCH_SCALE = SpeechAnalysis.CORRELATION_SCALE
 
@@ -38,13 +42,14 @@ class FrameEncoder:
         self.windows = [array(window).astype(np.float64) for window in windows]
         filters = analysis.mel_filters, analysis.band_filters, analysis.lags
         self.filters = [pack(fixed.T, None, np.float64) for fixed in filters]
+        self.channels = config.num_lags, config.num_mels, config.num_bands
         guess, _, logits = encoder.pitch
         inward = encoder.stack.inward
         assert isinstance(guess, nn.Linear) and isinstance(logits, nn.Linear)
         assert isinstance(inward, nn.Linear)
         self.pitch = [pack_linear(layer, np.float64) for layer in (guess, logits)]
         self.inward = pack_linear(inward, np.float64)
-        self.stack = PackedStack(encoder.stack, np.float64)
+        self.stack = packed_layers(encoder.stack, np.float64)
         self.outward = pack_linear(encoder.outward, np.float64)
         self.direct = pack_linear(encoder.direct, np.float64)
 
@@ -54,60 +59,70 @@ class FrameEncoder:
 
     def latents(self, windows: Tensor, state: Array) -> tuple[Tensor, Array]:
         """Latents (1, frames, latent_dim) float64 of windows (1, frames, window), and the state."""
-        heard = self._heard(np.ascontiguousarray(windows[0].double().numpy()))
-        x = np.empty((len(heard), self.stack.shape[2]))
-        _to_width(heard, *self.inward, x)
+        heard = self._heard(np.ascontiguousarray(windows[0].numpy()))
+        x, direct = _two_layers(heard, *self.inward, self.stack.width, *self.direct)
         y, state = self.stack(x, state)
-        out = np.empty((len(heard), self.latent_dim))
-        _sum_of_two(y, *self.outward, heard, *self.direct, out)
+        out = _layer_and(y, *self.outward, direct, self.latent_dim)
         return torch.from_numpy(out)[None], state
 
     def _heard(self, windows: Array) -> Array:
-        """The features (frames, num_features + PITCH_BINS) of windows (frames, window) float64."""
+        """The features (frames, num_features + PITCH_BINS) of windows (frames, window)."""
         config, frames = self.config, len(windows)
-        mel = np.zeros((frames, 2, self.mel_fft))
-        bands = np.zeros((frames, 4, self.band_fft))
-        pitch = np.zeros((frames, 1, config.pitch_window))
-        for hop, window, pieces in zip(
-            (config.hop // 2, config.hop // 4, 0), self.windows, (mel, bands, pitch), strict=True
-        ):
-            _cut(windows, hop, window, pieces)
-        spectra = [_transformed(pieces) for pieces in (mel, bands, pitch)]
-        amplitudes = _amplitudes(spectra[2], FLOOR)
-        correlation = np.empty((frames, config.pitch_window))
-        for t in range(frames):
-            correlation[t] = scipy.fft.irfft(amplitudes[t], config.pitch_window)
         heard = np.empty((frames, config.num_features + PITCH_BINS))
-        _correlations(correlation, amplitudes, *self.filters[2], config.num_lags, heard)
-        _logs(spectra[0], *self.filters[0], config.num_mels, config.num_lags, heard)
-        _logs(spectra[1], *self.filters[1], config.num_bands, config.pitch_features, heard)
+        most = min(frames, _BLOCK)
+        mel = np.empty((most, 2, self.mel_fft))
+        bands = np.empty((most, 4, self.band_fft))
+        pitch = np.empty((most, 1, config.pitch_window))
+        for start in range(0, frames, _BLOCK):
+            part = windows[start : start + _BLOCK]
+            pieces = mel[: len(part)], bands[: len(part)], pitch[: len(part)]
+            _cut(part, config.hop, *self.windows, *pieces)
+            amplitudes = _amplitudes(spectra(pieces[2]), FLOOR)
+            _features(
+                samples(amplitudes, config.pitch_window), amplitudes, self.filters[2],
+                spectra(pieces[0]), self.filters[0], spectra(pieces[1]), self.filters[1],
+                self.channels, heard[start : start + _BLOCK],
+            )  # fmt: skip
         (first, first_bias), (second, second_bias) = self.pitch
         _guess(heard, first, first_bias, second, second_bias, config.num_features)
         return heard
 
 
-def _transformed(pieces: Array) -> Array:
-    """Spectra (frames, pieces, bins) of (frames, pieces, samples).
+@njit(nogil=True, cache=True)
+def _features(  # type: ignore[no-untyped-def]
+    correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, heard
+):
+    """Put scaled correlations and logarithms into `heard`; see `_correlations` and `_logs`.
 
-    One call for each frame: how the library adds up depends on how many transforms it gets.
+    Args:
+        channels: how many lags, mels and bands there are.
     """
-    frames, count, size = pieces.shape
-    spectra = np.empty((frames, count, size // 2 + 1), np.complex128)
-    for t in range(frames):
-        spectra[t] = scipy.fft.rfft(pieces[t])
-    return spectra
+    num_lags, num_mels, num_bands = channels
+    _correlations(correlation, amplitudes, lags[0], lags[1], num_lags, heard)
+    _logs(mel, mel_filters[0], mel_filters[1], num_mels, num_lags, heard)
+    start = num_lags + mel.shape[1] * num_mels
+    _logs(bands, band_filters[0], band_filters[1], num_bands, start, heard)
 
 
 @njit(nogil=True, cache=True)
-def _cut(windows, hop, window, out):  # type: ignore[no-untyped-def]
-    """The last pieces of each window, `hop` apart, times a window; zeros after them stay."""
-    frames, count, _ = out.shape
-    length = window.shape[0]
-    start = windows.shape[1] - length - (count - 1) * hop
-    for t in range(frames):
-        for i in range(count):
-            for j in range(length):
-                out[t, i, j] = windows[t, start + i * hop + j] * window[j]
+def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch):  # type: ignore[no-untyped-def]
+    """Pieces of each window, which end where it ends, times windows."""
+    for t in range(windows.shape[0]):
+        _cut_one(windows[t], hop // 2, mel_window, mel[t])
+        _cut_one(windows[t], hop // 4, band_window, bands[t])
+        _cut_one(windows[t], 0, pitch_window, pitch[t])
+
+
+@njit(nogil=True, cache=True)
+def _cut_one(samples, hop, window, out):  # type: ignore[no-untyped-def]
+    """The last pieces of the samples, `hop` apart, times a window; zeros after them."""
+    count, length = out.shape[0], window.shape[0]
+    start = samples.shape[0] - length - (count - 1) * hop
+    for i in range(count):
+        piece, whole = samples[start + i * hop :], out[i]
+        for j in range(length):
+            whole[j] = np.float64(piece[j]) * window[j]
+        whole[length:] = 0
 
 
 @njit(nogil=True, cache=True)
@@ -177,20 +192,22 @@ def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignor
 
 
 @njit(nogil=True, cache=True)
-def _to_width(x, panels, bias, out):  # type: ignore[no-untyped-def]
-    """`linear` into an array that has no room for the outputs that there aren't."""
-    padded = np.empty((x.shape[0], bias.shape[0]), x.dtype)
-    linear(x, panels, bias, False, padded)
-    out[:] = padded[:, : out.shape[1]]
+def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: ignore[no-untyped-def]
+    """The `width` outputs of a linear layer, and all that another's panels have."""
+    first = np.empty((x.shape[0], bias.shape[0]))
+    second = np.empty((x.shape[0], other_bias.shape[0]))
+    linear(x, panels, bias, False, first)
+    linear(x, other_panels, other_bias, False, second)
+    return first[:, :width].copy(), second
 
 
 @njit(nogil=True, cache=True)
-def _sum_of_two(x, panels, bias, other, other_panels, other_bias, out):  # type: ignore[no-untyped-def]
-    """The sum of two linear layers."""
-    first = np.empty((x.shape[0], bias.shape[0]))
-    second = np.empty((x.shape[0], bias.shape[0]))
-    linear(x, panels, bias, False, first)
-    linear(other, other_panels, other_bias, False, second)
+def _layer_and(x, panels, bias, other, width):  # type: ignore[no-untyped-def]
+    """The `width` outputs of a linear layer, plus what others are."""
+    padded = np.empty((x.shape[0], bias.shape[0]))
+    linear(x, panels, bias, False, padded)
+    out = np.empty((x.shape[0], width))
     for t in range(x.shape[0]):
-        for c in range(out.shape[1]):
-            out[t, c] = first[t, c] + second[t, c]
+        for c in range(width):
+            out[t, c] = padded[t, c] + other[t, c]
+    return out

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 from ...quantizers.search import vector_ir as v
@@ -20,72 +20,81 @@ from ...quantizers.search import vector_ir as v
 _HERE = Path(__file__)
 v.forget_stale_kernels(_HERE.parent, "*.nbi", [_HERE, Path(v.__file__)])
 
+
+def compiled_for(feature: str) -> bool:
+    """Whether code is compiled for processors that have a feature: this one, or those told of."""
+    if config.CPU_FEATURES is not None:
+        return f"+{feature}" in config.CPU_FEATURES.split(",")
+    return bool(binding.get_host_cpu_features().get(feature))
+
+
 #: Outputs side by side in a panel of weights, for sums in float32 and in float64.
 PANEL = {np.dtype(np.float32): 64, np.dtype(np.float64): 32}
 # Frames that share each load of a panel: as many as the registers hold the sums of.
-_ROWS = 4 if binding.get_host_cpu_features().get("avx512f") else 1
-_DOUBLE = ir.DoubleType()
-_DOUBLES = ir.VectorType(_DOUBLE, v.LANES)
+_ROWS = 4 if compiled_for("avx512f") else 1
+DOUBLE = ir.DoubleType()
+DOUBLES = ir.VectorType(DOUBLE, v.LANES)
 _LONGS = ir.VectorType(v.INT64, v.LANES)
 # ln 2 in a part that multiplies exactly and the rest, for float32 and float64.
 _LN2 = {
     "f32": (0.693359375, -2.12194440e-4),
     "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
 }
-_ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}  # adding it rounds to a whole number
+ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}  # adding it rounds to a whole number
 _MOST = {"f32": 87.0, "f64": 700.0}  # what exp takes without overflow
 _TERMS = {"f32": 8, "f64": 14}
 # GELU, tanh form: x times the logistic function of 2 √(2/π) (x + 0.044715 x³).
 _GELU = 2 * math.sqrt(2 / math.pi)
 _GELU_CUBE = 0.044715
 _TURN_ROUNDER = 1.5 * 2.0**52
+_SINE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(10))
 
 
-def _spread_constant(kind, value):  # type: ignore[no-untyped-def]
+def spread_constant(kind, value):  # type: ignore[no-untyped-def]
     return ir.Constant(kind, [value] * v.LANES)
 
 
-def _fused(builder, a, b, c):  # type: ignore[no-untyped-def]
+def fused(builder, a, b, c):  # type: ignore[no-untyped-def]
     """a·b + c, rounded once."""
-    name = "llvm.fma.v16f64" if c.type.element is _DOUBLE else "llvm.fma.v16f32"
+    name = "llvm.fma.v16f64" if c.type.element is DOUBLE else "llvm.fma.v16f32"
     function = builder.module.globals.get(name)
     if function is None:
         function = ir.Function(builder.module, ir.FunctionType(c.type, [c.type] * 3), name)
     return builder.call(function, [a, b, c])
 
 
-def _exponential(builder, x):  # type: ignore[no-untyped-def]
+def exponential(builder, x):  # type: ignore[no-untyped-def]
     """e^x for 16 numbers, clipped to where it is finite; within 2 units in the last place."""
-    wide = x.type.element is _DOUBLE
+    wide = x.type.element is DOUBLE
     name = "f64" if wide else "f32"
 
     def constant(value):  # type: ignore[no-untyped-def]
-        return _spread_constant(x.type, value)
+        return spread_constant(x.type, value)
 
     most, least = constant(_MOST[name]), constant(-_MOST[name])
     x = builder.select(builder.fcmp_ordered("<", x, most), x, most)
     x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
-    rounder = constant(_ROUNDER[name])
-    shifted = _fused(builder, x, constant(1 / math.log(2)), rounder)
+    rounder = constant(ROUNDER[name])
+    shifted = fused(builder, x, constant(1 / math.log(2)), rounder)
     whole = builder.fsub(shifted, rounder)
     for part in _LN2[name]:
-        x = _fused(builder, whole, constant(-part), x)
+        x = fused(builder, whole, constant(-part), x)
     terms = [1 / math.factorial(n) for n in range(_TERMS[name])]
     result = constant(terms[-1])
     for term in reversed(terms[:-1]):
-        result = _fused(builder, result, x, constant(term))
+        result = fused(builder, result, x, constant(term))
     bits, shift = (_LONGS, 52) if wide else (v.INTS, 23)
-    power = builder.shl(builder.bitcast(shifted, bits), _spread_constant(bits, shift))
+    power = builder.shl(builder.bitcast(shifted, bits), spread_constant(bits, shift))
     return builder.bitcast(builder.add(builder.bitcast(result, bits), power), x.type)
 
 
-def _gelu(builder, x):  # type: ignore[no-untyped-def]
+def gelu(builder, x):  # type: ignore[no-untyped-def]
     def constant(value):  # type: ignore[no-untyped-def]
-        return _spread_constant(x.type, value)
+        return spread_constant(x.type, value)
 
-    cubic = _fused(builder, builder.fmul(x, x), constant(_GELU_CUBE), constant(1.0))
+    cubic = fused(builder, builder.fmul(x, x), constant(_GELU_CUBE), constant(1.0))
     inner = builder.fmul(builder.fmul(x, constant(-_GELU)), cubic)
-    return builder.fdiv(x, builder.fadd(constant(1.0), _exponential(builder, inner)))
+    return builder.fdiv(x, builder.fadd(constant(1.0), exponential(builder, inner)))
 
 
 def _product_of(rows, activated):  # type: ignore[no-untyped-def]
@@ -95,7 +104,7 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
     def product(context, like, x, x_stride, panel, bias, steps, out, out_stride):  # type: ignore[no-untyped-def]
         """Store bias + x·panel; all are addresses and strides in bytes, `like` a number."""
         wide = like == types.float64
-        scalar, size = (_DOUBLE, 8) if wide else (v.FLOAT, 4)
+        scalar, size = (DOUBLE, 8) if wide else (v.FLOAT, 4)
         count = 2 if wide else 4
 
         def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
@@ -103,7 +112,7 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
 
             def weights(address, j):  # type: ignore[no-untyped-def]
                 lanes = v.load(builder, v.at(builder, address, 4 * v.LANES * j), v.FLOATS)
-                return builder.fpext(lanes, _DOUBLES) if wide else lanes
+                return builder.fpext(lanes, DOUBLES) if wide else lanes
 
             start = [weights(bias, j) for j in range(count)] * rows
             sums: list = []
@@ -115,13 +124,13 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
                     address = v.at(builder, column, v.times(builder, x_stride, r))
                     value = v.spread(builder, v.load(builder, address, scalar))
                     for j in range(count):
-                        sums.append(_fused(builder, value, lanes[j], carried[count * r + j]))
+                        sums.append(fused(builder, value, lanes[j], carried[count * r + j]))
                 following(sums)
             for r in range(rows):
                 for j in range(count):
                     result = sums[count * r + j]
                     if activated:
-                        result = _gelu(builder, result)
+                        result = gelu(builder, result)
                     address = v.at(builder, out, v.times(builder, out_stride, r))
                     v.store(builder, result, v.at(builder, address, size * v.LANES * j))
             return target.get_dummy_value()
@@ -138,10 +147,10 @@ _gelu_of_rows, _gelu_of_row = _product_of(_ROWS, True), _product_of(1, True)
 @intrinsic
 def _exponential_of(context, like, address):  # type: ignore[no-untyped-def]
     """Replace 16 numbers of the type of `like` by their exponentials."""
-    kind = _DOUBLES if like == types.float64 else v.FLOATS
+    kind = DOUBLES if like == types.float64 else v.FLOATS
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
-        result = _exponential(builder, v.load(builder, values[1], kind))
+        result = exponential(builder, v.load(builder, values[1], kind))
         v.store(builder, result, values[1])
         return target.get_dummy_value()
 
@@ -266,13 +275,15 @@ def sine_of_half_turns(x):  # type: ignore[no-untyped-def]
     r = (x - whole) * math.pi
     odd = whole - 2 * ((0.5 * whole + _TURN_ROUNDER) - _TURN_ROUNDER)
     s = r * r
-    series = 1 - s / 342
-    series = 1 - s / 272 * series
-    series = 1 - s / 210 * series
-    series = 1 - s / 156 * series
-    series = 1 - s / 110 * series
-    series = 1 - s / 72 * series
-    series = 1 - s / 42 * series
-    series = 1 - s / 20 * series
-    series = 1 - s / 6 * series
+    # Products, of which a processor does many at a time; of quotients it does not.
+    series = _SINE[9]
+    series = _SINE[8] + s * series
+    series = _SINE[7] + s * series
+    series = _SINE[6] + s * series
+    series = _SINE[5] + s * series
+    series = _SINE[4] + s * series
+    series = _SINE[3] + s * series
+    series = _SINE[2] + s * series
+    series = _SINE[1] + s * series
+    series = _SINE[0] + s * series
     return r * series * (1 - 2 * odd * odd)

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from .analysis import AnalysisConfig, SpeechAnalysis
-from .causal import CausalStack, StackConfig
+from .causal import StackConfig
 from .harmonic_head import HarmonicHead, HarmonicHeadConfig, HeadState, Rendered
 from .source import PITCH_BINS
+from .transformer import TransformerConfig
+
+#: Layers at the frame rate: causal convolutions, or attention to a window.
+LayersConfig = StackConfig | TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,9 @@ class SpectralConfig:
 
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     pitch_hidden: int = 192
-    encoder: StackConfig = field(default_factory=lambda: StackConfig(width=256, blocks=4))
+    encoder: LayersConfig = field(default_factory=lambda: StackConfig(width=256, blocks=4))
     latent_dim: int = 128
-    decoder: StackConfig = field(default_factory=lambda: StackConfig(width=320, blocks=5))
+    decoder: LayersConfig = field(default_factory=lambda: StackConfig(width=320, blocks=5))
     head: HarmonicHeadConfig = field(default_factory=HarmonicHeadConfig)
     encoder_look_ahead: int = 0
     decoder_look_ahead: int = 0
@@ -91,7 +95,7 @@ class SpectralEncoder(nn.Module):
             nn.Linear(config.pitch_hidden, PITCH_BINS),
         )
         heard = config.analysis.num_features + PITCH_BINS
-        self.stack = CausalStack(heard, config.encoder)
+        self.stack = config.encoder.make(heard)
         self.outward = nn.Linear(config.encoder.width, config.latent_dim)
         self.direct = nn.Linear(heard, config.latent_dim)
 
@@ -156,9 +160,9 @@ class SpectralDecoder(nn.Module):
         head: from those to samples.
     """
 
-    def __init__(self, in_features: int, stack: StackConfig, head: HarmonicHeadConfig) -> None:
+    def __init__(self, in_features: int, stack: LayersConfig, head: HarmonicHeadConfig) -> None:
         super().__init__()
-        self.stack = CausalStack(in_features, stack)
+        self.stack = stack.make(in_features)
         self.head = HarmonicHead(stack.width + in_features, head)
 
     def init_state(self) -> DecoderState:

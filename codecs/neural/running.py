@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .compiled import Compiled
-from .network import SpectralDecoder
+from .compiled import Compiled, is_compilable
 from .tiles import TileDecoder
 
 #: Frames in one call of a network of PyTorch's. A stream of single frames computes a whole tile for
@@ -37,7 +36,7 @@ def start_decoding(
     """
     running: Any = decoder
     tile: int | None = TILE
-    if compiled and isinstance(decoder, SpectralDecoder) and device.type == "cpu":
+    if compiled and is_compilable(decoder) and device.type == "cpu":
         running, tile = compiled(decoder), None
 
     def decode_tile(codes: Tensor, state: Any) -> tuple[Tensor, Any]:

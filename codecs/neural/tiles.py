@@ -11,13 +11,15 @@ with it. It needs no tiles, and nothing is computed twice.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..streaming import DecoderStream, EncoderStream
+from ...errors import StateError
+from ..streaming import DecoderStream, EncoderStream, row_flags
 
 S = TypeVar("S")
 
@@ -25,57 +27,109 @@ S = TypeVar("S")
 _BLOCK = 64
 
 
-class _Tile(Generic[S]):
+@dataclass
+class TileState(Generic[S]):
+    """What a row carries from one call of a network to the next.
+
+    Attributes:
+        network: after the last whole tile; where there are no tiles, after the last frame.
+        frames: (tile, …) the tile that is not full yet, or None where there are no tiles.
+        filled: how many frames of it are there.
+    """
+
+    network: S
+    frames: Tensor | None
+    filled: int = 0
+
+
+class _Runner(Generic[S]):
     """Runs a causal function over frames that come in any pieces.
 
     Args:
-        function: maps a tile (1, frames, …) and a state to results (1, frames, …) and the state
-            after the tile. Frame n's results must not depend on later frames.
-        state: before the first frame.
-        empty: (frames, …) what stands in the places without a frame.
+        function: maps frames (1, frames, …) and a state to results (1, frames, …) and the state
+            after them. Frame n's results must not depend on later frames.
+        init_state: makes the state before the first frame.
+        empty: what stands in a place of a tile without a frame.
+        tile: frames in one call; None: results do not depend on how many the function gets at once.
     """
 
     def __init__(
-        self, function: Callable[[Tensor, S], tuple[Tensor, S]], state: S, empty: Tensor
+        self,
+        function: Callable[[Tensor, S], tuple[Tensor, S]],
+        init_state: Callable[[], S],
+        empty: Tensor,
+        tile: int | None,
     ) -> None:
-        self.function, self.state = function, state
-        self.empty, self.frames = empty, empty.clone()
-        self.filled = 0
+        self.function, self.init_state = function, init_state
+        self.empty = None if tile is None else empty.expand(tile, *empty.shape)
 
-    def push(self, frames: Tensor) -> list[Tensor]:
-        """Results (new frames, …) of frames (new frames, …), in pieces."""
-        size, results = self.empty.shape[0], []
+    def init_row(self) -> TileState[S]:
+        """The state of a row that has had no frame."""
+        return TileState(self.init_state(), None if self.empty is None else self.empty.clone())
+
+    def check(self, state: TileState[S]) -> None:
+        """Look at the count in a state.
+
+        Raises:
+            StateError: it can't be.
+        """
+        most = 0 if self.empty is None else len(self.empty) - 1
+        if not 0 <= state.filled <= most:
+            raise StateError(f"{state.filled} frames in an unfinished tile, at most {most}")
+
+    def push(self, frames: Tensor, state: TileState[S]) -> list[Tensor]:
+        """Results (new frames, …) of frames (new frames, …), in pieces; changes the state."""
+        results = []
+        if state.frames is None or self.empty is None:
+            for piece in frames.split(_BLOCK) if frames.shape[0] else ():
+                result, state.network = self.function(piece[None], state.network)
+                results.append(result[0])
+            return results
+        size = len(self.empty)
         while frames.shape[0]:
-            start = self.filled
+            start = state.filled
             taken = min(size - start, frames.shape[0])
-            self.frames[start : start + taken] = frames[:taken]
+            state.frames[start : start + taken] = frames[:taken]
             frames = frames[taken:]
-            result, after = self.function(self.frames[None], self.state)
+            result, after = self.function(state.frames[None], state.network)
             results.append(result[0, start : start + taken])
-            self.filled = start + taken
-            if self.filled == size:
-                self.state, self.filled = after, 0
-                self.frames.copy_(self.empty)
+            state.filled = start + taken
+            if state.filled == size:
+                state.network, state.filled = after, 0
+                state.frames.copy_(self.empty)
         return results
 
 
-class _Frames(Generic[S]):
-    """Runs a causal function whose results do not depend on how many frames it gets at once.
+@dataclass
+class EncoderRow(Generic[S]):
+    """The state of a row of `TileEncoder`.
 
-    Args:
-        function, state: see `_Tile`.
+    Attributes:
+        tile: of the network.
+        samples: (window - 1,) the last ones; those that windows to come have a part in come first.
+        taken: samples so far.
+        pushed: frames so far.
     """
 
-    def __init__(self, function: Callable[[Tensor, S], tuple[Tensor, S]], state: S) -> None:
-        self.function, self.state = function, state
+    tile: TileState[S]
+    samples: Tensor
+    taken: int = 0
+    pushed: int = 0
 
-    def push(self, frames: Tensor) -> list[Tensor]:
-        """Results (new frames, …) of frames (new frames, …), in pieces."""
-        results = []
-        for piece in frames.split(_BLOCK) if frames.shape[0] else ():
-            result, self.state = self.function(piece[None], self.state)
-            results.append(result[0])
-        return results
+
+@dataclass
+class DecoderRow(Generic[S]):
+    """The state of a row of `TileDecoder`.
+
+    Attributes:
+        tile: of the network.
+        given: samples so far, those that the delay drops counted as negative.
+        taken: frames so far.
+    """
+
+    tile: TileState[S]
+    given: int
+    taken: int = 0
 
 
 class TileEncoder(EncoderStream):
@@ -111,33 +165,42 @@ class TileEncoder(EncoderStream):
     ) -> None:
         self.hop, self.window, self.num_codebooks = hop, window, num_codebooks
         self.look_ahead, self.device = look_ahead, device
-        empty = torch.zeros(window, dtype=torch.float32, device=device)
-        self.tiles = [_runner(encode_tile, init_state(), empty, tile) for _ in range(batch_size)]
-        self.held = [empty[hop:] for _ in range(batch_size)]
-        self.taken = [0] * batch_size  # samples
-        self.pushed = [0] * batch_size  # frames
+        self.empty = torch.zeros(window, dtype=torch.float32, device=device)
+        self.runner = _Runner(encode_tile, init_state, self.empty, tile)
+        self.states = [self.init_row() for _ in range(batch_size)]
 
-    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
-        return [self._push_row(index, row, final) for index, row in enumerate(rows)]
+    def init_row(self) -> EncoderRow[Any]:
+        return EncoderRow(self.runner.init_row(), self.empty[1:].clone())
+
+    def check_row(self, state: EncoderRow[Any]) -> None:
+        self.runner.check(state.tile)
+        if state.taken < 0 or state.pushed != state.taken // self.hop:
+            raise StateError(f"{state.pushed} frames of {state.taken} samples")
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
 
     def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
-        hop = self.hop
-        self.taken[index] += row.shape[0]
-        frames = self.taken[index] // hop
-        if final and self.taken[index]:
-            frames = -(-self.taken[index] // hop) + self.look_ahead
-        frames -= self.pushed[index]
-        samples = torch.cat([self.held[index], row])
-        if frames:
-            size = (frames - 1) * hop + self.window
-            samples = functional.pad(samples, (0, max(0, size - samples.shape[0])))
+        hop, state = self.hop, self.states[index]
+        held = self.window - hop + state.taken - state.pushed * hop
+        state.taken += row.shape[0]
+        frames = state.taken // hop - state.pushed
+        if final and state.taken:
+            frames = -(-state.taken // hop) + self.look_ahead - state.pushed
+        samples = torch.cat([state.samples[:held], row])
         parts = [torch.zeros(0, self.num_codebooks, dtype=torch.long, device=self.device)]
         if frames:
-            parts += self.tiles[index].push(samples.unfold(0, self.window, hop)[:frames])
-        # A copy, so that the tail does not keep the whole chunk alive.
-        self.held[index] = samples[frames * hop :].clone()
-        dropped = max(0, min(frames, self.look_ahead - self.pushed[index]))
-        self.pushed[index] += frames
+            size = (frames - 1) * hop + self.window
+            windows = functional.pad(samples, (0, max(0, size - samples.shape[0])))
+            parts += self.runner.push(windows.unfold(0, self.window, hop)[:frames], state.tile)
+        dropped = max(0, min(frames, self.look_ahead - state.pushed))
+        state.pushed += frames
+        if final:
+            self.reset(index)
+        else:
+            rest = samples[frames * hop :]
+            state.samples[: rest.shape[0]] = rest
         return torch.cat(parts)[dropped:].T
 
 
@@ -172,30 +235,32 @@ class TileDecoder(DecoderStream):
         self.hop, self.delay = hop, delay
         self.num_codebooks = num_codebooks
         empty = torch.full((num_codebooks,), -1, dtype=torch.long, device=device)
-        self.tiles = [_runner(decode_tile, init_state(), empty, tile) for _ in range(batch_size)]
-        self.taken = [0] * batch_size  # frames
-        self.given = [-delay] * batch_size  # samples, those to be dropped counted as negative
+        self.runner = _Runner(decode_tile, init_state, empty, tile)
+        self.states = [self.init_row() for _ in range(batch_size)]
 
-    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
-        return [self._push_row(index, row.T, final) for index, row in enumerate(rows)]
+    def init_row(self) -> DecoderRow[Any]:
+        return DecoderRow(self.runner.init_row(), -self.delay)
 
-    def _push_row(self, index: int, frames: Tensor, final: bool) -> Tensor:
-        self.taken[index] += frames.shape[0]
+    def check_row(self, state: DecoderRow[Any]) -> None:
+        self.runner.check(state.tile)
+        if state.taken < 0 or state.given != state.taken * self.hop - self.delay:
+            raise StateError(f"{state.given} samples of {state.taken} frames")
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
+
+    def _push_row(self, index: int, codes: Tensor, final: bool) -> Tensor:
+        state, frames = self.states[index], codes.T
+        state.taken += frames.shape[0]
         frames = functional.pad(frames, (0, self.num_codebooks - frames.shape[1]), value=-1)
-        if final and self.taken[index]:
+        if final and state.taken:
             frames = functional.pad(frames, (0, 0, 0, -(-self.delay // self.hop)), value=-1)
         parts = [torch.zeros(0, self.hop, dtype=torch.float32, device=frames.device)]
-        samples = torch.cat(parts + self.tiles[index].push(frames)).flatten()
-        start = max(0, -self.given[index])
-        end = self.taken[index] * self.hop - self.given[index]
-        self.given[index] += min(samples.shape[0], end)
+        samples = torch.cat(parts + self.runner.push(frames, state.tile)).flatten()
+        start = max(0, -state.given)
+        end = state.taken * self.hop - state.given
+        state.given += min(samples.shape[0], end)
+        if final:
+            self.reset(index)
         return samples[min(start, samples.shape[0]) : end]
-
-
-def _runner(
-    function: Callable[[Tensor, S], tuple[Tensor, S]], state: S, empty: Tensor, tile: int | None
-) -> _Tile[S] | _Frames[S]:
-    """What runs the function on frames that are like `empty`."""
-    if tile is None:
-        return _Frames(function, state)
-    return _Tile(function, state, empty.expand(tile, *empty.shape).clone())

@@ -21,7 +21,7 @@ from torch import Tensor
 from ...errors import CheckpointError
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
-from ..streaming import DecoderStream, EncoderStream
+from ..streaming import DecoderStream, EncoderStream, row_flags
 
 ARCHITECTURES = {
     "encodec": ("EncodecConfig", "EncodecModel", "arXiv 2210.13438"),
@@ -134,6 +134,7 @@ class TransformersCodec(AudioTokenizer):
             description=f"{architecture} through transformers",
             broken_promises={
                 "constant-memory": "runs over whole utterances",
+                "migration": "a row's state is all of its audio, which can be sent again",
                 "determinism": "convolutions round differently on other numbers of threads, which "
                 "can change a code",
             },
@@ -170,21 +171,26 @@ class _WholeEncoder(EncoderStream):
 
     def __init__(self, codec: TransformersCodec, batch_size: int, num_codebooks: int) -> None:
         self.codec, self.num_codebooks = codec, num_codebooks
-        self.pieces: list[list[Tensor]] = [[] for _ in range(batch_size)]
+        self.states: list[list[Tensor]] = [[] for _ in range(batch_size)]
 
-    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
-        for pieces, row in zip(self.pieces, rows, strict=True):
-            pieces.append(row)
+    def init_row(self) -> list[Tensor]:
+        return []
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
+
+    def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
+        pieces = self.states[index]
+        pieces.append(row.clone())  # the caller may use its buffer again
         empty = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=self.codec.device)
         if not final:
-            return [empty] * len(rows)
-        codes = []
-        for pieces in self.pieces:
-            wave = torch.cat(pieces)
-            wave = torch.nn.functional.pad(wave, (0, -len(wave) % self.codec.hop))
-            whole = self.codec.encode_whole(wave)[: self.num_codebooks] if len(wave) else empty
-            codes.append(whole.long())
-        return codes
+            return empty
+        self.reset(index)
+        wave = torch.cat(pieces)
+        wave = torch.nn.functional.pad(wave, (0, -len(wave) % self.codec.hop))
+        whole = self.codec.encode_whole(wave)[: self.num_codebooks] if len(wave) else empty
+        return whole.long()
 
 
 class _WholeDecoder(DecoderStream):
@@ -192,13 +198,21 @@ class _WholeDecoder(DecoderStream):
 
     def __init__(self, codec: TransformersCodec, batch_size: int) -> None:
         self.codec = codec
-        self.pieces: list[list[Tensor]] = [[] for _ in range(batch_size)]
+        self.states: list[list[Tensor]] = [[] for _ in range(batch_size)]
 
-    def push(self, rows: Sequence[Tensor], final: bool) -> list[Tensor]:
-        for pieces, row in zip(self.pieces, rows, strict=True):
-            pieces.append(row)
+    def init_row(self) -> list[Tensor]:
+        return []
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
+
+    def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
+        pieces = self.states[index]
+        pieces.append(row.clone())  # the caller may use its buffer again
         empty = torch.zeros(0, device=self.codec.device)
         if not final:
-            return [empty] * len(rows)
-        joined = [torch.cat(pieces, 1) for pieces in self.pieces]
-        return [self.codec.decode_whole(codes) if codes.shape[1] else empty for codes in joined]
+            return empty
+        self.reset(index)
+        codes = torch.cat(pieces, 1)
+        return self.codec.decode_whole(codes) if codes.shape[1] else empty

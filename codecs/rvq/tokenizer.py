@@ -19,7 +19,7 @@ from ..neural.network import SpectralConfig
 from ..spec import TokenizerSpec
 
 if TYPE_CHECKING:
-    from .compiled_stages import CompiledStages
+    from ..neural.compiled_stages import CompiledStages
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,10 @@ class RVQCodec(NeuralCodec):
         return reduce(torch.add, parts)
 
     def _stages(self) -> "CompiledStages":
-        from .compiled_stages import CompiledStages  # numba takes a while to import
+        from ..neural.compiled_stages import CompiledStages  # numba takes a while to import
 
-        return CompiledStages(self.quantizer, self.prepared(self._decoded))
+        stages = map(self.quantizer.stage, range(self.config.num_codebooks))
+        return CompiledStages(list(stages), self.prepared(self._decoded))
 
     def _table(self) -> Tensor:
         """What the codes of each codebook add to the latents, after a row of zeros for none."""

@@ -1,4 +1,4 @@
-"""Training of RVQ and FSQ codecs."""
+"""Training of RVQ, FSQ and TS3 codecs."""
 
 import copy
 from collections.abc import Mapping
@@ -14,11 +14,13 @@ from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.codec import NeuralCodec
 from ...codecs.neural.network import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
+from ...codecs.ts3.tokenizer import TS3Codec, TS3Config
 from ...quantizers.modules.result import Quantized
+from ...quantizers.modules.vector import VectorQuantizer
 from ..data.draws import draws
 from ..data.store import SpeechStore
 from ..task import Batch, Generated
-from .finite_scalar_start import start_projections
+from .quantizer_start import start_codebook, start_projections
 from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
 
@@ -29,9 +31,12 @@ class CodecRecipe(SupervisedRecipe):
     Attributes:
         quantize_from: step before which latents go through unquantized, so that the codebooks
             start from latents that mean something.
+        start_batches: batches whose latents say where the quantizer starts, for those that need
+            more than the first batch; 0 leaves it as it is.
     """
 
     quantize_from: int = 300
+    start_batches: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +56,6 @@ class FSQRecipe(CodecRecipe):
         level_dropout: other levels, of as many channels, of which a step takes one in place of the
             model's, so that levels may be chosen after training.
         dropout_share: of the steps that do.
-        start_batches: batches whose latents say where the quantizer's projections start; 0 leaves
-            them as they are.
     """
 
     task: ClassVar[str] = "fsq"
@@ -60,6 +63,15 @@ class FSQRecipe(CodecRecipe):
     level_dropout: tuple[tuple[int, ...], ...] = ()
     dropout_share: float = 0.3
     start_batches: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TS3Recipe(CodecRecipe):
+    """Recipe of a `TS3Codec`."""
+
+    task: ClassVar[str] = "ts3"
+    model: TS3Config = field(default_factory=TS3Config)
+    start_batches: int = 64
 
 
 R = TypeVar("R", bound=CodecRecipe)
@@ -87,6 +99,7 @@ class CodecTask(SupervisedTask[R]):
         raise NotImplementedError
 
     def prepare(self, store: SpeechStore) -> None:
+        self._store = store
         if isinstance(self.generator.network, SpectralConfig):
             super().prepare(store)
 
@@ -137,6 +150,8 @@ class CodecTask(SupervisedTask[R]):
         latents = latents[:, self.generator.network.encoder_look_ahead :].float()
         if step < self.recipe.quantize_from:
             return latents, {}, {}
+        if step == self.recipe.quantize_from and self.recipe.start_batches:
+            self.start_quantizer(self._sampled_latents())
         quantized = self.quantize(latents, step)
         figures = {
             f"{name}/{stage}": value
@@ -149,6 +164,21 @@ class CodecTask(SupervisedTask[R]):
         """Latents (batch, frames, latent_dim) through the quantizer, in training mode."""
         quantizer: Any = self.generator.quantizer
         return quantizer(latents)
+
+    def start_quantizer(self, latents: Tensor) -> None:
+        """Give the quantizer its start from latents (N, latent_dim), for `start_batches`."""
+        raise NotImplementedError(f"{type(self).__name__} starts from the first batch")
+
+    @torch.no_grad()
+    def _sampled_latents(self) -> Tensor:
+        """Latents (N, latent_dim) of the training set, the same on all ranks."""
+        recipe, codec = self.recipe, self.generator
+        crops, parts = recipe.crops(self._store, recipe.seed + 1), []
+        for number in range(recipe.start_batches):
+            waves = crops.batch(number).waves.to(codec.device)
+            latents, _ = codec.encoder.latents(codec.encoder.windows_of(waves))
+            parts.append(latents[:, codec.network.encoder_look_ahead :].float().flatten(0, 1))
+        return torch.cat(parts)
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Another codec's encoder and decoder, and its quantizer if it is of the same kind."""
@@ -186,27 +216,9 @@ class FSQTask(CodecTask[FSQRecipe]):
     def make(self, recipe: FSQRecipe) -> NeuralCodec:
         return FSQCodec(recipe.model, recipe.name)
 
-    def prepare(self, store: SpeechStore) -> None:
-        super().prepare(store)
-        self._store = store
-
-    def generate(self, batch: Batch, step: int) -> Generated:
-        if step == self.recipe.quantize_from and self.recipe.start_batches:
-            assert isinstance(self.generator, FSQCodec)
-            start_projections(self.generator.quantizer, self._sampled_latents())
-        return super().generate(batch, step)
-
-    @torch.no_grad()
-    def _sampled_latents(self) -> Tensor:
-        """Latents (N, latent_dim) of the training set, the same on all ranks."""
-        recipe, codec = self.recipe, self.generator
-        crops = recipe.crops(self._store, recipe.seed + 1)
-        parts = []
-        for number in range(recipe.start_batches):
-            waves = crops.batch(number).waves.to(codec.device)
-            latents, _, _ = codec.encoder(codec.encoder.windows_of(waves))
-            parts.append(latents[:, codec.network.encoder_look_ahead :].float().flatten(0, 1))
-        return torch.cat(parts)
+    def start_quantizer(self, latents: Tensor) -> None:
+        assert isinstance(self.generator, FSQCodec)
+        start_projections(self.generator.quantizer, latents)
 
     def quantize(self, latents: Tensor, step: int) -> Quantized:
         assert isinstance(self.generator, FSQCodec)
@@ -217,3 +229,20 @@ class FSQTask(CodecTask[FSQRecipe]):
             quantizer = quantizer.with_levels(others[int(which * len(others))])
         quantized: Quantized = quantizer(latents)
         return quantized
+
+
+class TS3Task(CodecTask[TS3Recipe]):
+    """Trains a `TS3Codec`."""
+
+    Recipe = TS3Recipe
+
+    def make(self, recipe: TS3Recipe) -> NeuralCodec:
+        return TS3Codec(recipe.model, recipe.name)
+
+    def start_quantizer(self, latents: Tensor) -> None:
+        assert isinstance(self.generator, TS3Codec)
+        quantizer = self.generator.quantizer
+        if isinstance(quantizer, VectorQuantizer):
+            start_codebook(quantizer, latents)
+        else:
+            start_projections(quantizer, latents)

@@ -1,18 +1,23 @@
 """The recipes of the tokenizers that ship."""
 
+from dataclasses import replace
 from typing import Any
 
 from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.neural_vocoder import NeuralVocoderConfig
 from ...codecs.fsq.tokenizer import FSQConfig
+from ...codecs.neural.analysis import AnalysisConfig
 from ...codecs.neural.harmonic_head import HarmonicHeadConfig
 from ...codecs.neural.network import SpectralConfig
+from ...codecs.neural.transformer import TransformerConfig
 from ...codecs.neural.waveform import WaveformConfig
 from ...codecs.rvq.tokenizer import RVQConfig
+from ...codecs.ts3.presets import PRESETS
+from ...codecs.ts3.tokenizer import CodebookConfig, TS3Config
 from ..data.augment import AugmentConfig
 from ..losses import MelLossConfig
-from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig
-from .codec_task import FSQRecipe, RVQRecipe
+from ..recipe import AdversarialConfig, DataConfig, OptimizerConfig, ScheduleConfig
+from .codec_task import FSQRecipe, RVQRecipe, TS3Recipe
 from .supervision import SupervisionConfig
 from .vocoder_task import VocoderRecipe
 
@@ -79,6 +84,92 @@ def fsq_16k() -> FSQRecipe:
     )
 
 
+def ts3_16k() -> TS3Recipe:
+    """0.8 kbit/s: one codebook at 50 Hz, causal transformer layers.
+
+    It goes on from a run whose codebook had lost its latents: `docs/training.md` has both commands.
+    """
+    return replace(
+        _ts3("ts3-16k", AnalysisConfig(), HarmonicHeadConfig()),
+        start_from="runs/ts3-first",
+        steps=7_000,
+        optimizer=replace(_OPTIMIZER, lr=8e-4, muon_lr=2.4e-3),
+        quantize_from=0,
+        supervision=SupervisionConfig(own_pitch_from=1_500, envelope_weight=8.0),
+    )
+
+
+def ts3_16k_40hz() -> TS3Recipe:
+    """0.64 kbit/s: the same at 40 Hz, from nothing."""
+    return _ts3("ts3-16k-40hz", AnalysisConfig(hop=400), HarmonicHeadConfig(hop=400, rate=5))
+
+
+def _ts3(name: str, analysis: AnalysisConfig, head: HarmonicHeadConfig) -> TS3Recipe:
+    network = SpectralConfig(
+        analysis=analysis,
+        encoder=TransformerConfig(256, 3, 4, 512, 32),
+        decoder=TransformerConfig(256, 5, 4, 480, 32),
+        head=head,
+        decoder_look_ahead=1,
+    )
+    return TS3Recipe(
+        name=name,
+        steps=4_500,
+        **_common(25_600),
+        model=TS3Config(network, CodebookConfig(65_536, 16)),
+        quantize_from=1_400,
+        start_batches=900,
+        supervision=SupervisionConfig(own_pitch_from=2_600, envelope_weight=8.0),
+    )
+
+
+def ts3_x1() -> TS3Recipe:
+    """The paper's, 0.8 kbit/s; for GPUs."""
+    return _paper("ts3-x1")
+
+
+def ts3_x2() -> TS3Recipe:
+    """The paper's, 0.85 kbit/s; for GPUs."""
+    return _paper("ts3-x2")
+
+
+def ts3_x3() -> TS3Recipe:
+    """The paper's, 0.64 kbit/s; for GPUs."""
+    return _paper("ts3-x3")
+
+
+def ts3_x4() -> TS3Recipe:
+    """The paper's, 0.68 kbit/s; for GPUs."""
+    return _paper("ts3-x4")
+
+
+def _paper(name: str) -> TS3Recipe:
+    """What the paper says of training, and a codebook that starts from k-means.
+
+    It names no batch size.
+    """
+    optimizer = OptimizerConfig(lr=2e-4)
+    return TS3Recipe(
+        name=name,
+        steps=500_000,
+        batch_size=16,
+        data=DataConfig(exclude_sources=("fsdd",), crop_samples=160_000),
+        optimizer=optimizer,
+        schedule=ScheduleConfig(warmup_steps=1000, final_ratio=0.1),
+        adversarial=AdversarialConfig(optimizer=optimizer),
+        bf16=True,
+        model=PRESETS[name],
+        quantize_from=2_000,
+        supervision=SupervisionConfig(
+            mel=MelLossConfig(),
+            mel_weight=15.0,
+            compressed_weight=0.0,
+            adversarial_weight=1.0,
+            matching_weight=1.0,
+        ),
+    )
+
+
 def dmel_vocoder() -> VocoderRecipe:
     """For 40 frames a second, 40 ms behind."""
     return _dmel("dmel", HarmonicHeadConfig(hop=400, rate=5, window=320))
@@ -87,6 +178,16 @@ def dmel_vocoder() -> VocoderRecipe:
 def dmel_fine_vocoder() -> VocoderRecipe:
     """For 80 frames a second, 31 ms behind."""
     return _dmel("dmel-fine", HarmonicHeadConfig(hop=200, rate=2, window=400))
+
+
+def dmel_fine_vocoder_longer() -> VocoderRecipe:
+    """Goes on where `dmel-fine-vocoder` ended, with the rate raised again and the envelope loss."""
+    return replace(
+        dmel_fine_vocoder(),
+        start_from="runs/dmel-fine",
+        optimizer=replace(_OPTIMIZER, lr=7e-4, muon_lr=2e-3),
+        supervision=SupervisionConfig(own_pitch_from=0, envelope_weight=8.0),
+    )
 
 
 def _dmel(name: str, head: HarmonicHeadConfig) -> VocoderRecipe:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ...codecs.neural.causal import CausalBlock
 from ...codecs.neural.network import SpectralDecoder
+from ...codecs.neural.transformer import TransformerLayer
 from ..data import SpeechStore
 from ..discriminators import Discriminators
 from ..recipe import Recipe
@@ -54,10 +55,10 @@ class SupervisedTask(Task[S]):
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         """The weights of the linear layers inside all blocks."""
         for block in self.generator.modules():
-            if isinstance(block, CausalBlock):
-                for layer in (block.widen, block.narrow):
-                    assert isinstance(layer.weight, nn.Parameter)
-                    yield layer.weight
+            if isinstance(block, CausalBlock | TransformerLayer):
+                for weight in block.matrices():
+                    assert isinstance(weight, nn.Parameter)
+                    yield weight
 
     def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
         assert self.discriminator is not None

@@ -11,10 +11,10 @@ from syllabary.codecs.neural import kernels
 from syllabary.codecs.neural.analysis import AnalysisConfig
 from syllabary.codecs.neural.causal import StackConfig
 from syllabary.codecs.neural.compiled import Compiled, frame_decoder, frame_encoder
+from syllabary.codecs.neural.compiled_stages import CompiledStages
 from syllabary.codecs.neural.harmonic_head import HarmonicHeadConfig
 from syllabary.codecs.neural.network import SpectralConfig, SpectralDecoder, SpectralEncoder
 from syllabary.codecs.neural.packed import pack
-from syllabary.codecs.rvq.compiled_stages import CompiledStages
 from syllabary.codecs.rvq.tokenizer import RVQCodec, RVQConfig
 
 # Widths that fill neither a panel nor a vector, a window that is no power of two, another kernel.

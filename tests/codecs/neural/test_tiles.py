@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from syllabary.codecs.neural.tiles import TileDecoder, TileEncoder
 from syllabary.codecs.rvq.tokenizer import RVQCodec
+from syllabary.codecs.streaming.state import flatten, rebuild, size_in_bytes
+from syllabary.errors import StateError, WaveError
 
 from ... import tiny_codecs
 from ...conftest import synthetic_speech
+from .in_tiles import InTiles
 
 HOP, TILE = 5, 4
 LENGTHS = st.sampled_from([0, 1, 319, 320, 321, 5 * 320, 16 * 320, 7919])
@@ -164,6 +167,38 @@ def test_rows_of_a_stream_are_strangers(tile):
 
 
 @pytest.mark.parametrize("tile", [TILE, None])
+def test_rows_end_one_by_one_and_are_fresh_then(tile):
+    stream = toy_encoder(1, tile, rows=2)
+    first = stream.push([torch.arange(1.0, 8), torch.arange(1.0, 31)], final=[True, False])
+    assert [part[0].tolist() for part in first] == [[0, 0], [10, 15, 20, 25, 30]]
+    again = stream.push([torch.zeros(0), torch.zeros(0)], final=[True, False])
+    assert [part.shape[1] for part in again] == [0, 0]
+    second = stream.push([torch.arange(1.0, 12), torch.zeros(0)], final=[True, True])
+    assert [part[0].tolist() for part in second] == [[10, 0, 0], [0]]
+    # The count of frames began again with the row.
+    assert second[0][1].tolist() == [1, 2, 3] and second[1][1].tolist() == [6]
+    with pytest.raises(WaveError, match="final"):
+        stream.push([torch.zeros(0), torch.zeros(0)], final=[True])
+
+
+@pytest.mark.parametrize("tile", [TILE, None])
+@pytest.mark.parametrize("make", [lambda tile: toy_encoder(1, tile), lambda t: toy_decoder(7, t)])
+def test_counts_of_a_state_must_be_possible(tile, make):
+    stream = make(tile)
+    decoding = isinstance(stream, TileDecoder)
+    for _ in range(6):
+        piece = torch.ones(2, 1).long() if decoding else torch.ones(HOP + 1)
+        stream.push([piece], final=False)
+        leaves = flatten(stream.export_row(0))
+        stream.check_row(rebuild(stream.init_row(), leaves))
+        for name in ("taken", "tile.filled", "given" if decoding else "pushed"):
+            for value in (-1, 10**6):
+                leaves_then = leaves | {f"state.{name}": torch.tensor(value)}
+                with pytest.raises(StateError):
+                    stream.check_row(rebuild(stream.init_row(), leaves_then))
+
+
+@pytest.mark.parametrize("tile", [TILE, None])
 def test_codebooks_and_frames_that_are_not_there_are_minus_one(tile):
     heard = []
 
@@ -189,22 +224,12 @@ def test_codebooks_and_frames_that_are_not_there_are_minus_one(tile):
 
 def test_a_stream_holds_no_more_than_a_window():
     stream = toy_encoder(0, TILE)
+    before = size_in_bytes(stream.export_row(0))
     for _ in range(50):
         stream.push([torch.zeros(1003)], final=False)
-    assert stream.held[0].untyped_storage().nbytes() <= 4 * (12 + HOP)
-
-
-class InTiles(RVQCodec):
-    """As on a GPU: PyTorch's networks, in tiles."""
-
-    family = "rvq-in-tiles"
-
-    def __init__(self, config):
-        super().__init__(config)
-        self._frame_decoder = None
-
-    def _running_encoder(self):
-        return self.prepared(self._exact_encoder), TILE
+    state = stream.export_row(0)
+    assert size_in_bytes(state) == before
+    assert state.samples.untyped_storage().nbytes() <= 4 * (12 + HOP)
 
 
 def codec(hop, before, after, kind=RVQCodec):

@@ -25,7 +25,14 @@ from syllabary.training.recipe import (
     ScheduleConfig,
     ValidationConfig,
 )
-from syllabary.training.spectral.codec_task import FSQRecipe, FSQTask, RVQRecipe, rendered
+from syllabary.training.spectral.codec_task import (
+    FSQRecipe,
+    FSQTask,
+    RVQRecipe,
+    TS3Recipe,
+    rendered,
+)
+from syllabary.training.spectral.quantizer_start import start_codebook
 from syllabary.training.spectral.supervision import SupervisionConfig
 from syllabary.training.spectral.vocoder_task import VocoderRecipe, VocoderTask
 
@@ -86,6 +93,12 @@ def fsq(corpus, model=None, **fields):
     return FSQRecipe(name="small", model=model, **shared(corpus, quantize_from=1, **fields))
 
 
+def ts3(corpus, model=None, **fields):
+    model = model or tiny_codecs.ts3_config(int8=True, decoder_look_ahead=1)
+    settings = {"quantize_from": 1, "start_batches": 8} | fields
+    return TS3Recipe(name="small", model=model, **shared(corpus, **settings))
+
+
 def vocoder(corpus, hop=400, look_ahead=0, **fields):
     return VocoderRecipe(
         name="small",
@@ -108,6 +121,9 @@ MADE = {
     "fsq look-ahead": lambda corpus: fsq(corpus, tiny_codecs.fsq_config(**ahead(3, 1))),
     "fsq residual": lambda corpus: fsq(corpus, tiny_codecs.fsq_config(num_codebooks=2)),
     "fsq levels": lambda corpus: fsq(corpus, level_dropout=((3, 3, 3),), dropout_share=1.0),
+    "ts3": ts3,
+    "ts3 levels": lambda corpus: ts3(corpus, tiny_codecs.ts3_config(levels=(5, 4, 3))),
+    "ts3 frames": lambda corpus: ts3(corpus, tiny_codecs.ts3_frames_config()),
     "vocoder": vocoder,
     "vocoder look-ahead": lambda corpus: vocoder(corpus, 200, 2),
     "bf16": lambda corpus: rvq(corpus, bf16=True),
@@ -123,7 +139,7 @@ def test_a_few_steps_leave_a_tokenizer(kind, corpus, cache, tmp_path):
     steps = [line for line in lines if line["kind"] == "train"]
     names = {name for line in steps for name in line}
     assert {"mel", "compressed"} <= names
-    assert ("pitch" in names) == (kind != "rvq waveform")
+    assert ("pitch" in names) == (kind not in ("rvq waveform", "ts3 frames"))
     assert "adversarial" in str(steps[2]) and "adversarial" not in str(steps[1])
     if kind.startswith("rvq"):
         assert "commitment" in steps[1] and "commitment" not in steps[0]
@@ -172,6 +188,20 @@ def test_another_quantizer_begins_with_a_trained_trunk(corpus, cache, tmp_path):
     other = fsq(corpus, tiny_codecs.fsq_config(640), start_from=str(tmp_path / "one"))
     with pytest.raises(TrainingError):
         train(other, tmp_path / "refused", device="cpu", cache=cache)
+
+
+def test_a_codebook_starts_from_the_latents():
+    torch.manual_seed(0)
+    quantizer = tiny_codecs.ts3().quantizer
+    mixing = torch.randn(4, 8)
+    latents = torch.randn(3000, 4) @ mixing + 0.01 * torch.randn(3000, 8) + 3
+    start_codebook(quantizer, latents)
+    codes = quantizer.encode(latents[None])
+    assert len(codes.unique()) == 64
+    error = (quantizer.decode(codes)[0] - latents).detach().square().sum()
+    assert float(error / (latents - latents.mean(0)).square().sum()) < 0.2
+    with pytest.raises(TrainingError, match="64 codes can't start from 63"):
+        start_codebook(quantizer, latents[:63])
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -1,0 +1,69 @@
+"""Raw PCM, as pipes carry it: mono samples one after another, without a header."""
+
+import numpy as np
+
+from ..errors import WaveError
+
+#: What `ffmpeg -f` and `sox -t raw` call them, and their layout.
+FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+
+_FULL_SCALE = 32768
+
+
+def _layout(name: str) -> np.dtype:
+    if name not in FORMATS:
+        raise WaveError(f"PCM formats are {', '.join(FORMATS)}; got {name!r}")
+    return FORMATS[name]
+
+
+class PCMDecoder:
+    """Bytes to samples in [-1, 1]; the pieces may end anywhere, also within a sample.
+
+    Args:
+        format_name: s16le or f32le.
+
+    Attributes:
+        leftover: bytes of a sample that has not come whole.
+
+    Raises:
+        WaveError: the format is unknown.
+    """
+
+    def __init__(self, format_name: str) -> None:
+        self._layout = _layout(format_name)
+        self.leftover = b""
+
+    def push(self, data: bytes) -> np.ndarray:
+        """Take more bytes and give the whole samples (n,) float32 among them."""
+        data = self.leftover + data
+        whole = len(data) - len(data) % self._layout.itemsize
+        self.leftover = data[whole:]
+        samples = np.frombuffer(data[:whole], self._layout).astype(np.float32)
+        return samples / _FULL_SCALE if self._layout.kind == "i" else samples
+
+
+class PCMEncoder:
+    """Samples to bytes; 16-bit ones are those that `AudioWriter` would write.
+
+    Args:
+        format_name: s16le or f32le.
+
+    Attributes:
+        clipped: samples beyond [-1, 1] that were clamped so far; s16le only.
+
+    Raises:
+        WaveError: the format is unknown.
+    """
+
+    def __init__(self, format_name: str) -> None:
+        self._layout = _layout(format_name)
+        self.clipped = 0
+
+    def push(self, samples: np.ndarray) -> bytes:
+        """The bytes of samples (n,) float32."""
+        if self._layout.kind == "i":
+            self.clipped += int(np.count_nonzero(np.abs(samples) > 1))
+            # As libsndfile writes 16-bit files: 32 bits to the nearest, and the upper half of them.
+            whole = np.rint(samples.astype(np.float64) * 2**31) // 2**16
+            samples = np.clip(whole, -_FULL_SCALE, _FULL_SCALE - 1)
+        return samples.astype(self._layout).tobytes()

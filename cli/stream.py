@@ -1,0 +1,261 @@
+"""`syllabary stream`: raw PCM to tokens and back in a shell pipe, frame by frame."""
+
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from ..errors import ContainerError, SyllabaryError
+from . import options
+from .batch import size, use_one_thread
+
+if TYPE_CHECKING:
+    from ..jobs.durations import Durations
+    from ..jobs.live import LiveReport
+    from ..jobs.pipes import PipeInput
+
+STDIN, STDOUT = 0, 1
+_BETWEEN_LIVE_LINES = 0.5  # seconds
+
+_pcm_format = click.option(
+    "--format",
+    "pcm_format",
+    type=click.Choice(["s16le", "f32le"]),
+    default="s16le",
+    show_default=True,
+    help="Of the samples on the pipe.",
+)
+_sample_rate = click.option(
+    "--sample-rate",
+    type=click.IntRange(min=1),
+    metavar="HZ",
+    help="Of the samples on the pipe; default: the tokenizer's own. Another one is resampled, "
+    "which adds 36 ms from 48 kHz and 115 ms from 8 kHz.",
+)
+_stats = click.option(
+    "--stats",
+    is_flag=True,
+    help="Print frames, speed, latency and bytes to standard error; live on a terminal.",
+)
+
+
+@click.group()
+def stream() -> None:
+    """Encode and decode raw PCM in a shell pipe, frame by frame.
+
+    \b
+    ffmpeg -i x.mp3 -f s16le -ac 1 -ar 16000 - | syllabary stream encode rvq-16k |
+      syllabary stream decode | ffplay -f s16le -ar 16000 -
+
+    What is between the two is a .syl file: `syllabary decode` takes it as well. Every chunk leaves
+    as soon as it is full, and is spoken as soon as it has come.
+
+    An end of the input, SIGINT or SIGTERM ends the output well formed, with all that was settled;
+    after a signal the exit code is 128 and its number. A second signal ends at once.
+    """
+
+
+@stream.command("encode")
+@click.argument("codec", default="rvq-16k", metavar="[CODEC]")
+@click.option("--codebooks", type=click.IntRange(min=1), metavar="N", help="Keep the first N.")
+@click.option(
+    "--frames-per-chunk",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="A chunk costs 16 bytes: at 50 frames/s 800 bytes/s (6.4 kbit/s) with 1, 400 with 2, 80 "
+    "with 10. Each frame more adds a frame of latency.",
+)
+@_pcm_format
+@_sample_rate
+@_stats
+@options.device
+def encode(
+    codec: str,
+    codebooks: int | None,
+    frames_per_chunk: int,
+    pcm_format: str,
+    sample_rate: int | None,
+    stats: bool,
+    device: str,
+) -> None:
+    """Encode mono samples on standard input into .syl on standard output.
+
+    CODEC is a bundled name (see `syllabary list`), a directory, or a published model; default:
+    rvq-16k.
+    """
+    _refuse_terminals("mono PCM", "tokens")
+    from ..jobs.pipes import PipeInput, PipeOutput
+
+    with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("encode", stats) as printer:
+        # Not before the signals are ours: importing torch takes seconds.
+        from ..codecs.registry import load
+        from ..jobs.live import encode_pcm
+
+        use_one_thread()
+        tokenizer = load(codec, device=device)
+        if tokenizer.spec.encoder_latency is None:
+            click.echo(f"{codec} needs the whole input before it gives a token", err=True)
+        encode_pcm(
+            tokenizer,
+            source,
+            PipeOutput(STDOUT),
+            pcm_format=pcm_format,
+            sample_rate=sample_rate,
+            num_codebooks=codebooks,
+            frames_per_chunk=frames_per_chunk,
+            progress=printer.progress,
+        )
+    _exit_if(caught)
+
+
+@stream.command("decode")
+@click.argument("codec", required=False, metavar="[CODEC]")
+@_pcm_format
+@_sample_rate
+@_stats
+@options.device
+def decode(
+    codec: str | None, pcm_format: str, sample_rate: int | None, stats: bool, device: str
+) -> None:
+    """Decode .syl on standard input into mono samples on standard output.
+
+    CODEC is the tokenizer to decode with; default: the one that the input names. An input that is
+    cut short is spoken up to its last whole chunk, with exit code 1.
+    """
+    _refuse_terminals(".syl", "samples")
+    from ..jobs.pipes import PipeInput, PipeOutput
+
+    with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("decode", stats) as printer:
+        # Before the header comes, which is when the other end of the pipe has loaded its own.
+        from ..codecs.container import ContainerWarning, SylReader
+        from ..jobs.live import decode_pcm
+        from .decode import Tokenizers
+
+        use_one_thread()
+        # An input that is cut short says so in its report.
+        warnings.simplefilter("ignore", ContainerWarning)
+        try:
+            reader = SylReader(source, "standard input")
+        except ContainerError:
+            _exit_if(caught)  # before there was anything to decode
+            raise
+        report = decode_pcm(
+            Tokenizers(codec, device).for_file(reader),
+            reader,
+            source,
+            PipeOutput(STDOUT),
+            pcm_format=pcm_format,
+            sample_rate=sample_rate,
+            progress=printer.progress,
+        )
+    for note in report.notes:
+        click.echo(note, err=True)
+    _exit_if(caught)
+    if report.partial:
+        sys.exit(1)
+
+
+def _refuse_terminals(taken: str, given: str) -> None:
+    for descriptor in (STDIN, STDOUT):
+        os.fstat(descriptor)  # a closed one would be given to the next file that is opened
+    if os.isatty(STDIN):
+        raise SyllabaryError(f"expected {taken} on standard input, not a terminal: pipe it in")
+    if os.isatty(STDOUT):
+        raise SyllabaryError(
+            f"standard output is a terminal, which {given} are not for: pipe them on, or say > FILE"
+        )
+
+
+@contextmanager
+def _signals(source: "PipeInput") -> Iterator[list[int]]:
+    """Let the first SIGINT or SIGTERM end the input; yields the list that it is put into."""
+    caught: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        source.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell lets the processes of its background ignore SIGINT: they go on doing so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield caught
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _exit_if(caught: list[int]) -> None:
+    if caught:
+        sys.exit(128 + caught[0])
+
+
+class _Stats:
+    """Prints a report to standard error when the work is over, however it ended."""
+
+    def __init__(self, command: str, shown: bool) -> None:
+        self.command, self.shown = command, shown
+        self.live = shown and sys.stderr.isatty()
+        self.report: LiveReport | None = None
+        self.last = time.monotonic()
+
+    def progress(self, report: "LiveReport") -> None:
+        self.report = report
+        now = time.monotonic()
+        if self.live and now - self.last >= _BETWEEN_LIVE_LINES:
+            self.last = now
+            self._show(
+                f"\r{self.command}: {report.seconds:.1f} s, {report.frames} frames, p99 "
+                f"{_milliseconds(report.work.percentile(99))} a frame, "
+                f"{_milliseconds(report.delays.percentile(99))} to output\x1b[K"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        report = self.report
+        if not self.shown or report is None:
+            return
+        speed = report.seconds / report.work.total if report.work.total else 0
+        design = "unbounded" if report.latency is None else _milliseconds(report.latency)
+        tokens = report.bytes_out if self.command == "encode" else report.bytes_in
+        kbps = tokens * 8 / 1000 / report.seconds if report.seconds else 0
+        lines = (
+            f"{report.frames} frames × {report.codebooks}, {report.seconds:.2f} s of audio, "
+            f"{speed:.1f} × real time",
+            f"processor time a frame: {_percentiles(report.work)}",
+            f"latency: {design} by design; arrival to output {_percentiles(report.delays)}",
+            f"{size(report.bytes_in)} in, {size(report.bytes_out)} out; tokens {kbps:.2f} kbit/s, "
+            f"codes alone {report.bitrate / 1000:.2f}",
+        )
+        if self.live:
+            self._show("\r\x1b[K")
+        # At once: the other end of the pipe writes to the same place.
+        self._show("".join(f"{self.command}: {line}\n" for line in lines))
+
+    @staticmethod
+    def _show(text: str) -> None:
+        click.echo(text, err=True, nl=False)
+
+
+def _percentiles(durations: "Durations") -> str:
+    p50, p99 = (_milliseconds(durations.percentile(percent)) for percent in (50, 99))
+    return f"p50 {p50}, p99 {p99}, longest {_milliseconds(durations.longest)}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"

@@ -1,0 +1,217 @@
+"""Causal transformer layers whose past is an argument, so that streams and training share them.
+
+A frame attends to itself and to the frames of a fixed window before it (sliding-window attention:
+Beltagy et al., "Longformer", arXiv 2004.05150; for codecs, Wu et al., "TS3-Codec", arXiv
+2411.18803), so the state of a stream is the keys and values of one window: the same size after ten
+hours as after one.
+
+Positions are relative keys (Shaw et al., arXiv 1803.02155): a learned vector for each distance is
+added to the key. Rotary positions would say the same of distances, but turn by angles that grow
+with the place in the audio, so that late frames are computed with less precision than early ones,
+and a stream's state has to know how old it is. Here a frame's result depends on its window alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_MOST = 127
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Configuration of a `CausalTransformer`.
+
+    Attributes:
+        width: channels.
+        layers: how many.
+        heads: of the attention; they divide `width`.
+        feed_forward: hidden channels of a layer's feed-forward part.
+        window: frames that a frame attends to, its own included.
+        int8: when it is not training, weights are rounded to 8 bits by output channel, and what
+            comes in by frame. Sums of products are whole numbers, and exact on any machine.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    window: int
+    int8: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.layers, self.heads, self.feed_forward, self.window) < 1:
+            raise ValueError(f"all fields must be positive, got {self}")
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads don't divide a width of {self.width}")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head."""
+        return self.width // self.heads
+
+    def make(self, in_features: int | None) -> "CausalTransformer":
+        return CausalTransformer(in_features, self)
+
+
+class Int8Linear(nn.Linear):
+    """A linear layer that multiplies whole numbers from -127 to 127 when it is not training.
+
+    One scale for each output's weights, one for each frame (Dettmers et al., "LLM.int8()", arXiv
+    2208.07339, without outliers, which so small layers do not have).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        if self.training:
+            return super().forward(x)
+        weight = self.weight.detach().float().double()
+        # float32, as the compiled form keeps them.
+        scales = (weight.abs().amax(1) / _MOST).float().double()
+        scales = torch.where(scales > 0, scales, 1.0)
+        whole = (weight / scales[:, None]).round()
+        most = x.abs().amax(-1, keepdim=True)
+        inverse = _MOST / most
+        # Nothing, or next to it.
+        inverse = torch.where(inverse.isfinite(), inverse, 0.0)
+        sums = (x * inverse).round().double() @ whole.T
+        y = sums.to(x.dtype) * ((most / _MOST) * scales.to(x.dtype))
+        return y if self.bias is None else y + self.bias
+
+
+class SlidingAttention(nn.Module):
+    """Multi-head attention to a window of frames.
+
+    Frames before the first one have keys and values of zero. They are attended to as any other: so
+    a row needs no count of the frames that it has seen.
+
+    Args:
+        config: see `TransformerConfig`.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        kind = Int8Linear if config.int8 else nn.Linear
+        self.query = kind(width, width, bias=False)
+        self.key = kind(width, width, bias=False)
+        self.value = kind(width, width, bias=False)
+        self.outward = kind(width, width, bias=False)
+        # From the farthest frame to the own.
+        self.distances = nn.Parameter(torch.randn(config.window, config.head_dim) * 0.1)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend.
+
+        Args:
+            x: (batch, frames, width).
+            keys, values: (batch, window - 1, width) of the frames before.
+
+        Returns:
+            y like x, and new keys and values.
+        """
+        frames, window = x.shape[1], self.config.window
+        key = torch.cat([keys.to(x.dtype), self.key(x).to(x.dtype)], 1)
+        value = torch.cat([values.to(x.dtype), self.value(x).to(x.dtype)], 1)
+        q, k, v = (self._heads(part) for part in (self.query(x), key, value))
+        # Scores of distances, (…, frames, window), each row moved to where its window begins; what
+        # lies outside stays minus infinity.
+        apart = functional.pad(q @ self.distances.T.to(q.dtype), (0, frames), value=-torch.inf)
+        span = frames + window - 1
+        apart = apart.flatten(-2)[..., : frames * span].unflatten(-1, (frames, span))
+        scores = (q @ k.transpose(-1, -2) + apart) * self.config.head_dim**-0.5
+        weights = torch.softmax(scores.to(torch.promote_types(scores.dtype, torch.float32)), -1).to(
+            v.dtype
+        )
+        y = self.outward((weights @ v).transpose(1, 2).flatten(2))
+        return y, key[:, frames:], value[:, frames:]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(batch, frames, width) to (batch, heads, frames, head_dim)."""
+        return x.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a feed-forward part, each after a LayerNorm, each added to what came in.
+
+    Args:
+        config: see `TransformerConfig`.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.attention = SlidingAttention(config)
+        self.norm = nn.LayerNorm(config.width)
+        kind = Int8Linear if config.int8 else nn.Linear
+        self.widen = kind(config.width, config.feed_forward)
+        self.narrow = kind(config.feed_forward, config.width)
+        with torch.no_grad():
+            # All that is added up, together, starts about as large as what it is added to.
+            for last in (self.attention.outward, self.narrow):
+                last.weight.mul_((2 * config.layers) ** -0.5)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `SlidingAttention.forward`."""
+        y, keys, values = self.attention(self.attention_norm(x), keys, values)
+        x = x + y
+        hidden = functional.gelu(self.widen(self.norm(x)), approximate="tanh")
+        return x + self.narrow(hidden), keys, values
+
+    def matrices(self) -> list[Tensor]:
+        """The weights of its linear layers."""
+        attention = self.attention
+        layers = (
+            attention.query, attention.key, attention.value, attention.outward,
+            self.widen, self.narrow,
+        )  # fmt: skip
+        return [layer.weight for layer in layers]
+
+
+class CausalTransformer(nn.Module):
+    """Linear layer, transformer layers, LayerNorm.
+
+    Args:
+        in_features: channels that come in; None: `width`, and no linear layer.
+        config: see `TransformerConfig`.
+    """
+
+    def __init__(self, in_features: int | None, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.inward = nn.Identity() if in_features is None else nn.Linear(in_features, config.width)
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def init_state(self, batch: int) -> list[Tensor]:
+        """Keys and values of each layer for `batch` rows that have seen nothing."""
+        shape = (batch, self.config.window - 1, self.config.width)
+        return [self.norm.weight.new_zeros(shape) for _ in range(2 * self.config.layers)]
+
+    def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """(batch, frames, in_features) to (batch, frames, width), and the state after it.
+
+        Args:
+            x: the frames.
+            state: of the frames before; None: there are none. It is not changed.
+        """
+        pasts = self.init_state(x.shape[0]) if state is None else state
+        x = self.inward(x)
+        after = []
+        for layer, keys, values in zip(self.layers, pasts[::2], pasts[1::2], strict=True):
+            x, keys, values = layer(x, keys, values)
+            after += [keys, values]
+        return self.norm(x), after
+
+    @property
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates of linear layers and of attention for one frame."""
+        config = self.config
+        inward = self.inward.weight.numel() if isinstance(self.inward, nn.Linear) else 0
+        linear = config.width * (4 * config.width + 2 * config.feed_forward)
+        # Scores of keys and of distances, and the sum of the values.
+        attention = 3 * config.window * config.width
+        return inward + config.layers * (linear + attention)

@@ -1,0 +1,135 @@
+"""The state of a row as bytes, for another session, perhaps in another process.
+
+Magic, length of the header (4 bytes, little-endian), a JSON header, tensors in the safetensors
+format, and the SHA-256 of all of it. No pickle. The checksum finds damage; it is no signature, so
+take states only from where you would take the audio itself.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ...errors import StateError
+
+if TYPE_CHECKING:
+    from ..interface import AudioTokenizer
+
+MAGIC = b"SYLROW\r\n"
+FORMAT_VERSION = 1
+
+_LENGTH = struct.Struct("<I")
+_CHECKSUM = hashlib.sha256().digest_size
+
+
+def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+    """Bytes of a header of JSON values and of named tensors."""
+    text = json.dumps({"format_version": FORMAT_VERSION, **header}).encode()
+    body = save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
+    content = MAGIC + _LENGTH.pack(len(text)) + text + body
+    return content + hashlib.sha256(content).digest()
+
+
+def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `pack` was given.
+
+    Raises:
+        StateError: the bytes are not of this format or version, damaged, or cut short.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise StateError(f"a row's state is bytes, got {type(data).__name__}")
+    data = bytes(data)
+    if not data.startswith(MAGIC):
+        raise StateError("these bytes are not the exported state of a stream's row")
+    start = len(MAGIC) + _LENGTH.size
+    content, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
+    if len(content) < start or hashlib.sha256(content).digest() != checksum:
+        raise StateError("the state of a row is damaged or cut short: its checksum does not match")
+    (length,) = _LENGTH.unpack_from(content, len(MAGIC))
+    try:
+        if length > len(content) - start:
+            raise ValueError("the header is longer than the file")
+        header = json.loads(content[start : start + length])
+        if not isinstance(header, dict):
+            raise ValueError("the header is no JSON object")
+        if header.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"format version {header.get('format_version')!r}, this version of syllabary reads "
+                f"{FORMAT_VERSION}"
+            )
+        return header, load(content[start + length :])
+    except (ValueError, SafetensorError) as error:
+        raise StateError(f"the state of a row can't be read: {error}") from None
+
+
+def identity(
+    tokenizer: "AudioTokenizer", num_codebooks: int, parts: Sequence[str]
+) -> dict[str, Any]:
+    """The header: what must agree between two sessions for a row to move from one to the other.
+
+    Args:
+        tokenizer: of the sessions.
+        num_codebooks: that they keep.
+        parts: `encoder` and `decoder`, where the row has used them.
+    """
+    spec = tokenizer.spec.tokens
+    header = {
+        "format": "syllabary-stream-row",
+        "tokenizer": spec.tokenizer,
+        "digest": spec.digest,
+        "num_codebooks": num_codebooks,
+        "parts": list(parts),
+    }
+    if "decoder" in parts:
+        # The same tokens may have several decoders.
+        header["full_digest"] = tokenizer.full_digest
+    return header
+
+
+def check_identity(
+    header: Mapping[str, Any], tokenizer: "AudioTokenizer", num_codebooks: int
+) -> list[str]:
+    """The parts that a header names, if a session may go on from what it heads.
+
+    Raises:
+        StateError: it is of another tokenizer, decoder, or number of codebooks.
+    """
+    parts = header.get("parts")
+    if parts not in ([], ["encoder"], ["decoder"], ["encoder", "decoder"]):
+        raise StateError(f"the state of a row has the parts {parts!r}")
+    mine = identity(tokenizer, num_codebooks, parts)
+    if header.get("digest") != mine["digest"]:
+        raise StateError(
+            f"the row's state is of {header.get('tokenizer')!r} "
+            f"({str(header.get('digest'))[:12]}), not of this {mine['tokenizer']!r} "
+            f"({mine['digest'][:12]})"
+        )
+    if header.get("full_digest") != mine.get("full_digest"):
+        raise StateError(
+            f"the row's state is of a {mine['tokenizer']!r} with another decoder, which can't go "
+            "on from it"
+        )
+    for name, value in mine.items():
+        if header.get(name) != value:
+            raise StateError(
+                f"the row's state has {name} {header.get(name)!r}, this session {value!r}"
+            )
+    return parts
+
+
+def check_promise(tokenizer: "AudioTokenizer") -> None:
+    """Look at whether rows can move at all.
+
+    Raises:
+        StateError: the tokenizer declares that it can't keep `migration`.
+    """
+    reason = tokenizer.spec.broken_promises.get("migration")
+    if reason:
+        raise StateError(
+            f"{tokenizer.name} declares that the state of its rows can't be moved: {reason}"
+        )

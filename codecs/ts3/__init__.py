@@ -1,0 +1,1 @@
+"""TS3: a streaming transformer codec with one codebook."""
