@@ -29,6 +29,10 @@ class CheckpointError(SyllabaryError):
     """A saved tokenizer is incomplete, damaged or of an unknown family."""
 
 
+class ExportError(SyllabaryError):
+    """A tokenizer has no form in the format asked for, or a package that writes it is missing."""
+
+
 class ContainerError(SyllabaryError):
     """A `.syl` file is damaged, cut short, or not a `.syl` file."""
 

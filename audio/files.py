@@ -202,7 +202,10 @@ class AudioReader:
         if sample_rate == self.sample_rate:
             yield from self.blocks()
             return
-        resampler = Resampler(self.sample_rate, sample_rate)
+        try:
+            resampler = Resampler(self.sample_rate, sample_rate)
+        except WaveError as error:
+            raise WaveError(f"{self.name}: {error}") from None
         for block in self.blocks():
             yield resampler.push(block)
         yield resampler.push(np.zeros(0, np.float32), final=True)

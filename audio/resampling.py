@@ -8,6 +8,7 @@ import numpy as np
 import soxr
 
 from ..errors import WaveError
+from . import LEAST_RATE, MOST_RATE
 
 QUALITY = "HQ"
 
@@ -18,12 +19,22 @@ def resampler_name() -> str:
 
 
 class Resampler:
-    """Converts a mono stream piece by piece; any split of the input gives the same samples."""
+    """Converts a mono stream piece by piece; any split of the input gives the same samples.
+
+    Args:
+        source_rate, target_rate: 1,000 to 384,000 Hz.
+
+    Raises:
+        WaveError: another rate.
+    """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
         for rate in (source_rate, target_rate):
-            if rate <= 0:
-                raise WaveError(f"sample rates must be positive, got {rate}")
+            if not LEAST_RATE <= rate <= MOST_RATE:
+                raise WaveError(
+                    f"sample rates that are resampled must be {LEAST_RATE} to {MOST_RATE} Hz, got "
+                    f"{rate}"
+                )
         self._stream = soxr.ResampleStream(
             source_rate, target_rate, 1, dtype="float32", quality=QUALITY
         )
@@ -37,7 +48,7 @@ def resample(wave: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray
     """Convert a waveform (…, samples) to another sample rate; float32.
 
     Raises:
-        WaveError: a rate that is not positive.
+        WaveError: a rate below 1,000 or above 384,000 Hz.
     """
     wave = np.asarray(wave, np.float32)
     if source_rate == target_rate:

@@ -1,13 +1,15 @@
-"""How fast neural codecs encode and decode, whole clips and frame by frame, beside EnCodec.
+"""How fast neural codecs encode and decode, whole clips and frame by frame, beside their peers.
 
     taskset -c 0 python benchmarks/codec_speed.py --codec rvq-16k --codec fsq-16k --threads 1
 
-A codec is any name that `syllabary.load` takes, or `random:rvq`, `random:fsq`, `random:vocoder`
-(dMel with the neural vocoder) for the default configuration with random weights, which run as fast.
-The peer is EnCodec as transformers has it, with random weights and its weight norm folded, at
-24 kHz, and the same layers at 16 kHz. All take turns in one process; medians of the rounds are
-compared. Time is that of the processor, so that other work on the machine does not count, but for
-what it takes from the caches; `--clock wall` is for several threads.
+A codec is any name that `syllabary.load` takes, or `random:rvq`, `random:fsq`, `random:ts3`,
+`random:vocoder` (dMel with the neural vocoder) for what ships with random weights, which run as
+fast. The peers are EnCodec as transformers has it, with random weights and its weight norm folded,
+at 24 kHz, and the same layers at 16 kHz; transformers' Mimi with 8 codebooks and random weights;
+and Lyra v2 through LiteRT, 16 quantizers (3.2 kbit/s), a frame of 20 ms a call as it is made for.
+All take turns in one process; medians of the rounds are compared. Time is that of the processor, so
+that other work on the machine does not count, but for what it takes from the caches; `--clock wall`
+is for several threads.
 """
 
 import argparse
@@ -26,9 +28,11 @@ from torch import Tensor
 import syllabary
 
 sys.path.insert(0, __file__.rpartition("/")[0])
+from peers import Lyra, Missing
+
 from timing import machine
 
-PEERS = {"encodec-24k": 24000, "encodec-16k": 16000}
+LYRA = Path(__file__).parent.parent.parent / "shared/peers/lyra"
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 _BANDWIDTH = 6.0  # kbit/s at 24 kHz: 8 codebooks, as many as rvq has
 
@@ -64,12 +68,17 @@ def random_codec(kind: str) -> Any:
         from syllabary.codecs.fsq.tokenizer import FSQCodec, FSQConfig
 
         return FSQCodec(FSQConfig()).eval()
+    if kind == "ts3":
+        from syllabary.codecs.ts3.tokenizer import TS3Codec
+        from syllabary.training.spectral.recipes import ts3_16k
+
+        return TS3Codec(ts3_16k().model).eval()
     if kind == "vocoder":
         from syllabary.codecs.dmel.neural_vocoder import NeuralVocoder, NeuralVocoderConfig
         from syllabary.codecs.dmel.tokenizer import DMel, DMelConfig
 
         return DMel(DMelConfig(), vocoder=NeuralVocoder(NeuralVocoderConfig()).eval())
-    raise SystemExit(f"random:{kind}; there are random:rvq, random:fsq and random:vocoder")
+    raise SystemExit(f"random:{kind}; there are random:rvq, fsq, ts3 and vocoder")
 
 
 def whole_clips(codec: Any, seconds: float) -> dict[str, Callable[[], object]]:
@@ -80,7 +89,7 @@ def whole_clips(codec: Any, seconds: float) -> dict[str, Callable[[], object]]:
     return {"encode": lambda: codec.encode(wave, rate), "decode": lambda: codec.decode(tokens)}
 
 
-def peer(sample_rate: int, seconds: float) -> dict[str, Callable[[], object]]:
+def encodec(sample_rate: int, seconds: float) -> dict[str, Callable[[], object]]:
     """Encoding and decoding a clip with EnCodec's layers at a sample rate."""
     from torch.nn.utils import parametrize
     from transformers import EncodecConfig, EncodecModel
@@ -108,6 +117,57 @@ def peer(sample_rate: int, seconds: float) -> dict[str, Callable[[], object]]:
         return model.decode(found.audio_codes, found.audio_scales)
 
     return {"encode": encode, "decode": decode}
+
+
+def mimi(seconds: float) -> dict[str, Callable[[], object]]:
+    """Encoding and decoding a clip with Mimi, 24 kHz, 1.1 kbit/s."""
+    from transformers import MimiConfig, MimiModel
+
+    torch.manual_seed(0)
+    model = MimiModel(MimiConfig(num_quantizers=8)).eval().requires_grad_(False)
+    wave = speech_like(seconds, 24000)[None, None]
+    with torch.no_grad():
+        codes = model.encode(wave, num_quantizers=8).audio_codes
+
+    @torch.no_grad()
+    def encode() -> object:
+        return model.encode(wave, num_quantizers=8)
+
+    @torch.no_grad()
+    def decode() -> object:
+        return model.decode(codes)
+
+    return {"encode": encode, "decode": decode}
+
+
+def lyra(seconds: float, weights: Path) -> dict[str, Callable[[], object]]:
+    """Encoding (quantizer included) and decoding a clip with Lyra v2, frame by frame."""
+    codec = Lyra(weights, "3.2")
+    codec.start()
+    wave = speech_like(seconds, 16000).numpy()
+    frames = wave[: len(wave) // Lyra.HOP * Lyra.HOP].reshape(-1, 1, Lyra.HOP)
+    codes = [codec.encode(frame) for frame in frames]
+    return {
+        "encode": lambda: [codec.encode(frame) for frame in frames],
+        "decode": lambda: [codec.decode(code) for code in codes],
+    }
+
+
+def peers(seconds: float, weights: Path) -> dict[str, dict[str, Callable[[], object]]]:
+    """All that can be had."""
+    makers: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {
+        "encodec-24k": lambda: encodec(24000, seconds),
+        "encodec-16k": lambda: encodec(16000, seconds),
+        "mimi": lambda: mimi(seconds),
+        "lyra-v2-3.2": lambda: lyra(seconds, weights),
+    }
+    found = {}
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except (Missing, ImportError) as error:
+            print(f"without {name}: {error}", file=sys.stderr)
+    return found
 
 
 def frame_times(codec: Any, seconds: float, clock: Callable[[], float]) -> dict[str, list[float]]:
@@ -139,6 +199,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", choices=CLOCKS, default="cpu")
+    parser.add_argument("--lyra", type=Path, default=LYRA, metavar="DIR", help="Lyra's weights")
     parser.add_argument("--output", help="also write the figures to this JSON file")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -151,7 +212,8 @@ def main() -> None:
         for name in names
     }
     contenders = {name: whole_clips(codec, given.seconds) for name, codec in codecs.items()}
-    contenders |= {name: peer(rate, given.seconds) for name, rate in PEERS.items()}
+    others = peers(given.seconds, given.lyra)
+    contenders |= others
     taken: dict[str, dict[str, list[float]]] = {
         name: {what: [] for what in calls} for name, calls in contenders.items()
     }
@@ -172,15 +234,20 @@ def main() -> None:
         name: {what: statistics.median(values) for what, values in calls.items()}
         for name, calls in taken.items()
     }
+    for calls in medians.values():
+        calls["both"] = calls["encode"] + calls["decode"]
     print(
         f"{machine()}; clips of {given.seconds:g} s, medians of {given.rounds} rounds, "
         f"{given.clock} time\n\n"
-        "| codec | what | × real time | × encodec-24k | × encodec-16k |\n"
-        "| --- | --- | --- | --- | --- |"
+        + "".join(f"| {column} " for column in ("codec", "what", "× real time"))
+        + "".join(f"| × {peer} " for peer in others)
+        + "|\n"
+        + "| --- " * (3 + len(others))
+        + "|"
     )
     for name, calls in medians.items():
         for what, value in calls.items():
-            ratios = " | ".join(f"{medians[peer][what] / value:.1f}" for peer in PEERS)
+            ratios = " | ".join(f"{medians[peer][what] / value:.1f}" for peer in others)
             print(f"| {name} | {what} | {given.seconds / value:.0f} | {ratios} |")
     print(
         "\n| codec, one frame at a time | what | p50 ms | p99 ms | max ms |\n"

@@ -78,14 +78,15 @@ class Lyra:
         self._paths = paths
 
     def reconstruct(self, wave: np.ndarray) -> tuple[np.ndarray, float]:
-        self._start()
+        self.start()
         total = -(-len(wave) // self.HOP)
         padded = np.pad(wave, (0, total * self.HOP - len(wave)))
-        frames = [self._frame(frame[None]) for frame in padded.reshape(total, self.HOP)]
+        codes = [self.encode(frame[None]) for frame in padded.reshape(total, self.HOP)]
+        frames = [self.decode(code) for code in codes]
         decoded = np.concatenate([np.zeros(0, np.float32), *frames])
         return decoded[: len(wave)], float(total * self.num_quantizers * 4)
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """A new stream: new interpreters, since `reset_all_variables` leaves some state behind."""
         from ai_edge_litert.interpreter import Interpreter
 
@@ -95,7 +96,8 @@ class Lyra:
         self._dequantize = quantizer.get_signature_runner("decode")
         self._decode = decoder.get_signature_runner()
 
-    def _frame(self, samples: np.ndarray) -> np.ndarray:
+    def encode(self, samples: np.ndarray) -> np.ndarray:
+        """Codes of the next frame's samples (1, HOP) float32."""
         features = self._encode(input_audio=samples)["output_0"]
         count = np.array(self.num_quantizers, np.int32)
         # The quantizer has an output for the codes and one for the features that they stand for.
@@ -103,7 +105,10 @@ class Lyra:
         codes = next(v for v in found.values() if v.dtype == np.int32)
         # Stages that are not sent read as -1, whatever the encoder left there.
         sent = np.arange(self.DEPTH)[:, None, None] < self.num_quantizers
-        codes = np.where(sent, codes, -1).astype(np.int32)
+        return np.where(sent, codes, -1).astype(np.int32)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Samples (HOP,) of the next frame's codes."""
         quantized = self._dequantize(encoding_indices=codes)["output_0"]
         return self._decode(input_audio=quantized)["output_0"][0]
 

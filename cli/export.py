@@ -1,4 +1,4 @@
-"""`syllabary export`: a trained tokenizer as a small checkpoint."""
+"""`syllabary export`: a trained tokenizer as a small checkpoint, or as ONNX graphs."""
 
 from pathlib import Path
 
@@ -10,24 +10,48 @@ from . import options
 
 
 @click.command()
-@click.argument("tokenizer", metavar="DIRECTORY")
+@click.argument("tokenizer", metavar="TOKENIZER")
 @options.output("Folder for the checkpoint; required.")
+@click.option(
+    "--onnx", is_flag=True, help="Write encoder.onnx, decoder.onnx and onnx.json instead."
+)
 @options.force
-def export(tokenizer: str, output: str | None, force: bool) -> None:
+def export(tokenizer: str, output: str | None, onnx: bool, force: bool) -> None:
     """Make a checkpoint for use, not for more training: float16, half the size and less.
 
-    DIRECTORY is what `train` or `save_pretrained` wrote. Weights change by what float16 rounds
-    off, so tokens of the two do not mix.
+    TOKENIZER is what `train` or `save_pretrained` wrote, or a bundled name. Weights change by what
+    float16 rounds off, so tokens of the two do not mix; those of ONNX graphs are the tokenizer's.
     """
+    if output is None:
+        raise click.UsageError("--output is required")
+    target = Path(output)
+    if onnx:
+        _export_onnx(tokenizer, target, force)
+    else:
+        _export(tokenizer, target, force)
+
+
+def _export(tokenizer: str, target: Path, force: bool) -> None:
     from ..codecs.checkpoint import WEIGHTS_FILE
     from ..codecs.registry import load
     from ..codecs.shipped import export as write
 
-    if output is None:
-        raise click.UsageError("--output is required")
-    target = Path(output)
     if (target / WEIGHTS_FILE).exists() and not force:
         raise CheckpointError(f"{printable(target)} has a checkpoint already; --force replaces it")
     write(load(tokenizer), target)
-    size = (target / WEIGHTS_FILE).stat().st_size / 1e6
+    _print_size(target, [WEIGHTS_FILE])
+
+
+def _export_onnx(tokenizer: str, target: Path, force: bool) -> None:
+    from ..codecs.neural.onnx_export import DESCRIPTION_FILE, GRAPH_FILES, export_onnx
+    from ..codecs.registry import load
+
+    if (target / DESCRIPTION_FILE).exists() and not force:
+        raise CheckpointError(f"{printable(target)} has graphs already; --force replaces them")
+    export_onnx(load(tokenizer), target)
+    _print_size(target, GRAPH_FILES)
+
+
+def _print_size(target: Path, names: "list[str] | tuple[str, ...]") -> None:
+    size = sum((target / name).stat().st_size for name in names) / 1e6
     click.echo(f"{printable(target)}: {size:.1f} MB")

@@ -5,19 +5,20 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from ..audio import LEAST_RATE, MOST_RATE
 from ..errors import ContainerError, SyllabaryError
 from . import options
 from .batch import size, use_one_thread
 
 if TYPE_CHECKING:
-    from ..jobs.durations import Durations
+    from ..codecs.streaming.latency import Histogram
     from ..jobs.live import LiveReport
     from ..jobs.pipes import PipeInput
 
@@ -30,15 +31,19 @@ _pcm_format = click.option(
     type=click.Choice(["s16le", "f32le"]),
     default="s16le",
     show_default=True,
-    help="Of the samples on the pipe.",
+    help="How samples are written: 16-bit integers or 32-bit floats, little-endian.",
 )
-_sample_rate = click.option(
-    "--sample-rate",
-    type=click.IntRange(min=1),
-    metavar="HZ",
-    help="Of the samples on the pipe; default: the tokenizer's own. Another one is resampled, "
-    "which adds 36 ms from 48 kHz and 115 ms from 8 kHz.",
-)
+
+
+def _sample_rate(meaning: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--sample-rate",
+        type=click.IntRange(LEAST_RATE, MOST_RATE),
+        metavar="HZ",
+        help=meaning,
+    )
+
+
 _stats = click.option(
     "--stats",
     is_flag=True,
@@ -62,7 +67,7 @@ def stream() -> None:
     """
 
 
-@stream.command("encode")
+@stream.command("encode", short_help="Raw PCM to .syl.")
 @click.argument("codec", default="rvq-16k", metavar="[CODEC]")
 @click.option("--codebooks", type=click.IntRange(min=1), metavar="N", help="Keep the first N.")
 @click.option(
@@ -75,7 +80,10 @@ def stream() -> None:
     "with 10. Each frame more adds a frame of latency.",
 )
 @_pcm_format
-@_sample_rate
+@_sample_rate(
+    "Of the samples that come; default: the tokenizer's own. Another one is resampled, which adds "
+    "36 ms from 48 kHz and 115 ms from 8 kHz."
+)
 @_stats
 @options.device
 def encode(
@@ -117,10 +125,13 @@ def encode(
     _exit_if(caught)
 
 
-@stream.command("decode")
+@stream.command("decode", short_help=".syl to raw PCM.")
 @click.argument("codec", required=False, metavar="[CODEC]")
 @_pcm_format
-@_sample_rate
+@_sample_rate(
+    "Of the samples that go out; default: the tokenizer's own. Another one is resampled to, which "
+    "adds 36 ms to 48 kHz and 115 ms to 8 kHz."
+)
 @_stats
 @options.device
 def decode(
@@ -165,8 +176,11 @@ def decode(
 
 
 def _refuse_terminals(taken: str, given: str) -> None:
-    for descriptor in (STDIN, STDOUT):
-        os.fstat(descriptor)  # a closed one would be given to the next file that is opened
+    for descriptor, name in ((STDIN, "standard input"), (STDOUT, "standard output")):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the next file that is opened would be given its number
+            raise SyllabaryError(f"{name} is closed") from None
     if os.isatty(STDIN):
         raise SyllabaryError(f"expected {taken} on standard input, not a terminal: pipe it in")
     if os.isatty(STDOUT):
@@ -219,8 +233,8 @@ class _Stats:
             self.last = now
             self._show(
                 f"\r{self.command}: {report.seconds:.1f} s, {report.frames} frames, p99 "
-                f"{_milliseconds(report.work.percentile(99))} a frame, "
-                f"{_milliseconds(report.delays.percentile(99))} to output\x1b[K"
+                f"{_milliseconds(report.work.quantile(0.99))} a frame, "
+                f"{_milliseconds(report.delays.quantile(0.99))} to output\x1b[K"
             )
 
     def __enter__(self) -> Self:
@@ -252,9 +266,9 @@ class _Stats:
         click.echo(text, err=True, nl=False)
 
 
-def _percentiles(durations: "Durations") -> str:
-    p50, p99 = (_milliseconds(durations.percentile(percent)) for percent in (50, 99))
-    return f"p50 {p50}, p99 {p99}, longest {_milliseconds(durations.longest)}"
+def _percentiles(durations: "Histogram") -> str:
+    p50, p99 = (_milliseconds(durations.quantile(part)) for part in (0.5, 0.99))
+    return f"p50 {p50}, p99 {p99}, longest {_milliseconds(durations.largest)}"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -63,6 +63,8 @@ _RANGE = ("num_levels", "minimum", "maximum")
 SHIPPED: dict[str, Shipped] = {
     "rvq-16k": Shipped("rvq-16k"),
     "fsq-16k": Shipped("fsq-16k", free=("levels",)),
+    "ts3-16k": Shipped("ts3-16k"),
+    "ts3-16k-40hz": Shipped("ts3-16k-40hz"),
     # Other levels are other numbers for the same vocoder; other channels and hops go without it.
     "dmel": Shipped("dmel", _RANGE, Preset("dmel", {})),
     "dmel-fine": Shipped("dmel-fine", _RANGE, Preset("dmel", _FINE)),

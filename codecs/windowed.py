@@ -73,6 +73,12 @@ class WindowEncoder(EncoderStream):
         if not 0 <= state.missing <= most:
             raise StateError(f"{state.missing} samples without a frame, expected 0 to {most}")
 
+    def count_given(self, state: WindowState, taken: int) -> int:
+        frames, rest = divmod(taken - state.missing, self.hop)
+        if frames < 0 or rest:
+            raise StateError(f"{state.missing} of {taken} samples without a frame")
+        return frames
+
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         finals = row_flags(final, len(rows))
         windows = [
@@ -138,6 +144,9 @@ class FrameDecoder(DecoderStream):
 
     def export_row(self, row: int) -> None:
         return None
+
+    def count_given(self, state: None, taken: int) -> int:
+        return taken * self.hop
 
     def import_row(self, row: int, state: None) -> None:
         pass

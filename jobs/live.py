@@ -15,9 +15,9 @@ import torch
 from ..audio.pcm import PCMDecoder, PCMEncoder
 from ..audio.resampling import Resampler, resampler_name
 from ..codecs.container import SylReader, SylWriter, chunk_size
+from ..codecs.streaming.latency import Histogram
 from ..codecs.tokens import Tokens, check_same_tokenizer
 from ..errors import ContainerError, WaveError
-from .durations import Durations
 from .files import restored
 from .pipes import PipeInput, PipeOutput
 
@@ -54,8 +54,8 @@ class LiveReport:
     samples: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    work: Durations = field(default_factory=Durations)
-    delays: Durations = field(default_factory=Durations)
+    work: Histogram = field(default_factory=Histogram)
+    delays: Histogram = field(default_factory=Histogram)
     notes: list[str] = field(default_factory=list)
     partial: bool = False
 
@@ -97,8 +97,8 @@ def encode_pcm(
         progress: called with the report after every piece.
 
     Raises:
-        WaveError: the samples hold NaN or infinity; or, after all that was whole was encoded and
-            the file ended, the source ends within a sample.
+        WaveError: a rate that can't be resampled; the samples hold NaN or infinity; or, after all
+            that was whole was encoded and the file ended, the source ends within a sample.
         TokenError: a number of codebooks or of frames that can't be.
         BrokenPipeError: nobody reads the target any more.
     """
@@ -151,7 +151,12 @@ def encode_pcm(
             progress(report)
 
         while data := source.arrivals():
-            encode(decoder.push(data), final=False)
+            samples = decoder.push(data)
+            # A second at a time: the end of a backlog is not waited for after a signal, and few
+            # bytes of a low rate may become many samples.
+            for at in range(0, len(samples), rate):
+                if not source.stopped:
+                    encode(samples[at : at + rate], final=False)
         encode(np.zeros(0, np.float32), final=True)
     if decoder.leftover and not source.stopped:
         raise WaveError(
@@ -190,6 +195,7 @@ def decode_pcm(
         ContainerError: a chunk is damaged, or none came whole. The sound of the chunks before it
             was given.
         TokenMismatchError, TokenError: as `AudioTokenizer.decode`.
+        WaveError: a rate that can't be resampled to.
         BrokenPipeError: nobody reads the target any more.
 
     Warns:
@@ -281,6 +287,8 @@ def _as_they_come(
     try:
         for chunk in reader.chunks(past_end=False):
             for codes in restored(chunk, most):
+                if source.stopped:
+                    return
                 waiting.append(codes)
                 size = chunk_size(source.peek(16))
                 another = size is not None and size <= source.waiting

@@ -36,6 +36,7 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "ts3-16k": ".spectral.recipes:ts3_16k",
     "ts3-16k-40hz": ".spectral.recipes:ts3_16k_40hz",
     **{f"ts3-x{n}": f".spectral.recipes:ts3_x{n}" for n in (1, 2, 3, 4)},
+    "ts3-1.6b": ".spectral.recipes:ts3_largest",
     "dmel-vocoder": ".spectral.recipes:dmel_vocoder",
     "dmel-fine-vocoder": ".spectral.recipes:dmel_fine_vocoder",
     "dmel-fine-vocoder-longer": ".spectral.recipes:dmel_fine_vocoder_longer",

@@ -134,6 +134,14 @@ class BlockStream(DecoderStream):
         if state.codes.min() < 0 or state.codes.max() >= self.centre.shape[1]:
             raise StateError("a code is out of range")
 
+    def count_given(self, state: BlockState, taken: int) -> int:
+        given = taken * self.vocoder.hop - state.owed
+        if given < 0 or state.held != taken % self.vocoder.block_frames:
+            raise StateError(
+                f"{state.held} frames held and {state.owed} samples owed of {taken} frames"
+            )
+        return given
+
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         flags = row_flags(final, len(rows))
         return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]

@@ -17,8 +17,18 @@ from torch import Tensor
 from ...quantizers.search import vector_ir as v
 from .causal import CausalStack
 from .int8_kernel import linear_int8, pack_int8
-from .kernels import DOUBLE, DOUBLES, exponential, fused, linear, normalize, spread_constant
-from .packed import Array, PackedStack, array, on_cache_lines, pack
+from .kernels import (
+    DOUBLE,
+    DOUBLES,
+    at_address,
+    exponential,
+    fused,
+    linear,
+    most_frames,
+    normalize,
+    spread_constant,
+)
+from .packed import Array, PackedStack, addresses, array, on_cache_lines, pack
 from .transformer import CausalTransformer, TransformerConfig, TransformerLayer
 
 _HERE = Path(__file__)
@@ -88,14 +98,15 @@ class PackedTransformer:
         config = self.config
         return np.zeros((2, config.layers, config.window - 1, config.width), self.dtype)
 
-    def __call__(self, x: Array, past: Array) -> tuple[Array, Array]:
-        """x (frames, width), which is overwritten, to y like it; and the past after it."""
-        after = np.empty_like(past)
-        across = self.config.layers, self.width, self.config.window - 1
-        _run_layers(
-            x, past[0].reshape(across), past[1], after[0].reshape(across), after[1], *self.weights
-        )
-        return x, after
+    def __call__(self, x: Array, edges: Array, pasts: Sequence[Array]) -> None:
+        """Replace x (frames, width) by what the layers make of it, and each row's past.
+
+        Args:
+            x: frames of all rows, end to end.
+            edges: (rows + 1,) where each row's frames begin and end.
+            pasts: of each row, from `init_state`.
+        """
+        _run_layers(x, edges, addresses(pasts), self.config.window, *self.weights)
 
 
 def packed_layers(
@@ -237,14 +248,16 @@ _mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
 
 @njit(nogil=True, cache=True)
 def _run_layers(  # type: ignore[no-untyped-def]
-    x, keys_before, values_before, keys_after, values_after, norms, epsilon, together, distances,
-    scale, outward, widen, narrow, norm, norm_bias,
+    x, edges, pasts, window, norms, epsilon, together, distances, scale, outward, widen, narrow,
+    norm, norm_bias,
 ):  # fmt: skip
-    """Run layers, and the last norm, on x (frames, width) in place.
+    """Run layers, and the last norm, on x (frames, width) in place: frames of rows, end to end.
 
     Args:
-        keys_before, keys_after: (layers, width, window - 1), of the frames before x and after it.
-        values_before, values_after: (layers, window - 1, width).
+        edges: (rows + 1,) row r's frames are those from `edges[r]` to `edges[r + 1]`.
+        pasts: (rows,) addresses of keys (layers, width, window - 1) and then values
+            (layers, window - 1, width) of the frames before x, replaced by those before what comes.
+        window: frames that one attends to, itself included.
         norms: (layers, 4, width): weights of both norms, then biases.
         together: of queries, keys and values at once. It, outward, widen, narrow: panels, scales
             and biases of each layer.
@@ -254,12 +267,14 @@ def _run_layers(  # type: ignore[no-untyped-def]
     """
     layers = distances.shape[0]
     frames, width = x.shape
-    kept = values_before.shape[1]
+    kept, like = window - 1, x.dtype.type(0)
+    longest = kept + most_frames(edges)
+    size = layers * kept * width * x.itemsize
     mixed = np.empty((frames, width), x.dtype)
     parts = np.empty((frames, together[2].shape[1]), x.dtype)
     # Whole vectors are read, at the end of a row too.
-    across = np.empty((width, kept + frames + _SPAN), x.dtype)
-    values = np.empty((kept + frames + v.LANES, width), x.dtype)
+    across = np.empty((width, longest + _SPAN), x.dtype)
+    values = np.empty((longest + v.LANES, width), x.dtype)
     heard = np.empty((frames, width), x.dtype)
     hidden = np.empty((frames, widen[2].shape[1]), x.dtype)
     back = np.empty((frames, max(outward[2].shape[1], narrow[2].shape[1])), x.dtype)
@@ -269,19 +284,26 @@ def _run_layers(  # type: ignore[no-untyped-def]
         for t in range(frames):
             for c in range(width):
                 parts[t, c] *= scale
-        for c in range(width):
-            for t in range(kept):
-                across[c, t] = keys_before[b, c, t]
-            for t in range(frames):
-                across[c, kept + t] = parts[t, width + c]
-            for t in range(kept):
-                keys_after[b, c, t] = across[c, frames + t]
-        values[:kept] = values_before[b]
-        for t in range(frames):
+        for r in range(pasts.shape[0]):
+            keys = at_address(like, pasts[r], (layers, width, kept))[b]
+            past = at_address(like, pasts[r] + size, (layers, kept, width))[b]
+            start, count = edges[r], edges[r + 1] - edges[r]
             for c in range(width):
-                values[kept + t, c] = parts[t, 2 * width + c]
-        values_after[b] = values[frames : frames + kept]
-        _attend(parts, across, values, distances[b], kept + 1, heard)
+                for t in range(kept):
+                    across[c, t] = keys[c, t]
+                for t in range(count):
+                    across[c, kept + t] = parts[start + t, width + c]
+                for t in range(kept):
+                    keys[c, t] = across[c, count + t]
+            values[:kept] = past
+            for t in range(count):
+                for c in range(width):
+                    values[kept + t, c] = parts[start + t, 2 * width + c]
+            past[:] = values[count : count + kept]
+            _attend(
+                parts[start : start + count], across, values, distances[b], window,
+                heard[start : start + count],
+            )  # fmt: skip
         _linear(heard, outward[0][b], outward[1][b], outward[2][b], False, back)
         for t in range(frames):
             for c in range(width):

@@ -15,7 +15,7 @@ from ..streaming import DecoderStream, EncoderStream
 from .compiled import Compiled, frame_decoder, frame_encoder, is_compilable
 from .frames import FrameConfig, SampleEncoder
 from .network import SpectralConfig, SpectralEncoder
-from .running import TILE, start_decoding
+from .running import TILE, in_tiles, start_decoding, together
 from .tiles import TileEncoder
 from .waveform import WaveformConfig, WaveformEncoder
 
@@ -94,13 +94,17 @@ class NeuralCodec(AudioTokenizer):
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         encoder, tile = self._running_encoder()
+        if tile is None:
+            latents_of = together(encoder.latents)
+        else:
+            latents_of = in_tiles(lambda windows, state: encoder.latents(windows.double(), state))
 
-        def encode_tile(windows: Tensor, state: Any) -> tuple[Tensor, Any]:
-            latents, after = encoder.latents(windows.double(), state)
-            return self.quantize(latents.float(), num_codebooks), after
+        def encode(windows: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
+            latents, after = latents_of(windows, edges, states)
+            return self.quantize(latents.float()[None], num_codebooks)[0], after
 
         return TileEncoder(
-            encode_tile,
+            encode,
             encoder.init_state,
             batch_size=batch_size,
             hop=self.network.hop,
@@ -126,7 +130,10 @@ class NeuralCodec(AudioTokenizer):
     # --- what is made of the weights once --------------------------------------------------------
 
     def prepared(self, make: Callable[[], Any]) -> Any:
-        """What `make`, a method, returned when it was first called with the present weights."""
+        """What `make`, a method, returned at first; made again after weights were loaded or moved.
+
+        A tokenizer's weights stay as they are once it is used: see `AudioTokenizer.spec`.
+        """
         if make not in self._prepared:
             self._prepared[make] = make()
         return self._prepared[make]

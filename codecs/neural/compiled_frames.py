@@ -3,6 +3,8 @@
 Sums are float64 in the encoder, as in its module, and float32 in the decoder.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from .packed import Array, pack_linear
 
 
 class FramesEncoder:
-    """An encoder of one row at a time, on the CPU.
+    """An encoder of rows of frames, on the CPU; see `FrameEncoder`.
 
     Args:
         encoder: its weights are copied.
@@ -29,17 +31,17 @@ class FramesEncoder:
         """The state of a row that has heard nothing."""
         return self.stack.init_state()
 
-    def latents(self, windows: Tensor, state: Array) -> tuple[Tensor, Array]:
-        """Latents (1, frames, width) float64 of frames (1, frames, hop), and the state."""
-        samples = np.ascontiguousarray(windows[0].double().numpy())
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+        """Latents (frames, width) float64 of frames (frames, hop); the states are moved on."""
+        samples = np.ascontiguousarray(windows.double().numpy())
         hidden = _linear(samples, *self.first, activated=True)
         x = _linear(hidden, *self.second)[:, : self.stack.width].copy()
-        y, state = self.stack(x, state)
-        return torch.from_numpy(y)[None], state
+        self.stack(x, edges, states)
+        return torch.from_numpy(x)
 
 
 class FramesDecoder:
-    """A decoder of one row at a time, on the CPU.
+    """A decoder of rows of frames, on the CPU; see `FrameDecoder`.
 
     Args:
         decoder: its weights are copied.
@@ -54,12 +56,12 @@ class FramesDecoder:
         """The state of a row that has heard nothing."""
         return self.stack.init_state()
 
-    def wave(self, latents: Tensor, state: Array) -> tuple[Tensor, Array]:
-        """Samples (1, frames × hop) float32 of latents (1, frames, width), and the state."""
-        x = np.array(latents[0].float().numpy(), np.float32, order="C")
-        y, state = self.stack(x, state)
-        samples = _linear(y, *self.head)[:, : self.hop]
-        return torch.from_numpy(np.ascontiguousarray(samples).reshape(1, -1)), state
+    def wave(self, latents: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+        """Samples (frames, hop) float32 of latents (frames, width); the states are moved on."""
+        x = np.array(latents.float().numpy(), np.float32, order="C")
+        self.stack(x, edges, states)
+        samples = _linear(x, *self.head)[:, : self.hop]
+        return torch.from_numpy(np.ascontiguousarray(samples))
 
 
 def _linear(x: Array, panels: Array, bias: Array, activated: bool = False) -> Array:

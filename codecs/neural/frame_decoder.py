@@ -5,6 +5,7 @@ float64.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +15,18 @@ from torch import Tensor, nn
 
 from .attention_kernel import packed_layers
 from .harmonic_head import LOG_GAIN, HarmonicHeadConfig
-from .kernels import exponentials, linear, sine_of_half_turns
+from .kernels import at_address, exponentials, linear, sine_of_half_turns
 from .network import SpectralDecoder
-from .packed import Array, PackedStack, array, pack_linear
+from .packed import Array, PackedStack, addresses, array, pack_linear
 from .source import AROUND, AT_PULSE, BIN_STEP, PITCH_BINS, PITCH_MIN, PITCH_START
 from .transforms import samples, spectra
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
 
 
-@dataclass(frozen=True)
+@dataclass
 class FrameDecoderState:
-    """What `FrameDecoder` carries from one frame to the next."""
+    """What `FrameDecoder` carries from one frame of a row to the next."""
 
     layers: Array  # pasts at the frames' rate
     head: Array  # pasts at the spectra's rate
@@ -37,7 +38,7 @@ class FrameDecoderState:
 
 
 class FrameDecoder:
-    """A decoder of one row at a time, on the CPU.
+    """A decoder of rows of frames, on the CPU; as `FrameEncoder`, it takes several at once.
 
     Args:
         decoder: its weights are copied.
@@ -70,35 +71,43 @@ class FrameDecoder:
             overlap=np.zeros(delay, np.float32),
         )
 
-    def wave(self, latents: Tensor, state: FrameDecoderState) -> tuple[Tensor, FrameDecoderState]:
-        """Samples (1, frames × hop) float32 of latents (1, frames, in_features), and the state."""
+    def wave(self, latents: Tensor, edges: Array, states: Sequence[FrameDecoderState]) -> Tensor:
+        """Samples (frames, hop) float32.
+
+        Args:
+            latents: (frames, in_features), of all rows end to end.
+            edges: (rows + 1,) int64: row r's frames are those from `edges[r]` to `edges[r + 1]`.
+            states: of each row; they are moved on.
+        """
         config = self.config
-        z = np.ascontiguousarray(latents[0].float().numpy())
-        x, layers = self.stack(_first_columns(z, *self.inward, self.stack.width), state.layers)
+        z = np.ascontiguousarray(latents.float().numpy())
+        x = _first_columns(z, *self.inward, self.stack.width)
+        self.stack(x, edges, [state.layers for state in states])
         raised = _first_columns(
             np.concatenate([x, z], 1), *self.upsample, config.rate * self.head.width
         )
-        y, head = self.head(raised.reshape(-1, self.head.width), state.head)
+        y = raised.reshape(-1, self.head.width)
+        self.head(y, edges * config.rate, [state.head for state in states])
         track = _pitch_track(y, *self.pitch)
-        sources = np.empty((2, config.delay + len(z) * config.hop), np.float32)
-        sources[:, : config.delay] = state.sources
-        phase = _pulses(
-            track, state.pitch, state.phase, self.ramp, config.sample_rate, self.top,
-            sources[0, config.delay :],
+        pitches = np.array([state.pitch for state in states])
+        phases = np.array([state.phase for state in states])
+        positions = np.array([state.position % len(self.noise) for state in states])
+        sources = _sources(
+            track, edges, pitches, phases, positions,
+            addresses([state.sources for state in states]),
+            self.ramp, config.sample_rate, self.top, self.noise, config.delay, config.hop,
         )  # fmt: skip
-        position = _repeat(self.noise, state.position % len(self.noise), sources[1, config.delay :])
-        pieces = _pieces(sources, self.window, config.step, len(z), config.rate)
+        pieces = _pieces(sources, edges, self.window, config.step, config.delay, config.rate)
         filtered = samples(_shaped(spectra(pieces), y, *self.gains), config.window)
-        done = len(z) * config.hop
-        added = np.zeros(done + config.delay, np.float32)
-        added[: config.delay] = state.overlap
-        _overlap_add(filtered, self.window, config.step, added)
-        wave = added[:done] * np.float32(config.overlap_gain)
-        after = FrameDecoderState(
-            layers, head, track[-1], phase, position,
-            sources[:, done:].copy(), added[done:].copy(),
+        wave = _overlap_add(
+            filtered, edges, self.window, config.step,
+            addresses([state.overlap for state in states]), config.delay,
+            np.float32(config.overlap_gain),
         )  # fmt: skip
-        return torch.from_numpy(wave)[None], after
+        after = zip(states, pitches, phases.tolist(), positions.tolist(), strict=True)
+        for state, pitch, phase, position in after:
+            state.pitch, state.phase, state.position = pitch, phase, position
+        return torch.from_numpy(wave)
 
 
 @njit(nogil=True, cache=True)
@@ -173,15 +182,48 @@ def _repeat(noise, position, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _pieces(sources, window, step, frames, rate):  # type: ignore[no-untyped-def]
-    """Windows (frames, 2, rate, window) of sources (2, samples)."""
-    out = np.empty((frames, 2, rate, window.shape[0]), np.float32)
-    for t in range(frames):
-        for s in range(2):
-            for r in range(rate):
-                start = (t * rate + r) * step
-                for j in range(window.shape[0]):
-                    out[t, s, r, j] = sources[s, start + j] * window[j]
+def _sources(  # type: ignore[no-untyped-def]
+    track, edges, pitches, phases, positions, pasts, ramp, sample_rate, top, noise, delay, hop
+):
+    """Pulses and noise (2, rows × delay + samples): of each row, the `delay` last ones come first.
+
+    Args:
+        track: (points,) Hz, of all rows.
+        pitches, phases, positions: (rows,) in the state; replaced by those after.
+        pasts: (rows,) addresses of the sources (2, delay) in the state, replaced likewise.
+    """
+    rows = pasts.shape[0]
+    rate = hop // ramp.shape[0]
+    out = np.empty((2, rows * delay + edges[rows] * hop), np.float32)
+    pulses, white = out[0], out[1]
+    for r in range(rows):
+        past = at_address(np.float32(0), pasts[r], (2, delay))
+        points = track[edges[r] * rate : edges[r + 1] * rate]
+        start = r * delay + edges[r] * hop
+        done = start + delay
+        end = done + points.shape[0] * ramp.shape[0]
+        pulses[start:done] = past[0]
+        white[start:done] = past[1]
+        phases[r] = _pulses(points, pitches[r], phases[r], ramp, sample_rate, top, pulses[done:end])
+        pitches[r] = points[-1]
+        positions[r] = _repeat(noise, positions[r], white[done:end])
+        past[0] = pulses[end - delay : end]
+        past[1] = white[end - delay : end]
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _pieces(sources, edges, window, step, delay, rate):  # type: ignore[no-untyped-def]
+    """Windows (frames, 2, rate, window) of what `_sources` gives."""
+    rows = edges.shape[0] - 1
+    out = np.empty((edges[rows], 2, rate, window.shape[0]), np.float32)
+    for row in range(rows):
+        for t in range(edges[row], edges[row + 1]):
+            for s in range(2):
+                for r in range(rate):
+                    start = row * delay + (t * rate + r) * step
+                    for j in range(window.shape[0]):
+                        out[t, s, r, j] = sources[s, start + j] * window[j]
     return out
 
 
@@ -219,11 +261,29 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _overlap_add(pieces, window, step, out):  # type: ignore[no-untyped-def]
-    """Add windowed pieces (frames, rate, window) to `out`, in their order."""
+def _overlap_add(pieces, edges, window, step, pasts, delay, gain):  # type: ignore[no-untyped-def]
+    """Samples (frames, hop) that windowed pieces (frames, rate, window) add up to, times a gain.
+
+    Args:
+        pasts: (rows,) addresses of what earlier pieces add to the first samples, (delay,), replaced
+            by what these add to those that come.
+    """
     frames, rate, size = pieces.shape
-    for t in range(frames):
-        for r in range(rate):
-            start = (t * rate + r) * step
-            for j in range(size):
-                out[start + j] += pieces[t, r, j] * window[j]
+    hop = rate * step
+    out = np.empty((frames, hop), np.float32)
+    # What all rows' frames are added into one by one: a hop's samples, and those that come.
+    open_ = np.empty(hop + delay, np.float32)
+    for row in range(pasts.shape[0]):
+        past = at_address(np.float32(0), pasts[row], (delay,))
+        open_[:delay] = past
+        for t in range(edges[row], edges[row + 1]):
+            open_[delay:] = 0
+            for r in range(rate):
+                for j in range(size):
+                    open_[r * step + j] += pieces[t, r, j] * window[j]
+            for j in range(hop):
+                out[t, j] = open_[j] * gain
+            for j in range(delay):
+                open_[j] = open_[hop + j]
+        past[:] = open_[:delay]
+    return out

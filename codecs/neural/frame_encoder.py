@@ -5,6 +5,7 @@ of the two found it, but for values that float64 cannot tell from a tie.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,7 +28,10 @@ _PITCH_SCALE = SpeechAnalysis.CORRELATION_SCALE
 
 
 class FrameEncoder:
-    """An encoder of one row at a time, on the CPU.
+    """An encoder of rows of frames, on the CPU.
+
+    It takes the frames of several rows, laid end to end: weights, which are what a single frame
+    mostly costs, are read once for all of them. Only what remembers goes row by row.
 
     Args:
         encoder: its weights are copied.
@@ -57,13 +61,18 @@ class FrameEncoder:
         """The state of a row that has heard nothing."""
         return self.stack.init_state()
 
-    def latents(self, windows: Tensor, state: Array) -> tuple[Tensor, Array]:
-        """Latents (1, frames, latent_dim) float64 of windows (1, frames, window), and the state."""
-        heard = self._heard(np.ascontiguousarray(windows[0].numpy()))
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+        """Latents (frames, latent_dim) float64.
+
+        Args:
+            windows: (frames, window), of all rows end to end.
+            edges: (rows + 1,) int64: row r's frames are those from `edges[r]` to `edges[r + 1]`.
+            states: of each row; they are moved on.
+        """
+        heard = self._heard(np.ascontiguousarray(windows.numpy()))
         x, direct = _two_layers(heard, *self.inward, self.stack.width, *self.direct)
-        y, state = self.stack(x, state)
-        out = _layer_and(y, *self.outward, direct, self.latent_dim)
-        return torch.from_numpy(out)[None], state
+        self.stack(x, edges, states)
+        return torch.from_numpy(_layer_and(x, *self.outward, direct, self.latent_dim))
 
     def _heard(self, windows: Array) -> Array:
         """The features (frames, num_features + PITCH_BINS) of windows (frames, window)."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import config, njit, types
+from numba import carray, config, njit, types
 from numba.extending import intrinsic
 
 from ...quantizers.search import vector_ir as v
@@ -224,35 +224,67 @@ def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
             out[t, c] = (x[t, c] - mean) * scale * weight[c] + bias[c]
 
 
+@intrinsic
+def _pointer(context, like, address):  # type: ignore[no-untyped-def]
+    """A pointer to numbers of the type of `like`."""
+
+    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(values[1], target.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(like, types.int64), code
+
+
+@njit(nogil=True, inline="always")
+def at_address(like, address, shape):  # type: ignore[no-untyped-def]
+    """The contiguous array of numbers of the type of `like` that lies at an address.
+
+    numba takes no sequence of arrays of any length without a copy of it; addresses it does.
+    """
+    return carray(_pointer(like, address), shape)
+
+
+@njit(nogil=True, cache=True)
+def most_frames(edges):  # type: ignore[no-untyped-def]
+    """Frames of the row that has most of them; see `run_blocks` for `edges`."""
+    most = 0
+    for r in range(edges.shape[0] - 1):
+        most = max(most, edges[r + 1] - edges[r])
+    return most
+
+
 @njit(nogil=True, cache=True)
 def run_blocks(  # type: ignore[no-untyped-def]
-    x, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
+    x, edges, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
 ):
-    """Run causal blocks on x (frames, width) in place, with pasts (blocks, kernel - 1, width).
+    """Run causal blocks on x (frames, width) in place: frames of several rows, end to end.
 
     Args:
-        pasts: replaced by those after x.
+        edges: (rows + 1,) row r's frames are those from `edges[r]` to `edges[r + 1]`.
+        pasts: (rows,) addresses of arrays (blocks, kernel - 1, width), replaced by those after x.
         taps: (blocks, kernel, width). taps_bias, scales: (blocks, width).
         norms: (blocks, 2, width): weights and biases.
         widen, narrow: panels of each block; widen_bias, narrow_bias: theirs.
     """
     blocks, kernel, width = taps.shape
-    frames = x.shape[0]
+    frames, like = x.shape[0], x.dtype.type(0)
     kept = kernel - 1
-    padded = np.empty((frames + kept, width), x.dtype)
+    padded = np.empty((most_frames(edges) + kept, width), x.dtype)
     mixed = np.empty((frames, width), x.dtype)
     hidden = np.empty((frames, widen_bias.shape[1]), x.dtype)
     back = np.empty((frames, narrow_bias.shape[1]), x.dtype)
     for b in range(blocks):
-        padded[:kept] = pasts[b]
-        padded[kept:] = x
-        for t in range(frames):
-            for c in range(width):
-                mixed[t, c] = taps_bias[b, c]
-            for k in range(kernel):
+        for r in range(pasts.shape[0]):
+            past = at_address(like, pasts[r], (blocks, kept, width))[b]
+            start, count = edges[r], edges[r + 1] - edges[r]
+            padded[:kept] = past
+            padded[kept : kept + count] = x[start : start + count]
+            for t in range(count):
                 for c in range(width):
-                    mixed[t, c] += padded[t + k, c] * taps[b, k, c]
-        pasts[b] = padded[frames:]
+                    mixed[start + t, c] = taps_bias[b, c]
+                for k in range(kernel):
+                    for c in range(width):
+                        mixed[start + t, c] += padded[t + k, c] * taps[b, k, c]
+            past[:] = padded[count : count + kept]
         normalize(mixed, norms[b, 0], norms[b, 1], epsilon, mixed)
         linear(mixed, widen[b], widen_bias[b], True, hidden)
         linear(hidden, narrow[b], narrow_bias[b], False, back)

@@ -1,5 +1,6 @@
 """The weights of trained layers, laid out for the compiled kernels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ _LINE = 64  # bytes
 def array(tensor: Tensor) -> Array:
     """A float32 copy of a tensor, contiguous."""
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+
+def addresses(arrays: Sequence[Array]) -> Array:
+    """Where contiguous arrays lie, (arrays,) int64; whoever uses them must keep the arrays."""
+    return np.array([each.__array_interface__["data"][0] for each in arrays], np.int64)
 
 
 def on_cache_lines(values: Array) -> Array:
@@ -87,9 +93,13 @@ class PackedStack:
         """The pasts (blocks, kernel - 1, width) of a row that has seen nothing."""
         return np.zeros(self.shape, self.dtype)
 
-    def __call__(self, x: Array, pasts: Array) -> tuple[Array, Array]:
-        """x (frames, width), which is overwritten, to y like it; and the pasts after it."""
-        pasts = pasts.copy()
-        run_blocks(x, pasts, *self.weights)
+    def __call__(self, x: Array, edges: Array, pasts: Sequence[Array]) -> None:
+        """Replace x (frames, width) by what the blocks make of it, and each row's pasts.
+
+        Args:
+            x: frames of all rows, end to end.
+            edges: (rows + 1,) where each row's frames begin and end.
+            pasts: of each row, from `init_state`.
+        """
+        run_blocks(x, edges, addresses(pasts), *self.weights)
         normalize(x, *self.norm, self.epsilon, x)
-        return x, pasts

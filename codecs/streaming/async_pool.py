@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 from torch import Tensor
 
-from ...errors import WaveError
+from ...errors import CapacityError, WaveError
 from ..tokens import Tokens
 from .latency import StreamStats
 from .pool import PoolStream, StreamPool
@@ -29,7 +29,7 @@ class AsyncStreamPool:
         threads: that run the calls; as many as there are cores to spare.
 
     Raises:
-        CapacityError, TokenError: as `StreamPool` does.
+        CapacityError, TokenError: as `StreamPool` does; or `threads` is below 1.
     """
 
     def __init__(
@@ -39,7 +39,10 @@ class AsyncStreamPool:
         threads: int,
         num_codebooks: int | None = None,
     ) -> None:
+        if threads < 1:
+            raise CapacityError(f"the number of threads must be at least 1, got {threads}")
         self._pool = StreamPool(tokenizer, capacity, num_codebooks)
+        self._closed = False
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="syllabary")
 
     async def __aenter__(self) -> Self:
@@ -59,14 +62,24 @@ class AsyncStreamPool:
         return self._pool.stats
 
     def join(self, state: bytes | None = None) -> "AsyncPoolStream":
-        """See `StreamPool.join`. Use it as ``async with pool.join() as stream``."""
-        return AsyncPoolStream(self._pool.join(state), self._threads)
+        """See `StreamPool.join`. Use it as ``async with pool.join() as stream``.
+
+        The place is taken at once. A state is read in a thread, when the stream is entered or with
+        its first call, which so may raise `StateError`; the place is free again then.
+        """
+        return AsyncPoolStream(self, self._pool.join(), state)
 
     async def close(self) -> None:
         """End all streams, and the threads."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._pool.close)
+        self._closed = True
         self._threads.shutdown(wait=False)
+
+    def _start(self, call: Callable[[], T]) -> "asyncio.Future[T]":
+        if self._closed:
+            raise WaveError("the pool is closed: its streams have ended")
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
 class AsyncPoolStream:
@@ -77,12 +90,20 @@ class AsyncPoolStream:
     the stream raises `WaveError` from then on, until it is reset.
     """
 
-    def __init__(self, stream: PoolStream, threads: ThreadPoolExecutor) -> None:
-        self._stream, self._threads = stream, threads
+    def __init__(self, pool: AsyncStreamPool, stream: PoolStream, state: bytes | None) -> None:
+        self._pool, self._stream = pool, stream
+        self._state = state  # to go on from, until the first call
         self._order = asyncio.Lock()  # which is fair
         self._cancelled: asyncio.Future[Any] | None = None  # a call whose result nobody has
 
     async def __aenter__(self) -> Self:
+        if self._state is not None:
+            try:
+                await self._run(lambda: None)
+            except asyncio.CancelledError:
+                # `__aexit__` will not come, and the import may take its time.
+                asyncio.get_running_loop().run_in_executor(None, self._stream.leave)
+                raise
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -121,9 +142,19 @@ class AsyncPoolStream:
                 raise WaveError(
                     "this stream lost a piece when a call was cancelled; reset it or leave"
                 )
-            work = asyncio.get_running_loop().run_in_executor(self._threads, call)
+            state, self._state = self._state, None
+
+            def work() -> T:
+                if state is not None:
+                    self._stream._import_state(state)
+                return call()
+
+            running = self._pool._start(work)
             try:
-                return await asyncio.shield(work)
+                await asyncio.wait([running])  # which leaves it alone when it is cancelled itself
             except asyncio.CancelledError:
-                self._cancelled = work
+                self._cancelled = running
+                # Nobody else will look at how it ends, which asyncio would complain of.
+                running.add_done_callback(lambda ended: ended.exception())
                 raise
+            return running.result()

@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 
 _LENGTH = struct.Struct("<I")
 _CHECKSUM = hashlib.sha256().digest_size
+_LONGEST_HEADER = 1 << 16  # bytes; real ones have some hundred
 
 
 def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
@@ -54,6 +55,8 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         if length > len(content) - start:
             raise ValueError("the header is longer than the file")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"the header has {length} bytes, at most {_LONGEST_HEADER}")
         header = json.loads(content[start : start + length])
         if not isinstance(header, dict):
             raise ValueError("the header is no JSON object")
@@ -63,7 +66,12 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"{FORMAT_VERSION}"
             )
         return header, load(content[start + length :])
-    except (ValueError, SafetensorError) as error:
+    except RecursionError:
+        raise StateError("the state of a row can't be read: too deep a header") from None
+    except KeyError as error:
+        # What safetensors' own reader of tensors says of a dtype that it knows but torch has not.
+        raise StateError(f"the state of a row can't be read: unknown dtype {error}") from None
+    except (ValueError, RuntimeError, SafetensorError) as error:  # torch: sizes beyond counting
         raise StateError(f"the state of a row can't be read: {error}") from None
 
 

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 class StreamPool:
     """Opens streams for clients, up to a capacity, on one tokenizer.
 
-    Each client has a session of one row, and calls it from whatever thread it likes. This is the
-    best that there is on a CPU: networks run row by row there, so that a batch of clients would
-    cost what they cost one by one, and make each wait for the slowest. In threads, one for each
-    core, they run side by side, since compiled kernels release the interpreter's lock. The weights
-    are there once; a client adds `state_bytes`. (On a GPU a batch would pay: there, drive the rows
-    of one `StreamSession`.)
+    Each client has a session of one row, and calls it from whatever thread it likes, when it likes:
+    none waits for another's frame. In threads, one for each core, they run side by side, since
+    compiled kernels release the interpreter's lock. The weights are there once; a client adds
+    `state_bytes`.
+
+    What it costs: each call reads all weights, and pays for a call, for the frames of one client.
+    Where a server hears all clients at a tick, as a mixer does, drive them as rows of a
+    `StreamSession`, one session for each core: the frames of all rows go through the network
+    together, at a fraction of the time (`benchmarks/stream_sessions.py` measures both). Rows join,
+    pause, leave and move as clients do, and give the same codes.
 
     PyTorch's own threads only get in the way: a service should call ``torch.set_num_threads(1)``.
 
@@ -78,13 +82,11 @@ class StreamPool:
             state: go on where another stream was, which exported it.
 
         Raises:
-            CapacityError: the pool is full, or closed.
-            StateError: as in `StreamSession.import_row`.
+            CapacityError: the pool is full, or closed; nothing was done with the state.
+            StateError: as in `StreamSession.import_row`; the place is free again.
+            WaveError: the pool was closed meanwhile.
         """
-        session = self.tokenizer.stream(num_codebooks=self._num_codebooks)
-        if state is not None:
-            session.import_row(0, state)
-        client = PoolStream(self, session)
+        client = PoolStream(self, self.tokenizer.stream(num_codebooks=self._num_codebooks))
         with self._lock:
             if self._closed:
                 raise CapacityError("the pool is closed")
@@ -94,6 +96,8 @@ class StreamPool:
                     "has left"
                 )
             self._clients.add(client)
+        if state is not None:
+            client._import_state(state)
         return client
 
     def close(self) -> None:
@@ -152,6 +156,15 @@ class PoolStream:
         """See `StreamSession.export_row`; `StreamPool.join` takes it."""
         with self._lock:
             return self._session.export_row(0)
+
+    def _import_state(self, state: bytes) -> None:
+        """Go on where another stream was, or leave."""
+        try:
+            with self._lock:
+                self._session.import_row(0, state)
+        except BaseException:
+            self.leave()
+            raise
 
     @property
     def stats(self) -> StreamStats:

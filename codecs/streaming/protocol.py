@@ -55,6 +55,16 @@ class RowStream(ABC, Generic[S]):
             StateError: a count in it can't be.
         """
 
+    def count_given(self, state: S, taken: int) -> int | None:
+        """What a row in this state has given in all, if it has taken so much.
+
+        That is frames of samples, or samples of frames. None: the state does not tell.
+
+        Raises:
+            StateError: a row in this state can't have taken so much.
+        """
+        return None
+
     def import_row(self, row: int, state: S) -> None:
         """Go on from a state that was exported, and checked; the machine owns it from now on."""
         self.states[row] = state
@@ -102,17 +112,21 @@ class DecoderStream(RowStream[Any]):
         """
 
 
-def row_flags(final: bool | Sequence[bool] | Tensor | np.ndarray, count: int) -> list[bool]:
+def row_flags(
+    final: bool | np.bool_ | Sequence[bool | np.bool_] | Tensor | np.ndarray, count: int
+) -> list[bool]:
     """One flag for each of `count` rows.
 
     Raises:
         WaveError: neither one bool nor one a row.
     """
-    if isinstance(final, Tensor | np.ndarray):
+    if isinstance(final, Tensor | np.ndarray | np.bool_):
         final = final.tolist()
     if isinstance(final, bool):
         return [final] * count
-    flags = list(final) if isinstance(final, Sequence) else None
+    flags = None
+    if isinstance(final, Sequence):
+        flags = [flag.item() if isinstance(flag, np.bool_) else flag for flag in final]
     if flags is None or len(flags) != count or not all(type(flag) is bool for flag in flags):
         raise WaveError(f"final must be one bool or one for each of {count} rows, got {final!r}")
     return flags

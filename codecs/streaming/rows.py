@@ -1,8 +1,11 @@
 """What a session knows of one of its rows beside the states of the machines."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import StateError
+from .protocol import RowStream
 
 
 @dataclass
@@ -39,4 +42,35 @@ class RowProgress:
         if self.decode_ended:
             decoded &= self.samples_out == self.samples_due
         if not encoded or not decoded:
-            raise StateError(f"the counts of the row's state do not agree: {self}")
+            raise self._disagree()
+
+    def check_states(self, states: Mapping[str, tuple[RowStream[Any], Any]]) -> None:
+        """Compare counts, which `check` has looked at, with the states of the machines.
+
+        Args:
+            states: the machine and the row's state for it, of `encoder` and `decoder`, where the
+                row has used them.
+
+        Raises:
+            StateError: they do not agree.
+        """
+        # Machines have forgotten a row that has ended.
+        encoded = (0, 0) if self.encode_ended else (self.samples_in, self.frames_out)
+        decoded = (0, 0) if self.decode_ended else (self.frames_in, self.samples_out)
+        for name, ended, (taken, given) in (
+            ("encoder", self.encode_ended, encoded),
+            ("decoder", self.decode_ended, decoded),
+        ):
+            if name not in states:
+                if ended or taken:
+                    raise self._disagree()
+                continue
+            machine, state = states[name]
+            counted = machine.count_given(state, taken)
+            if counted is not None and name == "decoder":
+                counted = min(counted, self.samples_due)  # the last frame may be cut short
+            if counted not in (None, given):
+                raise self._disagree()
+
+    def _disagree(self) -> StateError:
+        return StateError(f"the counts of the row's state do not agree: {self}")

@@ -113,7 +113,7 @@ class StreamSession:
         self,
         chunk: Tensor | np.ndarray,
         lengths: Tensor | Sequence[int] | None = None,
-        final: bool | Sequence[bool] = False,
+        final: bool | np.bool_ | Sequence[bool | np.bool_] = False,
     ) -> Tokens:
         """Take more samples and return the frames that they settle, possibly none.
 
@@ -163,7 +163,9 @@ class StreamSession:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def decode(self, tokens: Tokens, final: bool | Sequence[bool] = False) -> Tensor:
+    def decode(
+        self, tokens: Tokens, final: bool | np.bool_ | Sequence[bool | np.bool_] = False
+    ) -> Tensor:
         """Take more frames and return the samples that they settle, possibly none.
 
         Args:
@@ -270,7 +272,8 @@ class StreamSession:
         Returns:
             Bytes that `import_row` of a session of the same tokenizer takes, in another process or
             on another machine, on the same kind of device. The codes and samples that follow are
-            those that would have followed here. They hold the last moments of the audio.
+            those that would have followed here, to the bit where the build and the kind of
+            processor are the same. They hold the last moments of the audio.
 
         Raises:
             WaveError: there is no such row, or the session has ended.
@@ -313,35 +316,52 @@ class StreamSession:
         progress = rebuild(RowProgress(), tensors, "progress")
         progress.check(self._hop)
         known = set(flatten(progress, "progress"))
-        machines: dict[str, RowStream[Any]] = {}
-        if "encoder" in parts:
-            machines["encoder"] = self._encoder_at_work()
-        if "decoder" in parts:
-            machines["decoder"] = self._decoder_at_work()
-        states = {}
-        for name, machine in machines.items():
-            fresh = machine.init_row()
-            states[name] = rebuild(fresh, tensors, name)
-            machine.check_row(states[name])
-            known |= set(flatten(fresh, name))
+        # Machines that were not at work are started, but are the session's only if nothing fails.
+        encoder, decoder = self._encoder, self._decoder
+        if "encoder" in parts and encoder is None:
+            encoder = self._start_encoder()
+        if "decoder" in parts and decoder is None:
+            decoder = self._start_decoder()
+        states: dict[str, tuple[RowStream[Any], Any]] = {}
+        machines: list[tuple[str, RowStream[Any] | None]] = [
+            ("encoder", encoder),
+            ("decoder", decoder),
+        ]
+        for name, machine in machines:
+            if machine is None:
+                continue
+            fresh = machine.init_row()  # also where the row has no such part: it will be reset
+            if name in parts:
+                state = rebuild(fresh, tensors, name)
+                machine.check_row(state)
+                states[name] = machine, state
+                known |= set(flatten(fresh, name))
+        progress.check_states(states)
         if unknown := sorted(set(tensors) - known):
             raise StateError(f"unknown parts of a row's state: {', '.join(unknown[:5])}")
+        self._encoder, self._decoder = encoder, decoder
         self.reset(row)
-        for name, machine in machines.items():
-            machine.import_row(row, states[name])
+        for machine, state in states.values():
+            machine.import_row(row, state)
         self._rows[row] = progress
 
     # --- the machines ----------------------------------------------------------------------------
 
     def _encoder_at_work(self) -> EncoderStream:
         if self._encoder is None:
-            self._encoder = self.tokenizer.start_encoder(self.batch_size, self.num_codebooks)
+            self._encoder = self._start_encoder()
         return self._encoder
+
+    def _start_encoder(self) -> EncoderStream:
+        return self.tokenizer.start_encoder(self.batch_size, self.num_codebooks)
 
     def _decoder_at_work(self) -> DecoderStream:
         if self._decoder is None:
-            self._decoder = self.tokenizer.start_decoder(self.batch_size)
+            self._decoder = self._start_decoder()
         return self._decoder
+
+    def _start_decoder(self) -> DecoderStream:
+        return self.tokenizer.start_decoder(self.batch_size)
 
     def _row_index(self, row: int) -> int:
         try:

@@ -4,7 +4,6 @@ import threading
 import numpy as np
 import pytest
 
-from syllabary.jobs.durations import Durations
 from syllabary.jobs.pipes import PipeInput, PipeOutput
 
 
@@ -85,25 +84,3 @@ def test_nobody_reads(pipe):
     pipe[0] = None
     with pytest.raises(BrokenPipeError):
         target.flush()
-
-
-def test_durations_are_exact_to_a_percent():
-    durations = Durations()
-    assert durations.percentile(50) == 0
-    values = np.random.default_rng(0).lognormal(-6, 2, 10_000)
-    for value in values:
-        durations.add(value)
-    for percent in (1, 50, 99, 100):
-        expected = np.percentile(values, percent, method="inverted_cdf")
-        assert durations.percentile(percent) == pytest.approx(expected, rel=0.0101)
-    assert durations.longest == values.max()
-    assert durations.total == pytest.approx(values.sum())
-
-
-def test_durations_count_many_at_once():
-    durations = Durations()
-    durations.add(0.001, 99)
-    durations.add(5e9)
-    durations.add(0)
-    assert durations.count == 101 and durations.longest == 5e9
-    assert durations.percentile(50) == pytest.approx(0.001, rel=0.01)

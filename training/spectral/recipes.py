@@ -107,8 +107,8 @@ def ts3_16k_40hz() -> TS3Recipe:
 def _ts3(name: str, analysis: AnalysisConfig, head: HarmonicHeadConfig) -> TS3Recipe:
     network = SpectralConfig(
         analysis=analysis,
-        encoder=TransformerConfig(256, 3, 4, 512, 32),
-        decoder=TransformerConfig(256, 5, 4, 480, 32),
+        encoder=TransformerConfig(256, 3, 4, 512, 32, int8=True),
+        decoder=TransformerConfig(256, 5, 4, 480, 32, int8=True),
         head=head,
         decoder_look_ahead=1,
     )
@@ -141,6 +141,11 @@ def ts3_x3() -> TS3Recipe:
 def ts3_x4() -> TS3Recipe:
     """The paper's, 0.68 kbit/s; for GPUs."""
     return _paper("ts3-x4")
+
+
+def ts3_largest() -> TS3Recipe:
+    """The talk's size, trained as the paper's; for GPUs."""
+    return _paper("ts3-1.6b")
 
 
 def _paper(name: str) -> TS3Recipe:

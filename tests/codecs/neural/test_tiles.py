@@ -26,17 +26,20 @@ def pieces(total, seed, count):
 
 
 def last_samples(window, tile, calls=None):
-    """A tile's function: the last sample of each window, and how many frames came before it."""
+    """The last sample of each window, and how many frames came before it."""
 
-    def encode_tile(windows, state):
-        assert windows.shape[0] == 1 and windows.shape[2] == window
-        assert tile in (None, windows.shape[1])
+    def encode(windows, edges, states):
+        assert windows.shape == (edges[-1], window) and len(edges) == len(states) + 1
+        assert tile is None or edges.tolist() == [0, tile]
         if calls is not None:
-            calls.append(state)
-        count = state + torch.arange(windows.shape[1])
-        return torch.stack([windows[..., -1].long(), count[None]], -1), state + windows.shape[1]
+            calls.append(states[0])
+        sizes = np.diff(edges).tolist()
+        assert min(sizes) > 0
+        before = [count + torch.arange(size) for count, size in zip(states, sizes, strict=True)]
+        after = [count + size for count, size in zip(states, sizes, strict=True)]
+        return torch.stack([windows[:, -1].long(), torch.cat(before)], -1), after
 
-    return encode_tile
+    return encode
 
 
 def toy_encoder(look_ahead, tile, window=12, rows=1, calls=None):
@@ -85,16 +88,45 @@ def test_each_full_tile_is_run_once_where_frames_come_at_once():
     assert calls == list(range(0, 10 * TILE, TILE))
 
 
+def test_new_frames_of_all_rows_go_through_the_function_together():
+    calls = []
+    stream = toy_encoder(0, None, rows=4, calls=calls)
+    stream.push([torch.zeros(HOP * n) for n in (1, 0, 2, 3)], final=False)
+    assert calls == [0]
+    stream.push([torch.zeros(HOP * n) for n in (0, 0, 0, 1)], final=False)
+    assert calls == [0, 3]
+    stream.push([torch.zeros(1)] * 4, final=False)
+    assert calls == [0, 3]
+
+
+def test_blocks_of_frames_are_bounded():
+    sizes = []
+
+    def encode(windows, edges, states):
+        sizes.append(len(windows))
+        return last_samples(12, None)(windows, edges, states)
+
+    stream = toy_encoder(0, None, rows=5)
+    stream.runner.function = encode
+    counts = (700, 0, 3, 400, 90)
+    codes = stream.push([torch.arange(1.0, HOP * n + 1) for n in counts], final=True)
+    assert max(sizes) <= 256 and sum(sizes) == sum(counts)
+    assert len(sizes) == -(-sum(counts) // 256)
+    for row, count in zip(codes, counts, strict=True):
+        assert row[0].tolist() == [HOP * (n + 1) for n in range(count)]
+        assert row[1].tolist() == list(range(count))
+
+
 @pytest.mark.parametrize("window", [5, 6, 12, 40])
 def test_windows_reach_into_silence_before_the_start(window):
     heard = []
 
-    def encode_tile(windows, state):
+    def encode(windows, edges, states):
         heard.append(windows.clone())
-        return torch.zeros(1, TILE, 1, dtype=torch.long), state
+        return torch.zeros(TILE, 1, dtype=torch.long), states
 
     stream = TileEncoder(
-        encode_tile,
+        encode,
         lambda: None,
         batch_size=1,
         hop=HOP,
@@ -107,21 +139,25 @@ def test_windows_reach_into_silence_before_the_start(window):
     stream.push([torch.arange(1.0, 14.0)], final=True)
     padded = torch.cat([torch.zeros(window - HOP), torch.arange(1.0, 14.0), torch.zeros(2)])
     expected = torch.nn.functional.pad(padded.unfold(0, window, HOP), (0, 0, 0, 1))
-    assert torch.equal(heard[0][0], expected)
+    assert torch.equal(heard[0], expected)
 
 
 def toy_decoder(delay, tile, rows=1):
     """Samples that say their code, `delay` late; state: the samples that are still to come."""
 
-    def decode_tile(codes, state):
-        assert codes.shape[0] == 1 and codes.shape[2] == 2
-        assert tile in (None, codes.shape[1])
-        samples = torch.cat([state, codes[0, :, 0].float().repeat_interleave(HOP)])
-        done = codes.shape[1] * HOP
-        return samples[:done].view(1, -1, HOP), samples[done:]
+    def decode(codes, edges, states):
+        assert codes.shape == (edges[-1], 2) and len(edges) == len(states) + 1
+        assert tile is None or edges.tolist() == [0, tile]
+        waves, after = [], []
+        for state, start, stop in zip(states, edges[:-1], edges[1:], strict=True):
+            samples = torch.cat([state, codes[start:stop, 0].float().repeat_interleave(HOP)])
+            done = (stop - start) * HOP
+            waves.append(samples[:done].view(-1, HOP))
+            after.append(samples[done:])
+        return torch.cat(waves), after
 
     return TileDecoder(
-        decode_tile,
+        decode,
         lambda: torch.full((delay,), -7.0),
         batch_size=rows,
         num_codebooks=2,
@@ -202,12 +238,12 @@ def test_counts_of_a_state_must_be_possible(tile, make):
 def test_codebooks_and_frames_that_are_not_there_are_minus_one(tile):
     heard = []
 
-    def decode_tile(codes, state):
-        heard.append(codes[0].clone())
-        return torch.zeros(1, codes.shape[1], HOP), state
+    def decode(codes, edges, states):
+        heard.append(codes.clone())
+        return torch.zeros(len(codes), HOP), states
 
     stream = TileDecoder(
-        decode_tile,
+        decode,
         lambda: None,
         batch_size=1,
         num_codebooks=3,

@@ -1,6 +1,7 @@
 """Many clients, in threads and in tasks."""
 
 import asyncio
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from syllabary import Tokens
-from syllabary.codecs.streaming import AsyncStreamPool, StreamPool
+from syllabary.codecs.streaming import AsyncStreamPool, StreamPool, StreamSession
 from syllabary.errors import CapacityError, StateError, TokenError, WaveError
 
 from ... import tiny_codecs
@@ -118,6 +119,16 @@ def test_bad_pools():
         StreamPool(CODEC, capacity=1).join(b"nonsense")
 
 
+def test_a_full_pool_reads_no_state_and_a_refused_one_frees_its_place():
+    with StreamPool(CODEC, capacity=1) as pool:
+        with pytest.raises(StateError):
+            pool.join(b"nonsense")
+        assert pool.clients == 0
+        pool.join()
+        with pytest.raises(CapacityError, match="all 1 places"):
+            pool.join(b"nonsense")
+
+
 def test_a_client_moves_to_another_pool_and_begins_afresh():
     wave = speech(5000)
     here, there = (StreamPool(CODEC, 1, num_codebooks=2) for _ in range(2))
@@ -214,3 +225,96 @@ def test_a_cancelled_call_is_not_forgotten(monkeypatch):
             assert (await stream.encode(wave, final=True)).equal(CODEC.encode(wave, RATE))
 
     asyncio.run(main())
+
+
+def test_states_are_read_in_a_thread(monkeypatch):
+    readers = []
+    original = StreamSession.import_row
+
+    def import_row(session, row, data):
+        readers.append(threading.current_thread())
+        original(session, row, data)
+
+    monkeypatch.setattr(StreamSession, "import_row", import_row)
+
+    async def main():
+        wave = speech(5000)
+        async with AsyncStreamPool(CODEC, capacity=2, threads=1) as pool:
+            async with pool.join() as stream:
+                first = await stream.encode(wave[:3001])
+                state = await stream.export_state()
+            async with pool.join(state) as stream:
+                assert len(readers) == 1
+                rest = await stream.encode(wave[3001:], final=True)
+            assert Tokens.concat([first, rest]).equal(CODEC.encode(wave, RATE))
+            with pytest.raises(StateError):
+                async with pool.join(b"nonsense"):
+                    raise AssertionError("entered")
+            stream = pool.join(b"nonsense")
+            assert pool.clients == 1
+            with pytest.raises(StateError):
+                await stream.encode(wave)
+            assert pool.clients == 0
+            with pytest.raises(WaveError, match="ended"):
+                await stream.encode(wave)
+            _ = [pool.join(), pool.join()]
+            with pytest.raises(CapacityError, match="all 2 places"):
+                pool.join(state)
+
+    asyncio.run(main())
+    assert len(readers) == 3 and threading.main_thread() not in readers
+
+
+def test_a_cancelled_entry_frees_its_place(monkeypatch):
+    go_on = threading.Event()
+    monkeypatch.setattr(StreamSession, "import_row", lambda *arguments: go_on.wait())
+
+    async def enter(pool):
+        async with pool.join(b"state"):
+            raise AssertionError("entered")
+
+    async def main():
+        async with AsyncStreamPool(CODEC, capacity=1, threads=1) as pool:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(enter(pool), 0.02)
+            go_on.set()
+            while pool.clients:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+
+
+def test_a_closed_pool_says_so_and_bad_threads_too(monkeypatch):
+    async def main():
+        pool = AsyncStreamPool(CODEC, capacity=2, threads=1)
+        stream, other = pool.join(), pool.join()
+        await stream.encode(speech(100))
+        await pool.close()
+        for call in (stream.flush, other.reset, stream.export_state, lambda: other.encode([0.0])):
+            with pytest.raises(WaveError, match="closed"):
+                await call()
+        await stream.leave()
+        await pool.close()
+
+    asyncio.run(main())
+    monkeypatch.setattr(CODEC, "encode", None)  # which a pool's warm-up would call
+    for threads in (0, -1):
+        with pytest.raises(CapacityError, match="threads must be at least 1"):
+            AsyncStreamPool(CODEC, capacity=1, threads=threads)
+
+
+def test_nobody_is_told_how_a_cancelled_call_failed():
+    told = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        async with AsyncStreamPool(CODEC, capacity=1, threads=1) as pool:
+            stream, go_on = pool.join(), threading.Event()
+            stream._stream.encode = lambda *arguments: (go_on.wait(), 1 / 0)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(stream.encode(speech(10)), 0.02)
+            go_on.set()
+
+    asyncio.run(main())
+    gc.collect()
+    assert not told

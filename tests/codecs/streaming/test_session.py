@@ -40,6 +40,7 @@ CODECS = {
     "rvq-waveform": tiny_codecs.rvq_waveform(),
     "fsq": tiny_codecs.fsq(),
     "fsq-residual": tiny_codecs.fsq(640, 3),
+    "ts3": tiny_codecs.ts3(int8=True, decoder_look_ahead=1),
     "dmel": DMel(DMelConfig()).eval(),
     "dmel-vocoder": tiny_codecs.dmel(look_ahead=1),
 }
@@ -167,6 +168,10 @@ def test_bad_rows_and_flags(codec):
     assert session.samples_in == [0, 0]
     session.encode(wave, final=torch.tensor([True, False]))
     session.encode(wave, [0, 100], final=np.array([False, True]))
+    session.decode(tokens, final=[np.bool_(False), False])
+    session.decode(tokens, final=np.bool_(True))
+    with pytest.raises(WaveError, match="has ended"):
+        session.decode(codec.encode(torch.zeros(2, 320), RATE))
     assert session.samples_in == [100, 200]
     session.__exit__()
     for call in (session.reset, session.export_row):
@@ -289,6 +294,62 @@ def test_forged_states_are_refused_and_change_nothing(codec):
         with pytest.raises(StateError):
             session.import_row(0, wrong)
     assert session.export_row(0) == before
+
+
+def test_refused_states_start_no_machine(codec):
+    state = exported(codec)
+    session = codec.stream()
+    before = session.export_row(0)
+    for wrong in (
+        forged(state, extra=torch.zeros(1)),
+        forged(state, **{"progress.samples_out": torch.tensor(-1)}),
+        forged(state, {"parts": ["encoder"]}),
+    ):
+        with pytest.raises(StateError):
+            session.import_row(0, wrong)
+        assert session.export_row(0) == before and session.state_bytes == [0]
+    end = session.flush()
+    assert end.tokens is None and end.wave is None
+
+
+def test_counts_of_parts_that_are_not_there_are_zero(codec):
+    session = codec.stream()
+    state = session.export_row(0)
+    for names in (
+        {"samples_in": 100},
+        {"encode_ended": True},
+        {"decode_ended": True},
+        {"frames_in": 1, "samples_due": 320},
+    ):
+        leaves = {f"progress.{name}": torch.tensor(value) for name, value in names.items()}
+        with pytest.raises(StateError, match="do not agree"):
+            session.import_row(0, forged(state, **leaves))
+    session.import_row(0, state)
+
+
+@pytest.mark.parametrize("name", ["dmel"])
+def test_counts_agree_with_the_machines(name):
+    codec = CODECS[name]
+    hop = codec.spec.tokens.hop
+    session = codec.stream()
+    session.decode(session.encode(speech(10 * hop + 7)))
+    state = session.export_row(0)
+    (frames,), (samples,), (given,) = session.frames_out, session.samples_in, session.samples_out
+    for counts in (
+        {"samples_in": samples + 1},
+        {"samples_in": samples + hop},
+        {"samples_in": samples - hop, "frames_out": frames - 2},
+        {"frames_out": frames - 1},
+        {"frames_in": frames + 1, "samples_due": (frames + 1) * hop},
+        {"frames_in": frames - 1, "samples_due": (frames - 1) * hop},
+        {"samples_out": given + 1},
+        {"encode_ended": True, "frames_out": -(-samples // hop)},
+        {"decode_ended": True, "samples_out": frames * hop},
+    ):
+        leaves = {f"progress.{name}": torch.tensor(value) for name, value in counts.items()}
+        with pytest.raises(StateError):
+            codec.stream().import_row(0, forged(state, **leaves))
+    codec.stream().import_row(0, state)
 
 
 def test_codes_held_for_a_block_are_looked_at():

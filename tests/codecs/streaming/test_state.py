@@ -147,6 +147,20 @@ def test_what_is_whole_but_not_of_this_format():
     ):
         with pytest.raises(StateError, match=word):
             unpack(signed(content))
+    for header in (b"[" * 200_000, b'{"a":' * 9_000, b"[" * 60_000):
+        length = len(header).to_bytes(4, "little")
+        with pytest.raises(StateError, match=r"at most 65536|deep"):
+            unpack(signed(MAGIC + length + header))
+    for dtype, bits in (("F4", 4), ("F8_E8M0", 8), ("F6_E2M3", 6), ("nonsense", 8)):
+        text = f'{{"x":{{"dtype":"{dtype}","shape":[8],"data_offsets":[0,{bits}]}}}}'.encode()
+        body = len(text).to_bytes(8, "little") + text + bytes(bits)
+        with pytest.raises(StateError, match=r"can't be read: .*(dtype|nonsense)"):
+            unpack(signed(MAGIC + b"\x14\x00\x00\x00" + b'{"format_version":1}' + body))
+    for shape in ([0, 2**62, 8], [2**70], [0, 2**70], [-1]):
+        text = f'{{"x":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}'.encode()
+        body = len(text).to_bytes(8, "little") + text
+        with pytest.raises(StateError, match="can't be read"):
+            unpack(signed(MAGIC + b"\x14\x00\x00\x00" + b'{"format_version":1}' + body))
     with pytest.raises(StateError, match="not the exported"):
         unpack(signed(b"RIFF"))
     with pytest.raises(StateError, match="got str"):
