@@ -62,7 +62,7 @@ class FSQCodec(NeuralCodec):
             [math.prod(config.levels)] * config.num_codebooks,
             min_codebooks=1,
             source="arXiv 2309.15505",
-            description=f"{levels} levels",
+            description=levels,
         )
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:

@@ -18,7 +18,7 @@ from .harmonic_head import LOG_GAIN, HarmonicHeadConfig
 from .kernels import at_address, exponentials, linear, sine_of_half_turns
 from .network import SpectralDecoder
 from .packed import Array, PackedStack, addresses, array, pack_linear
-from .source import AROUND, AT_PULSE, BIN_STEP, PITCH_BINS, PITCH_MIN, PITCH_START
+from .source import AROUND, AT_PULSE, BIN_STEP, PITCH_BINS, PITCH_MIN, PITCH_START, check_source
 from .transforms import samples, spectra
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
@@ -35,6 +35,10 @@ class FrameDecoderState:
     position: int  # in the stored noise
     sources: Array  # (2, delay) the last samples of pulses and noise
     overlap: Array  # (delay,) what windows to come add to
+
+    def check(self) -> None:
+        """Raises StateError: see `check_source`."""
+        check_source(float(self.pitch), self.phase, self.position)
 
 
 class FrameDecoder:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .causal import CausalStack, StackConfig
-from .source import PITCH_BINS, PITCH_START, PulseTrain, expected_pitch
+from .source import PITCH_BINS, PITCH_START, PulseTrain, check_source, expected_pitch
 
 _NOISE_SECONDS = 8  # period of the stored noise
 LOG_GAIN = (-12.0, 4.0)
@@ -75,6 +75,11 @@ class HeadState:
     position: int  # in the stored noise
     sources: Tensor  # (batch, 2, delay) the last samples of pulses and noise
     overlap: Tensor  # (batch, delay) samples that windows to come still add to
+
+    def check(self) -> None:
+        """Raises StateError: see `check_source`."""
+        for pitch, phase in zip(self.pitch.tolist(), self.phase.tolist(), strict=True):
+            check_source(pitch, phase, self.position)
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,10 @@ class DecoderState:
     layers: list[Tensor]
     head: HeadState
 
+    def check(self) -> None:
+        """Raises StateError: see `HeadState.check`."""
+        self.head.check()
+
 
 class SpectralDecoder(nn.Module):
     """Latents to samples.

@@ -10,12 +10,26 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ...errors import StateError
+
 PITCH_MIN, PITCH_MAX = 60.0, 450.0  # Hz
 PITCH_BINS = 128  # even in log: steps of 1.6 %
 BIN_STEP = math.log(PITCH_MAX / PITCH_MIN) / (PITCH_BINS - 1)  # in log
 AROUND = 3  # bins on either side of the best that the pitch is a mean over
 AT_PULSE = 1e-4  # where the sine is smaller, the quotient is its limit
 PITCH_START = 150.0  # Hz, before the first frame
+
+
+def check_source(pitch: float, phase: float, position: int) -> None:
+    """Look at where a source is said to be.
+
+    Raises:
+        StateError: no voice has that pitch, or phases and positions are outside their range.
+    """
+    if not 0.99 * PITCH_MIN <= pitch <= 1.01 * PITCH_MAX:
+        raise StateError(f"a pitch of {pitch} Hz; expected {PITCH_MIN:g} to {PITCH_MAX:g}")
+    if not 0 <= phase <= 1 or position < 0:
+        raise StateError(f"a phase of {phase} turns at {position} in the noise")
 
 
 def pitch_bin(pitch: Tensor) -> Tensor:

@@ -75,11 +75,13 @@ class _Runner(Generic[S]):
         return TileState(self.init_state(), None if self.empty is None else self.empty.clone())
 
     def check(self, state: TileState[S]) -> None:
-        """Look at the count in a state.
+        """Look at the count in a state, and at what a network's own state says of itself.
 
         Raises:
             StateError: it can't be.
         """
+        if hasattr(state.network, "check"):
+            state.network.check()
         most = 0 if self.empty is None else len(self.empty) - 1
         if not 0 <= state.filled <= most:
             raise StateError(f"{state.filled} frames in an unfinished tile, at most {most}")
@@ -226,6 +228,11 @@ class TileEncoder(EncoderStream):
         if state.taken < 0 or state.pushed != state.taken // self.hop:
             raise StateError(f"{state.pushed} frames of {state.taken} samples")
 
+    def count_given(self, state: EncoderRow[Any], taken: int) -> int:
+        if state.taken != taken:
+            raise StateError(f"a state of {state.taken} samples, the row took {taken}")
+        return max(0, state.pushed - self.look_ahead)
+
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         flags = row_flags(final, len(rows))
         windows = [self._windows(*each) for each in zip(self.states, rows, flags, strict=True)]
@@ -309,6 +316,11 @@ class TileDecoder(DecoderStream):
         self.runner.check(state.tile)
         if state.taken < 0 or state.given != state.taken * self.hop - self.delay:
             raise StateError(f"{state.given} samples of {state.taken} frames")
+
+    def count_given(self, state: DecoderRow[Any], taken: int) -> int:
+        if state.taken != taken:
+            raise StateError(f"a state of {state.taken} frames, the row took {taken}")
+        return max(0, state.given)
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         flags = row_flags(final, len(rows))

@@ -67,7 +67,7 @@ class RVQCodec(NeuralCodec):
             [config.codebook_size] * config.num_codebooks,
             min_codebooks=1,
             source="arXiv 2107.03312",
-            description=f"keep 1 to {config.num_codebooks} stages",
+            description=f"keep 1 to {config.num_codebooks}",
         )
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:

@@ -105,7 +105,7 @@ class TS3Codec(NeuralCodec):
             [size],
             min_codebooks=1,
             source="arXiv 2411.18803",
-            description="causal transformer" + (", int8" if int8 else ""),
+            description="int8 transformer" if int8 else "transformer",
         )
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:

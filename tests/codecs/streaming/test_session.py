@@ -327,7 +327,7 @@ def test_counts_of_parts_that_are_not_there_are_zero(codec):
     session.import_row(0, state)
 
 
-@pytest.mark.parametrize("name", ["dmel"])
+@pytest.mark.parametrize("name", CODECS)
 def test_counts_agree_with_the_machines(name):
     codec = CODECS[name]
     hop = codec.spec.tokens.hop
@@ -350,6 +350,22 @@ def test_counts_agree_with_the_machines(name):
         with pytest.raises(StateError):
             codec.stream().import_row(0, forged(state, **leaves))
     codec.stream().import_row(0, state)
+
+
+def test_a_source_is_looked_at():
+    codec = CODECS["rvq"]
+    session = codec.stream()
+    session.decode(session.encode(speech(8000)))
+    state = session.export_row(0)
+    place = "decoder.tile.network."
+    for leaf, value in (
+        ("pitch", torch.tensor(1e9)),
+        ("pitch", torch.tensor(-100.0)),
+        ("phase", torch.tensor(1e308, dtype=torch.float64)),
+        ("position", torch.tensor(-1)),
+    ):
+        with pytest.raises(StateError, match=r"pitch of|phase of"):
+            codec.stream().import_row(0, forged(state, **{place + leaf: value}))
 
 
 def test_codes_held_for_a_block_are_looked_at():
