@@ -54,6 +54,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         dist.init_process_group(backend, timeout=_PATIENCE)
         try:
             yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+            # gloo may abort a rank that leaves while another is still in a call.
+            dist.barrier()
         finally:
             dist.destroy_process_group()
     else:
