@@ -59,3 +59,7 @@ class QuantizerError(SyllabaryError):
 
 class TrainingError(SyllabaryError):
     """A recipe, a data set or a training state can't be used."""
+
+
+class BPEError(SyllabaryError):
+    """Byte-pair encoding can't be trained as asked, or its files are damaged or of another kind."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ..audio.manifests import Utterance, collect
-from ..errors import UnknownTokenizerError
+from ..errors import BPEError, TokenMismatchError, UnknownTokenizerError
 from ..filesystem import printable
 from . import options
 from .batch import choose_workers, execute, place
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
     from ..jobs.bulk import Job
     from ..jobs.files import FileReport
+    from ..semantic.pieces import PieceCoder
 
 
 @click.command()
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Tokenizer to decode with; default: the one that the file names.",
 )
+@options.bpe
 @click.option(
     "--format",
     "audio_format",
@@ -56,6 +58,7 @@ def decode(
     inputs: tuple[str, ...],
     output: str | None,
     codec: str | None,
+    bpe: str | None,
     audio_format: str | None,
     clipping: Literal["clamp", "error"],
     resume: bool,
@@ -67,13 +70,14 @@ def decode(
     """Decode tokens into speech.
 
     IN is a .syl file, a folder of them (searched with its subfolders), a glob pattern, or `-` for
-    standard input.
+    standard input. Tokens with byte-pair encoding (`encode --bpe`) go back through it; the folder
+    must be given with --bpe unless it is one of the package's own.
     """
     from ..codecs.container import ContainerWarning, SylReader
     from ..jobs.bulk import STANDARD_STREAM, refuse_overwriting
     from ..jobs.files import decode_file
 
-    tokenizers = Tokenizers(codec, device)
+    tokenizers = Tokenizers(codec, device, bpe)
     # A file that is cut short says so in its report.
     warnings.simplefilter("ignore", ContainerWarning)
     suffix = f".{audio_format or 'wav'}"
@@ -89,7 +93,7 @@ def decode(
         piped = job.source.path == STANDARD_STREAM
         with sys.stdin.buffer if piped else job.source.path.open("rb") as file:
             reader = SylReader(file, "standard input" if piped else printable(job.source.path))
-            tokenizer = tokenizers.for_file(reader)
+            tokenizer, coder = tokenizers.with_coder(reader)
             if job.target != STANDARD_STREAM:
                 return decode_file(
                     tokenizer,
@@ -98,6 +102,7 @@ def decode(
                     audio_format=audio_format,
                     clipping=clipping,
                     stop=stop,
+                    coder=coder,
                 )
             # A wav header holds the length, known at the end only: not into the pipe at once.
             with tempfile.TemporaryFile() as spool:
@@ -108,6 +113,7 @@ def decode(
                     audio_format=audio_format or "wav",
                     clipping=clipping,
                     stop=stop,
+                    coder=coder,
                 )
                 spool.seek(0)
                 shutil.copyfileobj(spool, sys.stdout.buffer)
@@ -125,28 +131,66 @@ def decode(
 
 
 class Tokenizers:
-    """The tokenizers that the files name, each loaded once."""
+    """The tokenizers and the byte-pair encodings that the files name, each loaded once."""
 
-    def __init__(self, codec: str | None, device: str) -> None:
-        self.codec, self.device = codec, device
+    def __init__(self, codec: str | None, device: str, bpe: str | None = None) -> None:
+        self.codec, self.bpe, self.device = codec, bpe, device
         self.loaded: dict[str, AudioTokenizer] = {}
+        self.coders: dict[tuple[str, str], PieceCoder] = {}
         self.lock = threading.Lock()
 
     def for_file(self, reader: "SylReader") -> "AudioTokenizer":
-        """The tokenizer to decode this file with.
+        """The tokenizer to decode this file with; its tokens are no pieces.
 
         A file's own word for it is looked up among the known names only: a file must not make
         this machine read a directory or fetch a model.
         """
+        with self.lock:
+            return self._tokenizer(self.codec or reader.spec.tokenizer, reader)
+
+    def with_coder(self, reader: "SylReader") -> "tuple[AudioTokenizer, PieceCoder | None]":
+        """The tokenizer to decode this file with, and the coder of its pieces, if it has any."""
+        with self.lock:
+            name, bpe = self._names(reader)
+            tokenizer = self._tokenizer(name, reader)
+            if bpe is None:
+                return tokenizer, None
+            if (name, bpe) not in self.coders:
+                from ..semantic.pieces import PieceCoder, load_bpe
+
+                self.coders[name, bpe] = PieceCoder(load_bpe(bpe), tokenizer.spec.tokens)
+            return tokenizer, self.coders[name, bpe]
+
+    def _names(self, reader: "SylReader") -> tuple[str, str | None]:
+        """Of the tokenizer and the byte-pair encoding."""
+        from ..codecs.registry import list_tokenizers
+        from ..semantic.names import list_bpes, split_name
+
+        own = reader.spec.tokenizer
+        parts = None if own in list_tokenizers() else split_name(own)
+        if self.bpe is not None:
+            if parts is None:
+                raise TokenMismatchError(
+                    f"{reader.name} holds tokens of {own}, which are no pieces: leave out --bpe"
+                )
+            return self.codec or parts[0], self.bpe
+        if parts is not None and parts[1] in list_bpes():
+            return self.codec or parts[0], parts[1]
+        if parts is not None and parts[0] in list_tokenizers():
+            raise BPEError(
+                f"{reader.name} holds pieces of {parts[0]} by {parts[1]!r}, which is not inside "
+                "the package: give its folder with --bpe"
+            )
+        return self.codec or own, None
+
+    def _tokenizer(self, name: str, reader: "SylReader") -> "AudioTokenizer":
         from ..codecs.registry import list_tokenizers, load
 
-        name = self.codec or reader.spec.tokenizer
-        with self.lock:
-            if name not in self.loaded:
-                if not self.codec and name not in list_tokenizers():
-                    raise UnknownTokenizerError(
-                        f"{reader.name} was made by {name!r}, which is not among the bundled "
-                        "tokenizers: give its directory or published name with --codec"
-                    )
-                self.loaded[name] = load(name, device=self.device)
-            return self.loaded[name]
+        if name not in self.loaded:
+            if not self.codec and name not in list_tokenizers():
+                raise UnknownTokenizerError(
+                    f"{reader.name} was made by {name!r}, which is not among the bundled "
+                    "tokenizers: give its directory or published name with --codec"
+                )
+            self.loaded[name] = load(name, device=self.device)
+        return self.loaded[name]

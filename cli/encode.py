@@ -18,8 +18,10 @@ from . import options
 from .batch import choose_workers, execute, place
 
 if TYPE_CHECKING:
+    from ..codecs.spec import TokenSpec
     from ..jobs.bulk import Job
     from ..jobs.files import FileReport
+    from ..semantic.pieces import PieceCoder
 
 
 @click.command()
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 @options.output("Output file or folder; `-` for standard output. Default: beside a single input.")
 @options.codec
 @click.option("--codebooks", type=click.IntRange(min=1), metavar="N", help="Keep the first N.")
+@options.bpe
 @options.split
 @options.channels
 @options.compress
@@ -40,6 +43,7 @@ def encode(
     output: str | None,
     codec: str,
     codebooks: int | None,
+    bpe: str | None,
     split: str | None,
     channels: Literal["mix", "first", "mono"] | int,
     compress: bool,
@@ -67,6 +71,10 @@ def encode(
         tokenizer = load(codec, device=device)
         kept = tokenizer._check_codebooks(codebooks)
         digest = tokenizer.spec.tokens.digest
+        coder = None
+        if bpe is not None:
+            coder = _coder(bpe, tokenizer.spec.tokens, codebooks)
+            kept, digest = 1, coder.spec.digest
 
         def work(job: "Job", stop: Event) -> "FileReport":
             return encode_file(
@@ -78,6 +86,7 @@ def encode(
                 num_codebooks=codebooks,
                 compress=compress,
                 stop=stop,
+                coder=coder,
             )
 
         def is_whole(job: "Job") -> bool:
@@ -94,6 +103,17 @@ def encode(
             as_json=as_json,
             is_whole=is_whole if resume and not force else None,
         )
+
+
+def _coder(bpe: str, base: "TokenSpec", codebooks: int | None) -> "PieceCoder":
+    from ..semantic.pieces import PieceCoder, load_bpe
+
+    coder = PieceCoder(load_bpe(bpe), base)
+    if codebooks not in (None, coder.num_codebooks):
+        raise SyllabaryError(
+            f"{coder.bpe.name} is for {coder.num_codebooks} codebooks, not the first {codebooks}"
+        )
+    return coder
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def _inspect(name: str) -> dict[str, Any]:
     import warnings
 
     from ..codecs.container import ContainerWarning, SylReader
+    from ..semantic.names import split_name
 
     try:
         file = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115
@@ -60,11 +62,24 @@ def _inspect(name: str) -> dict[str, Any]:
     spec = reader.spec
     samples = reader.num_samples or 0
     seconds = samples / spec.sample_rate
+    positions = reader.positions
+    rates: dict[str, Any] = {"nominal_bitrate_bps": spec.bitrate(reader.num_codebooks)}
+    if reader.has_durations:
+        # A position stands for several frames, so the nominal rate would be that of another file.
+        bits = positions * sum(map(log2, spec.codebook_sizes[: reader.num_codebooks]))
+        rates = {
+            "positions_per_s": round(positions / seconds, 3) if seconds else None,
+            "frames_per_position": round(frames / positions, 3) if positions else None,
+            "code_bitrate_bps": round(bits / seconds, 1) if seconds else None,
+        }
+    pieces = split_name(spec.tokenizer) if reader.has_durations else None
+    of = {"pieces_of": pieces[0], "bpe": pieces[1]} if pieces else {}
     return {
         "file": name,
         "whole": bool(reader.complete),
         "bytes": reader.bytes_read,
         "tokenizer": spec.tokenizer,
+        **of,
         "digest": spec.digest,
         "duration_s": round(seconds, 4),
         "samples": samples,
@@ -77,7 +92,7 @@ def _inspect(name: str) -> dict[str, Any]:
         "durations": reader.has_durations,
         "global_codes": reader.global_codes,
         "entropy_coded": reader.coded,
-        "nominal_bitrate_bps": spec.bitrate(reader.num_codebooks),
+        **rates,
         "file_bitrate_bps": round(reader.bytes_read * 8 / seconds, 1) if seconds else None,
         "metadata": reader.metadata,
     }

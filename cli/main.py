@@ -8,10 +8,12 @@ import click
 
 from .. import __version__
 from ..errors import SyllabaryError
+from .convert import convert
 from .decode import decode
 from .demo import demo
 from .encode import encode
 from .export import export
+from .fit import fit
 from .info import info
 from .list import list_command
 from .roundtrip import roundtrip
@@ -42,7 +44,9 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, stream, roundtrip, info, list_command, export, demo, train):
+for command in (
+    encode, decode, stream, convert, roundtrip, info, list_command, fit, train, export, demo,
+):  # fmt: skip
     cli.add_command(command)
 
 

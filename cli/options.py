@@ -38,6 +38,11 @@ channels = click.option(
 compress = click.option(
     "--compress", is_flag=True, help="Entropy-code the tokens: smaller files, slower."
 )
+bpe = click.option(
+    "--bpe",
+    metavar="NAME",
+    help="Byte-pair encoding of the tokens: a bundled name, or a folder from `syllabary fit bpe`.",
+)
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
 force = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 split = click.option("--split", metavar="NAME", help="Only this split of a manifest.")

@@ -25,6 +25,7 @@ FAMILIES = {
     "rvq": (".rvq.tokenizer", "RVQCodec"),
     "ts3": (".ts3.tokenizer", "TS3Codec"),
     "transformers": (".pretrained.transformers_codec", "TransformersCodec"),
+    "units": ("..semantic.units.tokenizer", "UnitTokenizer"),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,12 +14,32 @@ import torch
 from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
 from ..audio.resampling import resampler_name
 from ..codecs.container import Chunk, SylReader, SylWriter
+from ..codecs.spec import TokenSpec
 from ..codecs.tokens import Tokens, check_same_tokenizer
 from ..errors import ContainerError, WaveError
 from ..filesystem import printable, replacing
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
+    from ..codecs.streaming import StreamSession
+
+
+class TokenCoder(Protocol):
+    """What turns a tokenizer's tokens into others and back, as `semantic.pieces.PieceCoder` does.
+
+    Attributes:
+        spec: of what `encode` gives.
+        num_codebooks: of what it takes.
+    """
+
+    num_codebooks: int
+
+    @property
+    def spec(self) -> TokenSpec: ...
+
+    def encode(self, tokens: Tokens) -> Tokens: ...
+
+    def decode(self, pieces: Tokens, *, partial: bool = False) -> Tokens: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,7 @@ def encode_file(
     num_codebooks: int | None = None,
     compress: bool = False,
     stop: Event | None = None,
+    coder: TokenCoder | None = None,
 ) -> FileReport:
     """Encode an audio file of any length into a `.syl` file, written whole or not at all.
 
@@ -74,6 +95,7 @@ def encode_file(
         num_codebooks: keep the first so many.
         compress: entropy-code the payload.
         stop: once set, the work is given up with `Stopped`.
+        coder: write what it makes of the tokens. Those of the whole file are held for it.
 
     Raises:
         AudioFileError, WaveError, TokenError: as the steps do.
@@ -89,6 +111,7 @@ def encode_file(
                 num_codebooks=num_codebooks,
                 compress=compress,
                 stop=stop,
+                coder=coder,
             )
     start = time.perf_counter()
     spec = tokenizer.spec
@@ -112,21 +135,19 @@ def encode_file(
         if reader.sample_rate != spec.sample_rate:
             metadata["resampler"] = resampler_name()
             notes.append(f"resampled from {reader.sample_rate} Hz ({resampler_name()})")
-        writer = SylWriter(
-            target,
-            spec.tokens,
-            num_codebooks=num_codebooks,
-            metadata=metadata,
-            compress=compress,
-        )
-        with tokenizer.stream(num_codebooks=num_codebooks) as session, writer:
-            for block, last in _with_last(reader.resampled_blocks(spec.sample_rate)):
-                _heed(stop)
-                peak = max(peak, float(np.abs(block).max(initial=0)))
-                try:
-                    writer.write(session.encode(block, final=last))
-                except WaveError as error:
-                    raise WaveError(f"{reader.name}: {error}") from None
+        kept = num_codebooks if coder is None else coder.num_codebooks
+        settings: dict[str, Any] = {"metadata": metadata, "compress": compress}
+        with tokenizer.stream(num_codebooks=kept) as session:
+            encoded = _encoded(session, reader, stop)
+            if coder is None:
+                with SylWriter(target, spec.tokens, num_codebooks=kept, **settings) as writer:
+                    for tokens, loudest in encoded:
+                        peak = max(peak, loudest)
+                        writer.write(tokens)
+            else:
+                parts, peaks = zip(*encoded, strict=True)
+                peak = max(peaks)
+                writer = _write_all(target, coder.encode(Tokens.concat(parts)), **settings)
     if peak > 2:
         notes.append("samples far beyond [-1, 1], which tokenizers are made for")
     saving = 1 - writer.coded_bytes / max(1, writer.packed_bytes) if compress else None
@@ -139,6 +160,54 @@ def encode_file(
         notes=notes,
         saving=saving,
     )
+
+
+def encode_audio(
+    tokenizer: "AudioTokenizer",
+    source: Path,
+    *,
+    name: str | None = None,
+    channels: Channels = "mix",
+    num_codebooks: int | None = None,
+) -> Tokens:
+    """The tokens of an audio file of any length, resampled as needed: those of `encode_file`.
+
+    Raises:
+        AudioFileError, WaveError, TokenError: as the steps do.
+    """
+    with (
+        AudioReader(source, channels, name) as reader,
+        tokenizer.stream(num_codebooks=num_codebooks) as session,
+    ):
+        return Tokens.concat([tokens for tokens, _ in _encoded(session, reader, None)])
+
+
+def _encoded(
+    session: "StreamSession", reader: AudioReader, stop: Event | None
+) -> Iterator[tuple[Tokens, float]]:
+    """The tokens of each block of the file, and the largest magnitude of its samples."""
+    rate = session.tokenizer.spec.sample_rate
+    for block, last in _with_last(reader.resampled_blocks(rate)):
+        _heed(stop)
+        try:
+            tokens = session.encode(block, final=last)
+        except WaveError as error:
+            raise WaveError(f"{reader.name}: {error}") from None
+        yield tokens, float(np.abs(block).max(initial=0))
+
+
+def _write_all(file: IO[bytes], tokens: Tokens, **settings: Any) -> SylWriter:
+    """One utterance into a `.syl` file; the writer, for its counts."""
+    global_codes = None if tokens.global_codes is None else tokens.global_codes[0].tolist()
+    with SylWriter(
+        file,
+        tokens.spec,
+        has_durations=tokens.durations is not None,
+        global_codes=global_codes,
+        **settings,
+    ) as writer:
+        writer.write(tokens)
+    return writer
 
 
 def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
@@ -158,6 +227,7 @@ def decode_file(
     audio_format: str | None = None,
     clipping: Clipping = "clamp",
     stop: Event | None = None,
+    coder: TokenCoder | None = None,
 ) -> FileReport:
     """Decode a `.syl` file of any length into an audio file, written whole or not at all.
 
@@ -168,6 +238,7 @@ def decode_file(
         audio_format: see `AudioWriter`; needed where `target` is no path.
         clipping: what to do with samples beyond [-1, 1].
         stop: once set, the work is given up with `Stopped`.
+        coder: what made the file's tokens of the tokenizer's. Those of the whole file are held.
 
     Raises:
         ContainerError, TokenMismatchError, TokenError, WaveError: as the steps do.
@@ -175,25 +246,30 @@ def decode_file(
     Warns:
         ContainerWarning: the file is cut short; what came before the cut is decoded.
     """
-    check_same_tokenizer(source.spec, tokenizer.spec.tokens)
+    check_same_tokenizer(source.spec, tokenizer.spec.tokens if coder is None else coder.spec)
     if isinstance(target, Path):
         with replacing(target) as temporary:
             writer = AudioWriter(
                 temporary, tokenizer.spec.sample_rate, audio_format, clipping, name=target
             )
-            report = _decode(tokenizer, source, writer, stop)
+            report = _decode(tokenizer, source, writer, stop, coder)
             return replace(report, size=temporary.stat().st_size)
     writer = AudioWriter(target, tokenizer.spec.sample_rate, audio_format, clipping)
-    return _decode(tokenizer, source, writer, stop)
+    return _decode(tokenizer, source, writer, stop, coder)
 
 
 def _decode(
-    tokenizer: "AudioTokenizer", source: SylReader, writer: AudioWriter, stop: Event | None
+    tokenizer: "AudioTokenizer",
+    source: SylReader,
+    writer: AudioWriter,
+    stop: Event | None,
+    coder: TokenCoder | None,
 ) -> FileReport:
     start = time.perf_counter()
+    # A second at a time: the samples of a chunk may take a thousand times its bytes.
+    most = math.ceil(tokenizer.spec.frame_rate)
     with writer, tokenizer.stream() as session:
-        # A second at a time: the samples of a chunk may take a thousand times its bytes.
-        for tokens, last in _tokens(source, math.ceil(source.spec.frame_rate)):
+        for tokens, last in _tokens(source if coder is None else _Decoded(source, coder), most):
             _heed(stop)
             writer.write(session.decode(tokens, final=last)[0].cpu().numpy())
     notes = [f"{writer.clipped} samples clamped to [-1, 1]"] if writer.clipped else []
@@ -221,7 +297,37 @@ def _heed(stop: Event | None) -> None:
         raise Stopped
 
 
-def _tokens(source: SylReader, most: int) -> Iterator[tuple[Tokens, bool]]:
+class _Decoded:
+    """A reader's whole file, turned back by a coder, in the place of the reader."""
+
+    def __init__(self, reader: SylReader, coder: TokenCoder) -> None:
+        chunks = list(reader.chunks())
+        empty = Chunk(np.zeros((1, 0), np.int64), np.zeros(0, np.int64))
+        durations = [chunk.durations for chunk in (empty, *chunks) if chunk.durations is not None]
+        codes = np.concatenate([chunk.codes for chunk in (empty, *chunks)], axis=1)
+        pieces = Tokens(
+            codes=torch.from_numpy(codes)[None],
+            lengths=torch.tensor([codes.shape[1]]),
+            num_samples=torch.tensor([reader.num_samples]),
+            spec=reader.spec,
+            durations=torch.from_numpy(np.concatenate(durations))[None]
+            if reader.has_durations
+            else None,
+            global_codes=torch.tensor([reader.global_codes]) if reader.global_codes else None,
+        )
+        tokens = coder.decode(pieces, partial=not reader.complete)
+        self.name, self.spec, self.num_codebooks = reader.name, tokens.spec, tokens.num_codebooks
+        self.num_samples: int | None = int(tokens.num_samples[0])
+        self.global_codes = [] if tokens.global_codes is None else tokens.global_codes[0].tolist()
+        held = None if tokens.durations is None else tokens.durations[0].numpy()
+        self._chunk = Chunk(tokens.codes[0].numpy(), held)
+
+    def chunks(self) -> Iterator[Chunk]:
+        if self._chunk.codes.shape[1]:
+            yield self._chunk
+
+
+def _tokens(source: SylReader | _Decoded, most: int) -> Iterator[tuple[Tokens, bool]]:
     """The frames of the file, at most so many at a time, and whether they are the last.
 
     Merged positions become frames only here, so that a long one takes no memory of its own.

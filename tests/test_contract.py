@@ -29,7 +29,7 @@ from syllabary.errors import (
     WaveError,
 )
 
-from . import tiny_codecs, tiny_models
+from . import tiny_codecs, tiny_models, tiny_units
 from .codecs.streaming.random_walk import RandomWalk
 from .conftest import ROOT, synthetic_speech
 from .markdown import blocks
@@ -38,9 +38,10 @@ exec(blocks(ROOT / "docs" / "write-your-own.md", "python")[0], {"__name__": "doc
 
 tiny_models.register()
 tiny_codecs.register()
+tiny_units.register()
 
 NAMES = syllabary.list_tokenizers()
-MADE_HERE = ("mu-law", *tiny_models.NAMES, *tiny_codecs.NAMES)
+MADE_HERE = ("mu-law", *tiny_models.NAMES, *tiny_codecs.NAMES, *tiny_units.NAMES)
 
 
 @cache

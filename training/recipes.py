@@ -25,6 +25,8 @@ TASKS: "dict[str, str | type[Task[Any]]]" = {
     "fsq": ".spectral.codec_task:FSQTask",
     "ts3": ".spectral.codec_task:TS3Task",
     "dmel-vocoder": ".spectral.vocoder_task:VocoderTask",
+    "content": ".content.task:ContentTask",
+    "unit-vocoder": ".spectral.unit_vocoder_task:UnitVocoderTask",
 }
 
 #: The recipes that ship: a `Recipe`, or a function without arguments that makes one, found as
@@ -40,6 +42,10 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "dmel-vocoder": ".spectral.recipes:dmel_vocoder",
     "dmel-fine-vocoder": ".spectral.recipes:dmel_fine_vocoder",
     "dmel-fine-vocoder-longer": ".spectral.recipes:dmel_fine_vocoder_longer",
+    "content-first": ".content.recipes:first",
+    "content-second": ".content.recipes:second",
+    "content-third": ".content.recipes:third",
+    "units-vocoder": ".spectral.recipes:units_vocoder",
 }
 
 

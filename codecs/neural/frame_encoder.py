@@ -27,6 +27,46 @@ _LOG_SCALE, _LOG_SHIFT = SpeechAnalysis.LOG_SCALE, SpeechAnalysis.LOG_SHIFT
 _PITCH_SCALE = SpeechAnalysis.CORRELATION_SCALE
 
 
+class FrameAnalysis:
+    """`SpeechAnalysis` compiled, in float64.
+
+    Args:
+        analysis: what is computed.
+    """
+
+    def __init__(self, analysis: SpeechAnalysis) -> None:
+        self.config = config = analysis.config
+        self.mel_fft, self.band_fft = analysis.mel_fft, analysis.band_fft
+        windows = analysis.mel_window, analysis.band_window, analysis.pitch_window
+        self.windows = [array(window).astype(np.float64) for window in windows]
+        filters = analysis.mel_filters, analysis.band_filters, analysis.lags
+        self.filters = [pack(fixed.T, None, np.float64) for fixed in filters]
+        self.channels = config.num_lags, config.num_mels, config.num_bands
+
+    def into(self, windows: Array, heard: Array) -> None:
+        """Put features into the first columns of `heard` (frames, num_features or more).
+
+        Args:
+            windows: (frames, window).
+            heard: float64.
+        """
+        config = self.config
+        most = min(len(windows), _BLOCK)
+        mel = np.empty((most, 2, self.mel_fft))
+        bands = np.empty((most, 4, self.band_fft))
+        pitch = np.empty((most, 1, config.pitch_window))
+        for start in range(0, len(windows), _BLOCK):
+            part = windows[start : start + _BLOCK]
+            pieces = mel[: len(part)], bands[: len(part)], pitch[: len(part)]
+            _cut(part, config.hop, *self.windows, *pieces)
+            amplitudes = _amplitudes(spectra(pieces[2]), FLOOR)
+            _features(
+                samples(amplitudes, config.pitch_window), amplitudes, self.filters[2],
+                spectra(pieces[0]), self.filters[0], spectra(pieces[1]), self.filters[1],
+                self.channels, heard[start : start + _BLOCK],
+            )  # fmt: skip
+
+
 class FrameEncoder:
     """An encoder of rows of frames, on the CPU.
 
@@ -38,15 +78,9 @@ class FrameEncoder:
     """
 
     def __init__(self, encoder: SpectralEncoder) -> None:
-        analysis, config = encoder.analysis, encoder.config.analysis
-        self.config = config
+        self.config = encoder.config.analysis
         self.latent_dim = encoder.config.latent_dim
-        self.mel_fft, self.band_fft = analysis.mel_fft, analysis.band_fft
-        windows = analysis.mel_window, analysis.band_window, analysis.pitch_window
-        self.windows = [array(window).astype(np.float64) for window in windows]
-        filters = analysis.mel_filters, analysis.band_filters, analysis.lags
-        self.filters = [pack(fixed.T, None, np.float64) for fixed in filters]
-        self.channels = config.num_lags, config.num_mels, config.num_bands
+        self.analysis = FrameAnalysis(encoder.analysis)
         guess, _, logits = encoder.pitch
         inward = encoder.stack.inward
         assert isinstance(guess, nn.Linear) and isinstance(logits, nn.Linear)
@@ -76,24 +110,10 @@ class FrameEncoder:
 
     def _heard(self, windows: Array) -> Array:
         """The features (frames, num_features + PITCH_BINS) of windows (frames, window)."""
-        config, frames = self.config, len(windows)
-        heard = np.empty((frames, config.num_features + PITCH_BINS))
-        most = min(frames, _BLOCK)
-        mel = np.empty((most, 2, self.mel_fft))
-        bands = np.empty((most, 4, self.band_fft))
-        pitch = np.empty((most, 1, config.pitch_window))
-        for start in range(0, frames, _BLOCK):
-            part = windows[start : start + _BLOCK]
-            pieces = mel[: len(part)], bands[: len(part)], pitch[: len(part)]
-            _cut(part, config.hop, *self.windows, *pieces)
-            amplitudes = _amplitudes(spectra(pieces[2]), FLOOR)
-            _features(
-                samples(amplitudes, config.pitch_window), amplitudes, self.filters[2],
-                spectra(pieces[0]), self.filters[0], spectra(pieces[1]), self.filters[1],
-                self.channels, heard[start : start + _BLOCK],
-            )  # fmt: skip
+        heard = np.empty((len(windows), self.config.num_features + PITCH_BINS))
+        self.analysis.into(windows, heard)
         (first, first_bias), (second, second_bias) = self.pitch
-        _guess(heard, first, first_bias, second, second_bias, config.num_features)
+        _guess(heard, first, first_bias, second, second_bias, self.config.num_features)
         return heard
 
 
@@ -208,6 +228,14 @@ def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: igno
     linear(x, panels, bias, False, first)
     linear(x, other_panels, other_bias, False, second)
     return first[:, :width].copy(), second
+
+
+@njit(nogil=True, cache=True)
+def one_layer(x, panels, bias, width):  # type: ignore[no-untyped-def]
+    """The `width` outputs (frames, width) of a linear layer's `panels`."""
+    padded = np.empty((x.shape[0], bias.shape[0]))
+    linear(x, panels, bias, False, padded)
+    return padded[:, :width].copy()
 
 
 @njit(nogil=True, cache=True)

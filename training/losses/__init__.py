@@ -5,6 +5,7 @@ from .balancer import GradientBalancer
 from .compressed import CompressedLossConfig, CompressedSpectralLoss
 from .envelope import EnvelopeLoss, EnvelopeLossConfig
 from .feature_matching import feature_matching_loss
+from .loudness import LoudnessLoss, LoudnessLossConfig
 from .mel import MelLossConfig, MultiScaleMelLoss
 from .stft import MultiResolutionSTFTLoss, STFTLossConfig
 
@@ -15,6 +16,8 @@ __all__ = [
     "EnvelopeLoss",
     "EnvelopeLossConfig",
     "GradientBalancer",
+    "LoudnessLoss",
+    "LoudnessLossConfig",
     "MelLossConfig",
     "MultiResolutionSTFTLoss",
     "MultiScaleMelLoss",

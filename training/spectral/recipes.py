@@ -19,6 +19,7 @@ from ..losses import MelLossConfig
 from ..recipe import AdversarialConfig, DataConfig, OptimizerConfig, ScheduleConfig
 from .codec_task import FSQRecipe, RVQRecipe, TS3Recipe
 from .supervision import SupervisionConfig
+from .unit_vocoder_task import UnitVocoderRecipe
 from .vocoder_task import VocoderRecipe
 
 _OPTIMIZER = OptimizerConfig(lr=1e-3, muon_lr=3e-3, weight_decay=0.01, clip_norm=5.0)
@@ -203,4 +204,15 @@ def _dmel(name: str, head: HarmonicHeadConfig) -> VocoderRecipe:
         supervision=SupervisionConfig(own_pitch_from=3_000),
         tokens=DMelConfig(hop_length=head.hop),
         model=NeuralVocoderConfig(head=head, look_ahead=1),
+    )
+
+
+def units_vocoder() -> UnitVocoderRecipe:
+    """For the units of `units-16k`, from the decoder of `rvq-16k` and its latents at each unit."""
+    return UnitVocoderRecipe(
+        name="units-16k",
+        steps=4_000,
+        **_common(20_800),
+        decoder="rvq-16k",
+        supervision=SupervisionConfig(envelope_weight=8.0),
     )

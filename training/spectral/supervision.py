@@ -14,6 +14,8 @@ from ..losses import (
     CompressedSpectralLoss,
     EnvelopeLoss,
     EnvelopeLossConfig,
+    LoudnessLoss,
+    LoudnessLossConfig,
     MelLossConfig,
     MultiScaleMelLoss,
     feature_matching_loss,
@@ -28,9 +30,11 @@ class SupervisionConfig:
     Attributes:
         mel: scales of the log-mel loss. Windows below 16 ms, which show the phase of single
             pulses, are left out: a pulse train that starts anywhere can't match them.
-        mel_weight, compressed_weight, envelope_weight, pitch_weight: of the losses.
+        mel_weight, compressed_weight, envelope_weight, loudness_weight, pitch_weight: of the
+            losses.
         compressed: resolutions of the compressed loss.
         envelope: bands of the envelope loss.
+        loudness: resolution of the loudness loss.
         own_pitch_from: step from which pulses run at the network's pitch instead of the data's;
             None: they never do.
         adversarial_weight, matching_weight: of the discriminators' losses, where the recipe has
@@ -48,6 +52,8 @@ class SupervisionConfig:
     compressed_weight: float = 10.0
     envelope: EnvelopeLossConfig = field(default_factory=EnvelopeLossConfig)
     envelope_weight: float = 0.0
+    loudness: LoudnessLossConfig = field(default_factory=LoudnessLossConfig)
+    loudness_weight: float = 0.0
     pitch_weight: float = 1.0
     own_pitch_from: int | None = None
     adversarial_weight: float = 0.1
@@ -69,6 +75,7 @@ class Supervision(nn.Module):
         self.mel = MultiScaleMelLoss(config.mel)
         self.compressed = CompressedSpectralLoss(config.compressed)
         self.envelope = EnvelopeLoss(config.envelope) if config.envelope_weight else None
+        self.loudness = LoudnessLoss(config.loudness) if config.loudness_weight else None
         self.game = AdversarialLoss()
         self._tracks: PitchTracks | None = None
 
@@ -96,6 +103,8 @@ class Supervision(nn.Module):
         }
         if self.envelope is not None:
             losses["envelope"] = config.envelope_weight * self.envelope(*of)
+        if self.loudness is not None:
+            losses["loudness"] = config.loudness_weight * self.loudness(*of)
         return losses
 
     def pitch_loss(self, logits: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:

@@ -1,0 +1,99 @@
+"""Units as they come, to the pieces that the whole sequence has.
+
+Let t be the units so far, n their number, L the longest piece's length, and E(x) the pieces of x.
+
+    Whatever units follow, the pieces of everything start with E(t[:p]) for some p of this set C:
+    n itself, and each p from n - L + 1 to n - 1 for which t[p:n] is the start of a longer piece.
+    So the pieces that all E(t[:p]), p in C, have in common at their start are final.
+
+Proof. Let T be t and what follows, and p the last boundary of E(T) that is at most n. If p < n, one
+piece covers t[p:n] and what comes next; it has at most L units, so p > n - L, and it starts with
+t[p:n] and is longer: p is in C. The independence of `segmentation.py` says that E(T) starts with
+E(t[:p]). ∎
+
+What is final is emitted and dropped: by independence again, the rest goes on alone. The delay
+depends on the units. Call a cut a place that no piece found in the text crosses, for example one
+between two units that are neighbours inside no piece. Once L - 1 units have come after a cut, all p
+in C lie at or behind it, and all E(t[:p]) have a boundary there: so a piece waits for at most L - 1
+units after the first cut that follows it. Mostly the E(t[:p]) agree sooner. Where there is no cut
+(silence, without de-duplication) no bound is promised, and for most probable paths there is none:
+if aa is better than a+a, and a+aa better than aa+a, then the first piece of a long run of a depends
+on whether its length is even. `waiting` says how many units are held.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import BPEError
+
+if TYPE_CHECKING:
+    from .unit_bpe import UnitBPE
+
+
+class PieceStream:
+    """Encodes one sequence in parts; made by `UnitBPE.stream`.
+
+    All that `push` and `finish` give, put together, is `encode` of all units put together.
+    """
+
+    def __init__(self, bpe: "UnitBPE") -> None:
+        self._bpe = bpe
+        self._held = np.zeros(0, np.int32)
+        self._finished = False
+
+    @property
+    def waiting(self) -> int:
+        """Units whose pieces later units may still change."""
+        return len(self._held)
+
+    def push(self, units: np.ndarray) -> np.ndarray:
+        """The pieces, (pieces,) int64, that are final now that units (n,) have come.
+
+        Raises:
+            TokenError: a unit is out of range, or this is no sequence of integers.
+            BPEError: the stream is finished.
+        """
+        self._check_open()
+        units = self._bpe.check_units(units)
+        if not len(units):
+            return np.zeros(0, np.int64)
+        self._held = np.concatenate([self._held, units])
+        segmenter = self._bpe.segmenter
+        final = [np.zeros(0, np.int32)]
+        # Common prefixes are sought among the units after the last cut only.
+        cut = segmenter.last_cut(self._held)
+        if cut:
+            final.append(self._segment(self._held[:cut]))
+            self._held = self._held[cut:]
+        count = len(self._held)
+        common = self._segment(self._held)
+        for start in range(max(0, count - self._bpe.vocabulary.longest + 1), count):
+            if not len(common):
+                break
+            if self._bpe.trie.starts_longer(self._held[start:]):
+                other = self._segment(self._held[:start])
+                shorter = min(len(common), len(other))
+                differ = np.flatnonzero(common[:shorter] != other[:shorter])
+                common = common[: differ[0] if len(differ) else shorter]
+        final.append(common)
+        self._held = self._held[int(self._bpe.piece_lengths[common].sum()) :]
+        return np.concatenate(final).astype(np.int64)
+
+    def finish(self) -> np.ndarray:
+        """The pieces, (pieces,) int64, of the units that waited: none follow.
+
+        Raises:
+            BPEError: the stream is finished already.
+        """
+        self._check_open()
+        self._finished = True
+        rest, self._held = self._segment(self._held), self._held[:0]
+        return rest.astype(np.int64)
+
+    def _segment(self, units: np.ndarray) -> np.ndarray:
+        return self._bpe.segmenter.segment(units, np.array([0, len(units)]))[0]
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise BPEError("this stream is finished; start another with bpe.stream()")

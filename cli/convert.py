@@ -1,0 +1,94 @@
+"""`syllabary convert`: the same words in another voice."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ..audio.manifests import collect
+from ..errors import SyllabaryError
+from ..filesystem import printable
+from . import options
+from .batch import choose_workers, execute, place
+
+if TYPE_CHECKING:
+    from threading import Event
+
+    from ..jobs.bulk import Job
+    from ..jobs.files import FileReport
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option(
+    "--voice",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="Speech of the voice to speak with; a few seconds do.",
+)
+@options.output("Output file or folder. Default: x.converted.wav beside x.wav.")
+@click.option(
+    "--codec",
+    default="units-16k",
+    show_default=True,
+    metavar="NAME",
+    help="A unit tokenizer with a trained voice.",
+)
+@options.split
+@options.channels
+@options.force
+@options.workers
+@options.device
+@options.as_json
+def convert(
+    inputs: tuple[str, ...],
+    voice: str,
+    output: str | None,
+    codec: str,
+    split: str | None,
+    channels: Literal["mix", "first", "mono"] | int,
+    force: bool,
+    workers: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Say what was said in another voice.
+
+    IN is as for `encode`. Speech becomes units, which hold what is said and when, and a vocoder
+    speaks them with the voice of another recording.
+    """
+    from ..audio.files import read
+    from ..codecs.container import SylReader
+    from ..codecs.registry import load
+    from ..jobs.bulk import refuse_overwriting
+    from ..jobs.files import decode_file, encode_file
+    from ..semantic.units.tokenizer import UnitTokenizer
+
+    if "-" in inputs:
+        raise SyllabaryError("`convert` reads files, not standard input")
+    jobs, folder = place(collect(inputs, split), inputs, output, ".wav", beside=".converted.wav")
+    if not force:
+        refuse_overwriting(jobs, resumable=False)
+    tokenizer = load(codec, device=device)
+    if not isinstance(tokenizer, UnitTokenizer):
+        raise SyllabaryError(f"{codec} is of family {tokenizer.family}; expected a unit tokenizer")
+    wave, rate = read(voice, tokenizer.spec.sample_rate, channels)
+    tokenizer = tokenizer.with_voice(wave, rate)
+
+    def work(job: "Job", stop: "Event") -> "FileReport":
+        with tempfile.TemporaryDirectory(prefix="syllabary-") as scratch:
+            units = Path(scratch) / "units.syl"
+            name = printable(job.source.name)
+            encode_file(tokenizer, job.source.path, units, name=name, channels=channels, stop=stop)
+            with units.open("rb") as file:
+                return decode_file(tokenizer, SylReader(file, name), job.target, stop=stop)
+
+    execute(
+        jobs,
+        work,
+        verb="converted",
+        folder=folder,
+        workers=choose_workers(workers, len(jobs), device),
+        as_json=as_json,
+    )

@@ -1,0 +1,232 @@
+"""`syllabary fit kmeans`: units of any encoder, fitted to speech or to published centroids."""
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ..errors import SyllabaryError
+from . import options
+from .batch import hours, use_one_thread
+
+if TYPE_CHECKING:
+    from ..semantic.encoders.layers import LayerChoice
+    from ..semantic.units.fitting import FitOutcome, FitProgress
+
+_SHOWN_FAILURES = 5
+
+
+class LayersType(click.ParamType):
+    name = "N[,N…]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"-?\d+(,-?\d+)*", str(value)):
+            self.fail(f"expected a layer's number, or several with commas: {value!r}", param, ctx)
+        return tuple(map(int, str(value).split(",")))
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="[IN]...")
+@click.option(
+    "--encoder",
+    required=True,
+    metavar="NAME",
+    help="mfcc, log-mel, a directory or id of a published model, torchaudio:BUNDLE, or a unit "
+    "tokenizer whose encoder is taken.",
+)
+@options.output("Directory of the tokenizer, which `--codec` and `load` take.")
+@click.option(
+    "--layer",
+    "layers",
+    type=LayersType(),
+    help="Transformer layer, or several; 0 is their input, -1 the output. Default: the middle one.",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["concatenate", "sum", "each"]),
+    default="concatenate",
+    show_default=True,
+    help="Of several layers: one long vector, their mean, or a codebook for each.",
+)
+@click.option("--weights", metavar="W,W…", help="Of the layers, for --combine sum.")
+@click.option(
+    "--window", type=float, metavar="S", help="Longer audio runs in windows.  [default: 30]"
+)
+@click.option("--clusters", type=click.IntRange(min=2), metavar="K", help="Units.  [default: 500]")
+@click.option("--from", "source", metavar="FILE", help="Take the centroids of a k-means file.")
+@click.option("--name", metavar="NAME", help="Of the tokenizer; default: the directory's.")
+@options.split
+@click.option("--max-hours", type=click.FloatRange(0, min_open=True), metavar="H")
+@click.option(
+    "--exclude-source", "excluded", multiple=True, metavar="NAME", help="Of manifest lines."
+)
+@click.option("--iterations", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--algorithm", type=click.Choice(["lloyd", "mini-batch"]), default="lloyd", show_default=True
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    help="Of the features on disk; default: float32 for up to 128 dimensions.",
+)
+@click.option(
+    "--cache",
+    metavar="FOLDER",
+    help="Keep features here for other fits. Default: beside the output, while it runs.",
+)
+@options.device
+@options.force
+def kmeans(
+    inputs: tuple[str, ...],
+    encoder: str,
+    output: str | None,
+    layers: tuple[int, ...] | None,
+    combine: Literal["concatenate", "sum", "each"],
+    weights: str | None,
+    window: float | None,
+    clusters: int | None,
+    source: str | None,
+    name: str | None,
+    split: str | None,
+    max_hours: float | None,
+    excluded: tuple[str, ...],
+    iterations: int,
+    algorithm: Literal["lloyd", "mini-batch"],
+    seed: int,
+    dtype: Literal["float16", "float32"] | None,
+    cache: str | None,
+    device: str,
+    force: bool,
+) -> None:
+    """Fit k-means units: an encoder's features of speech, and K centroids of them.
+
+    IN is audio, as for `syllabary encode`. Features go to disk once, in shards; the same command
+    goes on after any interruption, and gives the same file. With --from, centroids that others
+    fitted are taken; IN, then optional, gives the units their sound.
+    """
+    if output is None:
+        raise click.UsageError("say -o DIRECTORY for the tokenizer")
+    if source is None and not inputs:
+        raise click.UsageError("no IN was given to fit on")
+    if source is not None and clusters is not None:
+        raise click.UsageError("--clusters and --from exclude each other")
+    target = Path(output)
+    if (target / "config.json").exists() and not force:
+        raise SyllabaryError(f"{target} holds a tokenizer; --force overwrites it")
+    use_one_thread()
+    from ..audio.manifests import collect
+    from ..quantizers.kmeans import KMeansConfig, load_centroids
+    from ..semantic.encoders import catalogue
+    from ..semantic.units.fitting import choose, fit_units
+    from ..semantic.units.tokenizer import UnitTokenizer
+
+    name = name or target.name
+    items = choose(collect(inputs, split), max_hours, excluded, seed) if inputs else []
+    windows = {} if window is None else {"window_s": window, "overlap_s": min(4.0, window / 4)}
+    speech = catalogue.find(encoder, _choice(layers, combine, weights), **windows).to(device)
+    centroids = [load_centroids(source)] if source is not None else None
+    if centroids is not None and not items:
+        UnitTokenizer.of(speech, centroids, name).save_pretrained(target)
+        size = tuple(centroids[0].shape)
+        click.echo(f"{target}: {size[0]} units of {speech.description}; without IN, no sound")
+        return
+    config = KMeansConfig(clusters or 500, algorithm=algorithm, iterations=iterations, seed=seed)
+    work = Path(cache) if cache else target.with_name(f"{target.name}.fitting")
+    began = time.perf_counter()
+    with _Shown() as shown:
+        outcome = fit_units(
+            speech, items, config, work,
+            name=name, centroids=centroids, dtype=dtype, progress=shown,
+        )  # fmt: skip
+    outcome.tokenizer.save_pretrained(target)
+    if not cache:
+        shutil.rmtree(work)
+    _say(outcome, target, time.perf_counter() - began)
+    if outcome.failures:
+        sys.exit(1)
+
+
+def _choice(
+    layers: tuple[int, ...] | None,
+    combine: Literal["concatenate", "sum", "each"],
+    weights: str | None,
+) -> "LayerChoice | None":
+    """What the options say of layers, or None if they say nothing."""
+    from ..semantic.encoders.layers import LayerChoice
+
+    if layers is None:
+        if weights or combine != "concatenate":
+            raise click.UsageError("--combine and --weights are for several layers: say --layer")
+        return None
+    try:
+        numbers = tuple(float(part) for part in weights.split(",")) if weights else ()
+        return LayerChoice(layers, combine, numbers)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _say(outcome: "FitOutcome", target: Path, elapsed: float) -> None:
+    sizes = " + ".join(map(str, outcome.tokenizer.config.codebook_sizes))
+    click.echo(
+        f"{target}: {sizes} units of {outcome.tokenizer.encoder.description}, on {outcome.frames} "
+        f"frames, {hours(outcome.seconds)}, in {elapsed:.1f} s"
+    )
+    for inertia in outcome.inertias:
+        click.echo(f"mean squared distance to the nearest centroid: {inertia:.6g}")
+    for path, reason in outcome.failures[:_SHOWN_FAILURES]:
+        click.echo(f"failed: {path}: {reason}", err=True)
+    if outcome.failures:
+        click.echo(f"{len(outcome.failures)} files could not be read and were left out", err=True)
+
+
+class _Shown:
+    """A bar on stderr where that is a terminal, else a line now and then."""
+
+    def __enter__(self) -> Callable[["FitProgress"], None]:
+        self.bar: Any = None
+        self.last, self.stage = time.perf_counter(), ""
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("", total=None, detail="")
+        return self.show
+
+    def show(self, step: "FitProgress") -> None:
+        if self.bar is not None:
+            self.bar.update(
+                self.task,
+                description=step.stage,
+                completed=step.done,
+                total=step.total or None,
+                detail=step.detail,
+            )
+            return
+        now = time.perf_counter()
+        if step.stage == self.stage and now - self.last < 30:
+            return
+        self.last, self.stage = now, step.stage
+        click.echo(f"{step.stage}: {step.done} of {step.total or '?'}  {step.detail}", err=True)
+
+    def __exit__(self, *failure: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()

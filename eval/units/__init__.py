@@ -1,0 +1,1 @@
+"""Measures of unit sequences: phones, discriminability, robustness, rates."""

@@ -1,0 +1,1 @@
+"""The content encoder: self-supervised features of speech, small, streaming, shipped trained."""

@@ -1,0 +1,100 @@
+"""`ContentEncoder`: a small network from speech to features of what is said, without labels.
+
+It is trained as HuBERT is (Hsu et al., "HuBERT", arXiv 2106.07447): see `training/content`. It
+hears what the codecs' encoders hear (`codecs/neural/analysis.py`) but for the pitch: two mel
+spectra and the energies of four short pieces a frame. Its layers are causal, and its answer for a
+frame is taken some frames later, so it streams with a fixed, short look-ahead.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ...codecs.neural.analysis import AnalysisConfig, SpeechAnalysis
+from ...codecs.neural.causal import StackConfig
+from ...codecs.neural.network import LayersConfig
+
+
+@dataclass(frozen=True)
+class ContentConfig:
+    """Configuration of `ContentEncoder`.
+
+    Attributes:
+        analysis: what it hears; the features that show pitch are left out.
+        layers: at the frame rate.
+        dim: channels of the features that come out.
+        look_ahead: frames after its own that a frame's features depend on.
+    """
+
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
+    layers: LayersConfig = field(default_factory=lambda: StackConfig(width=320, blocks=5))
+    dim: int = 128
+    look_ahead: int = 8
+
+    def __post_init__(self) -> None:
+        if self.look_ahead < 0:
+            raise ValueError(f"look_ahead can't be negative, got {self.look_ahead}")
+
+    @property
+    def sample_rate(self) -> int:
+        return self.analysis.sample_rate
+
+    @property
+    def hop(self) -> int:
+        return self.analysis.hop
+
+    @property
+    def window(self) -> int:
+        """Samples that a frame's analysis needs; they end where the frame ends."""
+        return self.analysis.window
+
+    @property
+    def heard(self) -> int:
+        """Channels that the layers get."""
+        return self.analysis.num_features - self.analysis.num_lags
+
+
+class ContentEncoder(nn.Module):
+    """Windows of samples to features.
+
+    Args:
+        config: see `ContentConfig`.
+    """
+
+    def __init__(self, config: ContentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = SpeechAnalysis(config.analysis)
+        self.stack = config.layers.make(config.heard)
+        self.outward = nn.Linear(config.layers.width, config.dim)
+
+    def init_state(self) -> list[Tensor]:
+        """The state of one row that has heard nothing."""
+        return self.stack.init_state(1)
+
+    def heard(self, windows: Tensor) -> Tensor:
+        """What the layers get of windows (…, window): (…, heard), without a gradient."""
+        with torch.no_grad(), torch.autocast(windows.device.type, enabled=False):
+            return self.analysis(windows)[..., self.config.analysis.num_lags :]
+
+    def latents(
+        self, windows: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Features (batch, frames, dim) of windows (batch, frames, window), and the state after.
+
+        As the layers are causal, frame n + `look_ahead` is the answer for frame n.
+        """
+        y, state = self.stack(self.heard(windows), state)
+        return self.outward(y), state
+
+    def windows_of(self, wave: Tensor) -> Tensor:
+        """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
+        window, hop = self.config.window, self.config.hop
+        after = self.config.look_ahead * hop + -wave.shape[1] % hop
+        return nn.functional.pad(wave, (window - hop, after)).unfold(1, window, hop)
+
+    @property
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates for one frame, without the fixed analysis."""
+        return self.stack.macs_per_frame + self.outward.weight.numel()

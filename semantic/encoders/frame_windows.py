@@ -1,0 +1,28 @@
+"""The machine of encoders whose frames depend on one short window of samples each."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...codecs.streaming import row_flags
+from ...codecs.windowed import WindowEncoder, _in_tiles
+from .interface import FeatureStream
+
+
+class FrameWindows(WindowEncoder, FeatureStream):
+    """`WindowEncoder` for a function that gives features instead of codes.
+
+    Args:
+        encode_tile: maps windows (tile, window) float32 to features (tile, dim) float32, each row
+            by itself.
+        num_codebooks: the features' dimensions.
+        batch_size, hop, window, before, tile, device: as for `WindowEncoder`.
+    """
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        finals = row_flags(final, len(rows))
+        windows = [
+            self._windows(*each) for each in zip(range(len(rows)), rows, finals, strict=True)
+        ]
+        return _in_tiles(self.encode_tile, self.tile, windows, self.num_codebooks, torch.float32)

@@ -1,0 +1,143 @@
+"""What a published model takes in place of samples, so that n samples give ceil(n / hop) frames.
+
+A convolutional front end alone gives floor((n - field) / hop) + 1 frames. Here zeros follow the
+samples, and nothing goes before them: all frames that the publisher's own pipeline gives see the
+very samples that they see there, and one or two more cover the end.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import CheckpointError
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+
+
+class WaveFrontEnd:
+    """Samples themselves, for models with strided convolutions over them.
+
+    Args:
+        kernels, strides: of the convolutions.
+        preprocessor: the fields of `preprocessor_config.json`; with `do_normalize`, each window of
+            samples gets zero mean and unit variance before it is padded.
+    """
+
+    max_frames: int | None = None
+
+    def __init__(
+        self, kernels: list[int], strides: list[int], preprocessor: dict[str, Any]
+    ) -> None:
+        self.hop, self.field = 1, 1
+        for kernel, stride in zip(kernels, strides, strict=True):
+            self.field += (kernel - 1) * self.hop
+            self.hop *= stride
+        self.sample_rate = int(preprocessor.get("sampling_rate", 16000))
+        self.normalize = bool(preprocessor.get("do_normalize", True))
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """(n,) float32 to (1, padded) float32, on the same device."""
+        if self.normalize:
+            # As transformers has it, in NumPy: what the published units were made of.
+            values = samples.cpu().numpy()
+            values = (values - values.mean()) / np.sqrt(values.var() + 1e-7)
+            samples = torch.from_numpy(values).to(samples.device)
+        frames = -(-len(samples) // self.hop)
+        after = (frames - 1) * self.hop + self.field - len(samples)
+        if after < 0:  # a front end whose field is shorter than its hop
+            return samples[None, : len(samples) + after]
+        return torch.nn.functional.pad(samples, (0, after))[None]
+
+
+class FilterbankFrontEnd:
+    """w2v-BERT's: Kaldi's log-mel filterbank, each channel normalised, two frames in one.
+
+    The frames are those of transformers' `SeamlessM4TFeatureExtractor`. It drops what does not
+    fill a window; the last frame is repeated there.
+
+    Args:
+        preprocessor: the fields of `preprocessor_config.json`.
+    """
+
+    max_frames: int | None = None
+    _SHIFT, _WINDOW = 160, 400
+
+    def __init__(self, preprocessor: dict[str, Any]) -> None:
+        from transformers import SeamlessM4TFeatureExtractor
+
+        self.extractor = SeamlessM4TFeatureExtractor(**_plain(preprocessor))
+        self.sample_rate = int(self.extractor.sampling_rate)
+        self.hop = self._SHIFT * int(self.extractor.stride)
+        # A variance needs two frames.
+        self.least = self._WINDOW + self._SHIFT * (max(2, int(self.extractor.stride)) - 1)
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """(n,) float32 to (1, frames, channels) float32, on the same device."""
+        frames = -(-len(samples) // self.hop)
+        wave = samples.cpu().numpy()
+        wave = np.pad(wave, (0, max(0, self.least - len(wave))))
+        found = self.extractor(wave, sampling_rate=self.sample_rate, return_tensors="np")
+        rows = torch.from_numpy(np.asarray(found["input_features"], dtype=np.float32))[0, :frames]
+        rows = torch.cat([rows, rows[-1:].expand(frames - len(rows), -1)])
+        return rows[None].to(samples.device)
+
+
+class WhisperFrontEnd:
+    """Whisper's log-mel spectrogram of a window that is always as long as its positions.
+
+    Args:
+        preprocessor: the fields of `preprocessor_config.json`.
+        positions: of the encoder, which are frames.
+    """
+
+    def __init__(self, preprocessor: dict[str, Any], positions: int) -> None:
+        from transformers import WhisperFeatureExtractor
+
+        self.extractor = WhisperFeatureExtractor(**_plain(preprocessor))
+        self.sample_rate = int(self.extractor.sampling_rate)
+        self.hop = 2 * int(self.extractor.hop_length)  # the second convolution has a stride of 2
+        self.max_frames: int | None = positions
+        if self.extractor.n_samples != positions * self.hop:
+            raise CheckpointError(
+                f"{PREPROCESSOR_FILE} says windows of {self.extractor.n_samples} samples, and the "
+                f"model has {positions} positions of {self.hop}"
+            )
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """(n,) float32 to (1, channels, 2 × positions) float32, on the same device."""
+        found = self.extractor(
+            samples.cpu().numpy(), sampling_rate=self.sample_rate, return_tensors="pt"
+        )
+        return found["input_features"].to(samples.device)
+
+
+FrontEnd = WaveFrontEnd | FilterbankFrontEnd | WhisperFrontEnd
+
+
+def read_preprocessor(directory: Path) -> dict[str, Any]:
+    """The fields of a published model's `preprocessor_config.json`.
+
+    Raises:
+        CheckpointError: it is missing or damaged; without it nobody knows how the model was fed.
+    """
+    import json
+
+    path = directory / PREPROCESSOR_FILE
+    try:
+        fields = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: {error}; it says how the model's input is normalised"
+        ) from None
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    return fields
+
+
+def _plain(preprocessor: dict[str, Any]) -> dict[str, Any]:
+    """Without what names classes, which transformers' constructors would only keep."""
+    names = ("feature_extractor_type", "processor_class", "image_processor_type")
+    return {name: value for name, value in preprocessor.items() if name not in names}

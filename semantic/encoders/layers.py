@@ -1,0 +1,68 @@
+"""Which layers of a transformer the features come from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+#: What stands for the model's own output, behind any last normalisation.
+OUTPUT = -1
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """One layer, or several put together.
+
+    Attributes:
+        layers: 0 is what the first transformer layer takes, i is what the i-th gives, before any
+            normalisation that follows the last; -1 is the model's own output. HuBERT's and
+            fairseq's recipes count the same way.
+        combine: `concatenate`; `sum`, by `weights`; or `each`: one codebook a layer.
+        weights: one a layer, for `sum`; default: all equal. They are scaled to add up to 1.
+    """
+
+    layers: tuple[int, ...] = (6,)
+    combine: Literal["concatenate", "sum", "each"] = "concatenate"
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.layers or len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"expected one or more different layers, got {self.layers}")
+        if min(self.layers) < OUTPUT:
+            raise ValueError(f"layers count from 0, and -1 is the output; got {self.layers}")
+        if self.weights and (self.combine != "sum" or len(self.weights) != len(self.layers)):
+            raise ValueError(
+                f"weights are for combine='sum', one a layer: got {self.weights} for {self.layers}"
+            )
+        if self.weights and not sum(self.weights) > 0:
+            raise ValueError(f"weights must have a positive sum, got {self.weights}")
+
+    def dims(self, width: int) -> tuple[int, ...]:
+        """Dimensions of each group of features, for layers of `width`."""
+        if self.combine == "each":
+            return (width,) * len(self.layers)
+        return (width,) if self.combine == "sum" else (width * len(self.layers),)
+
+    def depth(self, available: int) -> int:
+        """How many layers must run.
+
+        Raises:
+            ValueError: the model has fewer.
+        """
+        deepest = max(self.layers)
+        if deepest > available:
+            raise ValueError(f"layer {deepest} of a model that has {available}")
+        return available if OUTPUT in self.layers else deepest
+
+    def put_together(self, outputs: Mapping[int, Tensor]) -> Tensor:
+        """Features (frames, dim) from those of each layer, (frames, width)."""
+        chosen: Sequence[Tensor] = [outputs[layer] for layer in self.layers]
+        if self.combine != "sum":
+            return torch.cat(list(chosen), dim=1)
+        weights = self.weights or (1.0,) * len(chosen)
+        total = torch.zeros_like(chosen[0])
+        for layer, weight in zip(chosen, weights, strict=True):
+            total += layer * (weight / sum(weights))
+        return total

@@ -1,0 +1,109 @@
+"""The machine of encoders that look at whole utterances: overlapping windows in constant memory.
+
+An utterance up to a window's length runs in one piece. A longer one is cut into windows that
+overlap; of each overlap, the first half of the frames comes from the earlier window and the second
+half from the later one, so that every frame has heard at least half an overlap on each side. Where
+the windows lie depends on the samples' number only: pieces of any size give the same features.
+Every window runs by itself, since padding or a neighbour in a batch would change it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...codecs.streaming import row_flags
+from ...errors import StateError
+from .interface import FeatureStream
+
+
+@dataclass
+class OverlappingState:
+    """What a row carries from one push to the next.
+
+    Attributes:
+        samples: (window,) of which the first `held` are there.
+        held: samples of the window that is not full yet.
+        given: frames given so far.
+    """
+
+    samples: Tensor
+    held: int = 0
+    given: int = 0
+
+
+class OverlappingWindows(FeatureStream):
+    """Runs a function of whole windows over the rows of a batch.
+
+    Args:
+        run: maps samples (n,) float32, 0 < n <= window, to features (ceil(n / hop), dim).
+        batch_size: rows.
+        hop: samples per frame.
+        window: frames in a window.
+        overlap: frames that neighbouring windows share, an even number below `window`.
+        dim: of the features.
+        device: where the samples are.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Tensor], Tensor],
+        *,
+        batch_size: int,
+        hop: int,
+        window: int,
+        overlap: int,
+        dim: int,
+        device: torch.device,
+    ) -> None:
+        if overlap % 2 or not 0 <= overlap < window:
+            raise ValueError(f"overlap must be an even number in 0..{window - 1}, got {overlap}")
+        self.run, self.hop, self.dim, self.device = run, hop, dim, device
+        self.size, self.step, self.half = window * hop, (window - overlap) * hop, overlap // 2
+        self.states = [self.init_row() for _ in range(batch_size)]
+
+    def init_row(self) -> OverlappingState:
+        return OverlappingState(torch.zeros(self.size, device=self.device))
+
+    def check_row(self, state: OverlappingState) -> None:
+        windows, rest = divmod(state.given - self.half, self.step // self.hop)
+        given = state.given == 0 or (windows > 0 and rest == 0)
+        if not given or not (state.given > 0) <= state.held <= self.size:
+            raise StateError(f"{state.held} samples held, {state.given} frames given")
+
+    def count_given(self, state: OverlappingState, taken: int) -> int:
+        windows = max(0, (state.given - self.half) // (self.step // self.hop))
+        if windows * self.step + state.held != taken:
+            raise StateError(
+                f"{state.held} samples held and {state.given} frames given of {taken} samples"
+            )
+        return state.given
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
+
+    def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
+        state, features = self.states[index], []
+        samples = torch.cat([state.samples[: state.held], row]) if state.held else row
+        while len(samples) > self.size:  # one sample more: this window is not the last
+            part = self._window(state, samples[: self.size])
+            features.append(part[: len(part) - self.half])
+            state.given += len(features[-1])
+            samples = samples[self.step :]
+        if final:
+            if len(samples):
+                features.append(self._window(state, samples))
+            self.reset(index)
+        else:
+            state.held = len(samples)
+            state.samples[: state.held] = samples
+        return torch.cat(features) if features else row.new_zeros(0, self.dim)
+
+    def _window(self, state: OverlappingState, samples: Tensor) -> Tensor:
+        """The features (frames, dim) of a window, without those that the one before gave."""
+        features = self.run(samples)
+        frames = -(-len(samples) // self.hop)
+        assert features.shape == (frames, self.dim), (features.shape, frames, self.dim)
+        return features[self.half if state.given else 0 :]

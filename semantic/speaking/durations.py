@@ -1,0 +1,63 @@
+"""How long a unit lasts, guessed from its neighbours: for units that come without durations.
+
+The duration predictor of FastSpeech (Ren et al., arXiv 1905.09263), as unit vocoders have it
+(Polyak et al., "Speech Resynthesis from Discrete Disentangled Self-Supervised Representations",
+arXiv 2104.00355). A duration is one frame and a Poisson number more, of which the network learns
+the mean: so a guessed utterance is as long as utterances of its units are on average.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_REACH = 3
+
+
+class DurationPredictor(nn.Module):
+    """Two convolutions over the units of an utterance, runs merged.
+
+    Args:
+        num_units: how many there are.
+        width: channels.
+    """
+
+    def __init__(self, num_units: int, width: int) -> None:
+        super().__init__()
+        self.units = nn.Embedding(num_units + 1, width)  # the last stands for none
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, width, 2 * _REACH + 1, padding=_REACH) for _ in range(2)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.outward = nn.Linear(width, 1)
+
+    def forward(self, units: Tensor) -> Tensor:
+        """Log of the mean number of further frames (batch, positions) of units, -1 for none."""
+        none = self.units.num_embeddings - 1
+        x = self.units(torch.where(units < 0, none, units))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = x + functional.gelu(layer(norm(x).mT).mT, approximate="tanh")
+        return self.outward(x)[..., 0].float().clamp(-6, 4)
+
+    def loss(self, units: Tensor, durations: Tensor, known: Tensor) -> Tensor:
+        """Minus the log likelihood up to a constant, a mean over all positions.
+
+        Args:
+            units: (batch, positions), -1 for none.
+            durations: (batch, positions) frames, at least 1 where known.
+            known: (batch, positions) bool: runs that a crop cuts off are not.
+        """
+        logs = self(units)
+        return ((logs.exp() - (durations - 1) * logs) * known).mean()
+
+    @torch.no_grad()
+    def durations(self, units: Tensor) -> Tensor:
+        """Frames (positions,) int64, at least 1 each, of units (positions,), runs merged.
+
+        What rounding takes from one is given to the next, so that the sum is the sum of the means.
+        """
+        if not len(units):
+            return units.new_zeros(0)
+        means = 1 + self(units[None])[0].double().exp()
+        ends = means.cumsum(0).round().long()
+        ends = torch.maximum(ends, torch.arange(1, len(units) + 1, device=units.device))
+        return torch.diff(ends, prepend=ends.new_zeros(1)).clamp_min(1)

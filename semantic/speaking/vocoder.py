@@ -1,0 +1,83 @@
+"""The trained way from units back to sound, in a voice that was heard.
+
+Units of speech lack most of the speaker and the pitch, which a vocoder has to add: the voice is a
+small embedding (Polyak et al., "Speech Resynthesis from Discrete Disentangled Self-Supervised
+Representations", arXiv 2104.00355), and the pitch is the network's guess from units and voice. The
+layers and the head, pulses and noise, are those of the trained codecs.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...codecs.neural.compiled import Compiled, frame_decoder
+from ...codecs.neural.network import SpectralDecoder
+from ...codecs.neural.running import start_decoding
+from ...codecs.streaming import DecoderStream
+from ..units.vocoder import UnitVocoder
+from .config import SpeakingConfig
+from .durations import DurationPredictor
+from .voices import VoiceEncoder
+
+
+class SpeakingVocoder(UnitVocoder):
+    """Units to speech.
+
+    Args:
+        config: see `SpeakingConfig`.
+        num_units: how many there are.
+
+    Attributes:
+        voice: (voice_dim,) float32, the voice that speaks.
+    """
+
+    voice: Tensor
+
+    def __init__(self, config: SpeakingConfig, num_units: int) -> None:
+        super().__init__()
+        self.config, self.hop = config, config.hop
+        self.units = nn.Embedding(num_units, config.latent_dim)
+        self.voicing = nn.Linear(config.voice_dim, config.latent_dim, bias=False)
+        self.decoder = SpectralDecoder(config.latent_dim, config.stack, config.head)
+        self.hearing = VoiceEncoder(config.hearing, config.hearing_width, config.voice_dim)
+        self.durations = DurationPredictor(num_units, config.duration_width)
+        self.register_buffer("voice", torch.zeros(config.voice_dim))
+        self._frame_decoder = Compiled(frame_decoder)
+        self.macs_per_second = (
+            self.decoder.macs_per_frame * config.head.sample_rate / config.head.hop
+        )
+
+    @property
+    def latency(self) -> int:
+        return self.config.delay
+
+    def latents(self, units: Tensor, voices: Tensor) -> Tensor:
+        """What the decoder takes (batch, frames, latent_dim).
+
+        Args:
+            units: (batch, frames).
+            voices: (batch, voice_dim).
+        """
+        return self.units(units) + self.voicing(voices)[:, None]
+
+    @torch.no_grad()
+    def start(self, batch_size: int) -> DecoderStream:
+        # A row of zeros before the others, for no frame.
+        table = functional.pad(self.units.weight + self.voicing(self.voice), (0, 0, 1, 0))
+        return start_decoding(
+            self.decoder,
+            self._frame_decoder,
+            partial(_look_up, table.detach()),
+            batch_size=batch_size,
+            num_codebooks=1,
+            hop=self.hop,
+            delay=self.config.delay,
+            device=self.voice.device,
+        )
+
+
+def _look_up(table: Tensor, codes: Tensor) -> Tensor:
+    """Latents (1, frames, channels) of codes (1, frames, 1), of which -1 are none."""
+    return functional.embedding(codes[..., 0] + 1, table)

@@ -1,0 +1,1 @@
+"""Units: the nearest of K centroids for every frame of an encoder's features."""

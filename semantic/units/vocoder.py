@@ -1,0 +1,120 @@
+"""The way from units back to sound, and the one that needs no training.
+
+Each unit has the mean log-mel spectrum of its frames. dMel's training-free vocoder speaks these as
+it speaks dMel's levels: cells, here around the means, for which it finds a pitch, gains and phases
+(`codecs/dmel/phase_retrieval.py`). What speakers and pitches have in common with the mean is lost.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from ...codecs.dmel.config import DMelConfig
+from ...codecs.dmel.phase_retrieval import PhaseRetrievalConfig, PhaseRetrievalVocoder
+from ...codecs.dmel.vocoder import BlockStream
+from ...codecs.streaming import DecoderStream
+from ..encoders.log_mel import LogMel, LogMelConfig
+
+
+class UnitVocoder(nn.Module, ABC):
+    """Turns units into speech.
+
+    Attributes:
+        hop: samples per frame.
+        macs_per_second: multiply-accumulates per second of audio.
+    """
+
+    hop: int
+    macs_per_second: float
+
+    @property
+    @abstractmethod
+    def latency(self) -> int:
+        """Samples that the streamed output lags behind the codes."""
+
+    @abstractmethod
+    def start(self, batch_size: int) -> DecoderStream:
+        """A fresh decoder for `batch_size` rows of codes (codebooks, frames)."""
+
+
+@dataclass(frozen=True)
+class MelTableConfig:
+    """Configuration of `MelTableVocoder`.
+
+    Attributes:
+        mel: the analysis whose means the table has.
+        width: log10 amplitude by which a channel may leave its mean, on either side.
+        iterations: rounds of phase retrieval for each block.
+    """
+
+    mel: LogMelConfig = field(default_factory=LogMelConfig)
+    width: float = 0.3
+    iterations: int = 12
+
+    def __post_init__(self) -> None:
+        if not self.width > 0 or self.iterations < 1:
+            raise ValueError(
+                f"width and iterations must be positive, got {self.width} and {self.iterations}"
+            )
+
+
+class MelTableVocoder(UnitVocoder):
+    """Speaks the mean spectra of the first codebook's units, by phase retrieval.
+
+    Args:
+        config: see `MelTableConfig`.
+        num_units: codes of the first codebook.
+
+    Attributes:
+        table: (units, channels) float32, mean log10 mel amplitudes.
+    """
+
+    table: Tensor
+
+    def __init__(self, config: MelTableConfig, num_units: int) -> None:
+        super().__init__()
+        self.config = config
+        self.hop = config.mel.hop
+        shape = num_units, config.mel.num_mels
+        self.register_buffer("table", torch.full(shape, config.mel.floor, dtype=torch.float32))
+        settings = DMelConfig(
+            sample_rate=config.mel.sample_rate,
+            n_fft=config.mel.n_fft,
+            window_length=config.mel.window_length,
+            hop_length=config.mel.hop,
+            num_mels=config.mel.num_mels,
+            fmin=config.mel.fmin,
+            fmax=config.mel.fmax,
+        )
+        retrieval = replace(PhaseRetrievalConfig.for_dmel(settings), iterations=config.iterations)
+        self.synthesis = PhaseRetrievalVocoder(retrieval, LogMel(config.mel).mel.filters.T)
+        self.macs_per_second = self.synthesis.macs_per_second
+
+    @property
+    def latency(self) -> int:
+        return self.synthesis.latency
+
+    def start(self, batch_size: int) -> DecoderStream:
+        return _TableStream(self, batch_size)
+
+
+class _TableStream(BlockStream):
+    """`BlockStream` whose cells come from the table, a unit's for all channels at once."""
+
+    def __init__(self, vocoder: MelTableVocoder, batch_size: int) -> None:
+        self.vocoder = vocoder.synthesis
+        floor, width = vocoder.config.mel.floor, vocoder.config.width
+        # BlockStream ends a row with code 0, which must be silence: units count from 1 here.
+        silence = vocoder.table.new_full((vocoder.table.shape[1], 1), floor)
+        self.centre = torch.cat([silence, vocoder.table.T], 1)
+        self.low, self.high = self.centre - width, self.centre + width
+        # As in dMel, whose lowest cells are open: silence has no least amplitude.
+        self.low = self.low.masked_fill(self.centre <= floor + width, -torch.inf)
+        self.states = [self.init_row() for _ in range(batch_size)]
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        channels = self.centre.shape[0]
+        return super().push([row[:1].expand(channels, -1) + 1 for row in rows], final)

@@ -1,0 +1,114 @@
+"""`syllabary fit kmeans`."""
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import syllabary
+from syllabary.cli.fit_kmeans import kmeans
+from syllabary.errors import CheckpointError, QuantizerError, SyllabaryError
+
+from ..conftest import synthetic_speech
+
+
+@pytest.fixture
+def fit():
+    """Runs the command; gives its exit code and all that it printed."""
+
+    def call(*arguments):
+        result = CliRunner().invoke(kmeans, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    return call
+
+
+def test_audio_to_a_tokenizer_that_speaks(fit, tree, tmp_path):
+    target = tmp_path / "units"
+    code, said = fit(tree, "--encoder", "mfcc", "--clusters", 16, "-o", target)
+    assert code == 0 and "16 units of MFCC" in said and "mean squared distance" in said
+    assert not (tmp_path / "units.fitting").exists()
+    units = syllabary.load(target)
+    assert units.name == "units" and units.spec.bitrate == 200
+    wave = torch.from_numpy(synthetic_speech(9000))
+    assert units.decode(units.encode(wave, 16000)).shape == (1, 9000)
+    with pytest.raises(SyllabaryError, match="--force"):
+        fit(tree, "--encoder", "mfcc", "-o", target)
+
+
+def test_the_cache_serves_other_fits_and_gives_the_same_file(fit, tree, tmp_path):
+    def run(name, clusters):
+        cache = ["--cache", tmp_path / "cache", "--name", "units"]
+        options = ["--encoder", "log-mel", "--clusters", clusters]
+        assert fit(tree, *options, *cache, "-o", tmp_path / name)[0] == 0
+        return [
+            (tmp_path / name / file).read_bytes() for file in ("config.json", "model.safetensors")
+        ]
+
+    first = run("a", 8)
+    shards = list((tmp_path / "cache").glob("*/features-0/*"))
+    times = [shard.stat().st_mtime_ns for shard in shards]
+    run("b", 6)
+    assert [shard.stat().st_mtime_ns for shard in shards] == times
+    assert run("c", 8) == first
+
+
+def test_centroids_of_others(fit, tree, tmp_path):
+    np.save(tmp_path / "centroids.npy", np.random.default_rng(0).normal(size=(12, 39)))
+    options = ["--encoder", "mfcc", "--from", tmp_path / "centroids.npy"]
+    code, said = fit(*options, "-o", tmp_path / "mute")
+    assert code == 0 and "no sound" in said
+    mute = syllabary.load(tmp_path / "mute")
+    tokens = mute.encode(torch.from_numpy(synthetic_speech(9000)), 16000)
+    with pytest.raises(CheckpointError, match="fit kmeans AUDIO"):
+        mute.decode(tokens)
+    assert fit(tree, *options, "-o", tmp_path / "speaking")[0] == 0
+    speaking = syllabary.load(tmp_path / "speaking")
+    assert speaking.decode(tokens).shape == (1, 9000)
+    options[1] = "log-mel"
+    with pytest.raises(QuantizerError, match="80 dimensions: another layer or model"):
+        fit(*options, "-o", tmp_path / "wrong")
+
+
+def test_the_encoder_of_a_tokenizer_is_taken(fit, tree, tmp_path):
+    assert fit(tree, "--encoder", "mfcc", "--clusters", 8, "-o", tmp_path / "a")[0] == 0
+    code, _ = fit(tree, "--encoder", tmp_path / "a", "--clusters", 5, "-o", tmp_path / "b")
+    assert code == 0
+    assert syllabary.load(tmp_path / "b").config.codebook_sizes == (5,)
+
+
+def test_a_published_model_and_its_layers(fit, tree, tmp_path):
+    pytest.importorskip("transformers")
+    from .. import tiny_units
+
+    model = ["--encoder", tiny_units.directory("hubert"), "--window", 2]
+    options = ["--layer", "1,3", "--combine", "each", "--clusters", 6]
+    assert fit(tree, *model, *options, "-o", tmp_path / "a")[0] == 0
+    assert syllabary.load(tmp_path / "a").spec.tokens.codebook_sizes == (6, 6)
+    with pytest.raises(CheckpointError, match="layer 12 of a model that has 3"):
+        fit(tree, *model, "--layer", 12, "-o", tmp_path / "b")
+
+
+def test_files_that_fail_are_said(fit, tree, tmp_path):
+    broken = next(tree.rglob("*.wav"))
+    broken.write_bytes(b"not audio")
+    code, said = fit(tree, "--encoder", "mfcc", "--clusters", 8, "-o", tmp_path / "units")
+    assert code == 1 and broken.name in said and "1 files could not be read" in said
+    assert syllabary.load(tmp_path / "units").config.codebook_sizes == (8,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "--encoder"),
+        (["--encoder", "mfcc", "x.wav"], "-o DIRECTORY"),
+        (["--encoder", "mfcc", "-o", "x"], "no IN"),
+        (["--encoder", "mfcc", "-o", "x", "--from", "y", "--clusters", "5"], "exclude"),
+        (["--encoder", "mfcc", "-o", "x", "y", "--layer", "six"], "layer's number"),
+    ],
+)
+def test_wrong_arguments(fit, arguments, word):
+    code, said = fit(*arguments)
+    assert code == 2 and word in said

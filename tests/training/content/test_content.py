@@ -1,0 +1,227 @@
+"""Masked prediction of units: targets, perturbations and the task."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from syllabary.codecs.neural.causal import StackConfig
+from syllabary.errors import TrainingError
+from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
+from syllabary.semantic.units.tokenizer import UnitTokenizer
+from syllabary.training import recipes
+from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
+from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets
+from syllabary.training.content.task import ContentTask, LayerFeatures, Predictor, truncated
+from syllabary.training.data import build_store
+from syllabary.training.data.utterance_units import UtteranceUnits, frame_starts
+from syllabary.training.loop import state
+from syllabary.training.loop.ranks import Ranks
+from syllabary.training.loop.step import Stepper
+from syllabary.training.task import Batch
+
+from ...conftest import synthetic_speech
+
+SMALL = ContentConfig(layers=StackConfig(width=32, blocks=2), dim=16, look_ahead=2)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    lines = []
+    for number, samples in enumerate((9_000, 16_000, 12_345, 20_000)):
+        soundfile.write(folder / f"{number}.wav", synthetic_speech(samples, number), 16_000)
+        fields = {"path": f"{number}.wav", "speaker": f"{number % 2}", "split": "train"}
+        lines.append(json.dumps(fields) + "\n")
+    (folder / "manifest.jsonl").write_text("".join(lines))
+    return build_store(folder, tmp_path_factory.mktemp("store"), split="train")
+
+
+def recipe(**changes):
+    found = recipes.find("content-first")
+    data = replace(found.data, crop_samples=9_600, max_share=1.0)
+    small = replace(found, model=SMALL, data=data, batch_size=4, num_units=20, unit_batches=4)
+    return replace(small, targets=TargetsConfig(clusters=(10,), rows=150), **changes)
+
+
+# --- units of utterances --------------------------------------------------------------------------
+
+
+def test_units_are_found_once_and_lie_where_their_samples_are(store):
+    starts = frame_starts(store, 320)
+    assert starts.tolist() == [0, 29, 79, 118, 181]
+    calls = []
+
+    def find():
+        calls.append(1)
+        return np.stack([np.arange(181), 1000 + np.arange(181)])
+
+    for _ in range(2):
+        units = UtteranceUnits(store, 320, 2, find, "counting")
+    assert len(calls) == 1
+    names = [store.entries[1].name, store.entries[3].name]
+    found, there = units.at(names, torch.tensor([[0, 319, 320, 15_999], [-1, 640, 19_999, 20_160]]))
+    assert found[:, 0].tolist() == [[29, 29, 30, 78], [0, 120, 180, 0]]
+    assert found[:, 1].tolist() == [[1029, 1029, 1030, 1078], [0, 1120, 1180, 0]]
+    assert there.tolist() == [[True] * 4, [False, True, True, False]]
+
+
+def test_a_damaged_file_of_units_is_an_error(store):
+    UtteranceUnits(store, 320, 1, lambda: np.zeros((1, 181), int), "damaged")
+    before = set(store.folder.glob("units-*.i32"))
+    UtteranceUnits(store, 320, 1, lambda: np.zeros((1, 181), int), "another")
+    (path,) = set(store.folder.glob("units-*.i32")) - before
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(TrainingError, match="180 units where 1 × 181"):
+        UtteranceUnits(store, 320, 1, lambda: np.zeros((1, 181), int), "another")
+
+
+def test_cepstra_are_those_of_librosa():
+    import librosa
+
+    wave = synthetic_speech(16_000, 3)
+    found = Cepstra(16_000, 320)(torch.from_numpy(wave)[None])[0]
+    assert found.shape == (50, 39)
+    # The same windows: two a frame, centred at a quarter and three quarters of it.
+    mel = librosa.feature.melspectrogram(
+        y=np.pad(wave, (120, 280)), sr=16_000, n_fft=512, win_length=400, hop_length=160,
+        center=False, power=1.0, n_mels=40, fmin=20, fmax=8000, window="hann",
+    )  # fmt: skip
+    # librosa centres the window in its FFT, so its frames begin 56 samples later.
+    cepstra = librosa.feature.mfcc(S=np.log(np.maximum(mel, 1e-5)), n_mfcc=13)
+    theirs = cepstra.T[: 2 * 49].reshape(49, 2, 13).mean(1)
+    for column in range(1, 5):
+        ours = found[:49, column].numpy()
+        assert np.corrcoef(ours, theirs[:, column])[0, 1] > 0.97
+
+
+def test_targets_do_not_depend_on_the_padding_that_comes_with_a_batch(store):
+    config = TargetsConfig(clusters=(5, 9), rows=181)
+    units = find_targets(store, config, Cepstra(16_000, 320), 320)
+    assert units.shape == (2, 181)
+    assert units.min() == 0 and units[0].max() == 4 and units[1].max() == 8
+    assert np.array_equal(units, find_targets(store, config, Cepstra(16_000, 320), 320))
+
+
+@pytest.mark.parametrize("clusters", [(), (1,), (500,)])
+def test_impossible_targets_are_refused(clusters):
+    with pytest.raises(TrainingError, match="clusters"):
+        TargetsConfig(clusters=clusters, rows=100)
+
+
+# --- perturbations --------------------------------------------------------------------------------
+
+
+def test_speed_one_changes_nothing_and_others_move_the_pitch():
+    time = torch.arange(16_000) / 16_000
+    waves = torch.sin(2 * torch.pi * 200 * time).expand(3, -1)
+    played = at_speeds(waves, torch.tensor([1.0, 1.2, 0.8]), 12_000)
+    assert torch.equal(played[0], waves[0, :12_000])
+    peaks = torch.fft.rfft(played).abs().argmax(1) * 16_000 / 12_000
+    assert peaks.tolist() == pytest.approx([200, 240, 160], abs=1.4)
+
+
+def test_nothing_to_do_changes_nothing():
+    config = PerturbConfig(speed=1, noise=0, voices=0, room=0, tilt_db=0, gain_db=(0, 0))
+    waves = torch.from_numpy(synthetic_speech(8_000, 0))[None].repeat(2, 1)
+    assert torch.allclose(perturbed(waves, config, 16_000), waves, atol=1e-5)
+
+
+def test_noise_comes_at_its_level():
+    config = PerturbConfig(
+        noise=1, noise_snr_db=(10, 10), voices=0, room=0, tilt_db=0, gain_db=(0, 0)
+    )
+    waves = torch.from_numpy(synthetic_speech(16_000, 0))[None].repeat(3, 1)
+    noise = perturbed(waves, config, 16_000) - waves
+    snr = 10 * torch.log10(waves.square().mean(1) / noise.square().mean(1))
+    assert snr.tolist() == pytest.approx([10, 10, 10], abs=0.05)
+
+
+def test_a_room_leaves_the_direct_sound_where_it_is():
+    config = PerturbConfig(noise=0, voices=0, room=1, tilt_db=0, gain_db=(0, 0))
+    click = torch.zeros(2, 8_000)
+    click[:, 1000] = 1
+    heard = perturbed(click, config, 16_000)
+    assert heard[:, :999].abs().max() < 1e-4
+    assert heard[:, 1000].tolist() == pytest.approx([1, 1], abs=1e-4)
+    assert (heard[:, 1032:].square().sum(1) > 0.2).all()
+
+
+# --- the encoder and the task ---------------------------------------------------------------------
+
+
+def test_the_first_layers_of_an_encoder_are_an_encoder():
+    torch.manual_seed(0)
+    encoder = ContentEncoder(SMALL)
+    wave = torch.from_numpy(synthetic_speech(6_400, 1))[None]
+    whole, first = LayerFeatures(encoder)(wave), LayerFeatures(encoder, 1)(wave)
+    assert whole.shape == first.shape == (1, 20, 32)
+    assert len(truncated(encoder, 1).stack.blocks) == 1
+    assert first.mean(2).abs().max() < 0.05  # a norm without gains
+
+
+def _task(store, **changes):
+    task = ContentTask(recipe(**changes))
+    task.prepare(store)
+    return task
+
+
+def _batch(store, task):
+    crop = task.recipe.crops(store, 0).batch(0)
+    return Batch(crop.waves, crop.waves, crop.lengths, crop.names, crop.starts)
+
+
+def test_masked_frames_are_not_heard(store):
+    torch.manual_seed(0)
+    model = Predictor(SMALL, (10,))
+    heard = torch.randn(1, 30, SMALL.heard)
+    masked = torch.zeros(1, 30, dtype=torch.bool)
+    masked[:, 10:20] = True
+    other = heard.clone()
+    other[:, 10:20] = 7.0
+    assert torch.equal(model(heard, masked)[0], model(other, masked)[0])
+    assert not torch.equal(model(heard, ~masked)[0], model(other, masked)[0])
+
+
+def test_a_step_lowers_the_loss_and_leaves_a_tokenizer(store):
+    torch.manual_seed(0)
+    plain = PerturbConfig(speed=1, noise=0, voices=0, room=0, tilt_db=0)
+    task = _task(store, perturb=plain, steps=40)
+    stepper = Stepper(task, _one_rank())
+    batch = _batch(store, task)
+    losses = [stepper.take(batch, step)[0]["total"] for step in range(30)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    tokenizer = task.tokenizer(stepper.average.module)
+    assert isinstance(tokenizer, UnitTokenizer)
+    assert tokenizer.spec.tokens.codebook_sizes == (20,)
+    codes = tokenizer.encode(synthetic_speech(16_000, 0), 16_000).codes
+    assert codes.shape == (1, 1, 50) and len(codes.unique()) > 3
+
+
+def test_the_next_run_predicts_units_of_a_layer(store, tmp_path):
+    torch.manual_seed(0)
+    task = _task(store)
+    weights = task.generator.state_dict()
+    state.save(tmp_path / state.STATE_FILE, {"average": weights})
+    targets = TargetsConfig(teacher=str(tmp_path), layer=1, clusters=(6, 12), rows=181)
+    following = ContentTask(replace(recipe(), targets=targets))
+    following.prepare(store)
+    following.begin_with(weights)
+    for name, value in following.generator.encoder.state_dict().items():
+        assert torch.equal(value, task.generator.encoder.state_dict()[name])
+    torch.manual_seed(0)
+    generated = following.generate(_batch(store, following), 0)
+    assert set(generated.losses) == {"units/0", "units/1"}
+
+
+def test_crops_that_are_too_short_are_refused():
+    short = replace(recipe().data, crop_samples=600)
+    with pytest.raises(TrainingError, match="too short"):
+        ContentTask(replace(recipe(), data=short))
+
+
+def _one_rank():
+    return Ranks(0, 1, torch.device("cpu"))

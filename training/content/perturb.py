@@ -1,0 +1,120 @@
+"""What is done to speech that leaves its content: tempo and voice, noise, rooms, microphones.
+
+A network that predicts the units of clean speech from all of these learns to disregard them (WavLM,
+arXiv 2110.13900, for noise; ContentVec, arXiv 2204.09224, for voices; Gat et al., arXiv 2209.15483,
+for units).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerturbConfig:
+    """How much, and how often.
+
+    Attributes:
+        speed: speech is played at a speed between 1 / speed and speed, pitch and formants with it.
+        noise, noise_snr_db: share of rows with coloured noise, and its level.
+        voices: share of rows with another row's speech, at the same levels or weaker, for a part
+            of the time.
+        room, room_seconds: share of rows that reverberate, and the range of RT60.
+        tilt_db: the most by which a smooth random filter changes any frequency.
+        gain_db: range of a row's gain.
+    """
+
+    speed: float = 1.2
+    noise: float = 0.4
+    noise_snr_db: tuple[float, float] = (3.0, 25.0)
+    voices: float = 0.2
+    room: float = 0.35
+    room_seconds: tuple[float, float] = (0.1, 0.7)
+    tilt_db: float = 8.0
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+
+
+def at_speeds(waves: Tensor, speeds: Tensor, samples: int) -> Tensor:
+    """The first `samples` of waves (batch, n) played at speeds (batch,), linearly interpolated.
+
+    Args:
+        waves: at least samples × speed long each.
+        speeds: of each row.
+        samples: of the result.
+    """
+    places = torch.arange(samples, device=waves.device) * speeds[:, None]
+    below = places.long().clamp_max(waves.shape[1] - 2)
+    part = (places - below).clamp(0, 1)
+    return waves.gather(1, below) * (1 - part) + waves.gather(1, below + 1) * part
+
+
+def perturbed(waves: Tensor, config: PerturbConfig, sample_rate: int) -> Tensor:
+    """Waves (batch, samples) in other rooms, with noise, and through other microphones.
+
+    Random numbers are torch's.
+    """
+    batch, samples = waves.shape
+    size = 1 << (samples + sample_rate // 2 - 1).bit_length()
+    spectra = torch.fft.rfft(waves, size)
+    spectra = spectra * _filters(batch, size, config.tilt_db, waves.device)
+    rooms = _rooms(batch, sample_rate, config.room_seconds, waves.device)
+    direct = torch.rand(batch, 1, device=waves.device) >= config.room
+    spectra = torch.where(direct, spectra, spectra * torch.fft.rfft(rooms, size))
+    heard = torch.fft.irfft(spectra, size)[:, :samples]
+    level = heard.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
+    low, high = config.noise_snr_db
+
+    def beside(other: Tensor, share: float, more: float) -> Tensor:
+        """`other` for a share of the rows, at a random level under the speech's."""
+        snr = low + more + (high - low) * torch.rand(batch, 1, device=waves.device)
+        loud = other.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
+        there = torch.rand(batch, 1, device=waves.device) < share
+        return torch.where(there, other / loud * level * 10 ** (-snr / 20), 0.0)
+
+    coloured = _coloured(batch, size, waves.device)[:, :samples]
+    other = waves.roll(1, 0) * _part_of_time(batch, samples, waves.device)
+    heard = heard + beside(coloured, config.noise, 0.0) + beside(other, config.voices, 3.0)
+    low, high = config.gain_db
+    gains = low + (high - low) * torch.rand(batch, 1, device=waves.device)
+    return heard * 10 ** (gains / 20)
+
+
+def _filters(batch: int, size: int, most_db: float, device: torch.device) -> Tensor:
+    """Smooth gains (batch, bins): a few cosines over frequency."""
+    bins = torch.linspace(0, 1, size // 2 + 1, device=device)
+    waves = torch.cos(torch.pi * torch.outer(torch.arange(1, 5, device=device), bins))
+    amounts = 2 * torch.rand(batch, 4, device=device) - 1
+    return 10 ** (most_db / 20 * (amounts @ waves) / 2)
+
+
+def _rooms(
+    batch: int, sample_rate: int, seconds: tuple[float, float], device: torch.device
+) -> Tensor:
+    """Impulse responses (batch, half a second): a direct sound, then decaying noise."""
+    length = sample_rate // 2
+    time = torch.arange(length, device=device) / sample_rate
+    rt60 = seconds[0] + (seconds[1] - seconds[0]) * torch.rand(batch, 1, device=device)
+    tail = torch.randn(batch, length, device=device) * 10 ** (-3 * time / rt60)
+    # From 2 ms on, and from a third of the direct sound's energy to twice it.
+    tail = tail * (time > 0.002)
+    loud = 0.33 + 1.67 * torch.rand(batch, 1, device=device)
+    tail = tail * (loud / tail.square().sum(1, keepdim=True)).sqrt()
+    tail[:, 0] = 1.0
+    return tail
+
+
+def _coloured(batch: int, size: int, device: torch.device) -> Tensor:
+    """Noise (batch, size) whose power falls with frequency to a random power from 0 to 2."""
+    bins = torch.arange(size // 2 + 1, device=device).clamp_min(size // 512)
+    slope = 2 * torch.rand(batch, 1, device=device)
+    shape = (bins, bins)
+    spectra = torch.complex(*(torch.randn(batch, len(each), device=device) for each in shape))
+    return torch.fft.irfft(spectra * bins ** (-slope / 2), size)
+
+
+def _part_of_time(batch: int, samples: int, device: torch.device) -> Tensor:
+    """1 from somewhere on for up to half of the time, else 0: (batch, samples)."""
+    start = torch.rand(batch, 1, device=device) * samples
+    place = torch.arange(samples, device=device)
+    return ((place >= start) & (place < start + samples / 2)).float()

@@ -1,0 +1,47 @@
+"""The recipes of the content encoder that ships: each run predicts units of the one before."""
+
+from dataclasses import replace
+
+from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
+from .targets import TargetsConfig
+from .task import ContentRecipe
+
+
+def first() -> ContentRecipe:
+    """Predicts units of cepstra."""
+    return ContentRecipe(
+        name="content-16k",
+        steps=1_200,
+        batch_size=16,
+        data=DataConfig(
+            exclude_sources=("fsdd",), crop_samples=31_200, temperature=0.7, max_share=0.5
+        ),
+        optimizer=OptimizerConfig(
+            lr=1e-3, muon_lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, clip_norm=5.0
+        ),
+        schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.05),
+        validation=ValidationConfig(every=0, best_by="mel"),
+        ema_decay=0.998,
+        bf16=True,
+        targets=TargetsConfig(clusters=(200,)),
+    )
+
+
+def second() -> ContentRecipe:
+    """Predicts units of the first run's middle layer."""
+    return replace(
+        first(),
+        steps=2_500,
+        start_from="runs/content-first",
+        unmasked_weight=0.5,
+        targets=TargetsConfig(teacher="runs/content-first", layer=5, clusters=(100, 500)),
+    )
+
+
+def third() -> ContentRecipe:
+    """Predicts units of the second run's."""
+    return replace(
+        second(),
+        start_from="runs/content-second",
+        targets=TargetsConfig(teacher="runs/content-second", layer=5, clusters=(100, 500)),
+    )

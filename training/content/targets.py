@@ -1,0 +1,142 @@
+"""The units that a content encoder is trained to predict: k-means of earlier features.
+
+As in HuBERT (Hsu et al., arXiv 2106.07447): of cepstra at first, then of a layer of the network
+that learned to predict those, and so on. Features lose their mean over the utterance, and with it
+much of who speaks (van Niekerk et al., "Analyzing Speaker Information in Self-Supervised Models to
+Improve Zero-Resource Speech Processing", Interspeech 2021): targets may know the whole utterance,
+while the encoder that predicts them streams.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...audio.mel import MelSpectrogram
+from ...errors import TrainingError
+from ...quantizers.kmeans import KMeans, KMeansConfig
+from ..data.draws import draws
+from ..data.store import SpeechStore
+from ..data.utterance_units import frame_starts
+
+_MOST_CLUSTERS = 1 << 15
+_BATCH_FRAMES = 6000
+
+#: Maps waves (batch, samples) float32, of which each is padded with zeros, to features
+#: (batch, frames, dim), where a wave of n samples has ceil(n / hop) frames.
+FeaturesFunction = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsConfig:
+    """Which units.
+
+    Attributes:
+        teacher: folder of a content encoder's run, or its state file; "" takes cepstra.
+        layer: of the teacher, from 1.
+        clusters: sizes of the clusterings; each is a target of its own.
+        rows: frames that k-means is fitted on, drawn at random.
+    """
+
+    teacher: str = ""
+    layer: int = 5
+    clusters: tuple[int, ...] = (500,)
+    rows: int = 300_000
+
+    def __post_init__(self) -> None:
+        most = min(_MOST_CLUSTERS, self.rows)
+        if not self.clusters or not all(2 <= k <= most for k in self.clusters):
+            raise TrainingError(f"clusters must be from 2 to {_MOST_CLUSTERS}, rows more: {self}")
+
+
+def find_targets(
+    store: SpeechStore, config: TargetsConfig, features: FeaturesFunction, hop: int
+) -> np.ndarray:
+    """Units (clusterings, frames) of all utterances of a store, end to end.
+
+    Args:
+        store: the utterances.
+        config: see `TargetsConfig`.
+        features: of waves.
+        hop: samples of a frame.
+    """
+    starts = frame_starts(store, hop)
+    counts = np.diff(starts)
+    found: np.ndarray | None = None
+    order = np.argsort(store.lengths, kind="stable")
+    for numbers in _batches(order, counts):
+        longest = int(store.lengths[numbers].max())
+        waves = np.zeros((len(numbers), longest), np.float32)
+        for row, number in enumerate(numbers):
+            samples = store.samples(int(number))
+            np.multiply(samples, np.float32(2**-15), out=waves[row, : len(samples)])
+        with torch.no_grad():
+            values = features(torch.from_numpy(waves)).float().cpu().numpy()
+        if found is None:
+            found = np.empty((int(starts[-1]), values.shape[2]), np.float16)
+        for row, number in enumerate(numbers):
+            own = values[row, : counts[number]]
+            found[starts[number] : starts[number + 1]] = own - own.mean(0)
+    assert found is not None
+    chosen = np.argsort(draws("targets", (0,), len(found)))[: config.rows]
+    rows = found[np.sort(chosen)].astype(np.float32)
+    units = []
+    for clusters in config.clusters:
+        kmeans = KMeans(KMeansConfig(clusters, iterations=12)).fit(rows)
+        parts = [
+            kmeans(torch.from_numpy(found[start : start + 65_536].astype(np.float32))).numpy()
+            for start in range(0, len(found), 65_536)
+        ]
+        units.append(np.concatenate(parts))
+    return np.stack(units)
+
+
+def _batches(order: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Utterances of like length together, so many that a batch has few frames."""
+    batches, first = [], 0
+    for end in range(1, len(order) + 1):
+        longest = counts[order[end]] if end < len(order) else _BATCH_FRAMES
+        if end == len(order) or longest * (end + 1 - first) > _BATCH_FRAMES:
+            batches.append(order[first:end])
+            first = end
+    return batches
+
+
+class Cepstra:
+    """Thirteen cepstra and their slopes over 40 and 80 ms, as HuBERT's first targets.
+
+    Each has variance 1 within an utterance.
+
+    Args:
+        sample_rate: Hz.
+        hop: samples of a frame.
+    """
+
+    def __init__(self, sample_rate: int, hop: int) -> None:
+        self.step = hop // 2
+        self.mel = MelSpectrogram(sample_rate, 512, 400, self.step, 40, 20.0, sample_rate / 2)
+        n = torch.arange(40) + 0.5
+        self.cosines = torch.cos(torch.pi / 40 * torch.outer(n, torch.arange(13))) * (2 / 40) ** 0.5
+
+    def __call__(self, waves: Tensor) -> Tensor:
+        """(batch, frames, 39) of waves (batch, samples)."""
+        frames = -(-waves.shape[1] // (2 * self.step))
+        # Two pieces a frame, at a quarter and at three quarters of it.
+        before = 200 - self.step // 2
+        after = (2 * frames - 1) * self.step + 400 - before - waves.shape[1]
+        pieces = torch.nn.functional.pad(waves, (before, after)).unfold(1, 400, self.step)
+        cepstra = self.mel.frames(pieces).clamp_min(1e-5).log() @ self.cosines
+        slopes = _slopes(cepstra, 2)
+        every = torch.cat([cepstra, slopes, _slopes(slopes, 2)], 2)
+        every = every.unflatten(1, (frames, 2)).mean(2)
+        return every / every.std(1, keepdim=True).clamp_min(1e-3)
+
+
+def _slopes(x: Tensor, reach: int) -> Tensor:
+    """Regression slopes over time (HTK's deltas) of (batch, time, channels)."""
+    padded = torch.nn.functional.pad(x.mT, (reach, reach), mode="replicate").mT
+    steps = range(-reach, reach + 1)
+    parts = [n * padded[:, reach + n : reach + n + x.shape[1]] for n in steps if n]
+    return torch.stack(parts).sum(0) / sum(n * n for n in steps)

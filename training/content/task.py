@@ -1,0 +1,241 @@
+"""Masked prediction of units from perturbed speech."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...codecs.checkpoint import digest
+from ...codecs.interface import AudioTokenizer
+from ...codecs.neural.causal import CausalBlock, StackConfig
+from ...codecs.neural.transformer import TransformerLayer
+from ...errors import TrainingError
+from ...quantizers.kmeans import KMeans, KMeansConfig
+from ...semantic.content.encoder import ContentConfig, ContentEncoder
+from ...semantic.encoders.content import Content
+from ...semantic.units.tokenizer import UnitTokenizer
+from ..data.store import SpeechStore
+from ..data.utterance_units import UtteranceUnits
+from ..loop.state import beginning
+from ..recipe import Recipe
+from ..task import Batch, Generated, Task
+from .perturb import PerturbConfig, at_speeds, perturbed
+from .targets import Cepstra, FeaturesFunction, TargetsConfig, find_targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentRecipe(Recipe):
+    """Recipe of a `ContentEncoder`.
+
+    Attributes:
+        task: its name.
+        model: the encoder.
+        targets: the units that it predicts.
+        perturb: what its speech goes through.
+        mask_share, mask_frames: frames are masked in spans of so many, so that about this share is.
+        unmasked_weight: of the prediction where nothing is masked; it is 1 where it is.
+        unit_batches: that the components and the units of `last/` are found on.
+        num_units: there.
+    """
+
+    task: ClassVar[str] = "content"
+    model: ContentConfig = field(default_factory=ContentConfig)
+    targets: TargetsConfig = field(default_factory=TargetsConfig)
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    mask_share: float = 0.45
+    mask_frames: int = 10
+    unmasked_weight: float = 0.3
+    unit_batches: int = 100
+    num_units: int = 500
+
+
+class Predictor(nn.Module):
+    """A content encoder and what only its training needs: a mask, and the units' logits.
+
+    Args:
+        config: of the encoder.
+        clusters: sizes of the clusterings that are predicted.
+    """
+
+    def __init__(self, config: ContentConfig, clusters: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder = ContentEncoder(config)
+        self.mask = nn.Parameter(torch.randn(config.heard) * 0.1)
+        self.heads = nn.ModuleList(nn.Linear(config.layers.width, k) for k in clusters)
+
+    def forward(self, heard: Tensor, masked: Tensor) -> list[Tensor]:
+        """Logits (batch, frames, clusters) of each clustering.
+
+        Args:
+            heard: (batch, frames, heard) as `ContentEncoder.heard` gives it.
+            masked: (batch, frames) bool.
+        """
+        heard = torch.where(masked[..., None], self.mask, heard)
+        y, _ = self.encoder.stack(heard)
+        return [head(y) for head in self.heads]
+
+
+class ContentTask(Task[ContentRecipe]):
+    """Trains a `ContentEncoder`.
+
+    Args:
+        recipe: see `ContentRecipe`.
+    """
+
+    Recipe = ContentRecipe
+
+    generator: Predictor
+
+    def __init__(self, recipe: ContentRecipe) -> None:
+        super().__init__(recipe)
+        self.generator = Predictor(recipe.model, recipe.targets.clusters)
+        hop = recipe.model.hop
+        #: Samples that are heard of a crop, at whatever speed.
+        self.samples = int(recipe.data.crop_samples / recipe.perturb.speed) // hop * hop
+        if self.samples <= recipe.model.look_ahead * hop:
+            raise TrainingError(f"crops of {recipe.data.crop_samples} samples are too short")
+
+    def prepare(self, store: SpeechStore) -> None:
+        self._store = store
+        config, model = self.recipe.targets, self.recipe.model
+        features: FeaturesFunction = Cepstra(model.sample_rate, model.hop)
+        origin = "cepstra"
+        if config.teacher:
+            weights = beginning(Path(config.teacher))["average"]
+            features = LayerFeatures(teacher_of(weights, model), config.layer)
+            origin = digest("content", {}, weights)
+        self._targets = UtteranceUnits(
+            store,
+            model.hop,
+            len(config.clusters),
+            lambda: find_targets(store, config, features, model.hop),
+            f"{origin} {config}",
+        )
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Another run's encoder and mask; new units have a new head."""
+        own = {k: v for k, v in self.generator.state_dict().items() if k.startswith("heads.")}
+        kept = {k: v for k, v in weights.items() if not k.startswith("heads.")}
+        self.generator.load_state_dict(kept | own)
+
+    def hidden_matrices(self) -> Iterable[nn.Parameter]:
+        for block in self.generator.modules():
+            if isinstance(block, CausalBlock | TransformerLayer):
+                for weight in block.matrices():
+                    assert isinstance(weight, nn.Parameter)
+                    yield weight
+
+    def generate(self, batch: Batch, step: int) -> Generated:
+        recipe, model = self.recipe, self.recipe.model
+        device, rows = batch.inputs.device, batch.inputs.shape[0]
+        most = torch.tensor(recipe.perturb.speed).log()
+        speeds = ((2 * torch.rand(rows, device=device) - 1) * most).exp()
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            waves = at_speeds(batch.inputs, speeds, self.samples)
+            waves = perturbed(waves, recipe.perturb, model.sample_rate)
+            window, hop = model.window, model.hop
+            windows = functional.pad(waves, (window - hop, 0)).unfold(1, window, hop)
+            heard = self.generator.encoder.heard(windows)
+        masked = self._masks(rows, heard.shape[1], device)
+        frames = heard.shape[1] - model.look_ahead
+        middles = (torch.arange(frames, device=device) + 0.5) * hop * speeds[:, None]
+        starts = torch.tensor(batch.starts, device=device)[:, None]
+        units, there = self._targets.at(batch.names, (starts + middles).long())
+        units, there = units.to(device), there.to(device)
+        hidden = masked[:, :frames]
+        weights = there * torch.where(hidden, 1.0, recipe.unmasked_weight)
+        losses, figures = {}, {}
+        for number, logits in enumerate(self.generator(heard, masked)):
+            logits = logits[:, model.look_ahead :].float()
+            entropy = functional.cross_entropy(logits.mT, units[:, number], reduction="none")
+            # Over what a whole crop would have, so that ranks may be averaged.
+            losses[f"units/{number}"] = (entropy * weights).mean() / len(self.generator.heads)
+            right = (logits.argmax(-1) == units[:, number]) & there
+            for name, where in (("masked", hidden & there), ("unmasked", ~hidden & there)):
+                share = (right & where).sum() / where.sum().clamp_min(1)
+                figures[f"accuracy/{name}/{number}"] = share
+        return Generated(waves, losses, figures)
+
+    def _masks(self, rows: int, frames: int, device: torch.device) -> Tensor:
+        """(rows, frames) bool, spans that begin anywhere."""
+        recipe = self.recipe
+        begin = -torch.log(torch.tensor(1 - recipe.mask_share)) / recipe.mask_frames
+        starts = torch.rand(rows, frames + recipe.mask_frames - 1, device=device) < begin
+        return starts.unfold(1, recipe.mask_frames, 1).any(2)
+
+    def is_whole(self, step: int) -> bool:
+        """Never: what it makes is judged by its units (`benchmarks/unit_quality.py`)."""
+        return False
+
+    @torch.no_grad()
+    def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
+        """The encoder with units of its own; `syllabary fit kmeans` fits better ones to all data.
+
+        What comes out of the encoder are the principal components of its last layer, which
+        training does not know of.
+        """
+        assert isinstance(generator, Predictor)
+        encoder, recipe = copy.deepcopy(generator.encoder).eval(), self.recipe
+        last = LayerFeatures(encoder)
+        crops = recipe.crops(self._store, recipe.seed + 1)
+        batches = [last(crops.batch(n).waves) for n in range(recipe.unit_batches)]
+        rows = torch.cat([values.flatten(0, 1) for values in batches]).double()
+        mean = rows.mean(0)
+        spread = (rows - mean).T @ (rows - mean)
+        axes = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, : recipe.model.dim].T
+        encoder.outward.weight.copy_(axes)
+        encoder.outward.bias.copy_(-axes @ mean)
+        components = (encoder.outward.double()(rows)).float()
+        encoder.float()
+        kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(components)
+        return UnitTokenizer.of(Content.of(encoder), kmeans.centroids, recipe.name)
+
+
+def teacher_of(weights: Mapping[str, Tensor], config: ContentConfig) -> ContentEncoder:
+    """The encoder of a run's weights."""
+    prefix = "encoder."
+    encoder = ContentEncoder(config)
+    encoder.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    )
+    return encoder.eval().requires_grad_(False)
+
+
+class LayerFeatures:
+    """What the layers of a content encoder make of waves, before it is projected.
+
+    Args:
+        encoder: its layers.
+        layers: the first so many, and a norm without gains; default: all.
+    """
+
+    def __init__(self, encoder: ContentEncoder, layers: int | None = None) -> None:
+        # Without the rounding of int8 layers, which costs PyTorch more than it is worth here.
+        self.encoder = (truncated(encoder, layers) if layers else copy.deepcopy(encoder)).train()
+
+    def __call__(self, waves: Tensor) -> Tensor:
+        """(batch, frames, width) float32 of waves (batch, samples)."""
+        encoder = self.encoder
+        with torch.no_grad():
+            heard = encoder.heard(encoder.windows_of(waves))
+            with torch.autocast(waves.device.type, torch.bfloat16):
+                y, _ = encoder.stack(heard)
+        return y[:, encoder.config.look_ahead :].float()
+
+
+def truncated(encoder: ContentEncoder, layers: int) -> ContentEncoder:
+    """The first layers of an encoder; the last norm loses its gains, which are another layer's."""
+    config = encoder.config
+    name = "blocks" if isinstance(config.layers, StackConfig) else "layers"
+    smaller = replace(config, layers=replace(config.layers, **{name: layers}))
+    made = ContentEncoder(smaller)
+    wanted = made.state_dict()
+    made.load_state_dict({k: v for k, v in encoder.state_dict().items() if k in wanted})
+    nn.init.ones_(made.stack.norm.weight)
+    nn.init.zeros_(made.stack.norm.bias)
+    return made.eval().requires_grad_(False)

@@ -1,0 +1,237 @@
+"""Training of the vocoder that speaks units."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...codecs.interface import AudioTokenizer
+from ...codecs.registry import load
+from ...codecs.rvq.tokenizer import RVQCodec
+from ...errors import TrainingError
+from ...semantic.speaking.config import SpeakingConfig
+from ...semantic.speaking.vocoder import SpeakingVocoder
+from ...semantic.units.tokenizer import UnitTokenizer
+from ..data.store import SpeechStore
+from ..data.utterance_units import UtteranceUnits
+from ..task import Batch, Generated
+from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitVocoderRecipe(SupervisedRecipe):
+    """Recipe of a `SpeakingVocoder`.
+
+    Attributes:
+        task: its name.
+        units: name or folder of the unit tokenizer that it speaks for.
+        decoder: name or folder of an RVQ codec whose decoder it begins with, and whose mean latents
+            are where the units' embeddings begin; "" begins with nothing.
+        model: the vocoder.
+        voice_seconds: of another utterance of the speaker's, from which the voice is heard.
+        duration_weight: of the durations' loss.
+        default_voice: source in the manifest whose mean voice speaks by default.
+    """
+
+    task: ClassVar[str] = "unit-vocoder"
+    units: str = "runs/units"
+    decoder: str = ""
+    model: SpeakingConfig = field(default_factory=SpeakingConfig)
+    voice_seconds: float = 2.5
+    duration_weight: float = 0.3
+    default_voice: str = "ljspeech"
+
+
+class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
+    """Trains a `SpeakingVocoder` for the units of a tokenizer.
+
+    Args:
+        recipe: see `UnitVocoderRecipe`.
+    """
+
+    Recipe = UnitVocoderRecipe
+
+    generator: SpeakingVocoder
+
+    def __init__(self, recipe: UnitVocoderRecipe) -> None:
+        super().__init__(recipe)
+        base = load(Path(recipe.units) if Path(recipe.units).is_dir() else recipe.units)
+        if not isinstance(base, UnitTokenizer) or base.spec.tokens.num_codebooks != 1:
+            raise TrainingError(f"{recipe.units} is no unit tokenizer with one codebook")
+        if base.spec.tokens.hop != recipe.model.hop:
+            raise TrainingError(
+                f"units of {base.spec.tokens.hop} samples and a vocoder with hop {recipe.model.hop}"
+            )
+        # Not a submodule: it is neither trained nor moved.
+        self._base = [base]
+        self.num_units = base.spec.tokens.codebook_sizes[0]
+        self.generator = SpeakingVocoder(recipe.model, self.num_units)
+        nn.init.normal_(self.generator.units.weight, std=0.5)
+        nn.init.normal_(self.generator.voicing.weight, std=0.1)
+        self.supervise(recipe.model.head.step)
+
+    def prepare(self, store: SpeechStore) -> None:
+        super().prepare(store)
+        self._store, base = store, self._base[0]
+        tokens = base.spec.tokens
+
+        def find() -> np.ndarray:
+            waves = (store.samples(n).astype(np.float32) / 32768 for n in range(len(store)))
+            return np.concatenate(
+                [base.encode(wave, tokens.sample_rate).codes[0].numpy() for wave in waves], 1
+            )
+
+        self._units = UtteranceUnits(store, tokens.hop, 1, find, tokens.digest)
+        self._numbers = {entry.name: n for n, entry in enumerate(store.entries)}
+        self._of_speaker: dict[str, list[int]] = {}
+        for number, entry in enumerate(store.entries):
+            self._of_speaker.setdefault(_speaker(entry, number), []).append(number)
+        wanted = self.recipe.default_voice
+        self._default = [n for n, entry in enumerate(store.entries) if entry.source == wanted]
+        if self.recipe.decoder:
+            self._begin_with_codec()
+
+    @torch.no_grad()
+    def _begin_with_codec(self) -> None:
+        """The decoder of a codec, and for each unit the mean of the codec's latents there."""
+        place = self.recipe.decoder
+        codec = load(Path(place) if Path(place).is_dir() else place)
+        if not isinstance(codec, RVQCodec) or codec.network.hop != self.recipe.model.hop:
+            raise TrainingError(f"{place} is no RVQ codec with hop {self.recipe.model.hop}")
+        try:
+            self.generator.decoder.load_state_dict(codec.decoder.state_dict())
+        except RuntimeError as error:
+            raise TrainingError(f"the decoder of {place} does not fit: {error}") from None
+        crops, hop = self.recipe.crops(self._store, self.recipe.seed + 1), codec.network.hop
+        sums = torch.zeros(self.num_units, codec.network.latent_dim, dtype=torch.float64)
+        counts = torch.zeros(self.num_units, dtype=torch.float64)
+        for number in range(150):
+            crop = crops.batch(number)
+            waves, starts = self._on_grid(crop.waves, torch.tensor(crop.starts))
+            latents, _ = codec.encoder.latents(codec.encoder.windows_of(waves))
+            units, there = self._at(crop.names, starts, waves.shape[1] // hop)
+            sums.index_add_(0, units[there], latents[there].double())
+            counts.index_add_(0, units[there], torch.ones(int(there.sum()), dtype=torch.float64))
+        mean = sums.sum(0) / counts.sum()
+        self.generator.units.weight.copy_((sums + 3 * mean) / (counts[:, None] + 3))
+
+    def _at(self, names: tuple[str, ...], starts: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """Units (batch, frames) of crops that begin at samples `starts`, and where there is one."""
+        places = starts[:, None] + torch.arange(frames) * self.recipe.model.hop
+        units, there = self._units.at(names, places)
+        return units[:, 0], there
+
+    def _on_grid(self, waves: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts of crops (batch, samples) that begin where a frame does, and where that is."""
+        hop = self.recipe.model.hop
+        skipped = -starts % hop
+        samples = waves.shape[1] // hop * hop - hop
+        places = skipped[:, None].to(waves.device) + torch.arange(samples, device=waves.device)
+        return waves.gather(1, places), starts + skipped
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Another run's vocoder, or that of a saved tokenizer."""
+        prefix = "vocoder."
+        if any(name.startswith(prefix) for name in weights):
+            weights = {
+                k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)
+            }
+        self.generator.load_state_dict(weights)
+
+    def generate(self, batch: Batch, step: int) -> Generated:
+        supervision, model = self.supervision, self.recipe.model
+        inputs, starts = self._on_grid(batch.inputs, torch.tensor(batch.starts))
+        targets, _ = self._on_grid(batch.targets, torch.tensor(batch.starts))
+        lengths = (batch.lengths - (starts - torch.tensor(batch.starts)).to(batch.lengths)).clamp(
+            1, inputs.shape[1]
+        )
+        batch = Batch(inputs, targets, lengths, batch.names, tuple(starts.tolist()))
+        pitch, voiced = supervision.pitch(batch)
+        units, there = self._at(batch.names, starts, inputs.shape[1] // model.hop)
+        device = inputs.device
+        units, there = units.to(device), there.to(device)
+        voices = self._voices(batch.names, device)
+        latents = self.generator.latents(units, voices) * there[..., None]
+        wave, logits = rendered(
+            self.generator.decoder,
+            latents,
+            model.delay,
+            model.hop,
+            inputs.shape[1],
+            supervision.forced_pitch(pitch, step),
+        )
+        losses = supervision.spectral_losses(wave, batch)
+        losses["pitch"] = supervision.pitch_loss(logits, pitch, voiced)
+        runs, durations, known = _runs(units, there)
+        losses["durations"] = self.recipe.duration_weight * self.generator.durations.loss(
+            runs, durations, known
+        )
+        return Generated(wave, losses)
+
+    def _voices(self, names: tuple[str, ...], device: torch.device) -> Tensor:
+        """Voices (batch, voice_dim) from other utterances of the same speakers, where there are."""
+        numbers = []
+        for name in names:
+            number = self._numbers[name]
+            others = self._of_speaker[_speaker(self._store.entries[number], number)]
+            picked = others[int(torch.randint(len(others), ()))]
+            if picked == number and len(others) > 1:
+                picked = others[(others.index(number) + 1) % len(others)]
+            numbers.append(picked)
+        return self.generator.hearing(*self._references(numbers, device))
+
+    def _references(self, numbers: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Random pieces (batch, samples) of utterances, and how long each is."""
+        most = int(self.recipe.voice_seconds * self._store.sample_rate)
+        waves = torch.zeros(len(numbers), most)
+        lengths = torch.zeros(len(numbers), dtype=torch.int64)
+        for row, number in enumerate(numbers):
+            samples = self._store.samples(number)
+            start = int(torch.randint(max(1, len(samples) - most), ()))
+            piece = torch.from_numpy(samples[start : start + most].astype("float32"))
+            waves[row, : len(piece)] = piece / 32768
+            lengths[row] = len(piece)
+        return waves.to(device), lengths.to(device)
+
+    def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
+        vocoder = copy.deepcopy(generator)
+        assert isinstance(vocoder, SpeakingVocoder)
+        if self._default:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                heard = vocoder.hearing(*self._references(self._default[:32], vocoder.voice.device))
+                vocoder.voice.copy_(functional.normalize(heard.mean(0), dim=0))
+        return self._base[0].with_vocoder(vocoder, self.recipe.name)
+
+
+def _speaker(entry: "object", number: int) -> str:
+    """Who speaks an utterance; one whose speaker nobody knows is a speaker of its own."""
+    speaker = getattr(entry, "speaker", None)
+    return f"speaker {speaker}" if speaker is not None else f"utterance {number}"
+
+
+def _runs(units: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Runs of equal units, how long each is, and whether that is known.
+
+    Args:
+        units, there: (batch, frames).
+
+    Returns:
+        (batch, positions) each: units with -1 for none; frames; bool, not the first and the last
+        run of a row, which the crop may have cut.
+    """
+    batch, frames = units.shape
+    marked = torch.where(there, units, -1)
+    changes = functional.pad(marked[:, 1:] != marked[:, :-1], (1, 0), value=True)
+    place = changes.long().cumsum(1) - 1
+    runs = units.new_full((batch, frames), -1).scatter(1, place, marked)
+    durations = units.new_zeros(batch, frames).scatter_add(1, place, torch.ones_like(units))
+    number = torch.arange(frames, device=units.device)
+    last = torch.where(runs >= 0, number, -1).amax(1, keepdim=True)
+    return runs, durations, (runs >= 0) & (number > 0) & (number < last)
