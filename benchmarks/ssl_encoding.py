@@ -33,11 +33,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     import transformers
 
+    # Batches of neighbours, as loops over a manifest have them, spread over the split.
     files = speech_manifest("test")
-    waves = [
-        soundfile.read(path, dtype="float32")[0] for path in files[:: len(files) // options.files]
-    ]
-    waves = waves[: options.files]
+    count = max(1, options.files // options.batch)
+    starts = [number * (len(files) - options.batch) // count for number in range(count)]
+    chosen = [path for start in starts for path in files[start : start + options.batch]]
+    waves = [soundfile.read(path, dtype="float32")[0] for path in chosen]
     seconds = sum(len(wave) for wave in waves) / 16000
     fields = {"model_type": "hubert", "num_hidden_layers": LAYER, "add_adapter": False}
     preprocessor = {"do_normalize": True, "sampling_rate": 16000}

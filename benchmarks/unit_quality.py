@@ -111,7 +111,7 @@ def measure(name: str, speech: Speech, options: argparse.Namespace) -> dict[str,
     row |= {"Huffman bit/s": rates.huffman, "used": rates.usage.used / size}
     row["perplexity"] = rates.usage.perplexity
     attempts: dict[str, Callable[[], dict[str, Any]]] = {
-        "speakers": lambda: _of_speakers(speech, encode)
+        "speakers": lambda: _of_speakers(tokenizer, speech, encode)
     }
     if not options.skip_perturbations:
         attempts["perturbations"] = lambda: _of_perturbations(speech, encode)
@@ -162,15 +162,28 @@ def _of_perturbations(
     return {f"UED {name}": errors.rate for name, errors in found.items()}
 
 
-def _of_speakers(speech: Speech, encode: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+def _of_speakers(
+    tokenizer: AudioTokenizer, speech: Speech, encode: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, float]:
+    """Over everything, and without silence: pauses may be longer than the words."""
+    rate = float(tokenizer.spec.frame_rate)
     items = [item for group in speech.sentences for item in group]
     units = {item.name: encode(read(item.path, SAMPLE_RATE, "mix")[0]) for item in items}
-    found = speaker_invariance(speech.sentences, units)
-    return {
-        "UED speakers": found.same.rate,
-        "UED other words": found.different.rate,
-        "speakers / other": found.normalised,
+    aligned = align_utterances(items)
+    spoken = {
+        name: units[name][alignment.labels(rate, len(units[name])) != PHONES.index(SILENCE)]
+        for name, alignment in aligned.found.items()
     }
+    row = {}
+    for suffix, chosen in (("", units), (" no SIL", spoken)):
+        kept = [[item for item in group if item.name in chosen] for group in speech.sentences]
+        found = speaker_invariance([group for group in kept if len(group) > 1], chosen)
+        row |= {
+            f"UED speakers{suffix}": found.same.rate,
+            f"UED other words{suffix}": found.different.rate,
+            f"speakers / other{suffix}": found.normalised,
+        }
+    return row
 
 
 def _of_words(tokenizer: AudioTokenizer, speech: Speech) -> dict[str, Any]:
@@ -209,6 +222,7 @@ COLUMNS = (
     *("ABX within", "ABX across", "ABX phone within", "ABX phone across"),
     *(f"UED {change.name}" for change in PERTURBATIONS),
     *("UED speakers", "UED other words", "speakers / other"),
+    *("UED speakers no SIL", "UED other words no SIL", "speakers / other no SIL"),
     *("bit/s", "dedup bit/s", "Huffman bit/s", "runs/s", "used", "perplexity", "encoding ×"),
     *("dWER", "WER", "WER original"),
 )

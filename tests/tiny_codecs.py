@@ -22,6 +22,13 @@ from syllabary.codecs.neural.transformer import TransformerConfig
 from syllabary.codecs.neural.waveform import WaveformConfig
 from syllabary.codecs.rvq.tokenizer import RVQCodec, RVQConfig
 from syllabary.codecs.ts3.tokenizer import CodebookConfig, TS3Codec, TS3Config
+from syllabary.semantic.content.encoder import ContentConfig
+from syllabary.semantic.encoders.content import Content
+from syllabary.semantic.speaking.config import SpeakingConfig
+from syllabary.semantic.speaking.vocoder import SpeakingVocoder
+from syllabary.semantic.units.tokenizer import UnitTokenizer
+
+from .conftest import synthetic_speech
 
 STACK = StackConfig(width=12, blocks=2, expansion=2, kernel=3)
 
@@ -128,7 +135,24 @@ def dmel(hop: int = 400, look_ahead: int = 0, name: str | None = None) -> DMel:
     return DMel(DMelConfig(hop_length=hop, vocoder=vocoder), name).eval()
 
 
+def speaking_config(look_ahead: int = 0) -> SpeakingConfig:
+    return SpeakingConfig(8, 4, STACK, head(), look_ahead, hearing_width=6, duration_width=5)
+
+
+def content_units(name: str | None = None, look_ahead: int = 2) -> UnitTokenizer:
+    """Units of a content encoder, spoken by a trained vocoder's kind of network."""
+    torch.manual_seed(0)
+    encoder = Content(ContentConfig(layers=STACK, dim=6, look_ahead=look_ahead)).eval()
+    waves = [torch.from_numpy(synthetic_speech(16_000, seed)) for seed in range(3)]
+    frames = torch.cat(encoder.features(waves))
+    units = UnitTokenizer.of(encoder, frames[:: len(frames) // 23][:23], name)
+    vocoder = SpeakingVocoder(speaking_config(look_ahead=1), 23)
+    vocoder.voice.copy_(torch.randn(4))
+    return units.with_vocoder(vocoder)
+
+
 MODELS = {
+    "tiny-content-units": content_units,
     "tiny-rvq": lambda name: rvq(name=name),
     "tiny-rvq-look-ahead": lambda name: rvq(
         name=name, seed=1, encoder_look_ahead=1, decoder_look_ahead=2

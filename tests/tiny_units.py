@@ -126,7 +126,7 @@ MAKERS = {
     ),
 }
 if find_spec("transformers"):
-    for _name in ("hubert", "wavlm", "wav2vec2", "w2v-bert", "data2vec", "whisper"):
+    for _name in ("hubert", "wavlm", "wav2vec2", "w2v-bert", "whisper"):
         MAKERS[f"tiny-{_name}-units"] = lambda name=_name: tokenizer_of(
             encoder(name), name=f"tiny-{name}-units"
         )

@@ -206,7 +206,7 @@ class TorchaudioModel(SpeechEncoder):
 
 def _torchaudio() -> Any:
     try:
-        import torchaudio  # type: ignore[import-untyped]
+        import torchaudio
     except (ImportError, OSError):  # the latter where its wheel is for another torch
         raise CheckpointError(
             'this encoder needs torchaudio: pip install "syllabary[ssl]"'

@@ -39,9 +39,14 @@ def second() -> ContentRecipe:
 
 
 def third() -> ContentRecipe:
-    """Predicts units of the second run's."""
+    """Predicts units of the second run's, which change less often."""
     return replace(
         second(),
+        steps=3_400,
         start_from="runs/content-second",
-        targets=TargetsConfig(teacher="runs/content-second", layer=5, clusters=(100, 500)),
+        mask_frames=8,
+        unmasked_weight=1.0,
+        targets=TargetsConfig(
+            teacher="runs/content-second", layer=5, smooth=1, clusters=(50, 200, 500)
+        ),
     )

@@ -36,12 +36,15 @@ class TargetsConfig:
     Attributes:
         teacher: folder of a content encoder's run, or its state file; "" takes cepstra.
         layer: of the teacher, from 1.
+        smooth: frames on either side that features are averaged over, by a Hann window: units
+            then change less often than phones' details do.
         clusters: sizes of the clusterings; each is a target of its own.
         rows: frames that k-means is fitted on, drawn at random.
     """
 
     teacher: str = ""
     layer: int = 5
+    smooth: int = 0
     clusters: tuple[int, ...] = (500,)
     rows: int = 300_000
 
@@ -77,7 +80,7 @@ def find_targets(
         if found is None:
             found = np.empty((int(starts[-1]), values.shape[2]), np.float16)
         for row, number in enumerate(numbers):
-            own = values[row, : counts[number]]
+            own = smoothed(values[row, : counts[number]], config.smooth)
             found[starts[number] : starts[number + 1]] = own - own.mean(0)
     assert found is not None
     chosen = np.argsort(draws("targets", (0,), len(found)))[: config.rows]
@@ -91,6 +94,14 @@ def find_targets(
         ]
         units.append(np.concatenate(parts))
     return np.stack(units)
+
+
+def smoothed(values: np.ndarray, reach: int) -> np.ndarray:
+    """Features (frames, dim) averaged with `reach` frames on either side; the ends go on."""
+    weights = np.hanning(2 * reach + 3)[1:-1]
+    padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
+    parts = [weight * padded[n : n + len(values)] for n, weight in enumerate(weights)]
+    return np.sum(parts, axis=0) / weights.sum()
 
 
 def _batches(order: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:

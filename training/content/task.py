@@ -13,6 +13,7 @@ from torch.nn import functional
 from ...codecs.checkpoint import digest
 from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.causal import CausalBlock, StackConfig
+from ...codecs.neural.network import LayersConfig
 from ...codecs.neural.transformer import TransformerLayer
 from ...errors import TrainingError
 from ...quantizers.kmeans import KMeans, KMeansConfig
@@ -230,10 +231,13 @@ class LayerFeatures:
 
 def truncated(encoder: ContentEncoder, layers: int) -> ContentEncoder:
     """The first layers of an encoder; the last norm loses its gains, which are another layer's."""
-    config = encoder.config
-    name = "blocks" if isinstance(config.layers, StackConfig) else "layers"
-    smaller = replace(config, layers=replace(config.layers, **{name: layers}))
-    made = ContentEncoder(smaller)
+    config, kind = encoder.config, encoder.config.layers
+    fewer: LayersConfig
+    if isinstance(kind, StackConfig):
+        fewer = replace(kind, blocks=layers)
+    else:
+        fewer = replace(kind, layers=layers)
+    made = ContentEncoder(replace(config, layers=fewer))
     wanted = made.state_dict()
     made.load_state_dict({k: v for k, v in encoder.state_dict().items() if k in wanted})
     nn.init.ones_(made.stack.norm.weight)

@@ -90,9 +90,9 @@ def test_the_model_that_runs_is_the_published_one(name):
 
 
 def test_normalisation_is_as_the_preprocessor_says():
-    wave = speech(6400) * 0.01 + 0.2
+    wave = speech(6400) + 0.2
     normalised = tiny_units.encoder("hubert").front_end(wave)[0, :6400]
-    assert abs(float(normalised.mean())) < 1e-5 and abs(float(normalised.std()) - 1) < 1e-2
+    assert abs(float(normalised.mean())) < 1e-3 and abs(float(normalised.std()) - 1) < 1e-2
     assert torch.equal(tiny_units.encoder("wavlm").front_end(wave)[0, :6400], wave)
 
 

@@ -14,7 +14,7 @@ from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
 from syllabary.training import recipes
 from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
-from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets
+from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed
 from syllabary.training.content.task import ContentTask, LayerFeatures, Predictor, truncated
 from syllabary.training.data import build_store
 from syllabary.training.data.utterance_units import UtteranceUnits, frame_starts
@@ -104,6 +104,16 @@ def test_targets_do_not_depend_on_the_padding_that_comes_with_a_batch(store):
     assert units.shape == (2, 181)
     assert units.min() == 0 and units[0].max() == 4 and units[1].max() == 8
     assert np.array_equal(units, find_targets(store, config, Cepstra(16_000, 320), 320))
+
+
+def test_smoothing_keeps_what_does_not_change_and_the_mean_of_what_does():
+    steady = np.ones((9, 2))
+    assert np.allclose(smoothed(steady, 2), steady)
+    impulse = np.zeros((9, 1))
+    impulse[4] = 1
+    spread = smoothed(impulse, 1)[:, 0]
+    assert spread.tolist() == pytest.approx([0, 0, 0, 0.25, 0.5, 0.25, 0, 0, 0])
+    assert np.array_equal(smoothed(impulse, 0), impulse)
 
 
 @pytest.mark.parametrize("clusters", [(), (1,), (500,)])
