@@ -62,9 +62,21 @@ if [ -e "$SPEECH" ]; then
     }
     export PYTHON SPEECH OUT PACKAGES
     export -f continue_training
-    part 110 train-rvq-16k bash -c 'continue_training rvq-16k 75'
-    part 90 train-fsq-16k bash -c 'continue_training fsq-16k 55 start_batches=0'
-    part 90 train-ts3-16k bash -c 'continue_training ts3-16k 55 start_batches=0'
+    # Units: the encoder predicts its own last layer's, and the vocoder gets discriminators.
+    continue_units() {
+        local shipped=assets/models/units-16k
+        "$PYTHON" -m syllabary train content-third "start_from=$shipped" \
+            "targets.teacher=$shipped" "data.manifest=$SPEECH" batch_size=96 steps=20000 \
+            --cache "$PACKAGES/stores" --device "${DEVICE:-cuda}" \
+            --output "$PACKAGES/runs/content" --time-budget 55s &&
+            "$PYTHON" -m syllabary export "$PACKAGES/runs/content/last" --output "$OUT/content" &&
+            gzip -c "$PACKAGES/runs/content/log.jsonl" > "$OUT/content/log.jsonl.gz"
+    }
+    export -f continue_units
+    part 85 train-rvq-16k bash -c 'continue_training rvq-16k 50'
+    part 65 train-fsq-16k bash -c 'continue_training fsq-16k 38 start_batches=0'
+    part 65 train-ts3-16k bash -c 'continue_training ts3-16k 38 start_batches=0'
+    part 85 train-content bash -c continue_units
 else
     echo "== no training: run benchmarks/gpu_pack.sh first, and carry .gpu"
 fi

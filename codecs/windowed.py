@@ -84,7 +84,7 @@ class WindowEncoder(EncoderStream):
         windows = [
             self._windows(*each) for each in zip(range(len(rows)), rows, finals, strict=True)
         ]
-        codes = _in_tiles(self.encode_tile, self.tile, windows, self.num_codebooks, torch.long)
+        codes = in_window_tiles(self.encode_tile, self.tile, windows, self.num_codebooks, torch.long)
         return [row.T for row in codes]
 
     def _windows(self, index: int, row: Tensor, final: bool) -> Tensor:
@@ -153,11 +153,11 @@ class FrameDecoder(DecoderStream):
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         codes = [row.T for row in rows]
-        samples = _in_tiles(self.decode_tile, self.tile, codes, self.hop, torch.float32)
+        samples = in_window_tiles(self.decode_tile, self.tile, codes, self.hop, torch.float32)
         return [row.flatten() for row in samples]
 
 
-def _in_tiles(
+def in_window_tiles(
     function: Callable[[Tensor], Tensor],
     tile: Tensor,
     rows: Sequence[Tensor],

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...codecs.streaming import row_flags
-from ...codecs.windowed import WindowEncoder, _in_tiles
+from ...codecs.windowed import WindowEncoder, in_window_tiles
 from .interface import FeatureStream
 
 
@@ -25,4 +25,6 @@ class FrameWindows(WindowEncoder, FeatureStream):
         windows = [
             self._windows(*each) for each in zip(range(len(rows)), rows, finals, strict=True)
         ]
-        return _in_tiles(self.encode_tile, self.tile, windows, self.num_codebooks, torch.float32)
+        return in_window_tiles(
+            self.encode_tile, self.tile, windows, self.num_codebooks, torch.float32
+        )

@@ -7,6 +7,7 @@ the windows lie depends on the samples' number only: pieces of any size give the
 Every window runs by itself, since padding or a neighbour in a batch would change it.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ...codecs.streaming import row_flags
 from ...errors import StateError
-from .interface import FeatureStream
+from .interface import FeatureStream, SpeechEncoder
 
 
 @dataclass
@@ -107,3 +108,36 @@ class OverlappingWindows(FeatureStream):
         frames = -(-len(samples) // self.hop)
         assert features.shape == (frames, self.dim), (features.shape, frames, self.dim)
         return features[self.half if state.given else 0 :]
+
+
+class WindowedEncoder(SpeechEncoder):
+    """An encoder that runs whole windows, in float32.
+
+    Attributes:
+        window, overlap: frames; see `OverlappingWindows`.
+    """
+
+    window: int
+    overlap: int
+
+    @abstractmethod
+    def run(self, samples: Tensor) -> Tensor:
+        """Features (ceil(n / hop), dim) of samples (n,), no more than a window."""
+
+    def start(self, batch_size: int) -> FeatureStream:
+        return OverlappingWindows(
+            self.run,
+            batch_size=batch_size,
+            hop=self.hop,
+            window=self.window,
+            overlap=self.overlap,
+            dim=self.dim,
+            device=self.device,
+        )
+
+    @property
+    def broken_promises(self) -> dict[str, str]:
+        return {
+            "determinism": "float32 layers round differently on other numbers of threads, which "
+            "can change a code",
+        }

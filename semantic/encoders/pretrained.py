@@ -29,9 +29,8 @@ from .front_ends import (
     WhisperFrontEnd,
     read_preprocessor,
 )
-from .interface import FeatureStream, SpeechEncoder
 from .layers import OUTPUT, LayerChoice
-from .overlapping import OverlappingWindows
+from .overlapping import WindowedEncoder
 
 
 class Architecture(NamedTuple):
@@ -98,7 +97,7 @@ class PretrainedConfig:
             raise ValueError(f"overlap_s must lie in 0..{self.window_s}, got {self.overlap_s}")
 
 
-class Pretrained(SpeechEncoder):
+class Pretrained(WindowedEncoder):
     """A published encoder behind the interface.
 
     Args:
@@ -201,26 +200,7 @@ class Pretrained(SpeechEncoder):
         encoder._keep(_load(directory, architecture, _settings(fields)))
         return encoder
 
-    def start(self, batch_size: int) -> FeatureStream:
-        return OverlappingWindows(
-            self.run,
-            batch_size=batch_size,
-            hop=self.hop,
-            window=self.window,
-            overlap=self.overlap,
-            dim=self.dim,
-            device=self.device,
-        )
-
-    @property
-    def broken_promises(self) -> dict[str, str]:
-        return {
-            "determinism": "float32 layers round differently on other numbers of threads, which "
-            "can change a code",
-        }
-
     def run(self, samples: Tensor) -> Tensor:
-        """Features (ceil(n / hop), dim) of samples (n,), no more than a window."""
         frames = -(-len(samples) // self.hop)
         outputs: dict[int, Tensor] = {}
         token = _outputs.set(outputs)

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, UnknownTokenizerError
-from .interface import FeatureStream, SpeechEncoder
 from .layers import LayerChoice
-from .overlapping import OverlappingWindows
+from .overlapping import WindowedEncoder
 
 _DEPTH = "encoder_num_layers"
 
@@ -46,7 +45,7 @@ class TorchaudioConfig:
             raise ValueError(f"overlap_s must lie in 0..{self.window_s}, got {self.overlap_s}")
 
 
-class TorchaudioModel(SpeechEncoder):
+class TorchaudioModel(WindowedEncoder):
     """One of torchaudio's wav2vec2-like models behind the interface.
 
     Args:
@@ -172,26 +171,7 @@ class TorchaudioModel(SpeechEncoder):
             raise CheckpointError(str(error)) from None
         return encoder.eval()
 
-    def start(self, batch_size: int) -> FeatureStream:
-        return OverlappingWindows(
-            self.run,
-            batch_size=batch_size,
-            hop=self.hop,
-            window=self.window,
-            overlap=self.overlap,
-            dim=self.dim,
-            device=self.device,
-        )
-
-    @property
-    def broken_promises(self) -> dict[str, str]:
-        return {
-            "determinism": "float32 layers round differently on other numbers of threads, which "
-            "can change a code",
-        }
-
     def run(self, samples: Tensor) -> Tensor:
-        """Features (ceil(n / hop), dim) of samples (n,), no more than a window."""
         frames = -(-len(samples) // self.hop)
         if self.config.normalize:
             samples = torch.nn.functional.layer_norm(samples, samples.shape)

@@ -119,10 +119,13 @@ class ContentTask(Task[ContentRecipe]):
         )
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Another run's encoder and mask; new units have a new head."""
-        own = {k: v for k, v in self.generator.state_dict().items() if k.startswith("heads.")}
-        kept = {k: v for k, v in weights.items() if not k.startswith("heads.")}
-        self.generator.load_state_dict(kept | own)
+        """Another run's encoder and mask, or a unit tokenizer's encoder; units have new heads."""
+        own = self.generator.state_dict()
+        kept = {f"encoder.{name}": value for name, value in _of_encoder(weights).items()}
+        if "mask" in weights:
+            kept["mask"] = weights["mask"]
+        rest = {k: v for k, v in own.items() if k.startswith("heads.") or k == "mask"}
+        self.generator.load_state_dict(rest | kept)
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         for block in self.generator.modules():
@@ -198,13 +201,19 @@ class ContentTask(Task[ContentRecipe]):
 
 
 def teacher_of(weights: Mapping[str, Tensor], config: ContentConfig) -> ContentEncoder:
-    """The encoder of a run's weights."""
-    prefix = "encoder."
+    """The encoder of a run's weights, or of a unit tokenizer's."""
     encoder = ContentEncoder(config)
-    encoder.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    )
+    encoder.load_state_dict(_of_encoder(weights))
     return encoder.eval().requires_grad_(False)
+
+
+def _of_encoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of a `ContentEncoder` among a run's weights, or among a unit tokenizer's."""
+    for prefix in ("encoder.network.", "encoder."):
+        found = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if found:
+            return found
+    return {}
 
 
 class LayerFeatures:

@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from syllabary.codecs.neural.causal import StackConfig
+from syllabary.codecs.shipped import export
 from syllabary.errors import TrainingError
 from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
@@ -225,6 +226,18 @@ def test_the_next_run_predicts_units_of_a_layer(store, tmp_path):
     torch.manual_seed(0)
     generated = following.generate(_batch(store, following), 0)
     assert set(generated.losses) == {"units/0", "units/1"}
+
+
+def test_a_run_begins_with_the_encoder_of_a_tokenizer(store, tmp_path):
+    torch.manual_seed(0)
+    task = _task(store)
+    export(task.tokenizer(task.generator), tmp_path)
+    targets = TargetsConfig(teacher=str(tmp_path), layer=2, clusters=(6,), rows=181)
+    following = ContentTask(replace(recipe(), targets=targets, start_from=str(tmp_path)))
+    following.prepare(store)
+    following.begin_with(state.beginning(tmp_path)["average"])
+    own, before = (t.generator.encoder.stack.state_dict() for t in (following, task))
+    assert all(torch.equal(own[name], before[name].half().float()) for name in before)
 
 
 def test_crops_that_are_too_short_are_refused():
