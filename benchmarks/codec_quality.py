@@ -1,12 +1,13 @@
 """Tokenizers beside their peers, on the same real sentences in the same run.
 
     SYLLABARY_SPEECH=… python benchmarks/codec_quality.py --codec dmel --codec rvq-16k:4 \\
-        --peer lyra-v2-3.2 --peer opus-6 [--scores pesq,stoi] [--limit N] [--output FILE]
+        --peer lyra-v2-3.2 --peer opus-6 [--scores pesq,stoi] [--words] [--limit N] [--output FILE]
 
 The sentences are the test split's of LibriSpeech and speechocean762 (186 files, 20 minutes).
 Every reconstruction is rounded to 16 bits before it is scored, as a file would hold it. Bits are
 the codes' own: no container, no Ogg pages. What can't be computed is counted and named, never
-imputed; a mean is over what is there.
+imputed; a mean is over what is there. With --words, the last column is dWER: edits between the
+words that pocketsphinx hears in the decoded speech and in the original, over the latter's words.
 
 Reconstructions (.wav, to listen to) and scores are kept in the cache folder by codec, its digest
 (weights, settings, delay) and the sentence, so that a second run computes only what is new. A
@@ -33,14 +34,16 @@ import torch
 from syllabary.audio.files import read
 from syllabary.audio.manifests import Utterance, read_manifest
 from syllabary.errors import SyllabaryError
+from syllabary.eval.recognition import Recognizer, WordErrors, word_errors
 from syllabary.eval.scores import SCORES, parse_scores, score
 from syllabary.filesystem import replacing
 
 sys.path.insert(0, __file__.rpartition("/")[0])
-from peers import RATE, Codec, Codec2, Lyra, Missing, Opus, Tokenizer, lag
+from peers import RATE, Codec, Codec2, Lyra, Missing, Opus, Original, Tokenizer, lag
 
 from timing import machine
 
+WORDS = "dWER"
 SOURCES = ("librispeech_tc100", "librispeech_test_other", "speechocean762")
 LYRA = Path(__file__).parent.parent.parent / "shared/peers/lyra"
 
@@ -66,6 +69,7 @@ class Row:
             cross-correlation; a few samples are nothing, tens are a wrong delay).
         scores: by heading, those that could be computed.
         missing: by heading, why a score is missing.
+        words: that the recognizer hears in it, once it was asked.
     """
 
     codec: str
@@ -75,6 +79,7 @@ class Row:
     lag: int
     scores: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    words: list[str] | None = None
 
 
 class Cache:
@@ -125,7 +130,11 @@ def sentences(folder: Path, limit: int | None = None) -> list[Utterance]:
 
 
 def measure(
-    codec: Codec, items: Sequence[Utterance], scores: Sequence[str], cache: Cache
+    codec: Codec,
+    items: Sequence[Utterance],
+    scores: Sequence[str],
+    cache: Cache,
+    recognizer: Recognizer | None = None,
 ) -> Iterator[Row | tuple[str, str]]:
     """A row for each sentence, or its name and why the codec failed on it."""
     for item in items:
@@ -134,7 +143,8 @@ def measure(
         key = f"{item.path.stem}-{hashlib.sha256(wave.tobytes()).hexdigest()[:8]}"
         row = cache.row(key)
         wanted = [name for name in scores if not row or SCORES[name].heading not in row.scores]
-        if row and not wanted:
+        listen = recognizer is not None and (row is None or row.words is None)
+        if row and not wanted and not listen:
             yield row
             continue
         decoded = cache.wave(key) if row else None
@@ -150,6 +160,11 @@ def measure(
             wanted = list(scores)
         found, missing = score(wave, decoded, RATE, wanted)
         row = replace(row, scores=row.scores | found, missing=missing)
+        if listen and recognizer is not None:
+            try:
+                row = replace(row, words=recognizer.words(decoded, RATE))
+            except SyllabaryError as error:
+                row.missing[WORDS] = str(error)
         cache.keep(key, row, decoded if new else None)
         yield row
 
@@ -166,7 +181,25 @@ def sixteen_bit_reconstruction(codec: Codec, wave: np.ndarray) -> tuple[np.ndarr
     return (np.clip(decoded, -1, 32767 / 32768) * 32768).round().astype("<f4") / 32768, bits
 
 
-def table_line(codec: Codec, rows: Sequence[Row], scores: Sequence[str]) -> str:
+def words_cell(rows: Sequence[Row], originals: Sequence[Row]) -> str:
+    """Total edits over the total of the originals' words, where both were heard."""
+    expected = {row.file: row.words for row in originals if row.words}
+    errors, heard = WordErrors(), 0
+    for row in rows:
+        if row.words is not None and row.file in expected:
+            errors += word_errors(expected[row.file] or [], row.words)
+            heard += 1
+    if not errors.words:
+        return "–"
+    return f"{errors.rate:.2f}" + (f" ({heard})" if heard < len(rows) else "")
+
+
+def table_line(
+    codec: Codec,
+    rows: Sequence[Row],
+    scores: Sequence[str],
+    originals: Sequence[Row] | None = None,
+) -> str:
     """A markdown row of means; a mean over fewer than all files says over how many."""
     kbps = sum(row.bits for row in rows) / sum(row.seconds for row in rows) / 1000
     cells = [codec.name, f"{kbps:.2f}", f"{len(rows)}"]
@@ -175,6 +208,8 @@ def table_line(codec: Codec, rows: Sequence[Row], scores: Sequence[str]) -> str:
         values = [row.scores[heading] for row in rows if heading in row.scores]
         cell = f"{np.mean(values):.{digits}f}" if values else "–"
         cells.append(cell + (f" ({len(values)})" if len(values) < len(rows) else ""))
+    if originals is not None:
+        cells.append(words_cell(rows, originals))
     return f"| {' | '.join(cells)} |"
 
 
@@ -222,6 +257,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer", action="append", metavar="NAME", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--no-peers", action="store_true", help="only what --codec names")
     parser.add_argument("--scores", default="all", help=f"all, or some of {','.join(SCORES)}")
+    parser.add_argument("--words", action="store_true", help="also dWER, by pocketsphinx")
     parser.add_argument("--limit", type=int, metavar="N", help="an even sample of N sentences")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON, a row for each file")
     parser.add_argument("--cache", type=Path, default=Path(".cache/quality"), metavar="DIR")
@@ -250,6 +286,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     items = sentences(Path(speech), options.limit)
     codecs, remarks = contenders(options)
     headings = [SCORES[name].heading for name in options.scores]
+    recognizer, originals = None, None
+    if options.words:
+        recognizer, originals = Recognizer(), []
+        headings.append(WORDS)
+        codecs.insert(0, Original())
     print(f"{len(items)} sentences of the test split; {machine()}\n")
     print(f"| codec | kbit/s | files | {' | '.join(headings)} |")
     print("| --- " * (3 + len(headings)) + "|", flush=True)
@@ -258,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows: list[Row] = []
         start = time.perf_counter()
         cache = Cache(options.cache, codec, options.fresh)
-        for done in measure(codec, items, options.scores, cache):
+        for done in measure(codec, items, options.scores, cache, recognizer):
             if isinstance(done, Row):
                 rows.append(done)
             else:
@@ -267,8 +308,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if sys.stderr.isatty():
                 print(f"\r{codec.name} {len(rows)}/{len(items)}", end="\r", file=sys.stderr)
         print(f"{codec.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        if originals is not None and isinstance(codec, Original):
+            originals = rows
         if rows:
-            print(table_line(codec, rows, options.scores), flush=True)
+            print(table_line(codec, rows, options.scores, originals), flush=True)
         remarks += notes(codec, rows)
         known = {name: getattr(codec, name) for name in ("name", "setting", "digest", "delay")}
         report["codecs"].append(known)

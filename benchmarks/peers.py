@@ -232,6 +232,16 @@ class Tokenizer:
         return _fitted(decoded, len(wave)), float(bits)
 
 
+class Original:
+    """The speech itself, as 16-bit samples: what every scale's best is."""
+
+    name, setting, delay = "original", "16-bit samples", 0
+    digest = hashlib.sha256(b"original").hexdigest()
+
+    def reconstruct(self, wave: np.ndarray) -> tuple[np.ndarray, float]:
+        return wave, 16.0 * len(wave)
+
+
 def ogg_packets(data: bytes) -> list[int]:
     """Sizes of the packets of an Ogg stream (RFC 3533), in bytes."""
     sizes: list[int] = []

@@ -1,5 +1,6 @@
 """The plumbing of the quality benchmark, with a codec that only turns the volume down."""
 
+import dataclasses
 import json
 import sys
 
@@ -179,3 +180,38 @@ def test_peers_keep_time_and_length(name, least, most, demo_clip):
     codec.reconstruct(synthetic_speech(16000))
     again, _ = codec.reconstruct(wave)
     assert np.array_equal(decoded, again)  # nothing of one file reaches the next
+
+
+class Speller:
+    """Hears a word for each tenth of a second, and one fewer where it is quiet."""
+
+    calls = 0
+
+    def words(self, wave, rate):
+        self.calls += 1
+        count = len(wave) * 10 // rate
+        return [f"w{n}" for n in range(count - (np.abs(wave).max() < 0.2))]
+
+
+def test_words_are_compared_with_those_of_the_original(corpus, tmp_path):
+    items, scores, speller = codec_quality.sentences(corpus), ["estoi"], Speller()
+    caches = {}
+
+    def rows(codec, recognizer):
+        cache = caches[codec.name] = codec_quality.Cache(tmp_path / "cache", codec)
+        return [
+            row
+            for row in codec_quality.measure(codec, items, scores, cache, recognizer)
+            if isinstance(row, codec_quality.Row)
+        ]
+
+    originals, quieter = rows(peers.Original(), speller), rows(Quieter(), speller)
+    assert [len(row.words) for row in originals] == [10] * 5 + [0]
+    assert codec_quality.words_cell(originals, originals) == "0.00 (5)"  # nothing in the sixth
+    # One of ten words is missing in each; the sixth file failed.
+    assert codec_quality.words_cell(quieter, originals) == "0.10"
+    calls = speller.calls
+    assert rows(Quieter(), speller)[0].words == quieter[0].words and speller.calls == calls
+    silent = [dataclasses.replace(row, words=None) for row in quieter[:2]]
+    assert codec_quality.words_cell(silent, originals) == "–"
+    assert codec_quality.words_cell([*silent, *quieter[2:]], originals) == "0.10 (3)"

@@ -42,7 +42,7 @@ def third() -> ContentRecipe:
     """Predicts units of the second run's, which change less often."""
     return replace(
         second(),
-        steps=3_400,
+        steps=2_200,
         start_from="runs/content-second",
         mask_frames=8,
         unmasked_weight=1.0,
