@@ -143,8 +143,7 @@ def measure(
         key = f"{item.path.stem}-{hashlib.sha256(wave.tobytes()).hexdigest()[:8]}"
         row = cache.row(key)
         wanted = [name for name in scores if not row or SCORES[name].heading not in row.scores]
-        listen = recognizer is not None and (row is None or row.words is None)
-        if row and not wanted and not listen:
+        if row and not wanted and (recognizer is None or row.words is not None):
             yield row
             continue
         decoded = cache.wave(key) if row else None
@@ -160,7 +159,7 @@ def measure(
             wanted = list(scores)
         found, missing = score(wave, decoded, RATE, wanted)
         row = replace(row, scores=row.scores | found, missing=missing)
-        if listen and recognizer is not None:
+        if recognizer is not None and row.words is None:
             try:
                 row = replace(row, words=recognizer.words(decoded, RATE))
             except SyllabaryError as error:

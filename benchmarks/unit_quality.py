@@ -1,7 +1,7 @@
 """What units are worth as signs of speech: phones, discrimination, robustness, speakers, bits.
 
     SYLLABARY_SPEECH=… python benchmarks/unit_quality.py --tokenizer units-16k --tokenizer DIR \\
-        [--split test] [--limit N] [--wer] [--skip-perturbations] [--output FILE]
+        [--bpe NAME_OR_DIR] [--split test] [--limit N] [--wer] [--skip-perturbations]
 
 A tokenizer is anything that `syllabary.load` takes with one codebook. Speech is LibriSpeech's
 test-other and speechocean762 of the split. Phones are pocketsphinx's forced alignment; utterances
@@ -10,7 +10,8 @@ are compared on the sentences of speechocean762 that several people read; valid 
 so those are of all splits, mostly of train. Alignments are kept in ~/.cache/syllabary.
 
 PNMI, phone purity and cluster purity are over all frames, and over those without silence. They
-depend on how many frames there are: compare rows of one table at equal K.
+depend on how many frames there are: compare rows of one table at equal K. Byte-pair encodings are
+measured on the tokenizers whose units they were trained on.
 """
 
 import argparse
@@ -32,18 +33,21 @@ from syllabary.audio.files import read
 from syllabary.audio.manifests import Utterance, read_manifest
 from syllabary.audio.resampling import resample
 from syllabary.codecs.interface import AudioTokenizer
+from syllabary.codecs.spec import TokenSpec
 from syllabary.errors import SyllabaryError
 from syllabary.eval.recognition import DecodedUtterance, Recognizer, recognition_errors
 from syllabary.eval.reconstruction import MetricError
 from syllabary.eval.units.abx import ABX, unit_abx
 from syllabary.eval.units.alignment_cache import AlignedUtterances, align_utterances
+from syllabary.eval.units.edit_distance import deduplicate
 from syllabary.eval.units.invariance import parallel_sentences, speaker_invariance
 from syllabary.eval.units.perturbations import PERTURBATIONS
 from syllabary.eval.units.phones import PHONES, SAMPLE_RATE, SILENCE
 from syllabary.eval.units.purity import joint_count, purity
-from syllabary.eval.units.rates import unit_rates
+from syllabary.eval.units.rates import bitrate, unit_rates, usage
 from syllabary.eval.units.robustness import robustness
 from syllabary.filesystem import replacing
+from syllabary.semantic.pieces import load_bpe
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import machine
@@ -110,6 +114,7 @@ def measure(name: str, speech: Speech, options: argparse.Namespace) -> dict[str,
     row["runs/s"] = rates.usage.num_symbols / seconds
     row |= {"Huffman bit/s": rates.huffman, "used": rates.usage.used / size}
     row["perplexity"] = rates.usage.perplexity
+    row |= _of_pieces(spec, units, options.bpe, seconds)
     attempts: dict[str, Callable[[], dict[str, Any]]] = {
         "speakers": lambda: _of_speakers(tokenizer, speech, encode)
     }
@@ -153,6 +158,28 @@ def _of_phones(
             if score:
                 row[f"{prefix} {where} details"] = asdict(score)
     return row
+
+
+def _of_pieces(
+    spec: TokenSpec, units: Sequence[np.ndarray], names: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    """Of the first byte-pair encoding that was trained on these units."""
+    for bpe in map(load_bpe, names):
+        if bpe.source != spec.digest:
+            continue
+        rows = [deduplicate(row) if bpe.deduplicated else row for row in units]
+        pieces = bpe.encode_batch(rows)
+        for given, coded in zip(rows, pieces, strict=True):
+            if not np.array_equal(bpe.decode(coded), given):
+                raise MetricError(f"{bpe.name} does not give the units back")
+        count = sum(map(len, pieces))
+        return {
+            "BPE": bpe.vocab_size,
+            "units a piece": sum(map(len, rows)) / count,
+            "BPE bit/s": bitrate([count], [bpe.vocab_size], seconds),
+            "BPE Huffman bit/s": count * usage(pieces, bpe.vocab_size).huffman / seconds,
+        }
+    return {}
 
 
 def _of_perturbations(
@@ -223,7 +250,8 @@ COLUMNS = (
     *(f"UED {change.name}" for change in PERTURBATIONS),
     *("UED speakers", "UED other words", "speakers / other"),
     *("UED speakers no SIL", "UED other words no SIL", "speakers / other no SIL"),
-    *("bit/s", "dedup bit/s", "Huffman bit/s", "runs/s", "used", "perplexity", "encoding ×"),
+    *("bit/s", "dedup bit/s", "Huffman bit/s", "runs/s", "used", "perplexity"),
+    *("BPE", "units a piece", "BPE bit/s", "BPE Huffman bit/s", "encoding ×"),
     *("dWER", "WER", "WER original"),
 )
 
@@ -252,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tokenizer", action="append", required=True, metavar="NAME_OR_DIR")
+    parser.add_argument("--bpe", action="append", default=[], metavar="NAME_OR_DIR")
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, metavar="N", help="an even sample of N utterances")
     parser.add_argument("--wer", action="store_true", help="also words in the decoded speech")

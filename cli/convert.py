@@ -1,6 +1,7 @@
 """`syllabary convert`: the same words in another voice."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,8 +66,8 @@ def convert(
     from ..jobs.files import decode_file, encode_file
     from ..semantic.units.tokenizer import UnitTokenizer
 
-    if "-" in inputs:
-        raise SyllabaryError("`convert` reads files, not standard input")
+    if "-" in (*inputs, output):
+        raise SyllabaryError("`convert` reads and writes files, not pipes")
     jobs, folder = place(collect(inputs, split), inputs, output, ".wav", beside=".converted.wav")
     if not force:
         refuse_overwriting(jobs, resumable=False)
@@ -80,9 +81,12 @@ def convert(
         with tempfile.TemporaryDirectory(prefix="syllabary-") as scratch:
             units = Path(scratch) / "units.syl"
             name = printable(job.source.name)
-            encode_file(tokenizer, job.source.path, units, name=name, channels=channels, stop=stop)
+            heard = encode_file(
+                tokenizer, job.source.path, units, name=name, channels=channels, stop=stop
+            )
             with units.open("rb") as file:
-                return decode_file(tokenizer, SylReader(file, name), job.target, stop=stop)
+                said = decode_file(tokenizer, SylReader(file, name), job.target, stop=stop)
+            return replace(said, notes=[*heard.notes, *said.notes])
 
     execute(
         jobs,

@@ -120,7 +120,7 @@ def kmeans(
         raise click.UsageError("no IN was given to fit on")
     if source is not None and clusters is not None:
         raise click.UsageError("--clusters and --from exclude each other")
-    target = Path(output)
+    target = Path(output).resolve()
     if (target / "config.json").exists() and not force:
         raise SyllabaryError(f"{target} holds a tokenizer; --force overwrites it")
     use_one_thread()
@@ -141,7 +141,7 @@ def kmeans(
         click.echo(f"{target}: {size[0]} units of {speech.description}; without IN, no sound")
         return
     config = KMeansConfig(clusters or 500, algorithm=algorithm, iterations=iterations, seed=seed)
-    work = Path(cache) if cache else target.with_name(f"{target.name}.fitting")
+    work = Path(cache) if cache else target.with_name(f".{target.name}.fitting")
     began = time.perf_counter()
     with _Shown() as shown:
         outcome = fit_units(

@@ -84,7 +84,9 @@ class WindowEncoder(EncoderStream):
         windows = [
             self._windows(*each) for each in zip(range(len(rows)), rows, finals, strict=True)
         ]
-        codes = in_window_tiles(self.encode_tile, self.tile, windows, self.num_codebooks, torch.long)
+        codes = in_window_tiles(
+            self.encode_tile, self.tile, windows, self.num_codebooks, torch.long
+        )
         return [row.T for row in codes]
 
     def _windows(self, index: int, row: Tensor, final: bool) -> Tensor:

@@ -42,6 +42,7 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "dmel-vocoder": ".spectral.recipes:dmel_vocoder",
     "dmel-fine-vocoder": ".spectral.recipes:dmel_fine_vocoder",
     "dmel-fine-vocoder-longer": ".spectral.recipes:dmel_fine_vocoder_longer",
+    "dmel-fine-vocoder-louder": ".spectral.recipes:dmel_fine_vocoder_louder",
     "content-first": ".content.recipes:first",
     "content-second": ".content.recipes:second",
     "content-third": ".content.recipes:third",

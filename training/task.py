@@ -114,6 +114,13 @@ class Task(nn.Module, ABC, Generic[R]):
         Called once, before the first step, on every rank.
         """
 
+    def digests(self) -> dict[str, str]:
+        """Of what `prepare` found or read that steps depend on, by name.
+
+        A run is not gone on with where one has changed.
+        """
+        return {}
+
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Take another run's averaged weights, for recipes with `start_from`.
 

@@ -35,7 +35,7 @@ class Compiled(Generic[M, T]):
         self._last: tuple[list[tuple[int, int]], T] | None = None
 
     def __call__(self, module: M) -> T:
-        now = [_version(tensor) for tensor in (*module.parameters(), *module.buffers())]
+        now = [version_of(tensor) for tensor in (*module.parameters(), *module.buffers())]
         if self._last is None or self._last[0] != now:
             self._last = now, self._make(module)
         return self._last[1]
@@ -72,6 +72,7 @@ def frame_decoder(decoder: SpectralDecoder | SampleDecoder) -> FrameDecoder | Fr
     return FrameDecoder(decoder)
 
 
-def _version(tensor: Tensor) -> tuple[int, int]:
+def version_of(tensor: Tensor) -> tuple[int, int]:
+    """What changes when a tensor's values do, or lie elsewhere; writes to `.data` escape it."""
     # Tensors made in inference mode have no counter, and can't be changed outside of it.
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -49,13 +50,15 @@ class AlignmentCache:
 
     def _load(self) -> dict[str, dict[str, Any]]:
         entries = {}
-        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
         for line in lines:
             try:
                 entry = json.loads(line)
+                if not isinstance(entry.get("error"), str):
+                    _intervals(entry)
                 entries[str(entry["key"])] = entry
-            except (ValueError, TypeError, KeyError):
-                continue
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue  # aligned anew
         return entries
 
     def align(self, wave: np.ndarray, sample_rate: int, text: str) -> PhoneAlignment:
@@ -74,9 +77,9 @@ class AlignmentCache:
                 self.save()
         if "error" in entry:
             raise AlignmentError(entry["error"])
-        phones = np.array([PHONES.index(name) for name in entry["phones"].split()])
-        starts = np.cumsum([0, *entry["frames"][:-1]])
-        return PhoneAlignment(phones, starts, sum(entry["frames"]), samples.size)
+        phones, frames = _intervals(entry)
+        starts = np.cumsum([0, *frames[:-1]])
+        return PhoneAlignment(phones, starts, sum(frames), samples.size)
 
     def _compute(self, wave: np.ndarray, sample_rate: int, text: str) -> dict[str, Any]:
         self._aligner = self._aligner or PhoneAligner()
@@ -97,6 +100,19 @@ class AlignmentCache:
             file.writelines(json.dumps(entry) + "\n" for entry in entries.values())
         self._entries |= entries
         self._unsaved = {}
+
+
+def _intervals(entry: dict[str, Any]) -> tuple[np.ndarray, list[int]]:
+    """Phones, as indices, and how many frames each has.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: the entry is damaged.
+    """
+    phones = np.array([PHONES.index(name) for name in entry["phones"].split()])
+    frames = [operator.index(count) for count in entry["frames"]]
+    if len(phones) != len(frames) or not frames or min(frames) < 1:
+        raise ValueError("phones and their frames do not fit")
+    return phones, frames
 
 
 def _key(samples: np.ndarray, text: str) -> str:

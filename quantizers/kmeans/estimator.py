@@ -86,6 +86,7 @@ class KMeans:
         checkpoint_every: int = 256,
         device: str | torch.device = "cpu",
         progress: Callable[[Progress], None] | None = None,
+        alone: bool = False,
     ) -> "KMeans":
         """Fit the centroids and return self.
 
@@ -99,6 +100,7 @@ class KMeans:
             checkpoint_every: batches between two writes; also written after each pass.
             device: where rows are assigned and summed.
             progress: is called after each batch.
+            alone: take this process for the only one, also where `torch.distributed` has several.
 
         Raises:
             QuantizerError: fewer rows than clusters, or fewer distinct ones in the sample; a value
@@ -106,7 +108,9 @@ class KMeans:
                 that change between passes; a checkpoint of another fit.
         """
         with torch.autocast(torch.device(device).type, enabled=False), torch.no_grad():
-            return self._fit(features, dim, start, checkpoint, checkpoint_every, device, progress)
+            return self._fit(
+                features, dim, start, checkpoint, checkpoint_every, device, progress, alone
+            )
 
     def _fit(
         self,
@@ -117,8 +121,9 @@ class KMeans:
         checkpoint_every: int,
         device: str | torch.device,
         progress: Callable[[Progress], None] | None,
+        alone: bool,
     ) -> "KMeans":
-        config, processes = self.config, Processes()
+        config, processes = self.config, Processes(alone)
         report = progress or (lambda _: None)
         stream, looked = self._look(features, dim, processes, report)
         path = Path(checkpoint) if checkpoint is not None else None

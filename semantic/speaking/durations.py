@@ -57,7 +57,9 @@ class DurationPredictor(nn.Module):
         """
         if not len(units):
             return units.new_zeros(0)
-        means = 1 + self(units[None])[0].double().exp()
+        # Behind the last unit is what was there in training: none, as far as the layers reach.
+        padded = functional.pad(units, (0, 2 * _REACH), value=-1)
+        means = 1 + self(padded[None])[0, : len(units)].double().exp()
         ends = means.cumsum(0).round().long()
         ends = torch.maximum(ends, torch.arange(1, len(units) + 1, device=units.device))
         return torch.diff(ends, prepend=ends.new_zeros(1)).clamp_min(1)

@@ -37,7 +37,8 @@ class SpeakingVocoder(UnitVocoder):
 
     def __init__(self, config: SpeakingConfig, num_units: int) -> None:
         super().__init__()
-        self.config, self.hop = config, config.hop
+        self.config, self.num_units = config, num_units
+        self.sample_rate, self.hop = config.head.sample_rate, config.hop
         self.units = nn.Embedding(num_units, config.latent_dim)
         self.voicing = nn.Linear(config.voice_dim, config.latent_dim, bias=False)
         self.decoder = SpectralDecoder(config.latent_dim, config.stack, config.head)

@@ -35,7 +35,7 @@ class VoiceEncoder(nn.Module):
 
         Args:
             wave: padded behind each row's end.
-            lengths: (batch,) samples of each row, at least one frame's; default: all.
+            lengths: (batch,) samples of each row, at least a window of the analysis; default: all.
         """
         config = self.analysis.config
         short = max(0, config.window - wave.shape[1])

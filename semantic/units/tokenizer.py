@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ...codecs.interface import AudioTokenizer
+from ...codecs.neural.compiled import version_of
 from ...codecs.spec import TokenizerSpec
 from ...codecs.streaming import DecoderStream, EncoderStream
 from ...codecs.tokens import Tokens
-from ...errors import CheckpointError, QuantizerError, WaveError
+from ...errors import CheckpointError, QuantizerError, TokenError, WaveError
 from ...quantizers import NearestCode
 from ..encoders import catalogue
 from ..encoders.interface import FeatureStream, SpeechEncoder
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _VOCODER = "vocoder."
 # Rows whose distances are computed at once, in float64.
 _BLOCK = 4096
+_VOICE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,9 @@ class UnitTokenizer(AudioTokenizer):
         self.vocoder: UnitVocoder | None = None
         if config.vocoder:
             self.vocoder = _vocoder(config.vocoder, sizes[0])
-            if self.vocoder.hop != self.encoder.hop:
-                raise ValueError(
-                    f"the vocoder has hop {self.vocoder.hop}, the encoder {self.encoder.hop}"
-                )
+            own, heard = ((part.sample_rate, part.hop) for part in (self.vocoder, self.encoder))
+            if own != heard:
+                raise ValueError(f"the vocoder has rate and hop {own}, the encoder {heard}")
         self._prepared: tuple[Any, list[NearestCode]] | None = None
 
     @classmethod
@@ -139,7 +140,15 @@ class UnitTokenizer(AudioTokenizer):
 
     @torch.no_grad()
     def with_vocoder(self, vocoder: "SpeakingVocoder", name: str | None = None) -> Self:
-        """The same units, spoken by a trained vocoder, of which a copy is made."""
+        """The same units, spoken by a trained vocoder, of which a copy is made.
+
+        Raises:
+            QuantizerError: it is for another number of units, or another rate.
+        """
+        if vocoder.num_units != self.config.codebook_sizes[0]:
+            raise QuantizerError(
+                f"a vocoder of {vocoder.num_units} units, and {self.config.codebook_sizes[0]} units"
+            )
         changed = self._spoken_by(vocoder.config, name)
         assert changed.vocoder is not None
         changed.vocoder.load_state_dict(vocoder.state_dict())
@@ -151,7 +160,7 @@ class UnitTokenizer(AudioTokenizer):
         """The same units, spoken in the voice of some speech: decoding then converts voices.
 
         Args:
-            wave: (samples,) of one speaker; a few seconds do.
+            wave: (samples,) of one speaker; a few seconds do, and half a minute is listened to.
             sample_rate: the tokenizer's own.
 
         Raises:
@@ -163,7 +172,8 @@ class UnitTokenizer(AudioTokenizer):
         if len(row) < sample_rate // 10:
             raise WaveError(f"a voice can't be told from {len(row)} samples; give some seconds")
         changed = self.with_vocoder(speaking)
-        changed._speaking().voice.copy_(speaking.hearing(row[None])[0])
+        heard = row[: _VOICE_SECONDS * sample_rate]
+        changed._speaking().voice.copy_(speaking.hearing(heard[None])[0])
         return changed
 
     @torch.inference_mode(False)
@@ -259,7 +269,7 @@ class UnitTokenizer(AudioTokenizer):
     def _searches(self) -> list[NearestCode]:
         """The searches, made anew where the centroids have changed or moved."""
         tables = self.centroids
-        state = [(table.data_ptr(), table._version, table.device) for table in tables]
+        state = [(version_of(table), table.device) for table in tables]
         prepared = self._prepared
         if prepared is None or prepared[0] != state:
             prepared = self._prepared = (state, [NearestCode(table) for table in tables])
@@ -324,7 +334,10 @@ class UnitTokenizer(AudioTokenizer):
 
         Raises:
             WaveError: as `encode` does.
+            TokenError: there is no such codebook.
         """
+        if not 0 <= codebook < len(self.centroids):
+            raise TokenError(f"codebook {codebook} of {len(self.centroids)}")
         features, counts = self.features(wave, sample_rate, lengths)
         part = features.split(self.encoder.dims, dim=2)[codebook]
         table = self.centroids[codebook].double()

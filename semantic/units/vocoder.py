@@ -23,10 +23,12 @@ class UnitVocoder(nn.Module, ABC):
     """Turns units into speech.
 
     Attributes:
+        sample_rate: of the speech, in Hz.
         hop: samples per frame.
         macs_per_second: multiply-accumulates per second of audio.
     """
 
+    sample_rate: int
     hop: int
     macs_per_second: float
 
@@ -77,7 +79,7 @@ class MelTableVocoder(UnitVocoder):
     def __init__(self, config: MelTableConfig, num_units: int) -> None:
         super().__init__()
         self.config = config
-        self.hop = config.mel.hop
+        self.sample_rate, self.hop = config.mel.sample_rate, config.mel.hop
         shape = num_units, config.mel.num_mels
         self.register_buffer("table", torch.full(shape, config.mel.floor, dtype=torch.float32))
         settings = DMelConfig(

@@ -29,7 +29,7 @@ def test_audio_to_a_tokenizer_that_speaks(fit, tree, tmp_path):
     target = tmp_path / "units"
     code, said = fit(tree, "--encoder", "mfcc", "--clusters", 16, "-o", target)
     assert code == 0 and "16 units of MFCC" in said and "mean squared distance" in said
-    assert not (tmp_path / "units.fitting").exists()
+    assert not (tmp_path / ".units.fitting").exists()
     units = syllabary.load(target)
     assert units.name == "units" and units.spec.bitrate == 200
     wave = torch.from_numpy(synthetic_speech(9000))

@@ -28,7 +28,7 @@ def first() -> ContentRecipe:
 
 
 def second() -> ContentRecipe:
-    """Predicts units of the first run's middle layer."""
+    """Predicts units of the first run's last layer."""
     return replace(
         first(),
         steps=2_500,

@@ -35,7 +35,7 @@ class TargetsConfig:
 
     Attributes:
         teacher: folder of a content encoder's run, or its state file; "" takes cepstra.
-        layer: of the teacher, from 1.
+        layer: of the teacher, from 1; the norm behind it has no gains.
         smooth: frames on either side that features are averaged over, by a Hann window: units
             then change less often than phones' details do.
         clusters: sizes of the clusterings; each is a target of its own.
@@ -50,6 +50,8 @@ class TargetsConfig:
 
     def __post_init__(self) -> None:
         most = min(_MOST_CLUSTERS, self.rows)
+        if self.layer < 1 or self.smooth < 0:
+            raise TrainingError(f"layer must be at least 1 and smooth not negative: {self}")
         if not self.clusters or not all(2 <= k <= most for k in self.clusters):
             raise TrainingError(f"clusters must be from 2 to {_MOST_CLUSTERS}, rows more: {self}")
 
@@ -58,6 +60,8 @@ def find_targets(
     store: SpeechStore, config: TargetsConfig, features: FeaturesFunction, hop: int
 ) -> np.ndarray:
     """Units (clusterings, frames) of all utterances of a store, end to end.
+
+    Within an utterance, features have mean 0, and cepstra variance 1.
 
     Args:
         store: the utterances.
@@ -81,13 +85,17 @@ def find_targets(
             found = np.empty((int(starts[-1]), values.shape[2]), np.float16)
         for row, number in enumerate(numbers):
             own = smoothed(values[row, : counts[number]], config.smooth)
-            found[starts[number] : starts[number + 1]] = own - own.mean(0)
+            own = own - own.mean(0)
+            if not config.teacher:
+                own = own / np.maximum(own.std(0), 1e-3)
+            found[starts[number] : starts[number + 1]] = own
     assert found is not None
     chosen = np.argsort(draws("targets", (0,), len(found)))[: config.rows]
     rows = found[np.sort(chosen)].astype(np.float32)
     units = []
     for clusters in config.clusters:
-        kmeans = KMeans(KMeansConfig(clusters, iterations=12)).fit(rows)
+        # Every rank finds the same for itself.
+        kmeans = KMeans(KMeansConfig(clusters, iterations=12)).fit(rows, alone=True)
         parts = [
             kmeans(torch.from_numpy(found[start : start + 65_536].astype(np.float32))).numpy()
             for start in range(0, len(found), 65_536)
@@ -118,8 +126,6 @@ def _batches(order: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
 class Cepstra:
     """Thirteen cepstra and their slopes over 40 and 80 ms, as HuBERT's first targets.
 
-    Each has variance 1 within an utterance.
-
     Args:
         sample_rate: Hz.
         hop: samples of a frame.
@@ -142,7 +148,7 @@ class Cepstra:
         slopes = _slopes(cepstra, 2)
         every = torch.cat([cepstra, slopes, _slopes(slopes, 2)], 2)
         every = every.unflatten(1, (frames, 2)).mean(2)
-        return every / every.std(1, keepdim=True).clamp_min(1e-3)
+        return every
 
 
 def _slopes(x: Tensor, reach: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...codecs.checkpoint import digest
+from ...codecs.checkpoint import CONFIG_FILE, config_from_json, digest, read_config
 from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.causal import CausalBlock, StackConfig
 from ...codecs.neural.network import LayersConfig
@@ -20,6 +20,8 @@ from ...quantizers.kmeans import KMeans, KMeansConfig
 from ...semantic.content.encoder import ContentConfig, ContentEncoder
 from ...semantic.encoders.content import Content
 from ...semantic.units.tokenizer import UnitTokenizer
+from ...typed_fields import to_json
+from .. import recipes
 from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
 from ..loop.state import beginning
@@ -95,6 +97,11 @@ class ContentTask(Task[ContentRecipe]):
     def __init__(self, recipe: ContentRecipe) -> None:
         super().__init__(recipe)
         self.generator = Predictor(recipe.model, recipe.targets.clusters)
+        if not 0 <= recipe.mask_share < 1 or recipe.mask_frames < 1 or recipe.perturb.speed < 1:
+            raise TrainingError(
+                "mask_share must lie in [0, 1), mask_frames and perturb.speed be at least 1, got "
+                f"{recipe.mask_share}, {recipe.mask_frames} and {recipe.perturb.speed}"
+            )
         hop = recipe.model.hop
         #: Samples that are heard of a crop, at whatever speed.
         self.samples = int(recipe.data.crop_samples / recipe.perturb.speed) // hop * hop
@@ -105,18 +112,23 @@ class ContentTask(Task[ContentRecipe]):
         self._store = store
         config, model = self.recipe.targets, self.recipe.model
         features: FeaturesFunction = Cepstra(model.sample_rate, model.hop)
-        origin = "cepstra"
+        self._origin = "cepstra"
         if config.teacher:
-            weights = beginning(Path(config.teacher))["average"]
-            features = LayerFeatures(teacher_of(weights, model), config.layer)
-            origin = digest("content", {}, weights)
+            weights, settings = _teacher(Path(config.teacher), model)
+            if settings.hop != model.hop or settings.sample_rate != model.sample_rate:
+                raise TrainingError(f"{config.teacher}: frames of another rate than the model's")
+            features = LayerFeatures(teacher_of(weights, settings), config.layer)
+            self._origin = digest("content", to_json(settings), dict(weights))
         self._targets = UtteranceUnits(
             store,
             model.hop,
             len(config.clusters),
             lambda: find_targets(store, config, features, model.hop),
-            f"{origin} {config}",
+            f"{self._origin} {config}",
         )
+
+    def digests(self) -> dict[str, str]:
+        return {"targets": self._origin}
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Another run's encoder and mask, or a unit tokenizer's encoder; units have new heads."""
@@ -184,7 +196,8 @@ class ContentTask(Task[ContentRecipe]):
         training does not know of.
         """
         assert isinstance(generator, Predictor)
-        encoder, recipe = copy.deepcopy(generator.encoder).eval(), self.recipe
+        # On the CPU, where the crops are.
+        encoder, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
         last = LayerFeatures(encoder)
         crops = recipe.crops(self._store, recipe.seed + 1)
         batches = [last(crops.batch(n).waves) for n in range(recipe.unit_batches)]
@@ -196,15 +209,43 @@ class ContentTask(Task[ContentRecipe]):
         encoder.outward.bias.copy_(-axes @ mean)
         components = (encoder.outward.double()(rows)).float()
         encoder.float()
-        kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(components)
+        kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(components, alone=True)
         return UnitTokenizer.of(Content.of(encoder), kmeans.centroids, recipe.name)
 
 
 def teacher_of(weights: Mapping[str, Tensor], config: ContentConfig) -> ContentEncoder:
-    """The encoder of a run's weights, or of a unit tokenizer's."""
+    """The encoder of a run's weights, or of a unit tokenizer's.
+
+    Raises:
+        TrainingError: they are of another encoder.
+    """
     encoder = ContentEncoder(config)
-    encoder.load_state_dict(_of_encoder(weights))
+    try:
+        encoder.load_state_dict(_of_encoder(weights))
+    except RuntimeError as error:
+        raise TrainingError(f"the teacher's weights do not fit: {error}") from None
     return encoder.eval().requires_grad_(False)
+
+
+def _teacher(place: Path, default: ContentConfig) -> tuple[Mapping[str, Tensor], ContentConfig]:
+    """A teacher's weights and what it is configured as: a run's, or a unit tokenizer's.
+
+    Args:
+        place: as `start_from` has it.
+        default: what a run is taken for whose state does not say.
+    """
+    state = beginning(place)
+    if "recipe" in state:
+        recipe = recipes.from_fields(state["recipe"], str(place))
+        if not isinstance(recipe, ContentRecipe):
+            raise TrainingError(f"{place}: a run of task {recipe.task!r}, not of a content encoder")
+        return state["average"], recipe.model
+    if (place / CONFIG_FILE).exists():
+        fields = dict(read_config(place)["config"].get("encoder", {}))
+        if fields.pop("kind", None) != Content.kind:
+            raise TrainingError(f"{place}: not a unit tokenizer of a content encoder")
+        return state["average"], config_from_json(ContentConfig, fields)
+    return state["average"], default
 
 
 def _of_encoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -241,6 +282,9 @@ class LayerFeatures:
 def truncated(encoder: ContentEncoder, layers: int) -> ContentEncoder:
     """The first layers of an encoder; the last norm loses its gains, which are another layer's."""
     config, kind = encoder.config, encoder.config.layers
+    most = kind.blocks if isinstance(kind, StackConfig) else kind.layers
+    if not 1 <= layers <= most:
+        raise TrainingError(f"layer {layers} of an encoder with {most}")
     fewer: LayersConfig
     if isinstance(kind, StackConfig):
         fewer = replace(kind, blocks=layers)

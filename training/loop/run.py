@@ -289,7 +289,7 @@ class _Run:
         self.journal.sync()
         content = {
             "recipe": as_json(self.recipe),
-            "data": self.feed.digests(),
+            "data": self._digests(),
             "step": self.step,
             "seconds": self.seconds,
             "sums": self.sums,
@@ -301,13 +301,17 @@ class _Run:
         self.saved_at, self.saved_when = self.step, time.perf_counter()
         self.save_seconds = self.saved_when - start
 
+    def _digests(self) -> dict[str, str]:
+        """Of all that was given and must be the same when the run goes on."""
+        return self.feed.digests() | self.task.digests()
+
     def _take(self, saved: Mapping[str, Any]) -> None:
-        data, here = saved["data"], self.feed.digests()
+        data, here = saved["data"], self._digests()
         if data != here:
             names = sorted(data | here)
             changed = ", ".join(name for name in names if data.get(name) != here.get(name))
             raise TrainingError(
-                f"{printable(self.state_path)}: the run was on other data ({changed}: the samples "
+                f"{printable(self.state_path)}: the run was on other data ({changed} "
                 "differ); give it the data that it had, or choose another output folder"
             )
         self.stepper.load_state(saved)

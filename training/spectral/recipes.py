@@ -196,6 +196,18 @@ def dmel_fine_vocoder_longer() -> VocoderRecipe:
     )
 
 
+def dmel_fine_vocoder_louder() -> VocoderRecipe:
+    """Goes on where `dmel-fine-vocoder-longer` ended, with the loudness loss."""
+    return replace(
+        dmel_fine_vocoder(),
+        steps=2_500,
+        start_from="runs/dmel-fine-longer",
+        optimizer=replace(_OPTIMIZER, lr=4e-4, muon_lr=1.2e-3),
+        schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.03),
+        supervision=SupervisionConfig(own_pitch_from=0, envelope_weight=8.0, loudness_weight=5.0),
+    )
+
+
 def _dmel(name: str, head: HarmonicHeadConfig) -> VocoderRecipe:
     return VocoderRecipe(
         name=name,

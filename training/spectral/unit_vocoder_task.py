@@ -36,7 +36,7 @@ class UnitVocoderRecipe(SupervisedRecipe):
         model: the vocoder.
         voice_seconds: of another utterance of the speaker's, from which the voice is heard.
         duration_weight: of the durations' loss.
-        default_voice: source in the manifest whose mean voice speaks by default.
+        default_voice: source in the manifest whose mean voice speaks by default; "" is all.
     """
 
     task: ClassVar[str] = "unit-vocoder"
@@ -93,17 +93,31 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         for number, entry in enumerate(store.entries):
             self._of_speaker.setdefault(_speaker(entry, number), []).append(number)
         wanted = self.recipe.default_voice
-        self._default = [n for n, entry in enumerate(store.entries) if entry.source == wanted]
+        self._default = [
+            n for n, entry in enumerate(store.entries) if not wanted or entry.source == wanted
+        ]
+        if not self._default:
+            sources = sorted({entry.source or "" for entry in store.entries})
+            raise TrainingError(f"default_voice: no source {wanted!r}; there are {sources}")
         if self.recipe.decoder:
             self._begin_with_codec()
+
+    def digests(self) -> dict[str, str]:
+        return {"units": self._base[0].spec.tokens.digest}
 
     @torch.no_grad()
     def _begin_with_codec(self) -> None:
         """The decoder of a codec, and for each unit the mean of the codec's latents there."""
         place = self.recipe.decoder
         codec = load(Path(place) if Path(place).is_dir() else place)
-        if not isinstance(codec, RVQCodec) or codec.network.hop != self.recipe.model.hop:
-            raise TrainingError(f"{place} is no RVQ codec with hop {self.recipe.model.hop}")
+        if (
+            not isinstance(codec, RVQCodec)
+            or codec.network.hop != self.recipe.model.hop
+            or codec.network.encoder_look_ahead
+        ):
+            raise TrainingError(
+                f"{place} is no RVQ codec with hop {self.recipe.model.hop} and no look-ahead"
+            )
         try:
             self.generator.decoder.load_state_dict(codec.decoder.state_dict())
         except RuntimeError as error:
@@ -202,11 +216,10 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         vocoder = copy.deepcopy(generator)
         assert isinstance(vocoder, SpeakingVocoder)
-        if self._default:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                heard = vocoder.hearing(*self._references(self._default[:32], vocoder.voice.device))
-                vocoder.voice.copy_(functional.normalize(heard.mean(0), dim=0))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            heard = vocoder.hearing(*self._references(self._default[:32], vocoder.voice.device))
+            vocoder.voice.copy_(functional.normalize(heard.mean(0), dim=0))
         return self._base[0].with_vocoder(vocoder, self.recipe.name)
 
 
@@ -223,8 +236,8 @@ def _runs(units: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         units, there: (batch, frames).
 
     Returns:
-        (batch, positions) each: units with -1 for none; frames; bool, not the first and the last
-        run of a row, which the crop may have cut.
+        (batch, positions) each: units with -1 for none; frames; bool, not the first run of a row,
+        which the crop may have cut, nor the last one where the crop ends before the utterance.
     """
     batch, frames = units.shape
     marked = torch.where(there, units, -1)
@@ -234,4 +247,5 @@ def _runs(units: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     durations = units.new_zeros(batch, frames).scatter_add(1, place, torch.ones_like(units))
     number = torch.arange(frames, device=units.device)
     last = torch.where(runs >= 0, number, -1).amax(1, keepdim=True)
-    return runs, durations, (runs >= 0) & (number > 0) & (number < last)
+    ended = ~there[:, -1:]
+    return runs, durations, (runs >= 0) & (number > 0) & ((number < last) | ended)

@@ -125,6 +125,21 @@ def test_what_cannot_be_aligned_is_named(aligner, clips):
     assert len(aligner.align(wave, rate, clips[0].text).phones) > 10
 
 
+def test_damaged_lines_of_the_cache_count_as_absent(tmp_path):
+    path = tmp_path / "cache.jsonl"
+    whole = {"key": "a", "phones": "SIL AA", "frames": [3, 4]}
+    damaged = [
+        {"key": "b", "phones": "SIL AA", "frames": [3]},
+        {"key": "c", "phones": "NOISE", "frames": [3]},
+        {"key": "d", "frames": [3]},
+        {"key": "e", "phones": "SIL", "frames": [0]},
+        ["f"],
+    ]
+    lines = [json.dumps(each).encode() for each in (whole, *damaged)]
+    path.write_bytes(b"\n".join([*lines, b"\xff\xfe", b'{"key": "g", "err']))
+    assert set(AlignmentCache(path)._entries) == {"a"}
+
+
 def test_cache(tmp_path, clips, monkeypatch):
     pytest.importorskip("pocketsphinx")
     path = tmp_path / "some" / "alignments.jsonl"

@@ -6,8 +6,11 @@ import torch
 
 import syllabary
 from syllabary.codecs.neural.analysis import AnalysisConfig
-from syllabary.errors import CheckpointError, TokenError, WaveError
+from syllabary.errors import CheckpointError, QuantizerError, TokenError, WaveError
+from syllabary.semantic.content.encoder import ContentConfig
+from syllabary.semantic.encoders.content import Content
 from syllabary.semantic.speaking.durations import DurationPredictor
+from syllabary.semantic.speaking.vocoder import SpeakingVocoder
 from syllabary.semantic.speaking.voices import VoiceEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
 
@@ -67,6 +70,29 @@ def test_a_voice_is_saved(units, tmp_path):
 
 
 @pytest.mark.parametrize("bad", [np.zeros(100, np.float32), np.full(9_000, np.nan, np.float32)])
+def test_vocoders_of_other_units_are_refused(units):
+    other = SpeakingVocoder(tiny_codecs.speaking_config(), 22)
+    with pytest.raises(QuantizerError, match="22 units, and 23"):
+        units.with_vocoder(other)
+    slower = UnitTokenizer.of(
+        Content(ContentConfig(AnalysisConfig(sample_rate=8000, pitch_window=512), dim=6)),
+        torch.zeros(23, 6),
+    )
+    with pytest.raises(ValueError, match="rate and hop"):
+        slower.with_vocoder(SpeakingVocoder(tiny_codecs.speaking_config(), 23))
+    with pytest.raises(TokenError, match="codebook 1 of 1"):
+        units.encode_soft(wave(), 16_000, codebook=1)
+
+
+def test_it_works_where_it_was_loaded_for_inference(units, tmp_path):
+    units.save_pretrained(tmp_path)
+    tokens = units.encode(wave(), 16_000)
+    with torch.inference_mode():
+        loaded = syllabary.load(tmp_path)
+        assert loaded.encode(wave(), 16_000).equal(tokens)
+        assert torch.equal(loaded.decode(tokens), units.decode(tokens))
+
+
 def test_what_is_no_voice_is_refused(units, bad):
     with pytest.raises(WaveError):
         units.with_voice(bad, 16_000)
@@ -103,6 +129,16 @@ def test_guessed_durations_are_positive_and_do_not_depend_on_neighbours_in_a_bat
     assert units.decode(guessed).shape[1] == int(guessed.num_samples.max())
     for row in range(2):
         assert units.with_guessed_durations(tokens[row]).equal(guessed[row])
+
+
+def test_a_guess_sees_behind_the_end_what_training_showed():
+    torch.manual_seed(0)
+    guess = DurationPredictor(9, 8)
+    runs = torch.randint(9, (7,))
+    padded = torch.cat([runs, torch.full((20,), -1)])
+    with torch.no_grad():
+        means = 1 + guess(padded[None])[0, :7].double().exp()
+    assert int(guess.durations(runs).sum()) == max(7, int(means.sum().round()))
 
 
 def test_frames_without_durations_are_merged_before_guessing(units):

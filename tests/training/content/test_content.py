@@ -14,6 +14,7 @@ from syllabary.errors import TrainingError
 from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
 from syllabary.training import recipes
+from syllabary.training.content import targets
 from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
 from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed
 from syllabary.training.content.task import ContentTask, LayerFeatures, Predictor, truncated
@@ -99,12 +100,22 @@ def test_cepstra_are_those_of_librosa():
         assert np.corrcoef(ours, theirs[:, column])[0, 1] > 0.97
 
 
-def test_targets_do_not_depend_on_the_padding_that_comes_with_a_batch(store):
+def test_targets_do_not_depend_on_the_padding_that_comes_with_a_batch(store, monkeypatch):
     config = TargetsConfig(clusters=(5, 9), rows=181)
     units = find_targets(store, config, Cepstra(16_000, 320), 320)
     assert units.shape == (2, 181)
     assert units.min() == 0 and units[0].max() == 4 and units[1].max() == 8
     assert np.array_equal(units, find_targets(store, config, Cepstra(16_000, 320), 320))
+    # One utterance a batch gives the same.
+    alone = []
+    monkeypatch.setattr(targets, "_BATCH_FRAMES", 1)
+
+    def features(waves):
+        alone.append(len(waves))
+        return Cepstra(16_000, 320)(waves)
+
+    assert np.array_equal(units, find_targets(store, config, features, 320))
+    assert alone == [1] * 4
 
 
 def test_smoothing_keeps_what_does_not_change_and_the_mean_of_what_does():
@@ -217,8 +228,8 @@ def test_the_next_run_predicts_units_of_a_layer(store, tmp_path):
     task = _task(store)
     weights = task.generator.state_dict()
     state.save(tmp_path / state.STATE_FILE, {"average": weights})
-    targets = TargetsConfig(teacher=str(tmp_path), layer=1, clusters=(6, 12), rows=181)
-    following = ContentTask(replace(recipe(), targets=targets))
+    wanted = TargetsConfig(teacher=str(tmp_path), layer=1, clusters=(6, 12), rows=181)
+    following = ContentTask(replace(recipe(), targets=wanted))
     following.prepare(store)
     following.begin_with(weights)
     for name, value in following.generator.encoder.state_dict().items():
@@ -232,12 +243,37 @@ def test_a_run_begins_with_the_encoder_of_a_tokenizer(store, tmp_path):
     torch.manual_seed(0)
     task = _task(store)
     export(task.tokenizer(task.generator), tmp_path)
-    targets = TargetsConfig(teacher=str(tmp_path), layer=2, clusters=(6,), rows=181)
-    following = ContentTask(replace(recipe(), targets=targets, start_from=str(tmp_path)))
+    wanted = TargetsConfig(teacher=str(tmp_path), layer=2, clusters=(6,), rows=181)
+    following = ContentTask(replace(recipe(), targets=wanted, start_from=str(tmp_path)))
     following.prepare(store)
     following.begin_with(state.beginning(tmp_path)["average"])
     own, before = (t.generator.encoder.stack.state_dict() for t in (following, task))
     assert all(torch.equal(own[name], before[name].half().float()) for name in before)
+
+
+def test_a_teacher_is_what_it_says_it_is(store, tmp_path):
+    torch.manual_seed(0)
+    task = _task(store)
+    content = {"average": task.generator.state_dict(), "recipe": recipes.as_json(task.recipe)}
+    state.save(tmp_path / state.STATE_FILE, content)
+    wanted = TargetsConfig(teacher=str(tmp_path), layer=1, clusters=(6,), rows=181)
+    farther = replace(SMALL, look_ahead=3)
+    following = ContentTask(replace(recipe(), targets=wanted, model=farther))
+    following.prepare(store)
+    same = ContentTask(replace(recipe(), targets=wanted))
+    same.prepare(store)
+    # The teacher answers at its own look-ahead, whatever the student's is.
+    assert np.array_equal(following._targets._units, same._targets._units)
+    assert following.digests() == same.digests() != task.digests()
+    deeper = replace(wanted, layer=3)
+    with pytest.raises(TrainingError, match="layer 3 of an encoder with 2"):
+        ContentTask(replace(recipe(), targets=deeper)).prepare(store)
+
+
+@pytest.mark.parametrize("wrong", [{"mask_share": 1.0}, {"mask_frames": 0}])
+def test_impossible_masks_are_refused(wrong):
+    with pytest.raises(TrainingError, match="mask"):
+        ContentTask(recipe(**wrong))
 
 
 def test_crops_that_are_too_short_are_refused():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def cache(tmp_path_factory):
 
 
 def recipe(corpus, units, **fields):
-    settings = shared(corpus) | {"adversarial": None} | fields
+    settings = shared(corpus) | {"adversarial": None, "default_voice": ""} | fields
     model = settings.pop("model", tiny_codecs.speaking_config(1))
     return UnitVocoderRecipe(name="spoken", units=str(units), model=model, **settings)
 
@@ -102,6 +103,21 @@ def test_it_begins_with_a_codec(corpus, units, cache, tmp_path):
         train(other, tmp_path / "other", device="cpu", cache=cache)
 
 
+def test_what_would_change_the_units_or_the_voice_is_refused(corpus, units, cache, tmp_path):
+    place = tmp_path / "units"
+    shutil.copytree(units, place)
+    train(recipe(corpus, place, steps=2), tmp_path / "run", device="cpu", cache=cache)
+    base = syllabary.load(units)
+    table = base.centroids[0].flip(0)
+    vocoder, base.vocoder = base.vocoder, None
+    type(base).of(base.encoder, table, "small").with_vocoder(vocoder).save_pretrained(place)
+    with pytest.raises(TrainingError, match=r"other data \(units differ\)"):
+        train(recipe(corpus, place, steps=3), tmp_path / "run", device="cpu", cache=cache)
+    silent = recipe(corpus, units, default_voice="nobody")
+    with pytest.raises(TrainingError, match="no source 'nobody'"):
+        train(silent, tmp_path / "silent", device="cpu", cache=cache)
+
+
 def test_runs_and_what_is_known_of_them():
     units = torch.tensor([[3, 3, 1, 1, 1, 2], [5, 5, 5, 4, 9, 9]])
     there = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
@@ -109,7 +125,8 @@ def test_runs_and_what_is_known_of_them():
     assert runs[:, :3].tolist() == [[3, 1, 2], [5, 4, -1]]
     assert durations[0, :3].tolist() == [2, 3, 1] and durations[1, :2].tolist() == [3, 1]
     assert known[0].tolist() == [False, True, False, False, False, False]
-    assert not known[1].any()
+    # The second utterance ends within its crop.
+    assert known[1].tolist() == [False, True, False, False, False, False]
 
 
 def test_it_refuses_what_is_no_unit_tokenizer(corpus, tmp_path):
