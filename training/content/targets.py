@@ -23,6 +23,7 @@ from ..data.utterance_units import frame_starts
 
 _MOST_CLUSTERS = 1 << 15
 _BATCH_FRAMES = 6000
+_SILENT_FRAMES = 4
 
 #: Maps waves (batch, samples) float32, of which each is padded with zeros, to features
 #: (batch, frames, dim), where a wave of n samples has ceil(n / hop) frames.
@@ -74,7 +75,8 @@ def find_targets(
     found: np.ndarray | None = None
     order = np.argsort(store.lengths, kind="stable")
     for numbers in _batches(order, counts):
-        longest = int(store.lengths[numbers].max())
+        # Silence behind every utterance, so that its end does not depend on its batch.
+        longest = int(store.lengths[numbers].max()) + _SILENT_FRAMES * hop
         waves = np.zeros((len(numbers), longest), np.float32)
         for row, number in enumerate(numbers):
             samples = store.samples(int(number))
