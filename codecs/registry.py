@@ -66,6 +66,7 @@ SHIPPED: dict[str, Shipped] = {
     "fsq-16k": Shipped("fsq-16k", free=("levels",)),
     "ts3-16k": Shipped("ts3-16k"),
     "ts3-16k-40hz": Shipped("ts3-16k-40hz"),
+    "units-16k": Shipped("units-16k"),
     # Other levels are other numbers for the same vocoder; other channels and hops go without it.
     "dmel": Shipped("dmel", _RANGE, Preset("dmel", {})),
     "dmel-fine": Shipped("dmel-fine", _RANGE, Preset("dmel", _FINE)),

@@ -66,6 +66,23 @@ class FrameAnalysis:
                 self.channels, heard[start : start + _BLOCK],
             )  # fmt: skip
 
+    def without_pitch(self, windows: Array) -> Array:
+        """Features (frames, num_features - num_lags) without the autocorrelation, float64."""
+        config, (_, num_mels, num_bands) = self.config, self.channels
+        heard = np.empty((len(windows), config.num_features - config.num_lags))
+        most = min(len(windows), _BLOCK)
+        mel = np.empty((most, 2, self.mel_fft))
+        bands = np.empty((most, 4, self.band_fft))
+        for start in range(0, len(windows), _BLOCK):
+            part = windows[start : start + _BLOCK]
+            pieces = mel[: len(part)], bands[: len(part)]
+            _cut_spectral(part, config.hop, *self.windows[:2], *pieces)
+            _log_features(
+                spectra(pieces[0]), self.filters[0], num_mels, spectra(pieces[1]),
+                self.filters[1], num_bands, 0, heard[start : start + _BLOCK],
+            )  # fmt: skip
+        return heard
+
 
 class FrameEncoder:
     """An encoder of rows of frames, on the CPU.
@@ -128,18 +145,33 @@ def _features(  # type: ignore[no-untyped-def]
     """
     num_lags, num_mels, num_bands = channels
     _correlations(correlation, amplitudes, lags[0], lags[1], num_lags, heard)
-    _logs(mel, mel_filters[0], mel_filters[1], num_mels, num_lags, heard)
-    start = num_lags + mel.shape[1] * num_mels
+    _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, heard)
+
+
+@njit(nogil=True, cache=True)
+def _log_features(  # type: ignore[no-untyped-def]
+    mel, mel_filters, num_mels, bands, band_filters, num_bands, start, heard
+):
+    """Put scaled logarithms into `heard`, from column `start` on; see `_logs`."""
+    _logs(mel, mel_filters[0], mel_filters[1], num_mels, start, heard)
+    start += mel.shape[1] * num_mels
     _logs(bands, band_filters[0], band_filters[1], num_bands, start, heard)
 
 
 @njit(nogil=True, cache=True)
 def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch):  # type: ignore[no-untyped-def]
     """Pieces of each window, which end where it ends, times windows."""
+    _cut_spectral(windows, hop, mel_window, band_window, mel, bands)
+    for t in range(windows.shape[0]):
+        _cut_one(windows[t], 0, pitch_window, pitch[t])
+
+
+@njit(nogil=True, cache=True)
+def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: ignore[no-untyped-def]
+    """See `_cut`."""
     for t in range(windows.shape[0]):
         _cut_one(windows[t], hop // 2, mel_window, mel[t])
         _cut_one(windows[t], hop // 4, band_window, bands[t])
-        _cut_one(windows[t], 0, pitch_window, pitch[t])
 
 
 @njit(nogil=True, cache=True)

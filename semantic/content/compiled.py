@@ -44,11 +44,7 @@ class CompiledContent:
             edges: (rows + 1,) int64: row r's frames are those from `edges[r]` to `edges[r + 1]`.
             states: of each row; they are moved on.
         """
-        analysis = self.config.analysis
-        heard = np.empty((len(windows), analysis.num_features))
-        self.analysis.into(np.ascontiguousarray(windows.numpy()), heard)
-        x = one_layer(
-            np.ascontiguousarray(heard[:, analysis.num_lags :]), *self.inward, self.stack.width
-        )
+        heard = self.analysis.without_pitch(np.ascontiguousarray(windows.numpy()))
+        x = one_layer(heard, *self.inward, self.stack.width)
         self.stack(x, edges, states)
         return torch.from_numpy(one_layer(x, *self.outward, self.config.dim))

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -333,7 +334,9 @@ def test_errors_name_the_file(run, tmp_path):
     code, _, err = run("encode", tmp_path / "nan.wav")
     assert code == 2 and "nan.wav: row 0 of the wave holds NaN" in err
     done = subprocess.run([*SYLLABARY, "encode", "-"], input=b"x" * 99, capture_output=True)
-    assert done.returncode == 2 and b"standard input: not audio" in done.stderr
+    assert done.returncode == 2 and b"standard input: " in done.stderr
+    reason = b"not audio" if shutil.which("ffmpeg") else b"there is no ffmpeg program to try"
+    assert reason in done.stderr
     assert b"/tmp" not in done.stderr
     soundfile.write(tmp_path / "loud.wav", 20 * synthetic_speech(9000), 16000, subtype="FLOAT")
     code, out, _ = run("encode", tmp_path / "loud.wav")

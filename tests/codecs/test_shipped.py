@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import syllabary
 from syllabary.codecs.checkpoint import WEIGHTS_FILE
 from syllabary.codecs.registry import SHIPPED
 from syllabary.codecs.shipped import MODELS, export, inference_state
 from syllabary.errors import CheckpointError
+from syllabary.semantic.pieces import PieceCoder, list_bpes, load_bpe
 
 from .. import tiny_codecs
 from ..conftest import synthetic_speech
@@ -16,7 +18,11 @@ from ..conftest import synthetic_speech
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_are_small_and_documented(name):
     folder = MODELS / SHIPPED[name].folder
-    assert (folder / WEIGHTS_FILE).stat().st_size <= 12_000_000
+    weights = load_file(folder / WEIGHTS_FILE)
+    parts = ("encoder.", "vocoder.") if name == "units-16k" else ("",)
+    for part in parts:
+        tensors = [tensor for key, tensor in weights.items() if key.startswith(part)]
+        assert sum(t.numel() * t.element_size() for t in tensors) <= 12_000_000
     card = (folder / "README.md").read_text()
     assert "Where it is weak" in card and "DATA.md" in card
     assert (folder / "recipe.json").exists() and (folder / "log.jsonl.gz").exists()
@@ -24,11 +30,19 @@ def test_shipped_models_are_small_and_documented(name):
 
 
 def test_all_shipped_models_together_are_small():
-    """40 MB for the convolutional codecs and vocoders, 12 for each transformer codec."""
+    """40 MB for the convolutional codecs and vocoders, 12 for each of the others' parts."""
     sizes = {path.parent.name: path.stat().st_size for path in MODELS.rglob("*.safetensors")}
-    transformers = [name for name in sizes if name.startswith("ts3-")]
-    assert len(transformers) == 2
-    assert sum(sizes.values()) - sum(sizes[name] for name in transformers) <= 40_000_000
+    others = {name: sizes.pop(name) for name in ("ts3-16k", "ts3-16k-40hz", "units-16k")}
+    assert sum(sizes.values()) <= 40_000_000
+    assert sum(others.values()) <= 4 * 12_000_000
+
+
+def test_shipped_pieces_are_of_shipped_units():
+    units = syllabary.load("units-16k")
+    assert list_bpes() == ["units-bpe-4k"]
+    coder = PieceCoder(load_bpe("units-bpe-4k"), units.spec.tokens)
+    tokens = units.encode(synthetic_speech(20_000), 16000)
+    assert torch.equal(coder.decode(coder.encode(tokens)).codes, tokens.deduplicate().codes)
 
 
 def test_export_rounds_and_leaves_out_what_only_training_needs(tmp_path):
