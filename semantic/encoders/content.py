@@ -27,7 +27,7 @@ class Content(SpeechEncoder):
     kind = "content"
     Config = ContentConfig
     source = "arXiv 2106.07447"
-    description = "a content encoder"
+    description = "content"
 
     def __init__(self, config: ContentConfig | None = None) -> None:
         config = config or ContentConfig()
