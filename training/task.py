@@ -29,13 +29,15 @@ The loop (`training.loop`) does the rest: data, order, clipping, averages, ranks
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from ..codecs.interface import AudioTokenizer
+from ..codecs.neural.causal import CausalBlock
+from ..codecs.neural.transformer import TransformerLayer
 from .data.store import SpeechStore
 from .recipe import Recipe
 
@@ -189,3 +191,12 @@ class Task(nn.Module, ABC, Generic[R]):
             generator: like `self.generator`, with averaged weights, in evaluation mode. The loop
                 goes on to change it, and a tokenizer's weights must not change: copy it.
         """
+
+
+def block_matrices(module: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights of the linear layers inside all blocks, for `Task.hidden_matrices`."""
+    for block in module.modules():
+        if isinstance(block, CausalBlock | TransformerLayer):
+            for weight in block.matrices():
+                assert isinstance(weight, nn.Parameter)
+                yield weight

@@ -137,6 +137,18 @@ class SpeechAnalysis(nn.Module):
         return torch.cat([self.CORRELATION_SCALE * correlation / total, *logs], -1)
 
 
+def windows_of(wave: Tensor, window: int, hop: int, look_ahead: int = 0) -> Tensor:
+    """All windows (batch, frames, window) of a wave (batch, samples); each ends with its frame.
+
+    Args:
+        wave: zeros stand for samples before and after it.
+        window, hop: samples.
+        look_ahead: frames of zeros behind the last frame.
+    """
+    after = look_ahead * hop + -wave.shape[1] % hop
+    return nn.functional.pad(wave, (window - hop, after)).unfold(1, window, hop)
+
+
 def _last(windows: Tensor, length: int, count: int, hop: int) -> Tensor:
     """The last `count` pieces of `length` samples, `hop` apart: (…, count, length)."""
     return windows[..., -(length + (count - 1) * hop) :].unfold(-1, length, hop)

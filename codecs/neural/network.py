@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .analysis import AnalysisConfig, SpeechAnalysis
+from .analysis import AnalysisConfig, SpeechAnalysis, windows_of
 from .causal import StackConfig
 from .harmonic_head import HarmonicHead, HarmonicHeadConfig, HeadState, Rendered
 from .source import PITCH_BINS
@@ -131,9 +131,7 @@ class SpectralEncoder(nn.Module):
     def windows_of(self, wave: Tensor) -> Tensor:
         """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
         config = self.config
-        window = config.analysis.window
-        after = config.encoder_look_ahead * config.hop + -wave.shape[1] % config.hop
-        return nn.functional.pad(wave, (window - config.hop, after)).unfold(1, window, config.hop)
+        return windows_of(wave, config.window, config.hop, config.encoder_look_ahead)
 
     @property
     def macs_per_frame(self) -> int:

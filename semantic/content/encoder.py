@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.analysis import AnalysisConfig, SpeechAnalysis
+from ...codecs.neural.analysis import AnalysisConfig, SpeechAnalysis, windows_of
 from ...codecs.neural.causal import StackConfig
 from ...codecs.neural.network import LayersConfig
 
@@ -90,9 +90,8 @@ class ContentEncoder(nn.Module):
 
     def windows_of(self, wave: Tensor) -> Tensor:
         """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
-        window, hop = self.config.window, self.config.hop
-        after = self.config.look_ahead * hop + -wave.shape[1] % hop
-        return nn.functional.pad(wave, (window - hop, after)).unfold(1, window, hop)
+        config = self.config
+        return windows_of(wave, config.window, config.hop, config.look_ahead)
 
     @property
     def macs_per_frame(self) -> int:

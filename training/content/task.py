@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from ...codecs.checkpoint import CONFIG_FILE, config_from_json, digest, read_config
 from ...codecs.interface import AudioTokenizer
-from ...codecs.neural.causal import CausalBlock, StackConfig
+from ...codecs.neural.analysis import windows_of
+from ...codecs.neural.causal import StackConfig
 from ...codecs.neural.network import LayersConfig
-from ...codecs.neural.transformer import TransformerLayer
 from ...errors import TrainingError
 from ...quantizers.kmeans import KMeans, KMeansConfig
 from ...semantic.content.encoder import ContentConfig, ContentEncoder
@@ -26,7 +26,7 @@ from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
 from ..loop.state import beginning
 from ..recipe import Recipe
-from ..task import Batch, Generated, Task
+from ..task import Batch, Generated, Task, block_matrices
 from .perturb import PerturbConfig, at_speeds, perturbed
 from .targets import Cepstra, FeaturesFunction, TargetsConfig, find_targets
 
@@ -140,11 +140,7 @@ class ContentTask(Task[ContentRecipe]):
         self.generator.load_state_dict(rest | kept)
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
-        for block in self.generator.modules():
-            if isinstance(block, CausalBlock | TransformerLayer):
-                for weight in block.matrices():
-                    assert isinstance(weight, nn.Parameter)
-                    yield weight
+        return block_matrices(self.generator)
 
     def generate(self, batch: Batch, step: int) -> Generated:
         recipe, model = self.recipe, self.recipe.model
@@ -154,12 +150,12 @@ class ContentTask(Task[ContentRecipe]):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             waves = at_speeds(batch.inputs, speeds, self.samples)
             waves = perturbed(waves, recipe.perturb, model.sample_rate)
-            window, hop = model.window, model.hop
-            windows = functional.pad(waves, (window - hop, 0)).unfold(1, window, hop)
+            # No frames of zeros behind the crop: there the utterance goes on.
+            windows = windows_of(waves, model.window, model.hop)
             heard = self.generator.encoder.heard(windows)
         masked = self._masks(rows, heard.shape[1], device)
         frames = heard.shape[1] - model.look_ahead
-        middles = (torch.arange(frames, device=device) + 0.5) * hop * speeds[:, None]
+        middles = (torch.arange(frames, device=device) + 0.5) * model.hop * speeds[:, None]
         starts = torch.tensor(batch.starts, device=device)[:, None]
         units, there = self._targets.at(batch.names, (starts + middles).long())
         units, there = units.to(device), there.to(device)

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...codecs.neural.causal import CausalBlock
 from ...codecs.neural.network import SpectralDecoder
-from ...codecs.neural.transformer import TransformerLayer
 from ..data import SpeechStore
 from ..discriminators import Discriminators
 from ..recipe import Recipe
-from ..task import Batch, Generated, Task
+from ..task import Batch, Generated, Task, block_matrices
 from .supervision import Supervision, SupervisionConfig
 
 
@@ -54,11 +52,7 @@ class SupervisedTask(Task[S]):
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         """The weights of the linear layers inside all blocks."""
-        for block in self.generator.modules():
-            if isinstance(block, CausalBlock | TransformerLayer):
-                for weight in block.matrices():
-                    assert isinstance(weight, nn.Parameter)
-                    yield weight
+        return block_matrices(self.generator)
 
     def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
         assert self.discriminator is not None
