@@ -21,9 +21,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +33,29 @@ import torch
 from syllabary.audio.files import read
 from syllabary.audio.manifests import Utterance, read_manifest
 from syllabary.errors import SyllabaryError
+from syllabary.eval.metrics.catalogue import find
+from syllabary.eval.metrics.catalogue import parse as parse_metrics
+from syllabary.eval.metrics.interface import Clip, Ratio
+from syllabary.eval.metrics.scoring import mean, score
 from syllabary.eval.recognition import Recognizer, WordErrors, word_errors
-from syllabary.eval.scores import SCORES, parse_scores, score
+from syllabary.eval.systems import catalogue
+from syllabary.eval.systems.interface import MissingSystemError, System
+from syllabary.eval.systems.lyra import WEIGHTS, Lyra
+from syllabary.eval.systems.tokenizers import TokenizerSystem
 from syllabary.filesystem import replacing
 
 sys.path.insert(0, __file__.rpartition("/")[0])
-from peers import RATE, Codec, Codec2, Lyra, Missing, Opus, Original, Tokenizer, lag
+from peers import RATE, lag, reconstruct
 
 from timing import machine
 
 WORDS = "dWER"
+SCORES = "pesq-wb,stoi,estoi,mel,dnsmos,speaker"
 SOURCES = ("librispeech_tc100", "librispeech_test_other", "speechocean762")
-LYRA = Path(__file__).parent.parent.parent / "shared/peers/lyra"
 
-PEERS: dict[str, Callable[[Path], Codec]] = {
-    **{f"lyra-v2-{k}": partial(Lyra, kbps=k) for k in Lyra.NUM_QUANTIZERS},
-    # Variable rates come out below their target, since pauses cost little: 7 spends about 6.
-    **{f"opus-{k}": lambda _, k=k: Opus(k) for k in ("6", "7", "9", "12")},
-    "opus-6-hard-cbr": lambda _: Opus("6", "hard-cbr"),
-    **{f"codec2-{mode}": lambda _, mode=mode: Codec2(mode) for mode in Codec2.FRAMES},
-}
+LYRA = "lyra-v2-"
+# Variable rates come out below their target, since pauses cost little: 7 spends about 6.
+PEERS = (*catalogue.PEERS, "opus-7", "opus-6-hard-cbr", "codec2-2400")
 DEFAULT_PEERS = ("lyra-v2-3.2", "lyra-v2-6", "opus-6", "opus-9", "codec2-3200", "codec2-1300")
 
 
@@ -67,8 +69,8 @@ class Row:
         bits: spent.
         lag: samples by which the reconstruction's envelope is still late (peak of the
             cross-correlation; a few samples are nothing, tens are a wrong delay).
-        scores: by heading, those that could be computed.
-        missing: by heading, why a score is missing.
+        scores: by metric, those that could be computed; numerator and denominator of a ratio.
+        missing: by metric, why a score is missing.
         words: that the recognizer hears in it, once it was asked.
     """
 
@@ -77,7 +79,7 @@ class Row:
     seconds: float
     bits: float
     lag: int
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float | list[float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     words: list[str] | None = None
 
@@ -85,7 +87,7 @@ class Row:
 class Cache:
     """What is known of one codec: reconstructions, and rows by file and digest of its samples."""
 
-    def __init__(self, folder: Path, codec: Codec, fresh: bool = False) -> None:
+    def __init__(self, folder: Path, codec: System, fresh: bool = False) -> None:
         name = codec.name.replace("/", "_").replace(":", "-")
         self.folder = folder / f"{name}-{codec.digest[:12]}"
         self._path = self.folder / "rows.jsonl"
@@ -130,7 +132,7 @@ def sentences(folder: Path, limit: int | None = None) -> list[Utterance]:
 
 
 def measure(
-    codec: Codec,
+    codec: System,
     items: Sequence[Utterance],
     scores: Sequence[str],
     cache: Cache,
@@ -142,7 +144,7 @@ def measure(
         # Names may repeat in two corpora; the samples don't.
         key = f"{item.path.stem}-{hashlib.sha256(wave.tobytes()).hexdigest()[:8]}"
         row = cache.row(key)
-        wanted = [name for name in scores if not row or SCORES[name].heading not in row.scores]
+        wanted = [name for name in scores if not row or name not in row.scores]
         if row and not wanted and (recognizer is None or row.words is not None):
             yield row
             continue
@@ -157,8 +159,13 @@ def measure(
             late = lag(wave, decoded)
             row = Row(codec.name, str(item.name), len(wave) / RATE, bits, late)
             wanted = list(scores)
-        found, missing = score(wave, decoded, RATE, wanted)
-        row = replace(row, scores=row.scores | found, missing=missing)
+        clip = Clip(wave, decoded, RATE, item.text, item.extra.get("lang"))
+        found, missing = score(clip, wanted)
+        values = {
+            name: [one.numerator, one.denominator] if isinstance(one, Ratio) else one
+            for name, one in found.items()
+        }
+        row = replace(row, scores=row.scores | values, missing=missing)
         if recognizer is not None and row.words is None:
             try:
                 row = replace(row, words=recognizer.words(decoded, RATE))
@@ -168,13 +175,13 @@ def measure(
         yield row
 
 
-def sixteen_bit_reconstruction(codec: Codec, wave: np.ndarray) -> tuple[np.ndarray, float]:
+def sixteen_bit_reconstruction(codec: System, wave: np.ndarray) -> tuple[np.ndarray, float]:
     """What a file would hold of it, (samples,) float32, and the bits spent.
 
     Raises:
         ValueError: the codec gave another number of samples, or NaN or infinity.
     """
-    decoded, bits = codec.reconstruct(wave)
+    decoded, bits = reconstruct(codec, wave)
     if decoded.shape != wave.shape or not np.isfinite(decoded).all():
         raise ValueError(f"it gave {decoded.shape} samples for {wave.shape}, or NaN")
     return (np.clip(decoded, -1, 32767 / 32768) * 32768).round().astype("<f4") / 32768, bits
@@ -194,7 +201,7 @@ def words_cell(rows: Sequence[Row], originals: Sequence[Row]) -> str:
 
 
 def table_line(
-    codec: Codec,
+    codec: System,
     rows: Sequence[Row],
     scores: Sequence[str],
     originals: Sequence[Row] | None = None,
@@ -203,16 +210,16 @@ def table_line(
     kbps = sum(row.bits for row in rows) / sum(row.seconds for row in rows) / 1000
     cells = [codec.name, f"{kbps:.2f}", f"{len(rows)}"]
     for name in scores:
-        heading, digits = SCORES[name].heading, SCORES[name].digits
-        values = [row.scores[heading] for row in rows if heading in row.scores]
-        cell = f"{np.mean(values):.{digits}f}" if values else "–"
+        found = [row.scores[name] for row in rows if name in row.scores]
+        values = [Ratio(*one) if isinstance(one, list) else one for one in found]
+        cell = f"{mean(values):.{find(name).digits}f}" if values else "–"
         cells.append(cell + (f" ({len(values)})" if len(values) < len(rows) else ""))
     if originals is not None:
         cells.append(words_cell(rows, originals))
     return f"| {' | '.join(cells)} |"
 
 
-def notes(codec: Codec, rows: Sequence[Row]) -> Iterator[str]:
+def notes(codec: System, rows: Sequence[Row]) -> Iterator[str]:
     """How the codec was run, and what is missing, counted by reason."""
     lags = np.percentile([row.lag for row in rows], [10, 50, 90]) if rows else [np.nan] * 3
     left = "/".join(f"{value:.0f}" for value in lags)
@@ -221,23 +228,27 @@ def notes(codec: Codec, rows: Sequence[Row]) -> Iterator[str]:
         f"10/50/90 %: {left}"
     )
     reasons = Counter(reason for row in rows for reason in row.missing.items())
-    for (heading, reason), count in reasons.most_common():
+    for (name, reason), count in reasons.most_common():
+        heading = name if name == WORDS else find(name).heading
         yield f"{codec.name}: {heading} missing for {count} of {len(rows)}: {reason}"
 
 
-def contenders(options: argparse.Namespace) -> tuple[list[Codec], list[str]]:
+def contenders(options: argparse.Namespace) -> tuple[list[System], list[str]]:
     """The codecs asked for, and a line for each peer that is not there."""
-    codecs: list[Codec] = []
+    codecs: list[System] = []
     skipped = []
     for name in options.codec:
         try:
-            codecs.append(Tokenizer(name))
+            codecs.append(TokenizerSystem(name))
         except SyllabaryError as error:
             raise SystemExit(f"--codec {name}: {error}") from None
     for name in options.peer:
         try:
-            codecs.append(PEERS[name](options.lyra))
-        except Missing as reason:
+            if name.startswith(LYRA):
+                codecs.append(Lyra(name.removeprefix(LYRA), options.lyra))
+            else:
+                codecs.append(catalogue.find(name))
+        except MissingSystemError as reason:
             skipped.append(f"skipped {name}: {reason}")
     return codecs, skipped
 
@@ -255,16 +266,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--peer", action="append", metavar="NAME", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--no-peers", action="store_true", help="only what --codec names")
-    parser.add_argument("--scores", default="all", help=f"all, or some of {','.join(SCORES)}")
+    parser.add_argument("--scores", default=SCORES, help="names of metrics, all or default")
     parser.add_argument("--words", action="store_true", help="also dWER, by pocketsphinx")
     parser.add_argument("--limit", type=int, metavar="N", help="an even sample of N sentences")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON, a row for each file")
     parser.add_argument("--cache", type=Path, default=Path(".cache/quality"), metavar="DIR")
     parser.add_argument("--fresh", action="store_true", help="make and score everything again")
-    parser.add_argument("--lyra", type=Path, default=LYRA, metavar="DIR", help="Lyra's weights")
+    lyra = f"Lyra's weights; default: $SYLLABARY_LYRA, or {WEIGHTS}"
+    parser.add_argument("--lyra", type=Path, metavar="DIR", help=lyra)
     options = parser.parse_args(arguments)
     try:
-        options.scores = parse_scores(options.scores)
+        options.scores = parse_metrics(options.scores)
     except SyllabaryError as error:
         parser.error(str(error))
     if options.limit is not None and options.limit < 1:
@@ -284,12 +296,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     items = sentences(Path(speech), options.limit)
     codecs, remarks = contenders(options)
-    headings = [SCORES[name].heading for name in options.scores]
+    headings = [find(name).heading for name in options.scores]
     recognizer, originals = None, None
     if options.words:
         recognizer, originals = Recognizer(), []
         headings.append(WORDS)
-        codecs.insert(0, Original())
+        codecs.insert(0, catalogue.find("original"))
     print(f"{len(items)} sentences of the test split; {machine()}\n")
     print(f"| codec | kbit/s | files | {' | '.join(headings)} |")
     print("| --- " * (3 + len(headings)) + "|", flush=True)
@@ -307,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if sys.stderr.isatty():
                 print(f"\r{codec.name} {len(rows)}/{len(items)}", end="\r", file=sys.stderr)
         print(f"{codec.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        if originals is not None and isinstance(codec, Original):
+        if originals is not None and codec.name == "original":
             originals = rows
         if rows:
             print(table_line(codec, rows, options.scores, originals), flush=True)

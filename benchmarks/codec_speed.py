@@ -26,13 +26,12 @@ import torch
 from torch import Tensor
 
 import syllabary
+from syllabary.eval.systems.interface import MissingSystemError
+from syllabary.eval.systems.lyra import WEIGHTS, Lyra
 
 sys.path.insert(0, __file__.rpartition("/")[0])
-from peers import Lyra, Missing
-
 from timing import machine
 
-LYRA = Path(__file__).parent.parent.parent / "shared/peers/lyra"
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 _BANDWIDTH = 6.0  # kbit/s at 24 kHz: 8 codebooks, as many as rvq has
 
@@ -140,9 +139,9 @@ def mimi(seconds: float) -> dict[str, Callable[[], object]]:
     return {"encode": encode, "decode": decode}
 
 
-def lyra(seconds: float, weights: Path) -> dict[str, Callable[[], object]]:
+def lyra(seconds: float, weights: Path | None) -> dict[str, Callable[[], object]]:
     """Encoding (quantizer included) and decoding a clip with Lyra v2, frame by frame."""
-    codec = Lyra(weights, "3.2")
+    codec = Lyra("3.2", weights)
     codec.start()
     wave = speech_like(seconds, 16000).numpy()
     frames = wave[: len(wave) // Lyra.HOP * Lyra.HOP].reshape(-1, 1, Lyra.HOP)
@@ -153,7 +152,7 @@ def lyra(seconds: float, weights: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def peers(seconds: float, weights: Path) -> dict[str, dict[str, Callable[[], object]]]:
+def peers(seconds: float, weights: Path | None) -> dict[str, dict[str, Callable[[], object]]]:
     """All that can be had."""
     makers: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {
         "encodec-24k": lambda: encodec(24000, seconds),
@@ -165,7 +164,7 @@ def peers(seconds: float, weights: Path) -> dict[str, dict[str, Callable[[], obj
     for name, make in makers.items():
         try:
             found[name] = make()
-        except (Missing, ImportError) as error:
+        except (MissingSystemError, ImportError) as error:
             print(f"without {name}: {error}", file=sys.stderr)
     return found
 
@@ -199,7 +198,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", choices=CLOCKS, default="cpu")
-    parser.add_argument("--lyra", type=Path, default=LYRA, metavar="DIR", help="Lyra's weights")
+    lyra = f"Lyra's weights; default: $SYLLABARY_LYRA, or {WEIGHTS}"
+    parser.add_argument("--lyra", type=Path, metavar="DIR", help=lyra)
     parser.add_argument("--output", help="also write the figures to this JSON file")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -19,7 +19,9 @@ from syllabary.audio.files import read
 from syllabary.audio.mel import log_mel
 from syllabary.codecs.dmel.config import DMelConfig
 from syllabary.codecs.dmel.tokenizer import DMel
-from syllabary.eval.reconstruction import MetricError, pesq_wb, stoi
+from syllabary.eval.metrics.intelligibility import stoi
+from syllabary.eval.metrics.interface import Clip, MetricError
+from syllabary.eval.metrics.pesq import pesq_wb
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import machine, speech_manifest
@@ -32,9 +34,9 @@ def score(job: tuple[str, Path]) -> tuple[float, float, float] | None:
     tokenizer = syllabary.load(folder)
     wave, rate = read(path)
     tokens = tokenizer.encode(wave, rate)
-    decoded = tokenizer.decode(tokens)[0].numpy()
+    clip = Clip(wave, tokenizer.decode(tokens)[0].numpy(), rate)
     try:
-        return entropy(tokens.codes[0]), pesq_wb(wave, decoded, rate), stoi(wave, decoded, rate)
+        return entropy(tokens.codes[0]), pesq_wb(clip), stoi(clip)
     except MetricError:
         return None
 

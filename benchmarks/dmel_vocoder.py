@@ -21,7 +21,9 @@ import torch
 
 import syllabary
 from syllabary.audio.files import read
-from syllabary.eval.reconstruction import MetricError, pesq_wb, stoi
+from syllabary.eval.metrics.intelligibility import stoi
+from syllabary.eval.metrics.interface import Clip, MetricError
+from syllabary.eval.metrics.pesq import pesq_wb
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import machine, speech_manifest
@@ -78,8 +80,9 @@ def score(job: tuple[str, Path]) -> dict[str, tuple[float, float, float]] | str:
         else:
             decoded = VOCODERS[name](codec, codes, len(wave))
         took = time.perf_counter() - start
+        clip = Clip(wave, decoded, rate)
         try:
-            scores = pesq_wb(wave, decoded, rate), stoi(wave, decoded, rate)
+            scores = pesq_wb(clip), stoi(clip)
         except MetricError as error:
             return f"{path.name}: {name}: {error}"
         results[name] = (*scores, took)

@@ -35,8 +35,8 @@ from syllabary.audio.resampling import resample
 from syllabary.codecs.interface import AudioTokenizer
 from syllabary.codecs.spec import TokenSpec
 from syllabary.errors import SyllabaryError
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.recognition import DecodedUtterance, Recognizer, recognition_errors
-from syllabary.eval.reconstruction import MetricError
 from syllabary.eval.units.abx import ABX, unit_abx
 from syllabary.eval.units.alignment_cache import AlignedUtterances, align_utterances
 from syllabary.eval.units.edit_distance import deduplicate

@@ -12,9 +12,11 @@ from .convert import convert
 from .decode import decode
 from .demo import demo
 from .encode import encode
+from .eval import eval_command
 from .export import export
 from .fit import fit
 from .info import info
+from .leaderboard import leaderboard
 from .list import list_command
 from .roundtrip import roundtrip
 from .stream import stream
@@ -45,7 +47,8 @@ def cli() -> None:
 
 
 for command in (
-    encode, decode, stream, convert, roundtrip, info, list_command, fit, train, export, demo,
+    encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, list_command, fit,
+    train, export, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,8 @@ from .batch import use_one_thread
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..audio.manifests import Utterance
+    from ..eval.metrics.interface import Metric
     from ..eval.round_trip import RoundTrip
 
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     default="pesq,stoi",
     show_default=True,
     metavar="LIST",
-    help="Some of pesq,stoi,estoi,mel,dnsmos,speaker, or all.",
+    help="Names of metrics with commas; default: a good set; all: every one.",
 )
 @options.split
 @options.channels
@@ -55,16 +58,17 @@ def roundtrip(
     IN is as for `encode`. A score that can't be computed is left out, with its reason, and means
     are over the others.
 
-    Scores: pesq (wide-band PESQ), stoi, estoi, mel (distance of log mel spectrograms, dB), dnsmos
-    (overall, without a reference), speaker (cosine of voice embeddings).
+    Scores: pesq-wb (or pesq), pesq-nb, stoi, estoi, si-sdr; distances mel, msmel, stft, mcd; pitch
+    f0-corr, voicing, gpe; speaker, wavlm-sv; without a reference dnsmos, dnsmos-sig, dnsmos-bak,
+    plcmos; words of a recogniser dwer, dcer, and against a manifest's text wer, cer; lag.
     """
     from ..audio.manifests import collect
     from ..codecs.registry import load
+    from ..eval.metrics.catalogue import parse
     from ..eval.round_trip import round_trip
-    from ..eval.scores import parse_scores
     from ..jobs.bulk import plan, refuse_overwriting
 
-    chosen = parse_scores(scores)
+    chosen = parse(scores)
     scratch = None
     if output is None:
         scratch = tempfile.TemporaryDirectory(prefix="syllabary-")
@@ -90,6 +94,8 @@ def roundtrip(
                 compress=compress,
                 num_codebooks=codebooks,
                 scores=chosen,
+                text=job.source.text,
+                language=_language(job.source),
             )
         except (SyllabaryError, OSError) as error:
             if len(jobs) == 1:
@@ -112,7 +118,14 @@ def roundtrip(
         raise SystemExit(1)
 
 
+def _language(source: "Utterance") -> str | None:
+    found = source.extra.get("lang")
+    return found if isinstance(found, str) else None
+
+
 def _as_json(result: "RoundTrip") -> dict[str, Any]:
+    from ..eval.metrics.scoring import value
+
     fields = {name: printable(getattr(result, name)) for name in ("source", "tokens", "decoded")}
     return fields | {
         "seconds": result.encoding.seconds,
@@ -121,20 +134,25 @@ def _as_json(result: "RoundTrip") -> dict[str, Any]:
         "kbps": result.encoding.kbps,
         "encode_x_real_time": result.encoding.seconds / result.encoding.elapsed,
         "decode_x_real_time": result.encoding.seconds / result.decoding.elapsed,
-        "scores": result.scores,
+        "scores": {name: value(score) for name, score in result.scores.items()},
         "missing": result.missing,
     }
 
 
 def print_table(results: "list[RoundTrip]", codec: str) -> None:
-    """One line a file, and the means; a narrow terminal shows the scores rather than the speeds."""
+    """One line a file, and the means; a narrow terminal shows the scores rather than the speeds.
+
+    Scores that are too many for columns come below, a line each.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    from ..eval.scores import SCORES
+    from ..eval.metrics.scoring import mean
 
-    given = results[0].scores.keys() | results[0].missing.keys()
-    metrics = [score for score in SCORES.values() if score.heading in given]
+    metrics = _metrics(results[0])
+    console = Console()
+    # The file's name, its rate, and each score: what can't be left out, with 2 of padding each.
+    below = 10 + 8 + sum(max(len(m.heading), 5) + 2 for m in metrics) > console.width
 
     def line(name: str, chosen: "list[RoundTrip]") -> list[str]:
         seconds = sum(result.encoding.seconds for result in chosen)
@@ -144,18 +162,18 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
         kbps = sum(result.encoding.size for result in chosen) * 8 / 1000
         rate = f"{kbps / seconds:.2f}" if seconds else "–"
         cells = [name, f"{seconds:.2f}", f"{tokens}", rate, f"{encode:.0f}", f"{decode:.1f}"]
-        for metric in metrics:
-            heading = metric.heading
-            values = [result.scores[heading] for result in chosen if heading in result.scores]
-            cells.append(f"{sum(values) / len(values):.{metric.digits}f}" if values else "–")
+        for metric in [] if below else metrics:
+            values = [
+                result.scores[metric.name] for result in chosen if metric.name in result.scores
+            ]
+            cells.append(f"{mean(values):.{metric.digits}f}" if values else "–")
         return cells
 
     headings = ["file", "seconds", "tokens", "kbit/s", "encode ×", "decode ×"]
-    headings += [metric.heading for metric in metrics]
+    headings += [] if below else [metric.heading for metric in metrics]
     rows = [headings, *(line(printable(result.source.name), [result]) for result in results)]
     rows.append(line(f"all {len(results)}", results))
     widths = {cells[0]: max(map(len, cells)) for cells in zip(*rows, strict=True)}
-    console = Console()
 
     # Each column has 2 of padding; names give way first, down to 8.
     def rest() -> int:
@@ -180,19 +198,55 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
         table.add_section()
         table.add_row(*rows[-1], style="bold")
     console.print(table)
+    if below:
+        _print_scores(console, metrics, results)
     console.print("[dim]kbit/s: of the whole .syl file, its header included[/dim]")
     if "decode ×" in headings:
         console.print("[dim]encode ×, decode ×: times real time, with files read and written[/dim]")
     if left_out:
         names = ", ".join(left_out)
         console.print(f"[dim]not shown on {console.width} columns: {names} (see --json)[/dim]")
+    headings_of = {metric.name: metric.heading for metric in metrics}
+    for name in dict.fromkeys(name for result in results for name in result.missing):
+        _print_missing(console, name, headings_of.get(name, name), results)
+
+
+def _metrics(result: "RoundTrip") -> "list[Metric]":
+    """Those that a file was scored by, or should have been, in the catalogue's order."""
+    from ..eval.metrics.catalogue import find, names
+
+    given = result.scores.keys() | result.missing.keys()
+    found = []
+    for name in names():
+        # One of another package that can't be loaded has nothing but its reason.
+        with suppress(SyllabaryError):
+            found += [find(name)] if name in given else []
+    return found
+
+
+def _print_scores(console: "Console", metrics: "list[Metric]", results: "list[RoundTrip]") -> None:
+    """A line a score: its mean, which way is better, its unit, and over how many files."""
+    from rich.table import Table
+
+    from ..eval.metrics.scoring import mean
+
+    table = Table(box=None, header_style="bold")
+    table.add_column("score", no_wrap=True)
+    for name in ("mean", "files"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("better", no_wrap=True)
     for metric in metrics:
-        _print_missing(console, metric.heading, results)
+        values = [result.scores[metric.name] for result in results if metric.name in result.scores]
+        shown = f"{mean(values):.{metric.digits}f}" if values else "–"
+        better = {True: "higher", False: "lower", None: ""}[metric.higher_is_better]
+        table.add_row(metric.heading, shown, str(len(values)), metric.unit, better)
+    console.print(table)
 
 
-def _print_missing(console: "Console", heading: str, results: "list[RoundTrip]") -> None:
+def _print_missing(console: "Console", name: str, heading: str, results: "list[RoundTrip]") -> None:
     """How many files a score is missing for, with each reason and its count."""
-    reasons = Counter(r.missing[heading] for r in results if heading in r.missing)
+    reasons = Counter(r.missing[name] for r in results if name in r.missing)
     if not reasons:
         return
     counted = [

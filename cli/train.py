@@ -137,9 +137,15 @@ def _metrics(wanted: str) -> dict[str, Callable[..., float]]:
     Raises:
         TrainingError: the recipe chooses the best by one that isn't.
     """
-    from ..eval.reconstruction import pesq_wb, stoi
+    from ..eval.metrics.catalogue import find
+    from ..eval.metrics.interface import Clip
+    from ..eval.metrics.scoring import value
 
-    known = {"PESQ-wb": ("pesq", pesq_wb), "STOI": ("pystoi", stoi)}
+    def scorer(name: str) -> Callable[..., float]:
+        compute = find(name).compute
+        return lambda reference, estimate, rate: value(compute(Clip(reference, estimate, rate)))
+
+    known = {"PESQ-wb": ("pesq", scorer("pesq-wb")), "STOI": ("pystoi", scorer("stoi"))}
     if wanted in known and importlib.util.find_spec(known[wanted][0]) is None:
         raise TrainingError(
             f"validation.best_by is {wanted}, which needs the package {known[wanted][0]}: "

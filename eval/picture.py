@@ -34,7 +34,7 @@ def draw_round_trip(
     seconds = original.shape[0] / sample_rate
     extent = (0, seconds, 0, sample_rate / 2000)
     for axes, wave, name in ((above, original, "original"), (middle, decoded, "decoded")):
-        levels = _spectrogram(wave)
+        levels = spectrogram(wave)
         axes.imshow(
             levels, origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=0, cmap="magma"
         )
@@ -55,7 +55,7 @@ def draw_round_trip(
         figure.savefig(temporary, dpi=110)
 
 
-def _spectrogram(wave: np.ndarray, size: int = 512, hop: int = 128) -> np.ndarray:
+def spectrogram(wave: np.ndarray, size: int = 512, hop: int = 128) -> np.ndarray:
     """Decibels (bins, frames), 0 for a full-scale sine."""
     padded = np.pad(wave, size // 2)
     padded = np.pad(padded, (0, max(0, size - padded.shape[0])))

@@ -6,32 +6,84 @@ than of a codec; so the figure to compare is dWER, its errors on decoded speech 
 words on the original.
 """
 
-import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Protocol
 
 import numpy as np
 
-from .reconstruction import MetricError, package
+from .metrics.interface import MetricError
+from .metrics.remembered import remembered
+from .metrics.requirements import package
 from .units.phones import SAMPLE_RATE, hear, sixteen_bits, words_of
+
+#: Environment variable: a directory or hub id of a CTC or Whisper model to listen instead.
+ASR = "SYLLABARY_ASR"
+
+
+class SpeechRecognizer(Protocol):
+    """Anything that writes down what it hears.
+
+    Attributes:
+        name: with its version, for results.
+        languages: that it knows, as ISO 639-1 has them; None: not told.
+    """
+
+    name: str
+    languages: frozenset[str] | None
+
+    def words(self, wave: np.ndarray, sample_rate: int) -> list[str]:
+        """The words heard, in lower case and without punctuation; there may be none.
+
+        Args:
+            wave: (samples,), full scale at 1.
+            sample_rate: 16000 Hz.
+
+        Raises:
+            MetricError: another rate or shape, or it gives up.
+        """
+
+
+def default_recognizer() -> SpeechRecognizer:
+    """One a process: the model that the environment variable SYLLABARY_ASR names, or pocketsphinx.
+
+    Raises:
+        MetricError: the model can't be loaded, or no package for it.
+    """
+    return _recognizer(os.environ.get(ASR, ""))
+
+
+@cache
+def _recognizer(model: str) -> SpeechRecognizer:
+    if not model:
+        return Recognizer()
+    from .pretrained_recognition import PretrainedRecognizer
+
+    return PretrainedRecognizer(model)
 
 
 class Recognizer:
-    """Pocketsphinx, anew for every utterance.
+    """Pocketsphinx, as if anew for every utterance.
 
     A decoder that is used again keeps estimates of the noise and of cepstral means, and scores a
-    little differently after another utterance. Making a new one takes half a second, less than to
-    decode a sentence, and words depend on nothing but the utterance. Those of samples that were
-    heard before are remembered, so that several codecs share the originals'.
+    little differently after another utterance; so its front end starts again before each. Words
+    depend on nothing but the utterance. Those of samples that were heard before are remembered, so
+    that several codecs share the originals'.
 
     Raises:
         MetricError: no `pocketsphinx` package.
     """
 
+    languages: frozenset[str] | None = frozenset({"en"})
+
     def __init__(self) -> None:
         self._pocketsphinx = package("pocketsphinx")
-        self._heard: dict[bytes, tuple[str, ...]] = {}
+        self.name = f"pocketsphinx {version('pocketsphinx')}, US English"
+        self._decoder: Any = None
+        self._recall = remembered(self._listen)
 
     def words(self, wave: np.ndarray, sample_rate: int) -> list[str]:
         """The words heard. None at all is an answer too, and silence may be heard as a word.
@@ -43,22 +95,22 @@ class Recognizer:
         Raises:
             MetricError: another rate or shape, or the recognizer gives up.
         """
-        samples = sixteen_bits(wave, sample_rate)
-        key = hashlib.sha256(samples.tobytes()).digest()
-        if key not in self._heard:
-            self._heard[key] = tuple(self._listen(samples))
-        return list(self._heard[key])
+        return list(self._recall(wave, sample_rate))
 
-    def _listen(self, samples: np.ndarray) -> list[str]:
-        decoder: Any = self._pocketsphinx.Decoder(
-            samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL"
-        )
+    def _listen(self, wave: np.ndarray, sample_rate: int) -> tuple[str, ...]:
+        samples = sixteen_bits(wave, sample_rate)
+        if self._decoder is None:
+            self._decoder = self._pocketsphinx.Decoder(
+                samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL"
+            )
+        self._decoder.reinit_feat()
         try:
-            hear(decoder, samples)
+            hear(self._decoder, samples)
         except RuntimeError as error:
+            self._decoder = None  # whatever state that left it in
             raise MetricError(f"recognition: {error}") from None
-        heard = decoder.hyp()
-        return words_of(heard.hypstr) if heard else []
+        heard = self._decoder.hyp()
+        return tuple(words_of(heard.hypstr)) if heard else ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +192,7 @@ class DecodedUtterance:
 
 
 def recognition_errors(
-    utterances: Iterable[DecodedUtterance], recognizer: Recognizer | None = None
+    utterances: Iterable[DecodedUtterance], recognizer: SpeechRecognizer | None = None
 ) -> RecognitionReport:
     """Word errors of decoded speech, total edits over total words.
 
@@ -150,18 +202,18 @@ def recognition_errors(
 
     Args:
         utterances: to be listened to.
-        recognizer: default: a new one.
+        recognizer: default: `Recognizer`, a new one.
 
     Raises:
         MetricError: no `pocketsphinx` or `jiwer` package.
     """
-    recognizer = Recognizer() if recognizer is None else recognizer
+    listener: SpeechRecognizer = Recognizer() if recognizer is None else recognizer
     package("jiwer")
     report = RecognitionReport()
     for item in utterances:
         try:
-            expected = recognizer.words(item.original, SAMPLE_RATE)
-            heard = recognizer.words(item.decoded, SAMPLE_RATE)
+            expected = listener.words(item.original, SAMPLE_RATE)
+            heard = listener.words(item.decoded, SAMPLE_RATE)
             if not expected:
                 raise MetricError("nothing is heard in the original")
         except MetricError as error:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from ..audio.files import Channels, read
 from ..codecs.container import SylReader
 from ..jobs.files import FileReport, decode_file, encode_file
-from .scores import DEFAULT_SCORES, score
+from .metrics.interface import Clip, Ratio
+from .metrics.scoring import score
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
+
+DEFAULT_SCORES = ("pesq-wb", "stoi")
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class RoundTrip:
     Attributes:
         source, tokens, decoded: the files.
         encoding, decoding: what became of each step.
-        scores: by heading of the score, those that could be computed.
-        missing: by heading of the score, why it is missing.
+        scores: by name of the metric, those that could be computed.
+        missing: by name of the metric, why it is missing.
     """
 
     source: Path
@@ -30,7 +33,7 @@ class RoundTrip:
     decoded: Path
     encoding: FileReport
     decoding: FileReport
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float | Ratio] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -43,6 +46,8 @@ def round_trip(
     compress: bool = False,
     num_codebooks: int | None = None,
     scores: Iterable[str] = DEFAULT_SCORES,
+    text: str | None = None,
+    language: str | None = None,
 ) -> RoundTrip:
     """Encode `source` into `target`.syl, decode that into `target`.wav, and score the result.
 
@@ -56,10 +61,12 @@ def round_trip(
         channels: what to do with several channels.
         compress: entropy-code the tokens.
         num_codebooks: keep the first so many; default: all.
-        scores: keys of `eval.scores.SCORES`.
+        scores: names of metrics.
+        text, language: what was said, for metrics that compare words.
 
     Raises:
         AudioFileError, WaveError, TokenError: as encoding and decoding do.
+        UnknownMetricError: a metric that there is not.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     tokens = target.with_name(target.name + ".syl")
@@ -77,5 +84,5 @@ def round_trip(
         decoding = decode_file(tokenizer, SylReader(file, str(tokens)), decoded)
     reference, rate = read(source, tokenizer.spec.sample_rate, channels)
     estimate, _ = read(decoded)
-    found, missing = score(reference, estimate, rate, scores)
+    found, missing = score(Clip(reference, estimate, rate, text, language), scores)
     return RoundTrip(source, tokens, decoded, encoding, decoding, found, missing)

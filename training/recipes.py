@@ -46,6 +46,7 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "content-first": ".content.recipes:first",
     "content-second": ".content.recipes:second",
     "content-third": ".content.recipes:third",
+    "content-fourth": ".content.recipes:fourth",
     "units-vocoder": ".spectral.recipes:units_vocoder",
 }
 

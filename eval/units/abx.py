@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..reconstruction import MetricError
+from ..metrics.interface import MetricError
 from .discrimination import Item, Items, Triples, choose_triples, find_items
 from .phones import PhoneAlignment
 from .time_warping import Distance, warped_distances

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ...audio.manifests import Utterance
-from ..reconstruction import MetricError
+from ..metrics.interface import MetricError
 from .edit_distance import UnitErrorRate, unit_error_rate
 from .phones import words_of
 

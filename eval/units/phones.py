@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..reconstruction import MetricError, package
+from ..metrics.interface import MetricError
+from ..metrics.requirements import package
 
 #: Silence, breath and noise.
 SILENCE = "SIL"

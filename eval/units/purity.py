@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..reconstruction import MetricError
+from ..metrics.interface import MetricError
 from .phones import PHONES
 
 

@@ -68,7 +68,7 @@ def test_roundtrip(run, tmp_path, demo_clip):
     assert (tmp_path / "out" / "demo.wav").exists() and (tmp_path / "out" / "demo.syl").exists()
     code, out, _ = run("roundtrip", demo_clip, "-o", tmp_path / "out", "--json", "--force")
     line = json.loads(out)
-    assert line["scores"]["PESQ-wb"] > 1.5 and 0.8 < line["scores"]["STOI"] < 1
+    assert line["scores"]["pesq-wb"] > 1.5 and 0.8 < line["scores"]["stoi"] < 1
     assert run("roundtrip", demo_clip, "-o", tmp_path / "out")[0] == 2
     assert run("roundtrip", demo_clip)[0] == 0
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from syllabary.audio.files import read
 from syllabary.audio.manifests import read_manifest
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.recognition import (
     DecodedUtterance,
     Recognizer,
@@ -12,7 +13,6 @@ from syllabary.eval.recognition import (
     recognition_errors,
     word_errors,
 )
-from syllabary.eval.reconstruction import MetricError
 
 words = st.lists(st.sampled_from(["a", "bee", "sea", "d's"]), max_size=8)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
+from .perturb import PerturbConfig
 from .targets import TargetsConfig
 from .task import ContentRecipe
 
@@ -49,4 +50,18 @@ def third() -> ContentRecipe:
         targets=TargetsConfig(
             teacher="runs/content-second", layer=5, smooth=1, clusters=(50, 200, 500)
         ),
+    )
+
+
+def fourth() -> ContentRecipe:
+    """Predicts units of the third run's steady directions, from speech that changes more."""
+    before = third()
+    return replace(
+        before,
+        steps=5_000,
+        start_from="runs/content-third",
+        model=replace(before.model, dim=64),
+        mask_share=0.35,
+        perturb=PerturbConfig(speed=1.25, noise=0.5, room=0.5, noise_snr_db=(2.0, 25.0)),
+        targets=TargetsConfig(teacher="runs/content-third/last", layer=0, clusters=(100, 500)),
     )

@@ -36,7 +36,9 @@ class TargetsConfig:
 
     Attributes:
         teacher: folder of a content encoder's run, or its state file; "" takes cepstra.
-        layer: of the teacher, from 1; the norm behind it has no gains.
+        layer: of the teacher, from 1; the norm behind it has no gains. 0: what comes out of it
+            behind its last layer, for which the teacher is a unit tokenizer: a run's own state
+            knows no projection (see `projection.py`).
         smooth: frames on either side that features are averaged over, by a Hann window: units
             then change less often than phones' details do.
         clusters: sizes of the clusterings; each is a target of its own.
@@ -51,8 +53,8 @@ class TargetsConfig:
 
     def __post_init__(self) -> None:
         most = min(_MOST_CLUSTERS, self.rows)
-        if self.layer < 1 or self.smooth < 0:
-            raise TrainingError(f"layer must be at least 1 and smooth not negative: {self}")
+        if self.layer < 0 or self.smooth < 0:
+            raise TrainingError(f"layer and smooth can't be negative: {self}")
         if not self.clusters or not all(2 <= k <= most for k in self.clusters):
             raise TrainingError(f"clusters must be from 2 to {_MOST_CLUSTERS}, rows more: {self}")
 

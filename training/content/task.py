@@ -1,6 +1,7 @@
 """Masked prediction of units from perturbed speech."""
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,10 @@ from ..loop.state import beginning
 from ..recipe import Recipe
 from ..task import Batch, Generated, Task, block_matrices
 from .perturb import PerturbConfig, at_speeds, perturbed
+from .projection import steady_directions
 from .targets import Cepstra, FeaturesFunction, TargetsConfig, find_targets
+
+_PROJECTION = "encoder.outward."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,8 @@ class ContentTask(Task[ContentRecipe]):
             weights, settings = _teacher(Path(config.teacher), model)
             if settings.hop != model.hop or settings.sample_rate != model.sample_rate:
                 raise TrainingError(f"{config.teacher}: frames of another rate than the model's")
-            features = LayerFeatures(teacher_of(weights, settings), config.layer)
+            teacher = teacher_of(weights, settings)
+            features = LayerFeatures(teacher, config.layer or None, projected=not config.layer)
             self._origin = digest("content", to_json(settings), dict(weights))
         self._targets = UtteranceUnits(
             store,
@@ -131,12 +136,17 @@ class ContentTask(Task[ContentRecipe]):
         return {"targets": self._origin}
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Another run's encoder and mask, or a unit tokenizer's encoder; units have new heads."""
+        """Another run's encoder and mask, or a unit tokenizer's encoder; units have new heads.
+
+        The projection, which no training knows of, may have another size.
+        """
         own = self.generator.state_dict()
         kept = {f"encoder.{name}": value for name, value in _of_encoder(weights).items()}
+        kept = {k: v for k, v in kept.items() if not k.startswith(_PROJECTION)}
         if "mask" in weights:
             kept["mask"] = weights["mask"]
-        rest = {k: v for k, v in own.items() if k.startswith("heads.") or k == "mask"}
+        untaught = ("heads.", "mask", _PROJECTION)
+        rest = {k: v for k, v in own.items() if k.startswith(untaught)}
         self.generator.load_state_dict(rest | kept)
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
@@ -145,8 +155,7 @@ class ContentTask(Task[ContentRecipe]):
     def generate(self, batch: Batch, step: int) -> Generated:
         recipe, model = self.recipe, self.recipe.model
         device, rows = batch.inputs.device, batch.inputs.shape[0]
-        most = torch.tensor(recipe.perturb.speed).log()
-        speeds = ((2 * torch.rand(rows, device=device) - 1) * most).exp()
+        speeds = random_speeds(rows, recipe.perturb.speed, device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             waves = at_speeds(batch.inputs, speeds, self.samples)
             waves = perturbed(waves, recipe.perturb, model.sample_rate)
@@ -188,25 +197,49 @@ class ContentTask(Task[ContentRecipe]):
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         """The encoder with units of its own; `syllabary fit kmeans` fits better ones to all data.
 
-        What comes out of the encoder are the principal components of its last layer, which
-        training does not know of.
+        What comes out of the encoder are those directions of its last layer, of which training
+        does not know, that perturbations leave alone: see `steady_directions`.
         """
         assert isinstance(generator, Predictor)
         # On the CPU, where the crops are.
         encoder, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
-        last = LayerFeatures(encoder)
         crops = recipe.crops(self._store, recipe.seed + 1)
-        batches = [last(crops.batch(n).waves) for n in range(recipe.unit_batches)]
-        rows = torch.cat([values.flatten(0, 1) for values in batches]).double()
-        mean = rows.mean(0)
-        spread = (rows - mean).T @ (rows - mean)
-        axes = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, : recipe.model.dim].T
-        encoder.outward.weight.copy_(axes)
-        encoder.outward.bias.copy_(-axes @ mean)
-        components = (encoder.outward.double()(rows)).float()
+        clean, changed = [], []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed + 1)
+            for number in range(recipe.unit_batches):
+                found = self._clean_and_perturbed(LayerFeatures(encoder), crops.batch(number).waves)
+                for rows, frames in zip((clean, changed), found, strict=True):
+                    rows.append(frames)
+        weight, bias = steady_directions(torch.cat(clean), torch.cat(changed), recipe.model.dim)
+        encoder.outward.weight.copy_(weight)
+        encoder.outward.bias.copy_(bias)
+        components = encoder.outward.double()(torch.cat(clean).double()).float()
         encoder.float()
         kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(components, alone=True)
         return UnitTokenizer.of(Content.of(encoder), kmeans.centroids, recipe.name)
+
+    def _clean_and_perturbed(self, features: FeaturesFunction, waves: Tensor) -> list[Tensor]:
+        """Features (frames, width) of waves, and of the same frames in perturbed waves."""
+        recipe, model = self.recipe, self.recipe.model
+        speeds = random_speeds(len(waves), recipe.perturb.speed, waves.device)
+        quick = at_speeds(waves, speeds, self.samples)
+        changed = features(perturbed(quick, recipe.perturb, model.sample_rate))
+        clean = features(waves)
+        # Past the end, the answer for a frame would hear silence in one and speech in the other.
+        frames = changed.shape[1] - model.look_ahead
+        places = (torch.arange(frames) + 0.5) * speeds[:, None] - 0.5
+        places = places.clamp(0, clean.shape[1] - model.look_ahead - 1)
+        below = places.long()
+        part = (places - below)[..., None]
+        rows = torch.arange(len(waves))[:, None]
+        at_places = clean[rows, below] * (1 - part) + clean[rows, below + 1] * part
+        return [at_places.flatten(0, 1), changed[:, :frames].flatten(0, 1)]
+
+
+def random_speeds(rows: int, most: float, device: torch.device) -> Tensor:
+    """Speeds (rows,) between 1 / most and most, their logarithms uniform."""
+    return ((2 * torch.rand(rows, device=device) - 1) * math.log(most)).exp()
 
 
 def teacher_of(weights: Mapping[str, Tensor], config: ContentConfig) -> ContentEncoder:
@@ -254,24 +287,30 @@ def _of_encoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class LayerFeatures:
-    """What the layers of a content encoder make of waves, before it is projected.
+    """What the layers of a content encoder make of waves, before it is projected or after.
 
     Args:
         encoder: its layers.
         layers: the first so many, and a norm without gains; default: all.
+        projected: what comes out of the encoder behind its last layer.
     """
 
-    def __init__(self, encoder: ContentEncoder, layers: int | None = None) -> None:
+    def __init__(
+        self, encoder: ContentEncoder, layers: int | None = None, projected: bool = False
+    ) -> None:
         # Without the rounding of int8 layers, which costs PyTorch more than it is worth here.
         self.encoder = (truncated(encoder, layers) if layers else copy.deepcopy(encoder)).train()
+        self.projected = projected
 
     def __call__(self, waves: Tensor) -> Tensor:
-        """(batch, frames, width) float32 of waves (batch, samples)."""
+        """(batch, frames, width or dim) float32 of waves (batch, samples)."""
         encoder = self.encoder
         with torch.no_grad():
             heard = encoder.heard(encoder.windows_of(waves))
             with torch.autocast(waves.device.type, torch.bfloat16):
                 y, _ = encoder.stack(heard)
+            if self.projected:
+                y = encoder.outward(y.float())
         return y[:, encoder.config.look_ahead :].float()
 
 

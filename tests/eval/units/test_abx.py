@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllabary.eval.reconstruction import MetricError
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.units.abx import abx, unit_abx
 from syllabary.eval.units.discrimination import choose_triples, find_items
 from syllabary.eval.units.phones import PhoneAlignment

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from syllabary.audio.manifests import Utterance, read_manifest
-from syllabary.eval.reconstruction import MetricError
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.units.invariance import parallel_sentences, speaker_invariance
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from syllabary.audio.files import read, write
 from syllabary.audio.manifests import Utterance, read_manifest
-from syllabary.eval.reconstruction import MetricError
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.units import alignment_cache
 from syllabary.eval.units.alignment_cache import AlignmentCache, align_utterances
 from syllabary.eval.units.phones import (

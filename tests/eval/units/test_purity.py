@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from syllabary.eval.reconstruction import MetricError
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.units.purity import joint_count, purity
 
 counts = arrays(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllabary.eval.reconstruction import MetricError
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.units.rates import bitrate, huffman_lengths, unit_rates, usage
 
 counts = st.lists(st.integers(0, 50), min_size=1, max_size=40).map(np.array)

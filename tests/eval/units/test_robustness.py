@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllabary.eval.reconstruction import MetricError
+from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.units.edit_distance import deduplicate, unit_error_rate
 from syllabary.eval.units.perturbations import (
     PERTURBATIONS,

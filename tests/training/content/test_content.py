@@ -232,8 +232,8 @@ def test_the_next_run_predicts_units_of_a_layer(store, tmp_path):
     following = ContentTask(replace(recipe(), targets=wanted))
     following.prepare(store)
     following.begin_with(weights)
-    for name, value in following.generator.encoder.state_dict().items():
-        assert torch.equal(value, task.generator.encoder.state_dict()[name])
+    for name, value in following.generator.encoder.stack.state_dict().items():
+        assert torch.equal(value, task.generator.encoder.stack.state_dict()[name])
     torch.manual_seed(0)
     generated = following.generate(_batch(store, following), 0)
     assert set(generated.losses) == {"units/0", "units/1"}
@@ -249,6 +249,24 @@ def test_a_run_begins_with_the_encoder_of_a_tokenizer(store, tmp_path):
     following.begin_with(state.beginning(tmp_path)["average"])
     own, before = (t.generator.encoder.stack.state_dict() for t in (following, task))
     assert all(torch.equal(own[name], before[name].half().float()) for name in before)
+
+
+def test_a_teacher_may_give_what_comes_out_of_it(store, tmp_path):
+    """And the student's projection, which is not trained, may have another size."""
+    torch.manual_seed(0)
+    task = _task(store)
+    export(task.tokenizer(task.generator), tmp_path)
+    wanted = TargetsConfig(teacher=str(tmp_path), layer=0, clusters=(6,), rows=181)
+    narrow = replace(SMALL, dim=SMALL.dim - 1)
+    following = ContentTask(replace(recipe(), targets=wanted, model=narrow))
+    following.prepare(store)
+    following.begin_with(state.beginning(tmp_path)["average"])
+    last = replace(wanted, layer=2)
+    of_layer = ContentTask(replace(recipe(), targets=last))
+    of_layer.prepare(store)
+    assert not np.array_equal(following._targets._units, of_layer._targets._units)
+    tokenizer = following.tokenizer(following.generator)
+    assert tokenizer.encoder.dims == (SMALL.dim - 1,)
 
 
 def test_a_teacher_is_what_it_says_it_is(store, tmp_path):

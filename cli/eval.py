@@ -1,0 +1,263 @@
+"""`syllabary eval`: measure tokenizers and other codecs."""
+
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import SyllabaryError
+from ..filesystem import printable
+from . import options
+
+if TYPE_CHECKING:
+    from ..eval.harness.run import Progress
+
+
+@click.command("eval")
+@click.option(
+    "--codecs",
+    required=True,
+    metavar="LIST",
+    help="What to measure: tokenizers (NAME, NAME:CODEBOOKS or a directory), peers such as opus-6, "
+    "a .json file that describes a program, or all, trained, peers, references.",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="MANIFEST",
+    help="A manifest, a folder or files; may be given again.",
+)
+@options.split
+@click.option(
+    "--metrics",
+    default="default",
+    show_default=True,
+    metavar="LIST",
+    help="Scores of each reconstruction: names, default or all.",
+)
+@click.option(
+    "--studies",
+    default="default",
+    show_default=True,
+    metavar="LIST",
+    help="Of a system as a whole: its tokens, damage, cost, promises, …; or none.",
+)
+@click.option(
+    "--probes",
+    default="default",
+    show_default=True,
+    metavar="LIST",
+    help="Tasks learned from tokens: names, .json files of your own, or none.",
+)
+@options.output("Folder of the results. Default: results.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="An even sample of N items.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@options.workers
+@click.option("--retry", is_flag=True, help="Compute again what failed before.")
+@click.option("--fresh", is_flag=True, help="Delete the results that are in the folder first.")
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, parameter, wanted: _list(context) if wanted else None,
+    help="Print the systems, metrics, studies and probes.",
+)
+def eval_command(
+    codecs: str,
+    data: tuple[str, ...],
+    split: str | None,
+    metrics: str,
+    studies: str,
+    probes: str,
+    output: str | None,
+    limit: int | None,
+    seed: int,
+    workers: int | None,
+    retry: bool,
+    fresh: bool,
+) -> None:
+    """Measure tokenizers and other codecs on speech.
+
+    Every system reconstructs every item once; reconstructions are scored, and the system is
+    studied as a whole. What can't be measured is counted and named, never imputed. The same
+    command goes on where it was stopped; with other --codecs or --metrics it adds to the results.
+
+    `syllabary leaderboard` makes a page of the results.
+    """
+    from ..eval.harness.plan import usable_cores
+    from ..eval.harness.run import describe, evaluate
+    from ..eval.harness.work import Request
+    from ..eval.metrics import catalogue as metric_catalogue
+    from ..eval.studies import catalogue as study_catalogue
+    from ..eval.systems import catalogue as system_catalogue
+
+    folder = Path(output or "results")
+    names = system_catalogue.names(codecs)
+    request = Request(
+        inputs=data,
+        split=split,
+        limit=limit,
+        metrics=metric_catalogue.parse(metrics),
+        studies=tuple(study_catalogue.parse(studies, probes)),
+        seed=seed,
+        command=_command(codecs, data, split, metrics, studies, probes, limit, seed),
+    )
+    plan = request.plan()
+    if fresh and folder.exists():
+        _delete(folder)
+    found, reasons = describe(names)
+    for name, reason in reasons.items():
+        click.echo(f"left out: {name}: {reason}", err=True)
+    seconds = sum(item.duration_s or 0.0 for item in plan.data.items)
+    length = f" ({seconds / 60:.1f} min)" if seconds else ""
+    click.echo(
+        f"{len(found)} systems, {len(plan.data.items)} items{length}, {len(plan.metrics)} metrics, "
+        f"{len(plan.studies)} studies",
+        err=True,
+    )
+    with _telling() as tell:
+        written = evaluate(plan, request, found, folder, workers or usable_cores(), retry, tell)
+    _print_results(written)
+    click.echo(f"next: syllabary leaderboard {shlex.quote(printable(folder))} -o site")
+
+
+def _command(
+    codecs: str,
+    data: tuple[str, ...],
+    split: str | None,
+    metrics: str,
+    studies: str,
+    probes: str,
+    limit: int | None,
+    seed: int,
+) -> str:
+    """What repeats the evaluation; what is at its default is left out."""
+    words = ["syllabary", "eval", "--codecs", codecs]
+    for given in data:
+        words += ["--data", given]
+    for name, value, default in (
+        ("--split", split, None),
+        ("--metrics", metrics, "default"),
+        ("--studies", studies, "default"),
+        ("--probes", probes, "default"),
+        ("--limit", limit, None),
+        ("--seed", seed, 0),
+    ):
+        if value != default:
+            words += [name, str(value)]
+    return shlex.join(words)
+
+
+def _delete(folder: Path) -> None:
+    """Delete results, and nothing else.
+
+    Raises:
+        SyllabaryError: the folder holds something else.
+    """
+    from ..eval.harness.plan import PLAN_NAME
+
+    if not (folder / PLAN_NAME).exists():
+        raise SyllabaryError(f"{folder} holds no results of an evaluation; nothing was deleted")
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[["Progress"], None]]:
+    """Shows a bar on a terminal, and a line now and then elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    start = time.perf_counter()
+    live = sys.stderr.isatty()
+    shown = start
+    columns = (BarColumn(None), TaskProgressColumn(), TextColumn("{task.description}"))
+    bar = Bar(*columns, console=Console(stderr=True), transient=True, disable=not live)
+
+    def tell(progress: "Progress") -> None:
+        nonlocal shown
+        now = time.perf_counter()
+        if not progress.total:
+            return
+        left = (now - start) * (progress.total - progress.done) / max(progress.done, 1e-9)
+        failures = f"  {progress.failures} failures" if progress.failures else ""
+        what = f"{progress.system} {progress.what}" if progress.system else "starting"
+        clock = f"{_clock(left)} left" if progress.done else ""
+        text = f"{clock}  {what}{failures}"
+        bar.update(task, completed=progress.done, total=progress.total, description=text)
+        if not live and (now - shown >= 30 or progress.done == progress.total):
+            shown = now
+            click.echo(f"{100 * progress.done / progress.total:3.0f} %  {text}", err=True)
+
+    with bar:
+        task = bar.add_task("", total=None)
+        yield tell
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
+def _print_results(paths: list[Path]) -> None:
+    """A line for each system, with the metrics that most people look for first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    shown = results[0]["metrics"][:5] if results else []
+    table = Table(box=None, header_style="bold")
+    table.add_column("system", no_wrap=True)
+    for heading in ("kbit/s", *(metric["heading"] for metric in shown), "failed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        means = {m["name"]: (m["domains"]["all"], m["digits"]) for m in result["metrics"]}
+        cells = []
+        for metric in shown:
+            mean, digits = means[metric["name"]]
+            value = mean["value"]
+            cells.append("–" if value is None else f"{value:.{digits}f}")
+        failed = sum(item["error"] is not None for item in result["items"])
+        failed += sum(len(item["failures"]) for item in result["items"])
+        failed += sum(study["error"] is not None for study in result["studies"])
+        rate = "–" if result["bitrate"] is None else f"{result['bitrate'] / 1000:.3g}"
+        table.add_row(result["system"]["name"], rate, *cells, str(failed))
+    Console().print(table)
+
+
+def _list(context: click.Context) -> None:
+    """Print what --codecs, --metrics, --studies and --probes know, and stop."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..eval.metrics import catalogue as metric_catalogue
+    from ..eval.probes import catalogue as probe_catalogue
+    from ..eval.studies import catalogue as study_catalogue
+    from ..eval.systems import catalogue as system_catalogue
+
+    console = Console()
+    console.print("systems", style="bold")
+    console.print(", ".join(system_catalogue.names("all")))
+    found = [
+        ("metric", name, metric_catalogue.find(name).description)
+        for name in metric_catalogue.names()
+    ]
+    for name in study_catalogue.names():
+        found.append(("study", name, study_catalogue.find(name).description))
+    found += [("probe", name, t.description) for name, t in probe_catalogue.tasks().items()]
+    table = Table(box=None, header_style="bold")
+    for heading in ("kind", "name", "what it is"):
+        table.add_column(heading, no_wrap=heading != "what it is")
+    for row in found:
+        table.add_row(*row)
+    console.print(table)
+    context.exit()

@@ -1,0 +1,1 @@
+"""Any system × any manifest × any metric or study, resumable, with nothing imputed."""

@@ -1,0 +1,91 @@
+"""A few clips to listen to, the same of every system."""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from ...audio.files import read
+from ...audio.manifests import Utterance
+from ...errors import SyllabaryError
+from ...filesystem import printable, replacing
+from .plan import Data, domain
+from .reconstructions import kept_at, sixteen_bits
+
+COUNT = 4
+#: Long enough to hear something, short enough for a page that holds many.
+SECONDS = (2.5, 6.0)
+ORIGINALS = "originals"
+
+
+def choose_clips(data: Data) -> list[Utterance]:
+    """Sentences to listen to, from as many domains and speakers as there are.
+
+    The domains with the most audio come first; within one, the item whose length is in the middle
+    of what fits, then one of another speaker.
+    """
+    fitting: dict[str, list[Utterance]] = defaultdict(list)
+    seconds: dict[str, float] = defaultdict(float)
+    for item in data.items:
+        length = item.duration_s or 0.0
+        seconds[domain(item)] += length
+        if SECONDS[0] <= length <= SECONDS[1]:
+            fitting[domain(item)].append(item)
+    queues = []
+    for name in sorted(fitting, key=lambda name: (-seconds[name], name)):
+        by_length = sorted(fitting[name], key=lambda item: (item.duration_s or 0.0, str(item.name)))
+        middle = len(by_length) // 2
+        order = [*by_length[middle:], *reversed(by_length[:middle])]
+        speakers: set[str | None] = set()
+        others = [i for i in order if i.speaker not in speakers and not speakers.add(i.speaker)]
+        queues.append([*others, *(item for item in order if item not in others)])
+    chosen: list[Utterance] = []
+    while len(chosen) < COUNT and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < COUNT:
+                chosen.append(queue.pop(0))
+    return chosen
+
+
+def write_originals(items: Sequence[Utterance], folder: Path) -> None:
+    """Write clips as they are into `folder`/originals; one that can't be read has none."""
+    for number, item in enumerate(items):
+        path = folder / ORIGINALS / f"{number:02d}.flac"
+        try:
+            wave, rate = read(item.path, channels="mix")
+        except (SyllabaryError, OSError):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            soundfile.write(temporary, sixteen_bits(wave), rate, "PCM_16", format="FLAC")
+
+
+def copy_clips(items: Sequence[Utterance], audio: Path, folder: Path) -> list[dict[str, Any]]:
+    """Copy a system's clips into `folder`/clips, and say where they are.
+
+    Args:
+        items: see `choose_clips`.
+        audio: where its reconstructions are kept; what is not there is left out.
+        folder: of its results.
+    """
+    found = []
+    for number, item in enumerate(items):
+        kept, original = kept_at(audio, item), folder.parent / ORIGINALS / f"{number:02d}.flac"
+        if not kept.exists() or not original.exists():
+            continue
+        path = folder / "clips" / f"{number:02d}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            shutil.copyfile(kept, temporary)
+        found.append(
+            {
+                "item": printable(str(item.name)),
+                "text": item.text,
+                "audio": f"clips/{path.name}",
+                "original": f"../{ORIGINALS}/{original.name}",
+            }
+        )
+    return found

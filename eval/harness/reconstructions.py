@@ -1,0 +1,108 @@
+"""What a system made of each item, kept on disk: it is made once, whoever asks for it."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ...audio.files import read
+from ...audio.manifests import Utterance
+from ...codecs.container import read_tokens, write_tokens
+from ...codecs.tokens import Tokens
+from ...errors import SyllabaryError
+from ...filesystem import replacing
+from ..systems.interface import Reconstruction, System
+
+_FULL_SCALE = 32768
+
+
+class ReconstructionError(SyllabaryError):
+    """A system gave something that can't be measured."""
+
+
+class Reconstructions:
+    """A system's output, from the folder where it is kept, or made now.
+
+    Args:
+        system: see `System`.
+        folder: holds a .flac and, where there are tokens, a .syl for each item.
+    """
+
+    def __init__(self, system: System, folder: Path) -> None:
+        self.system = system
+        self.folder = folder
+
+    def wave(self, item: Utterance) -> np.ndarray:
+        """(samples,) float32 of an item at the system's rate, several channels averaged."""
+        return read(item.path, self.system.sample_rate, "mix")[0]
+
+    def path(self, item: Utterance, suffix: str = ".flac") -> Path:
+        return kept_at(self.folder, item, suffix)
+
+    def make(self, item: Utterance) -> Reconstruction:
+        """Reconstruct an item, and keep what came.
+
+        Raises:
+            ReconstructionError: another number of samples than went in, or NaN or infinity.
+            SyllabaryError, RuntimeError, OSError: as the system does.
+        """
+        wave = self.wave(item)
+        made = self.system.reconstruct(wave)
+        if made.wave.shape != wave.shape:
+            raise ReconstructionError(
+                f"{made.wave.shape} samples came back of {wave.shape}: the scores would compare "
+                "other sounds"
+            )
+        if not np.isfinite(made.wave).all():
+            raise ReconstructionError("NaN or infinity came back")
+        rounded = sixteen_bits(made.wave)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if made.tokens is not None:
+            write_tokens(self.path(item, ".syl"), made.tokens)
+        with replacing(self.path(item)) as temporary:
+            soundfile.write(temporary, rounded, self.system.sample_rate, "PCM_16", format="FLAC")
+        return Reconstruction(as_float(rounded), made.bits, made.tokens)
+
+    def reconstruction(self, item: Utterance) -> np.ndarray:
+        """(samples,) float32, as a 16-bit file holds it."""
+        path = self.path(item)
+        if not path.exists():
+            return self.make(item).wave
+        return as_float(soundfile.read(path, dtype="int16")[0])
+
+    def tokens(self, item: Utterance) -> Tokens:
+        """The tokens of an item.
+
+        Raises:
+            SyllabaryError: the system has none.
+        """
+        tokenizer = self.system.tokenizer
+        if tokenizer is None:
+            raise SyllabaryError(f"{self.system.name} gives no tokens")
+        path = self.path(item, ".syl")
+        if path.exists():
+            return read_tokens(path)
+        tokens = tokenizer.encode(
+            self.wave(item), tokenizer.spec.sample_rate, num_codebooks=self.system.num_codebooks
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_tokens(path, tokens)
+        return tokens
+
+
+def kept_at(folder: Path, item: Utterance, suffix: str = ".flac") -> Path:
+    """Where what became of an item is kept."""
+    # A digest, as the name may be any length and hold anything.
+    name = hashlib.sha256(str(item.name).encode(errors="surrogateescape")).hexdigest()[:24]
+    return folder / (name + suffix)
+
+
+def sixteen_bits(wave: np.ndarray) -> np.ndarray:
+    """Samples (int16) as a file would hold them; those beyond full scale are clamped."""
+    scaled = np.clip(wave.astype(np.float64) * _FULL_SCALE, -_FULL_SCALE, _FULL_SCALE - 1)
+    return scaled.round().astype(np.int16)
+
+
+def as_float(samples: np.ndarray) -> np.ndarray:
+    return samples.astype(np.float32) / _FULL_SCALE

@@ -1,0 +1,273 @@
+"""The evaluation: what is still to be done, who does it, and where the results go."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...audio.manifests import Utterance
+from ...errors import SyllabaryError
+from ...filesystem import replacing
+from ..studies import catalogue as studies
+from ..systems import catalogue as systems
+from .clips import choose_clips, copy_clips, write_originals
+from .lines import ResultLines
+from .plan import Plan, PlanError, environment
+from .summary import merged, result
+from .work import AUDIO_NAME, ItemTask, Request, StudyTask, Task
+from .workers import do_here, do_in_processes
+
+RESULT_NAME = "result.json"
+_SYSTEM = "system.json"
+_LINES = "lines.jsonl"
+#: Seconds of audio in a task: enough to keep a process busy, few enough for a crash to cost little.
+_TASK_SECONDS = 45.0
+
+
+@dataclass
+class Progress:
+    """How far an evaluation is.
+
+    Attributes:
+        done, total: work in rough seconds of audio: a study counts as a minute.
+        system: that something was just done of.
+        what: that was done.
+        failures: found so far in this run.
+    """
+
+    done: float = 0.0
+    total: float = 0.0
+    system: str = ""
+    what: str = ""
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the harness has to know of a system, without having it in memory.
+
+    Attributes:
+        given: the name that finds it.
+        fields: `System.to_json()`.
+    """
+
+    given: str
+    fields: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.fields["name"])
+
+
+def describe(names: Sequence[str]) -> tuple[list[Described], dict[str, str]]:
+    """Load each system once, to see that it is there.
+
+    Returns:
+        Those that can be measured, and by name why the others can't.
+
+    Raises:
+        SyllabaryError: there is none.
+    """
+    found: list[Described] = []
+    reasons: dict[str, str] = {}
+    for given in names:
+        try:
+            one = Described(given, systems.find(given).to_json())
+        except SyllabaryError as error:
+            reasons[given] = str(error)
+            continue
+        if any(other.name == one.name for other in found):
+            reasons[given] = f"another system is called {one.name} already"
+        else:
+            found.append(one)
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise SyllabaryError(f"nothing to measure: {why or 'no system named'}")
+    return found, reasons
+
+
+@dataclass
+class Contestant:
+    """A system and its results.
+
+    Attributes:
+        system: see `Described`.
+        folder: of the results.
+        lines: of the results.
+    """
+
+    system: Described
+    folder: Path
+    lines: ResultLines
+
+    @property
+    def audio(self) -> Path:
+        return self.folder / AUDIO_NAME
+
+
+def folder_name(system: str) -> str:
+    """A folder for a system's results; what names have in them differs by the digest's start."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", system).strip("._") or "system"
+
+
+def evaluate(
+    plan: Plan,
+    request: Request,
+    found: Sequence[Described],
+    folder: Path,
+    processes: int,
+    retry: bool = False,
+    tell: Callable[[Progress], None] = lambda progress: None,
+) -> list[Path]:
+    """Measure systems, or what is left of it, and write a `result.json` for each.
+
+    A system whose digest is another than that of the results which are there is measured anew.
+
+    Args:
+        plan: what is measured.
+        request: the same for worker processes.
+        found: the systems, see `describe`.
+        folder: of the results; one that is there already is gone on with.
+        processes: at a time; 1 does everything in this one.
+        retry: compute again what failed before.
+        tell: is called after every task.
+
+    Returns:
+        The result files.
+
+    Raises:
+        PlanError: the folder holds results of another plan.
+    """
+    plan.hold(folder)
+    clips = choose_clips(plan.data)
+    write_originals(clips, folder)
+    folders = [folder / folder_name(system.name) for system in found]
+    for path in folders:
+        if folders.count(path) > 1:
+            raise PlanError(f"two systems would both write into {path}")
+    with ExitStack() as stack:
+        contestants: dict[Path, Contestant] = {}
+        for system, own in zip(found, folders, strict=True):
+            _make_way(system, own)
+            lines = stack.enter_context(ResultLines(own / _LINES))
+            contestants[own] = Contestant(system, own, lines)
+        tasks = [task for one in contestants.values() for task in _open_tasks(plan, one, retry)]
+        progress = Progress(total=sum(_size(plan, task) for task in tasks))
+        tell(progress)
+        for task, lines_of_task in _do_all(plan, request, tasks, processes):
+            one = contestants[task.folder]
+            for line in lines_of_task:
+                one.lines.add(line)
+                progress.failures += _failures(line)
+            progress.done += _size(plan, task)
+            progress.system, progress.what = one.system.name, _what(task)
+            tell(progress)
+            left = list(_open_tasks(plan, one, retry=False))
+            # Where items are missing, there is no mean to show.
+            if not any(isinstance(other, ItemTask) for other in left):
+                _write_result(plan, one, clips)
+        for one in contestants.values():
+            _write_result(plan, one, clips)
+    return [path / RESULT_NAME for path in folders]
+
+
+def _make_way(system: Described, folder: Path) -> None:
+    """Throw away what another version of a system gave."""
+    path = folder / _SYSTEM
+    if path.exists():
+        try:
+            held = json.loads(path.read_text())
+            digest, name = held["digest"], held["name"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlanError(f"{path}: not a description of a system: {error}") from None
+        if name != system.name:
+            raise PlanError(f"{folder} holds results of {name}, and would of {system.name}")
+        if digest != system.fields["digest"]:
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(system.fields, ensure_ascii=False, indent=1))
+
+
+def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[Task]:
+    known = merged(one.lines.lines)
+    chosen: list[tuple[int, tuple[str, ...], bool]] = []
+    seconds = 0.0
+    for index, item in enumerate(plan.data.items):
+        held = known.get(_key(item))
+        left = _left(plan, item, held, retry)
+        if left is None:
+            continue
+        chosen.append((index, left, held is not None and "error" not in held))
+        seconds += item.duration_s or 1.0
+        if seconds >= _TASK_SECONDS:
+            yield _task(one, chosen)
+            chosen, seconds = [], 0.0
+    if chosen:
+        yield _task(one, chosen)
+    studied = {line["study"]: line for line in one.lines.lines if "study" in line}
+    for name in plan.studies:
+        if name not in studied or (retry and "error" in studied[name]):
+            yield StudyTask(one.system.given, one.folder, name)
+
+
+def _task(one: Contestant, chosen: Sequence[tuple[int, tuple[str, ...], bool]]) -> ItemTask:
+    indices, names, made = zip(*chosen, strict=True)
+    return ItemTask(one.system.given, one.folder, indices, names, made)
+
+
+def _left(
+    plan: Plan, item: Utterance, known: dict[str, Any] | None, retry: bool
+) -> tuple[str, ...] | None:
+    """Metrics that an item lacks; None if it lacks nothing."""
+    wanted = plan.metrics_of(item)
+    if known is None or (retry and "error" in known):
+        return tuple(wanted)
+    if "error" in known:
+        return None
+    failures = () if retry else known["failures"]
+    left = tuple(n for n in wanted if n not in known["scores"] and n not in failures)
+    return left or None
+
+
+def _do_all(
+    plan: Plan, request: Request, tasks: Sequence[Task], processes: int
+) -> Iterator[tuple[Task, list[dict[str, Any]]]]:
+    """First what may run side by side, then, one at a time, what measures time."""
+    alone = [t for t in tasks if isinstance(t, StudyTask) and studies.find(t.study).alone]
+    together = [task for task in tasks if task not in alone]
+    for chosen, count in ((together, processes), (alone, 1)):
+        if chosen and processes == 1:
+            yield from do_here(plan, chosen)
+        elif chosen:
+            yield from do_in_processes(plan, request, chosen, count)
+
+
+def _write_result(plan: Plan, one: Contestant, clips: Sequence[Utterance]) -> None:
+    heard = copy_clips(clips, one.audio, one.folder)
+    found = result(plan, one.system.fields, one.lines.lines, heard, environment(plan.metrics))
+    with replacing(one.folder / RESULT_NAME) as temporary:
+        text = json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _size(plan: Plan, task: Task) -> float:
+    if isinstance(task, StudyTask):
+        return 60.0
+    return sum(plan.data.items[index].duration_s or 1.0 for index in task.items)
+
+
+def _what(task: Task) -> str:
+    return task.study if isinstance(task, StudyTask) else f"{len(task.items)} items"
+
+
+def _failures(line: dict[str, Any]) -> int:
+    return int("error" in line) + len(line.get("failures", {}))
+
+
+def _key(item: Utterance) -> str:
+    return str(item.name).encode(errors="backslashreplace").decode()

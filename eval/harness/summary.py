@@ -1,0 +1,169 @@
+"""A system's `result.json`: means, intervals and failures, from the lines of its results."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ...audio.manifests import Utterance
+from ..bootstrap import interval
+from ..metrics.interface import Metric
+from ..studies import catalogue as studies
+from .plan import Plan, variant_of
+
+SCHEMA = "syllabary-result/1"
+
+
+def merged(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is known of each item, by its name: later lines add to earlier ones."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if "item" not in line:
+            continue
+        held = found.setdefault(line["item"], {"scores": {}, "failures": {}})
+        if "error" in line:
+            found[line["item"]] = {**dict(line), "scores": {}, "failures": {}}
+            continue
+        held.pop("error", None)
+        held |= {key: line[key] for key in ("item", "seconds", "bits") if key in line}
+        for name, value in line["scores"].items():
+            held["scores"][name] = value
+            held["failures"].pop(name, None)
+        for name, reason in line["failures"].items():
+            held["failures"][name] = reason
+            held["scores"].pop(name, None)
+    return found
+
+
+def result(
+    plan: Plan,
+    system: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    clips: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that a leaderboard shows of a system.
+
+    Args:
+        plan: see `Plan`.
+        system: `System.to_json()`.
+        lines: of its results.
+        clips: to be listened to.
+        environment: versions.
+    """
+    known = merged(lines)
+    names = [metric.name for metric in plan.metrics]
+    items = []
+    for item in plan.data.items:
+        found = known.get(_name(item))
+        if found is None:
+            continue
+        line = {
+            "name": _name(item),
+            "domain": plan.data.domains[str(item.name)],
+            "seconds": found.get("seconds"),
+            "bits": found.get("bits"),
+            "scores": {name: found["scores"][name] for name in names if name in found["scores"]},
+            "failures": {name: why for name in names if (why := found["failures"].get(name))},
+            "error": found.get("error"),
+        }
+        items.append(line)
+    whole = [item for item in items if item["error"] is None]
+    seconds = sum(item["seconds"] for item in whole)
+    counted = [item for item in whole if item["bits"] is not None]
+    length = sum(item["seconds"] for item in counted)
+    return {
+        "schema": SCHEMA,
+        "system": dict(system),
+        "data": plan.data.to_json() | {"seconds": seconds},
+        "command": plan.command,
+        "seed": plan.seed,
+        "bitrate": sum(item["bits"] for item in counted) / length if length else None,
+        "environment": dict(environment),
+        "metrics": [_metric(metric, plan, items) for metric in plan.metrics],
+        "studies": _studies(plan, lines),
+        "items": items,
+        "clips": list(clips),
+    }
+
+
+def _metric(metric: Metric, plan: Plan, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    asked = {_name(item) for item in plan.data.items if str(item.name) in plan.asked[metric.name]}
+    chosen = [item for item in items if item["name"] in asked]
+    domains = {"all": chosen}
+    for item in chosen:
+        domains.setdefault(item["domain"], []).append(item)
+    return {
+        "name": metric.name,
+        "heading": metric.heading,
+        "description": metric.description,
+        "unit": metric.unit,
+        "digits": metric.digits,
+        "higher_is_better": metric.higher_is_better,
+        "bounds": list(metric.bounds),
+        "needs": list(metric.needs),
+        "paper": metric.paper,
+        "package": metric.package,
+        "version": _version(metric.package),
+        "variant": variant_of(metric),
+        "asked": len(asked),
+        "domains": {
+            name: mean_of([item["scores"].get(metric.name) for item in found], plan.seed)
+            for name, found in sorted(domains.items())
+        },
+    }
+
+
+def mean_of(scores: Sequence[float | Sequence[float] | None], seed: int) -> dict[str, Any]:
+    """Mean, interval and counts.
+
+    Args:
+        scores: numbers, pairs of numerator and denominator, or None where there is no score: those
+            count as failed, and nowhere else.
+        seed: of the interval's draws.
+    """
+    there = [score for score in scores if score is not None]
+    pairs = [score if isinstance(score, Sequence) else (score, 1.0) for score in there]
+    numerators = [pair[0] for pair in pairs]
+    denominators = [pair[1] for pair in pairs]
+    total = sum(denominators)
+    ends = interval(numerators, denominators, seed) if total else None
+    return {
+        "value": sum(numerators) / total if total else None,
+        "low": ends[0] if ends else None,
+        "high": ends[1] if ends else None,
+        "count": len(there),
+        "failed": len(scores) - len(there),
+    }
+
+
+def _studies(plan: Plan, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    last = {line["study"]: line for line in lines if "study" in line}
+    found = []
+    for name in plan.studies:
+        if name not in last:
+            continue
+        study, line = studies.find(name), last[name]
+        findings = line.get("findings", {"values": [], "curves": [], "missing": {}, "notes": []})
+        found.append(
+            {
+                "name": study.name,
+                "heading": study.heading,
+                "description": study.description,
+                "paper": study.paper,
+                **findings,
+                "error": line.get("error"),
+                "unsuitable": line.get("unsuitable"),
+            }
+        )
+    return found
+
+
+def _version(package: str | None) -> str | None:
+    try:
+        return version(package) if package else None
+    except PackageNotFoundError:
+        return None
+
+
+def _name(item: Utterance) -> str:
+    return str(item.name).encode(errors="backslashreplace").decode()

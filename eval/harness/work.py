@@ -1,0 +1,266 @@
+"""What a worker process does: reconstruct and score some items, or run a study."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...audio.files import read
+from ...audio.manifests import Utterance
+from ...audio.resampling import resample
+from ...errors import SyllabaryError
+from ..metrics import catalogue as metrics
+from ..metrics.interface import Clip, Ratio
+from ..metrics.scoring import score
+from ..studies import catalogue as studies
+from ..studies.interface import Bench, Findings
+from ..systems import catalogue as systems
+from .plan import Plan, read_data
+from .reconstructions import Reconstructions
+
+#: Folder of a system's reconstructions, among its results.
+AUDIO_NAME = "audio"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plan in plain values, for another process to make the same plan of.
+
+    Attributes:
+        inputs, split, limit: as `read_data` takes them.
+        metrics, studies: names.
+        seed, command: as of a `Plan`.
+    """
+
+    inputs: tuple[str, ...]
+    split: str | None
+    limit: int | None
+    metrics: tuple[str, ...]
+    studies: tuple[str, ...]
+    seed: int
+    command: str
+
+    def plan(self) -> Plan:
+        """Raises what `read_data` and the catalogues do."""
+        return Plan(
+            read_data(self.inputs, self.split, self.limit),
+            tuple(metrics.find(name) for name in self.metrics),
+            self.studies,
+            self.seed,
+            self.command,
+        )
+
+
+@dataclass(frozen=True)
+class ItemTask:
+    """Items of a system to be scored.
+
+    Attributes:
+        system: the name that finds it.
+        folder: of its results.
+        items: indices among the plan's items.
+        metrics: of each item, those still to be computed.
+        made: of each item, whether its reconstruction is kept already, and its line is there.
+    """
+
+    system: str
+    folder: Path
+    items: tuple[int, ...]
+    metrics: tuple[tuple[str, ...], ...]
+    made: tuple[bool, ...]
+
+    def parts(self) -> "list[Task]":
+        """The same work, an item at a time."""
+        return [
+            ItemTask(self.system, self.folder, (item,), (names,), (made,))
+            for item, names, made in zip(self.items, self.metrics, self.made, strict=True)
+        ]
+
+    def failed(self, plan: Plan, reason: str) -> list[dict[str, Any]]:
+        return [_line(plan.data.items[index]) | {"error": reason} for index in self.items]
+
+
+@dataclass(frozen=True)
+class StudyTask:
+    """A study of a system.
+
+    Attributes:
+        system, folder: as of an `ItemTask`.
+        study: its name.
+    """
+
+    system: str
+    folder: Path
+    study: str
+
+    def parts(self) -> "list[Task]":
+        return [self]
+
+    def failed(self, plan: Plan, reason: str) -> list[dict[str, Any]]:
+        return [{"study": self.study, "error": reason}]
+
+
+Task = ItemTask | StudyTask
+
+
+class Worker:
+    """Does tasks of one plan, and keeps the system that it used last.
+
+    Args:
+        plan: see `Plan`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._held: tuple[str, Reconstructions] | None = None
+
+    def do(self, task: Task) -> list[dict[str, Any]]:
+        """Lines of results: failures are lines too, and nothing is raised but interrupts."""
+        try:
+            made = self._reconstructions(task)
+        except Exception as error:
+            return task.failed(self.plan, reason_of(error))
+        if isinstance(task, StudyTask):
+            return [self._study(task, made)]
+        return [
+            self._score(self.plan.data.items[index], names, kept, made)
+            for index, names, kept in zip(task.items, task.metrics, task.made, strict=True)
+        ]
+
+    def _reconstructions(self, task: Task) -> Reconstructions:
+        if self._held is None or self._held[0] != task.system:
+            self._held = None  # the old one's memory goes before the new one's comes
+            found = Reconstructions(systems.find(task.system), task.folder / AUDIO_NAME)
+            self._held = (task.system, found)
+        return self._held[1]
+
+    def _score(
+        self, item: Utterance, names: tuple[str, ...], kept: bool, made: Reconstructions
+    ) -> dict[str, Any]:
+        line = _line(item)
+        try:
+            reference, rate = read(item.path, channels="mix")
+            if kept:
+                wave = made.reconstruction(item)
+            else:
+                fresh = made.make(item)
+                wave = fresh.wave
+                line |= {"seconds": len(reference) / rate, "bits": fresh.bits}
+            estimate = at_rate(wave, made.system.sample_rate, rate, len(reference))
+        except Exception as error:
+            return line | {"error": reason_of(error)}
+        clip = Clip(reference, estimate, rate, item.text, _language(item))
+        scores, failures = score(clip, names)
+        plain = {name: _plain(value) for name, value in scores.items()}
+        return line | {"scores": plain, "failures": failures}
+
+    def _study(self, task: StudyTask, made: Reconstructions) -> dict[str, Any]:
+        start = time.perf_counter()
+        try:
+            study = studies.find(task.study)
+            reason = study.unsuitable(made.system)
+            if reason:
+                return {"study": task.study, "unsuitable": reason}
+            bench = Bench(
+                system=made.system,
+                items=self.plan.data.items,
+                everything=self.plan.data.everything,
+                wave=made.wave,
+                reconstruction=made.reconstruction,
+                tokens=made.tokens,
+                folder=task.folder / "studies",
+                seed=self.plan.seed,
+            )
+            bench.folder.mkdir(parents=True, exist_ok=True)
+            findings = _without_nan(study.run(bench))
+        except Exception as error:
+            return {"study": task.study, "error": reason_of(error)}
+        took = round(time.perf_counter() - start, 2)
+        return {"study": task.study, "findings": asdict(findings), "took_s": took}
+
+
+def at_rate(wave: np.ndarray, rate: int, wanted: int, count: int) -> np.ndarray:
+    """A reconstruction at the rate of the item's file, and as long as it."""
+    if rate == wanted:
+        return wave
+    changed = resample(wave, rate, wanted)
+    # Rates whose quotient is not whole may leave a sample more or less.
+    return np.pad(changed[:count], (0, max(0, count - len(changed)))).astype(np.float32)
+
+
+def reason_of(error: Exception) -> str:
+    """A line that says why: ours explain themselves, others need their type and place."""
+    if isinstance(error, SyllabaryError):
+        return " ".join(str(error).split())
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def _line(item: Utterance) -> dict[str, Any]:
+    return {"item": str(item.name).encode(errors="backslashreplace").decode()}
+
+
+def _language(item: Utterance) -> str | None:
+    found = item.extra.get("lang")
+    return found if isinstance(found, str) else None
+
+
+def _plain(value: float | Ratio) -> float | list[float]:
+    return [value.numerator, value.denominator] if isinstance(value, Ratio) else float(value)
+
+
+def _without_nan(findings: Findings) -> Findings:
+    """A study that gives NaN has not measured that."""
+    bad = [value.name for value in findings.values if not np.isfinite(value.value)]
+    findings.values = [value for value in findings.values if value.name not in bad]
+    findings.missing |= dict.fromkeys(bad, "it came out as NaN or infinity")
+    findings.curves = [curve for curve in findings.curves if np.isfinite(curve.y).all()]
+    return findings
+
+
+_worker: Worker | None = None
+
+
+def start_worker(make: Callable[[], Plan]) -> None:
+    """Make this process a worker, which ends when the one that started it does."""
+    from threadpoolctl import threadpool_limits
+
+    global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Ctrl-C goes to all processes of a terminal; the one that gave the work decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)
+    use_one_thread()
+    _worker = Worker(make())
+
+
+def _end_with_parent() -> None:
+    """A killed parent can't stop its workers, and they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def use_one_thread() -> None:
+    """Figures don't depend on threads, but times do; the cores are used by processes."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def do_in_worker(task: Task) -> list[dict[str, Any]]:
+    assert _worker is not None
+    return _worker.do(task)

@@ -1,0 +1,77 @@
+"""Worker processes: tasks out, lines of results in, and what to do when a process dies."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from .plan import Plan
+from .work import Request, Task, Worker, do_in_worker, start_worker, use_one_thread
+
+Done = tuple[Task, list[dict[str, Any]]]
+
+
+def do_here(plan: Plan, tasks: Sequence[Task]) -> Iterator[Done]:
+    """Do tasks in this process, one after the other."""
+    use_one_thread()
+    worker = Worker(plan)
+    for task in tasks:
+        yield task, worker.do(task)
+
+
+def do_in_processes(
+    plan: Plan, request: Request, tasks: Sequence[Task], processes: int
+) -> Iterator[Done]:
+    """Do tasks in processes of their own, and give results as they come.
+
+    If a process dies (a crash in a library, or no memory), the tasks that were under way are done
+    again by themselves, an item at a time; the one that kills its process again has failed.
+
+    Args:
+        plan: of this process.
+        request: that gives workers the same plan.
+        tasks: in the order in which they are begun.
+        processes: at most.
+    """
+    waiting = deque(tasks)
+    while waiting:
+        under_way: dict[Future[list[dict[str, Any]]], Task] = {}
+        pool = _pool(request, processes)
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < 2 * processes:
+                    task = waiting.popleft()
+                    under_way[pool.submit(do_in_worker, task)] = task
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    lines = future.result()
+                    yield under_way.pop(future), lines
+        except BrokenProcessPool:
+            suspects = [part for task in under_way.values() for part in task.parts()]
+            yield from _one_by_one(plan, request, suspects)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_by_one(plan: Plan, request: Request, tasks: Sequence[Task]) -> Iterator[Done]:
+    pool = _pool(request, 1)
+    try:
+        for task in tasks:
+            try:
+                yield task, pool.submit(do_in_worker, task).result()
+            except BrokenProcessPool:
+                pool.shutdown(wait=True)
+                yield (
+                    task,
+                    task.failed(plan, "the process died: a crash in a library, or no memory"),
+                )
+                pool = _pool(request, 1)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(request: Request, processes: int) -> ProcessPoolExecutor:
+    # Not forked: torch and its threads do not live through that.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, context, start_worker, (request.plan,))

@@ -1,0 +1,168 @@
+"""What plots are drawn with: scales, round ticks, and labels that stay clear of each other."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CHARACTER = 6.0
+"""Width of a character of a label, px, on the wide side for system fonts."""
+
+LINE = 12.0
+"""Height of a label, px."""
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, px."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values to pixels.
+
+    Attributes:
+        low, high: values at the ends.
+        start, stop: pixels there.
+        logarithmic: in between.
+    """
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self.logarithmic:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return self.start + (value - low) / (high - low) * (self.stop - self.start)
+
+
+def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round values from `low` to `high`, at most so many."""
+    span = high - low
+    if not span > 0 or not math.isfinite(span):
+        return [low]
+    step = 10 ** math.floor(math.log10(span / most))
+    for factor in (1, 2, 5, 10, 20):
+        if span / (step * factor) < most:
+            step *= factor
+            break
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [place * step for place in range(first, last + 1)]
+
+
+def decade_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
+    return [tick for tick in ticks if low <= tick * (1 + 1e-9) and tick <= high * (1 + 1e-9)]
+
+
+def widened(values: Sequence[float], margin: float = 0.08) -> tuple[float, float]:
+    """A range that holds the values with some room, and is never empty."""
+    low, high = min(values), max(values)
+    room = (high - low) * margin or max(abs(high), 1.0) * margin
+    return low - room, high + room
+
+
+@dataclass(frozen=True)
+class Label:
+    """Text at a point.
+
+    Attributes:
+        x, y: of its left end and its baseline, px.
+        text: to write.
+        point: place of its point among those given.
+        far: so far from its point that a line should lead there.
+    """
+
+    x: float
+    y: float
+    text: str
+    point: int
+    far: bool
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    box: Box,
+    blocked: Sequence[Box] = (),
+) -> list[Label]:
+    """Labels near their points that cover neither points nor each other, as far as possible.
+
+    Each in turn takes the place of least overlap among those around its point: greedy, so the
+    same points always give the same picture.
+
+    Args:
+        points: x and y of each, px.
+        texts: of each; an empty one is left out.
+        box: left, top, right, bottom, px, that labels stay in.
+        blocked: boxes that are taken.
+    """
+    taken = [(x - 4.5, y - 4.5, x + 4.5, y + 4.5) for x, y in points] + list(blocked)
+    labels = []
+    # The crowded ones choose first.
+    order = sorted(
+        (place for place, text in enumerate(texts) if text),
+        key=lambda i: (-_neighbours(points, i), points[i][0], points[i][1], i),
+    )
+    for place in order:
+        width = CHARACTER * len(texts[place])
+        best: tuple[float, float, float, bool] | None = None
+        for cost, x, y in _candidates(points[place], width):
+            rectangle = (x, y - LINE + 2, x + width, y + 2)
+            outside = _outside(rectangle, box)
+            covered = sum(overlap(rectangle, other) for other in taken)
+            total = cost + covered + 20 * outside
+            if best is None or total < best[0]:
+                best = (total, x, y, cost >= 30)
+        assert best is not None
+        _, x, y, far = best
+        taken.append((x, y - LINE + 2, x + width, y + 2))
+        labels.append(Label(x, y, texts[place], place, far))
+    return sorted(labels, key=lambda label: label.point)
+
+
+def _candidates(point: tuple[float, float], width: float) -> list[tuple[float, float, float]]:
+    """Cost, x and y: right of the point first, then around it, then in rings farther away."""
+    x, y = point
+    places = [
+        (0.0, x + 7, y + 4),
+        (2.0, x - width / 2, y - 8),
+        (3.0, x - width / 2, y + 17),
+        (4.0, x - 7 - width, y + 4),
+        (5.0, x + 5, y - 6),
+        (5.0, x + 5, y + 14),
+        (6.0, x - 5 - width, y - 6),
+        (6.0, x - 5 - width, y + 14),
+    ]
+    for ring, radius in enumerate((20, 32, 44, 58, 72), start=1):
+        for turn in range(12):
+            angle = turn * math.pi / 6
+            dx, dy = radius * math.cos(angle), radius * math.sin(angle)
+            left = x + dx - (width if dx < -1 else width / 2 if abs(dx) <= 1 else 0)
+            places.append((30.0 * ring + 1, left, y + dy + 4))
+    return places
+
+
+def _neighbours(points: Sequence[tuple[float, float]], place: int) -> int:
+    x, y = points[place]
+    return sum(abs(px - x) < 60 and abs(py - y) < 24 for px, py in points)
+
+
+def overlap(one: Box, other: Box) -> float:
+    """The area that two boxes share."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def _outside(one: Box, box: Box) -> float:
+    """Pixels by which a rectangle leaves a box."""
+    return sum(
+        max(0.0, distance)
+        for distance in (box[0] - one[0], box[1] - one[1], one[2] - box[2], one[3] - box[3])
+    )

@@ -1,0 +1,193 @@
+"""Which results stand beside each other: one section a data set, systems by bitrate."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from .check import load
+from .reading import ResultError
+from .schema import DataEntry, MetricEntry, Result, StudyEntry
+
+RESULT_FILE = "result.json"
+ORIGINAL = "original"
+"""The reference whose clips are the recordings themselves."""
+
+_EDGES = (600, 1200, 2500, 5000, 10000)
+REFERENCE_BAND = len(_EDGES) + 1
+BANDS = (
+    "up to 0.6 kbit/s",
+    "0.6–1.2 kbit/s",
+    "1.2–2.5 kbit/s",
+    "2.5–5 kbit/s",
+    "5–10 kbit/s",
+    "above 10 kbit/s",
+    "References",
+)
+"""What systems are compared within; the last is of references, which spend no bits."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system's result, and the folder that its clips are found from."""
+
+    result: Result
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.result.system.name
+
+    @property
+    def is_reference(self) -> bool:
+        return self.result.bitrate is None or self.result.system.kind == "reference"
+
+    @property
+    def band(self) -> int:
+        """Place in `BANDS`."""
+        if self.result.bitrate is None or self.is_reference:
+            return REFERENCE_BAND
+        return sum(self.result.bitrate > edge for edge in _EDGES)
+
+    @property
+    def family(self) -> str:
+        """The name without the setting at its end: ``rvq-16k:4`` is of ``rvq-16k``."""
+        match = re.fullmatch(r"(.+?)[:-]\d+(\.\d+)?k?", self.name)
+        # One that has no codebooks to choose from keeps its name: rvq-16k is no setting of rvq.
+        keeps = match is None or (":" not in self.name and self.result.system.kind == "tokenizer")
+        return self.name if keeps or match is None else match[1]
+
+
+@dataclass(frozen=True)
+class MetricColumn:
+    """A metric as one or several results have it: the same method by the same package.
+
+    Attributes:
+        metric: as the first of them describes it.
+        versions: of the package, where they differ more than one.
+        place: in `MetricEntry` of each system, by its name.
+    """
+
+    metric: MetricEntry
+    heading: str
+    versions: tuple[str, ...]
+    of: dict[str, MetricEntry]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Results on the same items.
+
+    Attributes:
+        data: that they share.
+        entries: by bitrate, references last.
+    """
+
+    data: DataEntry
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def domains(self) -> tuple[str, ...]:
+        """From the one with most items on."""
+        return tuple(sorted(self.data.domains, key=lambda name: (-self.data.domains[name], name)))
+
+    @cached_property
+    def metrics(self) -> tuple[MetricColumn, ...]:
+        """Columns; figures of different methods never share one, whatever they are called."""
+        found: dict[tuple[str, str, str | None], dict[str, MetricEntry]] = {}
+        for entry in self.entries:
+            for metric in entry.result.metrics:
+                key = (metric.name, metric.description, metric.maker)
+                found.setdefault(key, {})[entry.name] = metric
+        names = [name for name, _, _ in found]
+        columns = []
+        for (name, _, maker), of in found.items():
+            first = next(iter(of.values()))
+            heading = first.heading
+            if names.count(name) > 1:
+                alike = [key for key in found if key[0] == name and key[2] == maker]
+                heading += f" ({maker or 'syllabary'})"
+                if len(alike) > 1:
+                    heading += f" {1 + alike.index((name, first.description, maker))}"
+            versions = sorted({metric.version for metric in of.values() if metric.version})
+            columns.append(MetricColumn(first, heading, tuple(versions), of))
+        return tuple(columns)
+
+    @cached_property
+    def studies(self) -> dict[str, dict[str, StudyEntry]]:
+        """By name of the study, then of the system."""
+        found: dict[str, dict[str, StudyEntry]] = {}
+        for entry in self.entries:
+            for study in entry.result.studies:
+                found.setdefault(study.name, {})[entry.name] = study
+        return found
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything on a page."""
+
+    sections: tuple[Section, ...]
+    sources: tuple[Path, ...] = field(default=(), compare=False)
+
+
+def collect(places: Sequence[Path]) -> Board:
+    """The results in these files, or anywhere below these folders.
+
+    Raises:
+        ResultError: one is not valid, there is none, or two are of the same system and data.
+    """
+    paths = find(places)
+    if not paths:
+        shown = ", ".join(map(str, places))
+        raise ResultError(shown, [f"no {RESULT_FILE} there"])
+    entries = []
+    wrong: list[str] = []
+    for path in paths:
+        try:
+            entries.append(Entry(load(path), path.parent))
+        except ResultError as error:
+            wrong += [f"{path}: {problem}" for problem in error.problems]
+    if wrong:
+        raise ResultError(f"{len(paths)} results", wrong)
+    return Board(_sections(entries), tuple(paths))
+
+
+def find(places: Iterable[Path]) -> list[Path]:
+    """Result files, each once, in an order that does not depend on the file system's."""
+    found: dict[Path, Path] = {}
+    for place in places:
+        below = sorted(place.rglob(RESULT_FILE)) if place.is_dir() else [place]
+        for path in below:
+            found.setdefault(path.resolve(), path)
+    return [found[resolved] for resolved in sorted(found)]
+
+
+def _sections(entries: Sequence[Entry]) -> tuple[Section, ...]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.result.data.digest, []).append(entry)
+    sections = []
+    for group in groups.values():
+        ordered = sorted(
+            group, key=lambda entry: (entry.band, entry.result.bitrate or 0, entry.name)
+        )
+        first: dict[str, Entry] = {}
+        for entry in ordered:
+            if entry.name in first:
+                problem = f"also in {first[entry.name].folder}, on the same data"
+                raise ResultError(f"{entry.folder}: {entry.name}", [problem])
+            first[entry.name] = entry
+        items = {item.name: item.domain for item in ordered[0].result.items}
+        for entry in ordered[1:]:
+            if {item.name: item.domain for item in entry.result.items} != items:
+                problem = f"other items than {ordered[0].name}'s, but the same data.digest"
+                raise ResultError(f"{entry.folder}: {entry.name}", [problem])
+        sections.append(Section(ordered[0].result.data, tuple(ordered)))
+    return tuple(
+        sorted(
+            sections,
+            key=lambda s: (-len(s.entries), s.data.name, s.data.split or "", s.data.digest),
+        )
+    )

@@ -1,0 +1,145 @@
+"""Curves of studies as small multiples: a panel a system, all the others behind it in grey."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from .axes import Scale, linear_ticks, widened
+from .board import Entry, Section
+from .plots import hues
+from .schema import CurveEntry
+from .tables import number
+
+_WIDTH, _HEIGHT = 200.0, 130.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 38.0, 10.0, 192.0, 108.0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One system's curve: its name, and the drawing."""
+
+    name: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Multiples:
+    """A curve of every system that has it.
+
+    Attributes:
+        heading: with its unit.
+        axis: what x is.
+        behind: the drawing that all panels refer to.
+        panels: by bitrate.
+        points: x values that any of them has.
+        rows: by system, y at each of `points`, as text; for readers of tables.
+    """
+
+    heading: str
+    axis: str
+    behind: Markup
+    panels: tuple[Panel, ...]
+    points: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def multiples(section: Section, study: str, prefix: str) -> list[Multiples]:
+    """All curves of a study.
+
+    Args:
+        prefix: of ids in the page; unique to this study and section.
+    """
+    found: dict[str, list[tuple[Entry, CurveEntry]]] = {}
+    for entry in section.entries:
+        result = section.studies[study].get(entry.name)
+        for curve in result.curves if result else ():
+            if curve.x:
+                found.setdefault(curve.name, []).append((entry, curve))
+    return [
+        _multiples(curves, hues(section), f"{prefix}-{place}")
+        for place, curves in enumerate(found.values())
+    ]
+
+
+def _multiples(
+    curves: Sequence[tuple[Entry, CurveEntry]], colours: dict[str, int], name: str
+) -> Multiples:
+    first = curves[0][1]
+    xs = sorted({x for _, curve in curves for x in curve.x})
+    ys = [y for _, curve in curves for y in curve.y]
+    low, high = (min(xs), max(xs)) if len(xs) > 1 else widened(xs)
+    across = Scale(low, high, _LEFT, _RIGHT)
+    up = Scale(*widened(ys, 0.05), _BOTTOM, _TOP)
+    paths = [_path(curve, across, up) for _, curve in curves]
+    grid = _grid(across, up)
+    grey = Markup("").join(Markup('<polyline points="{}"/>').format(path) for path in paths)
+    # Drawn once; every panel refers to it.
+    behind = Markup(
+        '<svg class="store" aria-hidden="true" width="0" height="0">'
+        '<defs><g id="{}">{}<g class="others">{}</g></g></defs></svg>'
+    ).format(name, grid, grey)
+    panels = []
+    for (entry, _), path in zip(curves, paths, strict=True):
+        hue = "ref" if entry.is_reference else f"c{colours[entry.family]}"
+        svg = Markup(
+            '<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">'
+            '<use href="#{}"/><polyline class="curve {}" points="{}"/>{}</svg>'
+        ).format(
+            _WIDTH, _HEIGHT, f"{first.heading}, {entry.name}", name, hue, path, _dots(path, hue)
+        )
+        panels.append(Panel(entry.name, svg))
+    unit = f" ({first.unit})" if first.unit else ""
+    digits = _digits(up)
+    rows = []
+    for entry, curve in curves:
+        at = dict(zip(curve.x, curve.y, strict=True))
+        figures = tuple(number(at[x], digits) if x in at else "–" for x in xs)
+        rows.append((entry.name, figures))
+    return Multiples(
+        first.heading + unit,
+        first.axis,
+        behind,
+        tuple(panels),
+        tuple(f"{x:g}" for x in xs),
+        tuple(rows),
+    )
+
+
+def _path(curve: CurveEntry, across: Scale, up: Scale) -> str:
+    return " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in zip(curve.x, curve.y, strict=True))
+
+
+def _dots(path: str, hue: str) -> Markup:
+    return Markup("").join(
+        Markup('<circle class="mark {}" cx="{}" cy="{}" r="2"/>').format(hue, *point.split(","))
+        for point in path.split()
+    )
+
+
+def _digits(up: Scale) -> int:
+    """That tell a hundredth of the range."""
+    span = up.high - up.low
+    return next((n for n in range(7) if span / 100 >= 10.0**-n), 7)
+
+
+def _grid(across: Scale, up: Scale) -> Markup:
+    parts = []
+    ticks = linear_ticks(up.low, up.high, 4)
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    digits = next((n for n in range(7) if abs(round(step, n) - step) < step * 1e-6), 7)
+    for tick in ticks:
+        y = up(tick)
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="tick" text-anchor="end" x="{:.1f}" y="{:.1f}">{}</text>'
+            ).format(_LEFT, _RIGHT, y, y, _LEFT - 4, y + 4, number(tick, digits))
+        )
+    for tick in linear_ticks(across.low, across.high, 5):
+        parts.append(
+            Markup(
+                '<text class="tick" text-anchor="middle" x="{:.1f}" y="{:.1f}">{:g}</text>'
+            ).format(across(tick), _BOTTOM + 15, round(tick, 9))
+        )
+    return Markup("").join(parts)

@@ -1,0 +1,261 @@
+"""Rate–quality plots: each metric against the bitrate, as SVG that the page's colours apply to."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from .axes import (
+    CHARACTER,
+    LINE,
+    Box,
+    Scale,
+    decade_ticks,
+    linear_ticks,
+    overlap,
+    place_labels,
+    widened,
+)
+from .board import Entry, MetricColumn, Section
+from .schema import EVERYWHERE
+from .tables import number
+
+HUES = 10
+"""Colours that the style sheet has; more families share them, and labels tell them apart."""
+
+_WIDTH, _HEIGHT = 600.0, 380.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 54.0, 14.0, 588.0, 338.0
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture.
+
+    Attributes:
+        heading: above it.
+        arrow: where better is.
+        svg: the drawing.
+    """
+
+    heading: str
+    arrow: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class _Point:
+    entry: Entry
+    rate: float
+    value: float
+
+
+def hues(section: Section) -> dict[str, int]:
+    """A colour for each family, by its name: first come, first served."""
+    found: dict[str, int] = {}
+    for entry in section.entries:
+        if not entry.is_reference:
+            found.setdefault(entry.family, len(found) % HUES)
+    return found
+
+
+def rate_quality(section: Section) -> list[Plot]:
+    """A plot for each metric that has a better end and is known for two systems or more."""
+    colours = hues(section)
+    plots = []
+    for column in section.metrics:
+        if column.metric.higher_is_better is None:
+            continue
+        points, references = [], []
+        for entry in section.entries:
+            metric = column.of.get(entry.name)
+            value = metric.domains[EVERYWHERE].value if metric else None
+            if value is None:
+                continue
+            if entry.is_reference:
+                references.append((entry.name, value))
+            elif entry.result.bitrate:
+                points.append(_Point(entry, entry.result.bitrate / 1000, value))
+        if len(points) > 1:
+            unit = f" ({column.metric.unit})" if column.metric.unit else ""
+            plots.append(
+                Plot(
+                    column.heading + unit,
+                    "↑" if column.metric.higher_is_better else "↓",
+                    _draw(column, points, references, colours),
+                )
+            )
+    return plots
+
+
+def _draw(
+    column: MetricColumn,
+    points: Sequence[_Point],
+    references: Sequence[tuple[str, float]],
+    colours: dict[str, int],
+) -> Markup:
+    digits = column.metric.digits
+    low, high = widened([point.value for point in points])
+    # A reference may stretch the axis by two thirds; one farther away would flatten the rest.
+    room = (high - low) * 0.66
+    near = [value for _, value in references if low - room <= value <= high + room]
+    low, high = widened([low, high, *near], 0.03) if near else (low, high)
+    rates = [point.rate for point in points]
+    across = Scale(min(rates) / 1.25, max(rates) * 1.6, _LEFT, _RIGHT, logarithmic=True)
+    up = Scale(low, high, _BOTTOM, _TOP)
+    places = [(across(point.rate), up(point.value)) for point in points]
+    parts = [_grid(across, up)]
+    marked, boxes = _references(references, up, digits, places)
+    parts += marked
+    for family, members in _families(points).items():
+        path = [(across(point.rate), up(point.value)) for point in members]
+        boxes += _along(path)
+        parts.append(
+            Markup('<polyline class="family c{}" points="{}"/>').format(
+                colours[family], " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
+            )
+        )
+    labels = place_labels(places, _names(points), (_LEFT + 2, _TOP, _RIGHT + 8, _BOTTOM - 2), boxes)
+    for label in labels:
+        x, y = places[label.point]
+        hue = colours[points[label.point].entry.family]
+        if label.far:
+            end = min(max(x, label.x), label.x + CHARACTER * len(label.text))
+            parts.append(
+                Markup(
+                    '<line class="lead c{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
+                ).format(hue, x, y, end, label.y - 4 if y > label.y else label.y - 8)
+            )
+        parts.append(
+            Markup('<text class="name c{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                hue, label.x, label.y, label.text
+            )
+        )
+    for (x, y), point in zip(places, points, strict=True):
+        title = f"{point.entry.name}: {number(point.value, digits)} at {point.rate:.2f} kbit/s"
+        parts.append(
+            Markup("<g><title>{}</title>{}</g>").format(
+                title, _mark(x, y, point.entry, colours[point.entry.family])
+            )
+        )
+    return Markup('<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH,
+        _HEIGHT,
+        f"{column.heading} of {len(points)} systems against their bitrates, as in the tables",
+        Markup("").join(parts),
+    )
+
+
+def _grid(across: Scale, up: Scale) -> Markup:
+    parts = []
+    ticks = linear_ticks(up.low, up.high)
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    digits = next((n for n in range(7) if abs(round(step, n) - step) < step * 1e-6), 7)
+    for tick in ticks:
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="tick" text-anchor="end" x="{:.1f}" y="{:.1f}">{}</text>'
+            ).format(
+                _LEFT, _RIGHT, up(tick), up(tick), _LEFT - 6, up(tick) + 4, number(tick, digits)
+            )
+        )
+    for tick in decade_ticks(across.low, across.high):
+        x = across(tick)
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="tick" text-anchor="middle" x="{:.1f}" y="{:.1f}">{:g}</text>'
+            ).format(x, x, _TOP, _BOTTOM, x, _BOTTOM + 17, tick)
+        )
+    parts.append(
+        Markup('<text class="tick" text-anchor="end" x="{:.1f}" y="{:.1f}">kbit/s</text>').format(
+            _RIGHT, _BOTTOM + 34
+        )
+    )
+    return Markup("").join(parts)
+
+
+def _references(
+    references: Sequence[tuple[str, float]],
+    up: Scale,
+    digits: int,
+    places: Sequence[tuple[float, float]],
+) -> tuple[list[Markup], list[Box]]:
+    """Dashed lines with their names where there is room; off the scale, name and figure only."""
+    parts: list[Markup] = []
+    boxes: list[Box] = []
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in places]
+    for name, value in sorted(references, key=lambda pair: (-pair[1], pair[0])):
+        text = name
+        if up.low <= value <= up.high:
+            y = up(value)
+            parts.append(
+                Markup(
+                    '<line class="reference" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
+                ).format(_LEFT, _RIGHT, y, y)
+            )
+            baseline = y - 3 if y - LINE > _TOP else y + LINE
+        else:
+            above = value > up.high
+            text = f"{'▲' if above else '▼'} {name} {number(value, digits)}"
+            baseline = _TOP + LINE if above else _BOTTOM - 4
+        width = CHARACTER * len(text)
+        lefts = [_LEFT + 6 + 12 * step for step in range(int((_RIGHT - _LEFT - width) / 12))]
+        left = min(
+            lefts or [_LEFT + 6],
+            key=lambda x: sum(
+                overlap((x, baseline - LINE + 2, x + width + 4, baseline + 1), other)
+                for other in taken
+            ),
+        )
+        boxes.append((left, baseline - LINE + 2, left + width, baseline + 2))
+        taken.append(boxes[-1])
+        parts.append(
+            Markup('<text class="tick" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                left, baseline, text
+            )
+        )
+    return parts, boxes
+
+
+def _families(points: Sequence[_Point]) -> dict[str, list[_Point]]:
+    """The settings of each family that has several, by bitrate."""
+    found: dict[str, list[_Point]] = {}
+    for point in sorted(points, key=lambda point: point.rate):
+        found.setdefault(point.entry.family, []).append(point)
+    return {family: members for family, members in found.items() if len(members) > 1}
+
+
+def _along(path: Sequence[tuple[float, float]]) -> list[Box]:
+    """Small boxes on a line, so that labels keep off it where they can."""
+    boxes = []
+    for (x0, y0), (x1, y1) in pairwise(path):
+        steps = max(1, int(math.hypot(x1 - x0, y1 - y0) / 6))
+        for step in range(1, steps):
+            x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
+            boxes.append((x - 1.5, y - 1.5, x + 1.5, y + 1.5))
+    return boxes
+
+
+def _names(points: Sequence[_Point]) -> list[str]:
+    """In full for one of each family, the last; the others say how they differ from it."""
+    last = {point.entry.family: point for point in sorted(points, key=lambda point: point.rate)}
+    return [
+        point.entry.name
+        if last[point.entry.family] is point or point.entry.name == point.entry.family
+        else point.entry.name[len(point.entry.family) :].lstrip("-")
+        for point in points
+    ]
+
+
+def _mark(x: float, y: float, entry: Entry, hue: int) -> Markup:
+    """A disc for a tokenizer, a square for another codec."""
+    if entry.result.system.kind == "tokenizer":
+        return Markup('<circle class="mark c{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(
+            hue, x, y
+        )
+    return Markup('<rect class="mark c{}" x="{:.1f}" y="{:.1f}" width="8" height="8"/>').format(
+        hue, x - 4, y - 4
+    )

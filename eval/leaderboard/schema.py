@@ -1,0 +1,249 @@
+"""What a result file says: the fields of ``result.json``, as a harness or a submission writes it.
+
+Every figure that can be recomputed from `Result.items` is, by `.check`: a file can't claim a mean
+that its own items don't have.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA = "syllabary-result/1"
+"""First field of every file of this form; a change of meaning changes the number."""
+
+EVERYWHERE = "all"
+"""The domain that is the whole of a data set."""
+
+Score = float | tuple[float, float]
+"""Of one item: a number, or a numerator and a denominator, to be summed apart."""
+
+
+@dataclass(frozen=True)
+class SystemEntry:
+    """The system measured; see `syllabary.eval.systems.interface.System`.
+
+    Attributes:
+        name: what tables call it.
+        kind: a reference spends no bits that matter, and stands apart in tables.
+        setting: how it was run.
+        digest: SHA-256 (hex) of everything that decides what it gives.
+        sample_rate: Hz.
+        delay: samples that were taken off the front of its output.
+        license, source: of the weights or the program.
+        versions: of the programs and packages behind it.
+        num_codebooks: kept; None where there are none.
+        tokenizer: its specification, if it is one.
+        delay_ms: `delay` in milliseconds.
+    """
+
+    name: str
+    kind: Literal["tokenizer", "codec", "reference"]
+    setting: str
+    digest: str
+    sample_rate: int
+    delay: int
+    license: str
+    source: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    num_codebooks: int | None = None
+    tokenizer: Mapping[str, Any] | None = None
+    delay_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class DataEntry:
+    """What it was measured on.
+
+    Attributes:
+        name, split: of the data set.
+        digest: SHA-256 (hex) of the items; results compare if it is equal.
+        items: how many.
+        seconds: of the items that were reconstructed.
+        domains: items of each.
+    """
+
+    name: str
+    split: str | None
+    digest: str
+    items: int
+    seconds: float
+    domains: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where it was measured: versions, and the machine in words."""
+
+    syllabary: str
+    python: str
+    machine: str
+    torch: str | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric's mean over a domain.
+
+    Attributes:
+        value: None where there is no score.
+        low, high: its 95 % interval.
+        count: items that it is a mean over.
+        failed: items that have no score though one was asked for.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class MetricEntry:
+    """A metric and its figures; see `syllabary.eval.metrics.interface.Metric`.
+
+    Attributes:
+        version: of `package`.
+        asked: items that it was asked for; fewer than all for a slow one.
+        domains: by domain, ``all`` among them.
+        variant: the recogniser or model behind it, where there is a choice.
+    """
+
+    name: str
+    heading: str
+    description: str
+    unit: str
+    digits: int
+    higher_is_better: bool | None
+    bounds: tuple[float | None, float | None]
+    needs: tuple[str, ...]
+    paper: str
+    package: str | None
+    version: str | None
+    asked: int
+    domains: Mapping[str, Figure]
+    variant: str = ""
+
+    @property
+    def maker(self) -> str | None:
+        """What figures must share to be compared: the model behind them, or the package."""
+        return self.variant or self.package
+
+
+@dataclass(frozen=True)
+class ValueEntry:
+    """A figure of a study; see `syllabary.eval.studies.interface.Value`."""
+
+    name: str
+    heading: str
+    value: float
+    unit: str = ""
+    digits: int = 3
+    higher_is_better: bool | None = None
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class CurveEntry:
+    """Figures along an axis; see `syllabary.eval.studies.interface.Curve`."""
+
+    name: str
+    heading: str
+    axis: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class StudyEntry:
+    """What a study found; see `syllabary.eval.studies.interface.Findings`.
+
+    Attributes:
+        missing: why, by the name of a value that could not be measured.
+        error: why nothing could be measured at all.
+        unsuitable: why such a system can't have it.
+    """
+
+    name: str
+    heading: str
+    description: str
+    paper: str = ""
+    values: tuple[ValueEntry, ...] = ()
+    curves: tuple[CurveEntry, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    unsuitable: str | None = None
+
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing was measured, if so."""
+        return self.unsuitable if self.error is None else self.error
+
+
+@dataclass(frozen=True)
+class ItemEntry:
+    """One utterance.
+
+    Attributes:
+        name: unique in its data set.
+        domain: that it belongs to.
+        seconds: long; None only where there is an error, as for a file that can't be read.
+        bits: spent on it; None for a reference, or where the reconstruction failed.
+        scores: by metric.
+        failures: by metric, why there is no score.
+        error: why there is no reconstruction, and so no score at all.
+    """
+
+    name: str
+    domain: str
+    seconds: float | None
+    bits: float | None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """Sound to listen to.
+
+    Attributes:
+        item: that it is the reconstruction of.
+        text: what was said.
+        audio: file, relative to the folder of the result file and inside it.
+        original: where the harness keeps the original; the page takes the system ``original``'s.
+    """
+
+    item: str
+    text: str | None
+    audio: str
+    original: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A system on a data set: one ``result.json``.
+
+    Attributes:
+        schema: `SCHEMA`.
+        command: that gives the same figures again.
+        seed: of everything random.
+        bitrate: bits per second over all items; None for a reference.
+    """
+
+    schema: str
+    system: SystemEntry
+    data: DataEntry
+    command: str
+    seed: int
+    bitrate: float | None
+    environment: Environment
+    metrics: tuple[MetricEntry, ...]
+    studies: tuple[StudyEntry, ...]
+    items: tuple[ItemEntry, ...]
+    clips: tuple[ClipEntry, ...] = ()

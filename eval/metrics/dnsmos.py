@@ -1,0 +1,93 @@
+"""DNSMOS P.835: what a network that learnt from listeners says, without a reference."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .interface import Clip, Metric, MetricError
+from .remembered import remembered
+from .requirements import check_sounding, package
+
+_RATE = 16000
+
+
+@dataclass(frozen=True)
+class DNSMOS:
+    """Mean opinion scores that a network predicts, each from 1 to 5.
+
+    Attributes:
+        overall: OVRL.
+        signal: SIG, how good the speech itself is.
+        background: BAK, how little the background disturbs.
+    """
+
+    overall: float
+    signal: float
+    background: float
+
+
+def dnsmos(clip: Clip) -> DNSMOS:
+    """DNSMOS P.835 (Reddy et al., arXiv 2110.01763), by `speechmos`.
+
+    The network hears windows of 9.01 s, one a second; a shorter signal is repeated, as its authors
+    do. Samples beyond [-1, 1] are clamped. The three scores of one signal are computed once.
+
+    Raises:
+        MetricError: another rate than 16000 Hz, not (samples,), no samples, digital silence, or no
+            `speechmos` or `onnxruntime` package.
+    """
+    check_sounding(clip)
+    if clip.sample_rate != _RATE:
+        raise MetricError(f"DNSMOS needs {_RATE} Hz, got {clip.sample_rate}")
+    return _predict(np.clip(clip.estimate, -1, 1), clip.sample_rate)
+
+
+@remembered
+def _predict(wave: np.ndarray, sample_rate: int) -> DNSMOS:
+    found = _network()(wave, sample_rate, False)
+    values = (float(found[f"{name}_mos"]) for name in ("ovrl", "sig", "bak"))
+    return DNSMOS(*values)
+
+
+@cache
+def _network() -> Any:
+    """One a process. On one thread: workers would fight for the cores otherwise."""
+    module = package("speechmos.dnsmos")
+    onnxruntime = package("onnxruntime")
+    from importlib.resources import files
+
+    folder = files("speechmos") / "dnsmos_models"
+    primary, other = (str(folder / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx"))
+    network = module.DNSMOS(primary, other)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    network.onnx_sess = onnxruntime.InferenceSession(primary, options)
+    network.p808_onnx_sess = onnxruntime.InferenceSession(other, options)
+    return network
+
+
+def _metric(name: str, heading: str, part: str, description: str) -> Metric:
+    def compute(clip: Clip) -> float:
+        return float(getattr(dnsmos(clip), part))
+
+    return Metric(
+        name=name,
+        heading=heading,
+        compute=compute,
+        description=f"{description}, as a network predicts it (MOS).",
+        higher_is_better=True,
+        bounds=(1, 5),
+        digits=2,
+        needs=(),
+        sample_rates=(_RATE,),
+        paper="Reddy et al., arXiv 2110.01763",
+        package="speechmos",
+        max_items=32,
+    )
+
+
+OVERALL = _metric("dnsmos", "DNSMOS", "overall", "Overall quality (OVRL)")
+SIGNAL = _metric("dnsmos-sig", "DNSMOS SIG", "signal", "Quality of the speech itself (SIG)")
+BACKGROUND = _metric("dnsmos-bak", "DNSMOS BAK", "background", "Freedom from noise (BAK)")

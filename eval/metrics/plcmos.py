@@ -1,0 +1,63 @@
+"""PLCMOS: what a network that learnt from listeners to lossy calls says, without a reference."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .interface import Clip, Metric, MetricError
+from .requirements import check_sounding, package
+
+_RATE = 16000
+
+
+def plcmos(clip: Clip) -> float:
+    """PLCMOS v2 (Diener et al., arXiv 2305.15127), from 1 to 5, by `speechmos`.
+
+    The mean over 15 imagined listeners, drawn from a fixed seed. Samples beyond [-1, 1] are
+    clamped.
+
+    Raises:
+        MetricError: another rate than 16000 Hz, not (samples,), no samples, digital silence, or no
+            `speechmos` or `onnxruntime` package.
+    """
+    check_sounding(clip)
+    if clip.sample_rate != _RATE:
+        raise MetricError(f"PLCMOS needs {_RATE} Hz, got {clip.sample_rate}")
+    wave = np.clip(clip.estimate, -1, 1).astype(np.float32)
+    network = _network()
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        # The package draws listeners from NumPy's global generator.
+        np.random.seed(0)  # noqa: NPY002
+        return float(network(wave)["plcmos"])
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+@cache
+def _network() -> Any:
+    """One a process. On one thread: workers would fight for the cores otherwise."""
+    module = package("speechmos.plcmos")
+    onnxruntime = package("onnxruntime")
+    network = module.PLCMOS()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    network.session = onnxruntime.InferenceSession(network.model_path, options)
+    return network
+
+
+PLCMOS = Metric(
+    name="plcmos",
+    heading="PLCMOS",
+    compute=plcmos,
+    description="Quality of speech with gaps that were filled, as a network predicts it (MOS).",
+    higher_is_better=True,
+    bounds=(1, 5),
+    digits=2,
+    needs=(),
+    sample_rates=(_RATE,),
+    paper="Diener et al., arXiv 2305.15127",
+    package="speechmos",
+    max_items=32,
+)

@@ -1,0 +1,159 @@
+"""Word and character errors of a recogniser: against the text, and against its own words.
+
+The recogniser is pocketsphinx with the US English model inside its package, small and easily
+confused; or, where the environment variable SYLLABARY_ASR names a directory or hub id, that CTC or
+Whisper model. Errors against the text say more of the recogniser than of a codec; to compare
+codecs, take those against what it hears in the original. Each is a `Ratio`, so a mean is total
+edits over total words.
+"""
+
+from collections.abc import Sequence
+
+from ..recognition import SpeechRecognizer, default_recognizer, word_errors
+from ..units.phones import words_of
+from .interface import Clip, Metric, MetricError, Ratio
+from .requirements import check_pair, package
+
+_RATE = 16000
+
+
+def word_error(clip: Clip) -> Ratio:
+    """WER: word edits from the text to what is heard in the reconstruction, over the text's words.
+
+    Raises:
+        MetricError: another rate than 16000 Hz, no text, a language that the recogniser does not
+            know, it fails, or a package is missing.
+    """
+    return _word_ratio(_said(clip), _heard(clip))
+
+
+def character_error(clip: Clip) -> Ratio:
+    """CER: as `word_error`, in characters of the words with single spaces between them.
+
+    Raises:
+        MetricError: as `word_error`.
+    """
+    return _character_ratio(_said(clip), _heard(clip))
+
+
+def differential_word_error(clip: Clip) -> Ratio:
+    """dWER: word edits from what is heard in the original to what is heard in the reconstruction.
+
+    Raises:
+        MetricError: nothing is heard in the original, the two can't be compared, or as
+            `word_error`.
+    """
+    return _word_ratio(_originally_heard(clip), _heard(clip))
+
+
+def differential_character_error(clip: Clip) -> Ratio:
+    """dCER: as `differential_word_error`, in characters.
+
+    Raises:
+        MetricError: as `differential_word_error`.
+    """
+    return _character_ratio(_originally_heard(clip), _heard(clip))
+
+
+def _said(clip: Clip) -> list[str]:
+    words = words_of(clip.text or "")
+    if not words:
+        raise MetricError("no text to compare with")
+    return words
+
+
+def _heard(clip: Clip) -> list[str]:
+    return _listener(clip).words(clip.estimate, clip.sample_rate)
+
+
+def _originally_heard(clip: Clip) -> list[str]:
+    check_pair(clip)
+    words = _listener(clip).words(clip.reference, clip.sample_rate)
+    if not words:
+        raise MetricError("nothing is heard in the original")
+    return words
+
+
+def _listener(clip: Clip) -> SpeechRecognizer:
+    listener = default_recognizer()
+    known = listener.languages
+    if clip.language is not None and known is not None:
+        language = clip.language.replace("_", "-").partition("-")[0].lower()
+        if language not in known:
+            raise MetricError(
+                f"{listener.name} knows {', '.join(sorted(known))}; this is {language}"
+            )
+    return listener
+
+
+def _word_ratio(expected: Sequence[str], heard: Sequence[str]) -> Ratio:
+    errors = word_errors(list(expected), list(heard))
+    return Ratio(errors.edits, errors.words)
+
+
+def _character_ratio(expected: Sequence[str], heard: Sequence[str]) -> Ratio:
+    reference = " ".join(expected)
+    found = package("jiwer").process_characters(reference, " ".join(heard))
+    edits = found.substitutions + found.deletions + found.insertions
+    return Ratio(edits, len(reference))
+
+
+def _variant() -> str:
+    return default_recognizer().name
+
+
+WER = Metric(
+    name="wer",
+    heading="WER",
+    compute=word_error,
+    description="Word errors of a recogniser on the reconstruction, against the text.",
+    higher_is_better=False,
+    bounds=(0, None),
+    needs=("text",),
+    sample_rates=(_RATE,),
+    package="jiwer",
+    max_items=20,
+    variant=_variant,
+)
+
+CER = Metric(
+    name="cer",
+    heading="CER",
+    compute=character_error,
+    description="Character errors of a recogniser on the reconstruction, against the text.",
+    higher_is_better=False,
+    bounds=(0, None),
+    needs=("text",),
+    sample_rates=(_RATE,),
+    package="jiwer",
+    max_items=20,
+    variant=_variant,
+)
+
+DWER = Metric(
+    name="dwer",
+    heading="dWER",
+    compute=differential_word_error,
+    description="Word errors of a recogniser, against what it hears in the original.",
+    higher_is_better=False,
+    bounds=(0, None),
+    sample_rates=(_RATE,),
+    package="jiwer",
+    max_items=20,
+    prefers=("text",),
+    variant=_variant,
+)
+
+DCER = Metric(
+    name="dcer",
+    heading="dCER",
+    compute=differential_character_error,
+    description="Character errors of a recogniser, against what it hears in the original.",
+    higher_is_better=False,
+    bounds=(0, None),
+    sample_rates=(_RATE,),
+    package="jiwer",
+    max_items=20,
+    prefers=("text",),
+    variant=_variant,
+)

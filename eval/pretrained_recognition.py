@@ -1,0 +1,82 @@
+"""Published recognisers, such as Whisper or wav2vec 2.0 with CTC, through `transformers`."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .metrics.interface import MetricError
+from .metrics.remembered import remembered
+from .metrics.requirements import package
+from .units.phones import SAMPLE_RATE, words_of
+
+
+class PretrainedRecognizer:
+    """A CTC or sequence-to-sequence model with its tokenizer and feature extractor.
+
+    Text is the most likely one at each step, no beam search and nothing drawn, on the CPU in
+    float32. Utterances are taken whole; Whisper models go on after 30 s by their time stamps.
+    Words of samples that were heard before are remembered.
+
+    Args:
+        model: a directory, or an id on the Hugging Face hub.
+
+    Raises:
+        MetricError: it can't be loaded, it works at another rate than 16 kHz, or no `transformers`
+            package.
+    """
+
+    languages: frozenset[str] | None = None
+
+    def __init__(self, model: str) -> None:
+        transformers = package("transformers", "ssl")
+        short = Path(model).name if Path(model).is_dir() else model
+        try:
+            self._pipeline: Any = transformers.pipeline(
+                "automatic-speech-recognition", model=model, device="cpu", dtype="float32"
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise MetricError(f"recogniser {model}: {reason}") from None
+        rate = self._pipeline.feature_extractor.sampling_rate
+        if rate != SAMPLE_RATE:
+            raise MetricError(
+                f"recogniser {model}: expected a model at {SAMPLE_RATE} Hz, got {rate}"
+            )
+        self.name = f"{short}, transformers {version('transformers')}"
+        self._recall = remembered(self._listen)
+
+    def words(self, wave: np.ndarray, sample_rate: int) -> list[str]:
+        """The words heard, in lower case and without punctuation; there may be none.
+
+        Args:
+            wave: (samples,), full scale at 1.
+            sample_rate: 16000 Hz.
+
+        Raises:
+            MetricError: another rate or shape, NaN, or too short for the model.
+        """
+        if sample_rate != SAMPLE_RATE:
+            raise MetricError(f"recognition needs {SAMPLE_RATE} Hz, got {sample_rate}")
+        if wave.ndim != 1 or not wave.size or not np.isfinite(wave).all():
+            raise MetricError(f"recognition: expected finite (samples,), got shape {wave.shape}")
+        return list(self._recall(wave, sample_rate))
+
+    def _listen(self, wave: np.ndarray, sample_rate: int) -> tuple[str, ...]:
+        options: dict[str, Any] = {}
+        if self._pipeline.type != "ctc":
+            # The pipeline's own default is five beams: slower, and other words.
+            options["generate_kwargs"] = {"do_sample": False, "num_beams": 1}
+        if self._pipeline.type == "seq2seq_whisper":
+            options["return_timestamps"] = wave.size > 30 * SAMPLE_RATE
+        try:
+            found = self._pipeline({"raw": wave, "sampling_rate": sample_rate}, **options)
+        except RuntimeError as error:
+            # A convolution that is longer than what it is given.
+            raise MetricError(f"recognition of {wave.size} samples: {error}") from None
+        text = found["text"]
+        # Of a CTC model's text the pipeline takes off the blank only.
+        for special in self._pipeline.tokenizer.all_special_tokens:
+            text = text.replace(special, "")
+        return tuple(words_of(text))

@@ -1,0 +1,1 @@
+"""Downstream probes: what small heads can read from frozen tokens."""

@@ -1,0 +1,63 @@
+"""Text as characters, greedy CTC decoding, and the edits between two texts."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from ..metrics.requirements import package
+
+BLANK = 0
+
+
+def normalise(text: str) -> str:
+    """Letters, digits and apostrophes in lower case, words apart by single spaces."""
+    text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    kept = (c if c.isalnum() or c == "'" or unicodedata.combining(c) else " " for c in text)
+    return " ".join("".join(kept).split())
+
+
+class Alphabet:
+    """The characters of some texts, numbered from 1; 0 is the blank.
+
+    Args:
+        texts: normalised.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.characters = sorted(set("".join(texts)))
+        self._number = {c: number for number, c in enumerate(self.characters, 1)}
+
+    def __len__(self) -> int:
+        """Classes, the blank among them."""
+        return len(self.characters) + 1
+
+    def numbers(self, text: str) -> list[int]:
+        """Its characters' numbers; characters that the alphabet lacks are left out."""
+        return [self._number[c] for c in text if c in self._number]
+
+    def decode(self, best: Sequence[int] | np.ndarray) -> str:
+        """Text of the best class of each frame: repetitions merged, then blanks dropped."""
+        text = []
+        last = BLANK
+        for number in best:
+            if number not in (last, BLANK):
+                text.append(self.characters[int(number) - 1])
+            last = number
+        return "".join(text)
+
+
+def frames_needed(numbers: Sequence[int]) -> int:
+    """The least frames that CTC can write these characters in: equal neighbours need a blank."""
+    return len(numbers) + sum(a == b for a, b in pairwise(numbers))
+
+
+def edits(reference: str, hypothesis: str) -> int:
+    """Insertions, deletions and substitutions of characters.
+
+    Raises:
+        MetricError: no `rapidfuzz` package.
+    """
+    levenshtein = package("rapidfuzz.distance.Levenshtein")
+    return int(levenshtein.distance(reference, hypothesis))

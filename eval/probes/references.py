@@ -1,0 +1,157 @@
+"""What stands beside every score: continuous features, and tokens that know nothing.
+
+They do not depend on a system, so that each is computed once and kept.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...audio.files import read
+from ...errors import ConfigError
+from ...filesystem import replacing
+from ...typed_fields import to_json
+from .encoding import FAILURES, heard
+from .inputs import Codes, Features, Inputs
+from .probe import BUDGETS, PROTOCOL, SEEDS, Result, probe
+from .sampling import Example, Parts
+from .task import Task
+
+_RATE = 16000
+_RANDOM_CODES, _RANDOM_RATE = 500, 50.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A known point beside the scores of systems.
+
+    Attributes:
+        name: ``log-mel``.
+        heading: in tables.
+        inputs: what a probe sees of some utterances: their waves (samples,) at 16 kHz by name.
+        version: of what computes it; changed when that changes.
+    """
+
+    name: str
+    heading: str
+    inputs: Callable[[dict[str, np.ndarray], int], Inputs]
+    version: Callable[[], str]
+
+
+def references() -> tuple[Reference, ...]:
+    """Log-mel features and the shipped content encoder's above, random tokens below."""
+    return (
+        Reference("log-mel", "log-mel", _log_mel, lambda: "1"),
+        Reference("content", "content features", _content, _content_digest),
+        Reference("random", "random tokens", _random, lambda: "1"),
+    )
+
+
+def measure(reference: Reference, task: Task, parts: Parts, folder: Path, seed: int = 0) -> Result:
+    """The result of a task on a reference, from `folder` where it is there already.
+
+    Kept results are found by a digest of the task, the files, the labels, the seed and the
+    versions; a torn or foreign one is computed again.
+
+    Args:
+        reference: one of `references`.
+        task, parts: what is read, and from what.
+        folder: shared by all systems.
+        seed: of the probes, and of random tokens.
+
+    Raises:
+        MetricError: as `probe` does.
+    """
+    path = folder / f"{task.name}-{reference.name}-{_digest(reference, task, parts, seed)}.json"
+    try:
+        return Result.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ConfigError):
+        pass
+    waves, failed = _waves(task, parts.train + parts.test)
+    inputs = reference.inputs(waves, seed)
+    inputs.failed.update(failed)
+    result = probe(task, parts, inputs, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
+    return result
+
+
+def _digest(reference: Reference, task: Task, parts: Parts, seed: int) -> str:
+    said = {
+        "reference": [reference.name, reference.version()],
+        "task": task.to_json(),
+        "train": [_identity(example) for example in parts.train],
+        "test": [_identity(example) for example in parts.test],
+        "trials": parts.trials,
+        "seed": seed,
+        "seeds": SEEDS,
+        "protocol": PROTOCOL,
+        "budget": to_json(BUDGETS[task.kind]),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _identity(example: Example) -> list[str]:
+    try:
+        content = hashlib.sha256(example.utterance.path.read_bytes()).hexdigest()
+    except OSError as error:
+        content = str(error)
+    return [example.name, example.label, content]
+
+
+def _waves(task: Task, examples: Sequence[Example]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    waves: dict[str, np.ndarray] = {}
+    failed: dict[str, str] = {}
+    for example in examples:
+        try:
+            wave, _ = read(example.utterance.path, _RATE, "mix")
+            waves[example.name] = heard(wave, _RATE, task)
+        except FAILURES as error:
+            failed[example.name] = str(error)
+    return waves, failed
+
+
+def _log_mel(waves: dict[str, np.ndarray], seed: int) -> Features:
+    from ...semantic.encoders.log_mel import LogMel
+
+    encoder = LogMel()
+    return Features(_features(encoder, waves), encoder.sample_rate / encoder.hop)
+
+
+def _content(waves: dict[str, np.ndarray], seed: int) -> Features:
+    encoder = _content_units().encoder
+    return Features(_features(encoder, waves), encoder.sample_rate / encoder.hop)
+
+
+def _content_digest() -> str:
+    return str(_content_units().spec.tokens.digest)
+
+
+def _content_units():  # type: ignore[no-untyped-def]
+    from ...codecs.registry import load
+
+    return load("units-16k")
+
+
+def _features(encoder, waves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+    return {
+        name: encoder.features([torch.from_numpy(wave)])[0].numpy() for name, wave in waves.items()
+    }
+
+
+def _random(waves: dict[str, np.ndarray], seed: int) -> Codes:
+    """Uniformly random tokens, 50 a second of 500: they say how long an utterance is, no more."""
+    rows = {}
+    for name, wave in waves.items():
+        digest = hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+        frames = -(-len(wave) * round(_RANDOM_RATE) // _RATE)
+        rows[name] = rng.integers(_RANDOM_CODES, size=(frames, 1))
+    return Codes(rows, _RANDOM_RATE)

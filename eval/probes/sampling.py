@@ -1,0 +1,191 @@
+"""Which utterances a task trains and tests on: by hashes of their names, whatever their order."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...audio.manifests import Utterance
+from ..metrics.interface import MetricError
+from .characters import normalise
+from .task import Task, field_of, label_of
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance and what is to be read from it.
+
+    Attributes:
+        utterance: heard up to the task's `max_seconds`.
+        label: its class, its speaker, or its normalised text.
+    """
+
+    utterance: Utterance
+    label: str
+
+    @property
+    def name(self) -> str:
+        return str(self.utterance.name)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a task works on.
+
+    Attributes:
+        train, test: in an order that hashes of names decide.
+        trials: names of two test utterances, and whether both are of one label; None: all pairs.
+    """
+
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+    trials: tuple[tuple[str, str, bool], ...] | None = None
+
+
+def choose(task: Task, utterances: Sequence[Utterance]) -> Parts:
+    """The parts of a task.
+
+    Raises:
+        MetricError: too little is left, and why.
+    """
+    examples = []
+    for item in _matching(task.where, utterances):
+        label = label_of(item, task.label)
+        if label is not None and task.kind == "ctc":
+            label = normalise(label) if _whole(task, item) else None
+        if label:
+            examples.append(Example(item, label))
+    examples.sort(key=lambda example: _hash(example.name))
+    names = {example.name for example in examples}
+    if len(names) < len(examples):
+        raise MetricError(f"task {task.name}: two utterances have one name")
+    train, test = _split(task, examples)
+    for name, count in task.keep.items():
+        values = sorted({_shown(example, name) for example in train}, key=_hash)[:count]
+        train = [example for example in train if _shown(example, name) in values]
+    train = _turns(task, train)[: task.max_train]
+    trials = None
+    if task.kind == "classification":
+        known = {example.label for example in train}
+        test = [example for example in test if example.label in known]
+    if task.trials is not None:
+        trials = read_trials(task.trials, {example.name for example in test})
+        heard = {name for first, second, _ in trials for name in (first, second)}
+        test = [example for example in test if example.name in heard]
+    else:
+        test = _turns(task, test)[: task.max_test]
+    _check(task, train, test)
+    return Parts(tuple(train), tuple(test), trials)
+
+
+def read_trials(path: str, known: set[str]) -> tuple[tuple[str, str, bool], ...]:
+    """A list of verification trials: lines ``1 NAME NAME`` (same) and ``0 NAME NAME``.
+
+    Raises:
+        MetricError: it can't be read, or names an utterance that there is not.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetricError(f"trials: {path}: {error}") from None
+    trials = []
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 3 or fields[0] not in ("0", "1"):
+            raise MetricError(
+                f"{path}, line {number}: expected `1 NAME NAME` or `0 NAME NAME`, got {line!r}"
+            )
+        for name in fields[1:]:
+            if name not in known:
+                raise MetricError(f"{path}, line {number}: no test utterance {name!r}")
+        trials.append((fields[1], fields[2], fields[0] == "1"))
+    return tuple(trials)
+
+
+def _matching(wanted: Mapping[str, Any], utterances: Iterable[Utterance]) -> list[Utterance]:
+    return [item for item in utterances if matches(item, wanted)]
+
+
+def matches(item: Utterance, wanted: Mapping[str, Any]) -> bool:
+    """Whether each field has the value, or one of the values, that is wanted."""
+    for name, values in wanted.items():
+        allowed = values if isinstance(values, list | tuple) else [values]
+        if field_of(item, name) not in allowed:
+            return False
+    return True
+
+
+def _whole(task: Task, item: Utterance) -> bool:
+    # A length that is not known yet is looked at when the utterance is heard.
+    return item.duration_s is None or item.duration_s <= task.max_seconds
+
+
+def _split(task: Task, examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    train = [example for example in examples if matches(example.utterance, task.train)]
+    test = [example for example in examples if matches(example.utterance, task.test)]
+    if task.split_by is None:
+        common = {example.name for example in train} & {example.name for example in test}
+        if common:
+            raise MetricError(
+                f"task {task.name}: {len(common)} utterances are of both train and test"
+            )
+        return train, test
+    by, share = task.split_by.hash, task.split_by.test_share
+    held_out = set()
+    if by == "utterance":
+        of_label: dict[str, list[Example]] = defaultdict(list)
+        for example in examples:
+            # Texts are labels of one utterance each.
+            of_label["" if task.kind == "ctc" else example.label].append(example)
+        for group in of_label.values():
+            held_out |= {example.name for example in group[: round(share * len(group))]}
+    else:
+        values = sorted({_shown(example, by) for example in examples}, key=_hash)
+        chosen = set(values[: round(share * len(values))])
+        held_out = {example.name for example in examples if _shown(example, by) in chosen}
+    train = [example for example in train if example.name not in held_out]
+    return train, [example for example in test if example.name in held_out]
+
+
+def _turns(task: Task, examples: Sequence[Example]) -> list[Example]:
+    """Labels take turns, so that the first n are balanced; texts as they come."""
+    if task.kind == "ctc":
+        return list(examples)
+    seen: dict[str, int] = defaultdict(int)
+    placed = []
+    for place, example in enumerate(examples):
+        placed.append((seen[example.label], place, example))
+        seen[example.label] += 1
+    return [example for _, _, example in sorted(placed, key=lambda entry: entry[:2])]
+
+
+def _shown(example: Example, name: str) -> str:
+    return str(field_of(example.utterance, name))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _check(task: Task, train: Sequence[Example], test: Sequence[Example]) -> None:
+    for part, there, least in (("train", train, 10), ("test", test, 4)):
+        if len(there) < least:
+            raise MetricError(
+                f"task {task.name}: {len(there)} utterances to {part} on, at least {least} needed; "
+                f"they are those with where={task.where}, {part}={getattr(task, part)} and a "
+                f"label {task.label!r}"
+            )
+    labels = {example.label for example in train}
+    if len(labels) < 2:
+        raise MetricError(f"task {task.name}: all of the train part has the label {labels.pop()!r}")
+    if task.kind == "verification":
+        heard = {example.label for example in test}
+        if common := labels & heard:
+            raise MetricError(
+                f"task {task.name}: {len(common)} of the labels to verify were trained on, such as "
+                f"{min(common)!r}"
+            )

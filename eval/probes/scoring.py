@@ -1,0 +1,115 @@
+"""Scores of probes over several seeds, with bootstrap intervals over the test utterances."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..metrics.interface import MetricError
+
+RESAMPLES = 1000
+_EER_RESAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in percent.
+
+    Attributes:
+        value: mean over the seeds.
+        low, high: 95 % of bootstrap resamples of the test utterances lie within. Only what is
+            random in the choice of them: seeds are averaged, speakers are not resampled.
+        seeds: the score of each seed.
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: tuple[float, ...]
+
+
+def rate(numerators: np.ndarray, denominators: np.ndarray, seed: int) -> Score:
+    """A quotient of totals, such as correct answers or edits over what there is.
+
+    Args:
+        numerators: (seeds, utterances).
+        denominators: (utterances,).
+        seed: of the bootstrap.
+
+    Raises:
+        MetricError: the denominators are 0 in all.
+    """
+    if not denominators.sum():
+        raise MetricError("nothing to count errors in: the test part has no text")
+    seeds = 100 * numerators.sum(1) / denominators.sum()
+    counts = _resamples(len(denominators), RESAMPLES, seed)
+    totals = counts @ denominators
+    kept = totals > 0
+    resampled = 100 * (counts @ numerators.mean(0))[kept] / totals[kept]
+    return _score(seeds, resampled)
+
+
+def verification(similarity: np.ndarray, pairs: np.ndarray, same: np.ndarray, seed: int) -> Score:
+    """Equal error rate of verification trials.
+
+    A resample draws utterances, and a pair counts as often as both of its own were drawn together.
+
+    Args:
+        similarity: (seeds, pairs) greater where more alike.
+        pairs: (pairs, 2) places of the utterances.
+        same: (pairs,) bool: of one speaker.
+        seed: of the bootstrap.
+
+    Raises:
+        MetricError: no pair of one speaker, or none of two.
+    """
+    if same.all() or not same.any():
+        raise MetricError("verification needs pairs of one speaker and pairs of two")
+    seeds = np.array([equal_error_rate(row, same) for row in similarity])
+    counts = _resamples(int(pairs.max()) + 1, _EER_RESAMPLES, seed)
+    resampled = []
+    for count in counts:
+        weights = count[pairs].prod(1)
+        if weights[same].any() and weights[~same].any():
+            resampled.append(np.mean([equal_error_rate(row, same, weights) for row in similarity]))
+    return _score(100 * seeds, 100 * np.array(resampled))
+
+
+def equal_error_rate(
+    scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """Where as large a share of the same pairs is refused as of the others is accepted.
+
+    Between two thresholds the curve of both shares is taken as straight, as the ROC convention is.
+
+    Args:
+        scores: (pairs,) greater where more alike.
+        same: (pairs,) bool.
+        weights: (pairs,) how often each pair counts; default: once.
+    """
+    weights = np.ones(len(scores)) if weights is None else weights.astype(float)
+    order = np.argsort(-scores, kind="stable")
+    scores, same, weights = scores[order], same[order], weights[order]
+    accepted = np.cumsum(weights * same) / (weights @ same)
+    false = np.cumsum(weights * ~same) / (weights @ ~same)
+    # Equal scores are accepted together.
+    last = np.append(scores[1:] != scores[:-1], True)
+    refused = np.concatenate([[1.0], 1 - accepted[last]])
+    false = np.concatenate([[0.0], false[last]])
+    at = int(np.argmax(false >= refused))
+    gap = refused[at - 1] - false[at - 1]
+    moved = gap - (refused[at] - false[at])
+    return float(false[at - 1] + (false[at] - false[at - 1]) * gap / moved)
+
+
+def _resamples(items: int, count: int, seed: int) -> np.ndarray:
+    """(count, items): how often each resample draws each item."""
+    rng = np.random.default_rng([seed, items])
+    return rng.multinomial(items, np.full(items, 1 / items), size=count)
+
+
+def _score(seeds: Sequence[float] | np.ndarray, resampled: np.ndarray) -> Score:
+    if not len(resampled):
+        raise MetricError("too few test utterances for an interval")
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Score(float(np.mean(seeds)), float(low), float(high), tuple(map(float, seeds)))

@@ -1,0 +1,181 @@
+"""Training of one probe: a front, a head, a fixed number of epochs, and a seed that decides all.
+
+The last weights are taken: there is no choosing among epochs, and so no validation part.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .heads import Characters, Pooled, Recurrent, Speaker
+from .inputs import Front
+
+DIM = 64
+#: Scale and margin of additive-margin softmax (Wang et al., arXiv 1801.05599), for verification.
+_SCALE, _MARGIN = 20.0, 0.1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a probe learns.
+
+    Attributes:
+        epochs: over the train part.
+        steps: at least, for small parts.
+        batch: utterances in a step.
+        rate: greatest learning rate; it rises over a tenth of the steps, and falls as a cosine.
+        dropout: of the vectors of frames.
+        decay: of weights.
+        crop: seconds at random of each utterance in each step; 0: all of it.
+    """
+
+    epochs: int = 20
+    steps: int = 200
+    batch: int = 32
+    rate: float = 1e-2
+    dropout: float = 0.3
+    decay: float = 0.01
+    crop: float = 1.5
+
+
+class Probe(nn.Module):
+    """Frames to vectors to a head's answer.
+
+    Args:
+        front: embeds the frames.
+        head: of padded vectors (batch, frames, dim) and lengths (batch,).
+        dropout: of the vectors.
+    """
+
+    def __init__(self, front: Front, head: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.front, self.head = front, head
+        self.norm = nn.LayerNorm(DIM)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, rows: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        """The head's answer for prepared rows (frames, …)."""
+        lengths = torch.tensor([len(row) for row in rows])
+        padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+        vectors = self.norm(self.front(padded.flatten(0, 1))).unflatten(0, padded.shape[:2])
+        # The same dimensions in all frames of an utterance.
+        return self.head(vectors * self.dropout(vectors.new_ones(len(rows), 1, DIM)), lengths)
+
+
+class Margin(nn.Module):
+    """Loss of embeddings by the cosine to a vector of each speaker, with a margin.
+
+    Args:
+        dim: of the embeddings.
+        speakers: that train.
+    """
+
+    def __init__(self, dim: int, speakers: int) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(speakers, dim))
+
+    def forward(self, embeddings: Tensor, speakers: Tensor) -> Tensor:
+        """The mean loss of embeddings (batch, dim) of speakers (batch,)."""
+        cosines = F.normalize(embeddings) @ F.normalize(self.centres).T
+        margin = _MARGIN * F.one_hot(speakers, len(self.centres))
+        return F.cross_entropy(_SCALE * (cosines - margin), speakers)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """PyTorch's random numbers from a seed, and one thread: sums then have one order.
+
+    Both are as before afterwards.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def make_head(kind: str, outputs: int, frame_rate: float) -> nn.Module:
+    """A head by name: ``linear``, ``BiLSTM``, ``ECAPA-like``, ``CTC linear``, ``CTC BiLSTM``."""
+    if kind == "linear":
+        return Pooled(DIM, outputs)
+    if kind == "BiLSTM":
+        return Recurrent(DIM, outputs, frame_rate)
+    if kind == "ECAPA-like":
+        return Speaker(DIM, outputs, frame_rate)
+    return Characters(DIM, outputs, frame_rate, recurrent=kind == "CTC BiLSTM")
+
+
+def learn(
+    probe: Probe,
+    rows: Sequence[Tensor],
+    loss_of: Callable[[Tensor | tuple[Tensor, Tensor], list[int]], Tensor],
+    budget: Budget,
+    frame_rate: float,
+    others: Sequence[nn.Module] = (),
+) -> None:
+    """Train a probe in place; within `seeded`.
+
+    Args:
+        probe: new.
+        rows: prepared frames of each utterance to train on.
+        loss_of: the head's answer for some of them, and which they are.
+        budget: how long.
+        frame_rate: of the rows, Hz.
+        others: modules that the loss has, trained too.
+    """
+    parameters = [p for module in (probe, *others) for p in module.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=budget.rate, weight_decay=budget.decay, fused=True)
+    each = math.ceil(len(rows) / budget.batch)
+    total = max(budget.epochs * each, budget.steps)
+    warm = max(1, total // 10)
+    probe.train()
+    longest = round(budget.crop * frame_rate)
+    order: list[int] = []
+    for step in range(total):
+        if not order:
+            order = torch.randperm(len(rows)).tolist()
+        chosen, order = order[: budget.batch], order[budget.batch :]
+        progress = (step - warm) / max(1, total - warm)
+        factor = (step + 1) / warm if step < warm else (1 + math.cos(math.pi * progress)) / 2
+        optimizer.param_groups[0]["lr"] = budget.rate * factor
+        loss = loss_of(probe([_crop(rows[at], longest) for at in chosen]), chosen)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+    probe.eval()
+
+
+def _crop(row: Tensor, longest: int) -> Tensor:
+    """A random part of it, of `longest` frames at most; all of it where that is 0."""
+    if not longest or len(row) <= longest:
+        return row
+    start = int(torch.randint(len(row) - longest + 1, ()))
+    return row[start : start + longest]
+
+
+@torch.no_grad()
+def answers(probe: Probe, rows: Sequence[Tensor], batch: int = 64) -> list[Tensor]:
+    """The head's answer for each row: (outputs,), or (frames, outputs) of a CTC head."""
+    found: list[Tensor | None] = [None] * len(rows)
+    # By length, so that little is padded.
+    order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        answer = probe([rows[at] for at in chosen])
+        if isinstance(answer, tuple):
+            outputs, lengths = answer
+            parts = [row[:count] for row, count in zip(outputs, lengths.tolist(), strict=True)]
+        else:
+            parts = list(answer)
+        for at, part in zip(chosen, parts, strict=True):
+            found[at] = part
+    return [part for part in found if part is not None]

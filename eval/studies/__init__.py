@@ -1,0 +1,1 @@
+"""Measurements of a system as a whole; see `interface`."""

@@ -1,0 +1,86 @@
+"""Names of studies, and finding them."""
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from ...errors import SyllabaryError
+from ..probes import catalogue as probes
+from .interface import Study
+
+#: Other packages add studies with entry points of this group; each is a `Study`.
+ENTRY_POINT_GROUP = "syllabary.studies"
+
+#: Those of this package, in the order of a page's tables, and where they are.
+BUNDLED = {
+    "promises": ".promises",
+    "tokens": ".token_statistics",
+    "language-model": ".language_model",
+    "robustness": ".robustness",
+    "damage": ".damage",
+    "idempotence": ".idempotence",
+    "cost": ".cost",
+}
+_PROBE = "probe:"
+
+
+def names() -> list[str]:
+    """Those of this package and of others, without probes."""
+    return [*BUNDLED, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))]
+
+
+def parse(studies: str, tasks: str = "none") -> list[str]:
+    """Names that `find` takes, from two lists with commas.
+
+    Args:
+        studies: names, or ``default``, ``all`` or ``none``.
+        tasks: of probes, as `eval.probes.catalogue.parse` takes them.
+
+    Raises:
+        SyllabaryError: there is no such study or task.
+    """
+    found: list[str] = []
+    known = names()
+    for word in (word.strip() for word in studies.split(",")):
+        if word in ("default", "all"):
+            found += known if word == "all" else BUNDLED
+        elif word in known:
+            found.append(word)
+        elif word not in ("none", ""):
+            near = difflib.get_close_matches(word, known, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+            raise SyllabaryError(f"no study {word!r}; {hint}")
+    for word in (word.strip() for word in tasks.split(",") if word.strip()):
+        for task in probes.parse(word):
+            # A task of a file is found again by its file, in another process too.
+            given = str(Path(word).resolve()) if Path(word).is_file() else task.name
+            found.append(_PROBE + given)
+    return list(dict.fromkeys(found))
+
+
+def find(name: str) -> Study:
+    """A study.
+
+    Args:
+        name: as `parse` gives it.
+
+    Raises:
+        SyllabaryError: there is none of that name.
+    """
+    if name.startswith(_PROBE):
+        from .probes import study
+
+        (task,) = probes.parse(name.removeprefix(_PROBE))
+        return study(task)
+    if name in BUNDLED:
+        bundled = importlib.import_module(BUNDLED[name], __package__).STUDY
+        assert isinstance(bundled, Study)
+        return bundled
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            found = entry.load()
+            if not isinstance(found, Study):
+                raise SyllabaryError(f"{ENTRY_POINT_GROUP}: {name} is not a Study: {found!r}")
+            return found
+    raise SyllabaryError(f"no study {name!r}; there are {', '.join(names())}")

@@ -1,0 +1,100 @@
+"""`probe:<task>`: what downstream probes read from a system's tokens, as a study."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from ..metrics.interface import MetricError
+from ..probes.task import Task
+from ..systems.interface import System
+from .interface import Bench, Findings, Study, Value
+
+_PAPER = "DASB, arXiv 2406.14294"
+
+
+def study(task: Task) -> Study:
+    """The study of a task."""
+    return Study(
+        name=f"probe:{task.name}",
+        heading=task.title,
+        run=partial(_run, task),
+        description=f"{task.description} Tokens are frozen; an embedding a codebook, a learned sum "
+        "over codebooks and a small head learn the task, three times.".strip(),
+        unsuitable=_unsuitable,
+        paper=_PAPER,
+    )
+
+
+def studies(tasks: Sequence[Task]) -> list[Study]:
+    """The studies of some tasks: of `probes.catalogue.parse`."""
+    return [study(task) for task in tasks]
+
+
+def _unsuitable(system: System) -> str | None:
+    return None if system.tokenizer is not None else "it gives no tokens to probe"
+
+
+def _run(task: Task, bench: Bench) -> Findings:
+    from ..probes.encoding import encode
+    from ..probes.probe import SEEDS, probe
+    from ..probes.references import measure, references
+    from ..probes.sampling import choose
+    from ..probes.task import utterances_of
+
+    parts = choose(task, utterances_of(task, lambda: list(bench.everything)))
+    codes = encode(
+        bench.system, bench.wave, task, parts.train + parts.test, bench.folder / "probe-codes"
+    )
+    result = probe(task, parts, codes, bench.seed)
+    best = result.heads[result.best]
+    unit, better = "%", task.higher_is_better
+    metric = task.metric
+    values = [
+        Value(
+            metric.replace(" ", "-"),
+            metric,
+            best.value,
+            better,
+            unit,
+            1,
+            best.low,
+            best.high,
+            result.test,
+        ),
+        Value("mean", f"{metric}, mean of heads", result.mean, better, unit, 1, count=result.test),
+    ]
+    findings = Findings(values)
+    shared = (bench.shared or bench.folder) / "probe-references"
+    for reference in references():
+        try:
+            known = measure(reference, task, parts, shared, bench.seed)
+        except MetricError as error:
+            findings.missing[reference.name] = str(error)
+            continue
+        score = known.heads[known.best]
+        findings.values.append(
+            Value(
+                reference.name,
+                reference.heading,
+                score.value,
+                None,
+                unit,
+                1,
+                score.low,
+                score.high,
+                known.test,
+            )
+        )
+    heads = "; ".join(
+        f"{name} {score.value:.1f} ({', '.join(f'{value:.1f}' for value in score.seeds)})"
+        for name, score in result.heads.items()
+    )
+    what = "characters in the alphabet" if task.kind == "ctc" else "labels"
+    findings.notes += [
+        f"Learned from {result.train} utterances, {result.classes} {what}; tested on "
+        f"{result.test}. {metric} by head, mean of {SEEDS} seeds (each seed): {heads}. The best "
+        "head is chosen on the test part itself, for every system alike.",
+        *result.notes,
+    ]
+    if result.majority is not None:
+        findings.notes.append(f"The most frequent label has {result.majority:.1f} % of the test.")
+    return findings

@@ -1,0 +1,311 @@
+"""The checks behind the promises: each changes one thing, and says what stayed the same.
+
+Each compares with the codes of the utterance alone, in float32, on one thread; rows of a batch with
+the same row alone behind the same padding. So what breaks one promise shows in that check only.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...codecs.container import read_tokens, write_tokens
+from ...codecs.interface import AudioTokenizer
+from ...codecs.registry import load
+from ...codecs.tokens import Tokens
+
+_BATCH = 4  # rows
+_PIECES = 12  # at most, of a stream
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An utterance with its tokens and, of some utterances, its samples decoded alone."""
+
+    index: int
+    name: str
+    wave: np.ndarray
+    tokens: Tokens
+    decoded: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Parts (codes, samples or lengths) that are equal, and whether the whole utterance is."""
+
+    kept: bool
+    same: int
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The tokenizer at work."""
+
+    tokenizer: AudioTokenizer
+    num_codebooks: int
+    folder: Path
+    seed: int
+
+    @property
+    def rate(self) -> int:
+        return self.tokenizer.spec.sample_rate
+
+    def encode(
+        self, wave: np.ndarray | torch.Tensor, lengths: Sequence[int] | None = None
+    ) -> Tokens:
+        return self.tokenizer.encode(wave, self.rate, lengths, self.num_codebooks)
+
+    def random(self, case: Case, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, case.index, purpose])
+
+
+@dataclass(frozen=True)
+class Check:
+    """A column.
+
+    Attributes:
+        name, heading: of the column.
+        promise: of the interface, as `PROMISES` has it.
+        compare: a result for each of the cases.
+        group: cases to give at once; None: all.
+        parts: what is counted within an utterance.
+        decodes: only of cases with samples.
+    """
+
+    name: str
+    heading: str
+    promise: str
+    compare: Callable[[Subject, Sequence[Case]], list[Compared]]
+    group: int | None = 1
+    parts: str = "codes"
+    decodes: bool = False
+
+
+# --- the checks ---------------------------------------------------------------------------------
+
+
+def lengths_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Of the utterance, and of its beginning near whole frames: ceil(n / hop) frames, n samples."""
+    hop = subject.tokenizer.spec.tokens.hop
+    results = []
+    for case in cases:
+        some = max(1, round(0.3 * subject.rate / hop)) * hop
+        right = [_counts_hold(subject, case.tokens, len(case.wave))]
+        if case.decoded is not None:
+            right.append(tuple(case.decoded.shape) == (1, len(case.wave)))
+        for count in {0, 1, some - 1, some, some + 1}:
+            if count > len(case.wave):
+                continue
+            tokens = subject.encode(case.wave[:count])
+            holds = _counts_hold(subject, tokens, count)
+            if holds:
+                wave = subject.tokenizer.decode(tokens)
+                holds = tuple(wave.shape) == (1, count) and bool(wave.isfinite().all())
+            right.append(holds)
+        results.append(Compared(all(right), sum(right), len(right)))
+    return results
+
+
+def _counts_hold(subject: Subject, tokens: Tokens, count: int) -> bool:
+    frames = subject.tokenizer.spec.tokens.frames_for(count)
+    return (
+        tuple(tokens.codes.shape) == (1, subject.num_codebooks, frames)
+        and tokens.lengths.tolist() == [frames]
+        and tokens.num_samples.tolist() == [count]
+    )
+
+
+def batch_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Neighbours of other lengths, against the row alone behind the same zeros."""
+    counts = [len(case.wave) for case in cases]
+    batch = np.zeros((len(cases), max(counts)), np.float32)
+    for row, case in enumerate(cases):
+        batch[row, : counts[row]] = case.wave
+    together = subject.encode(batch, counts)
+    results = []
+    for row, count in enumerate(counts):
+        alone = subject.encode(batch[row : row + 1], [count])
+        results.append(compare_tokens(_trimmed(together[row]), alone))
+    return results
+
+
+def batch_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Decoded among neighbours of other lengths, against decoded alone."""
+    waves = subject.tokenizer.decode(Tokens.batch([case.tokens for case in cases]))
+    return [
+        compare_samples(wave[: len(case.wave)], _decoded(case)[0])
+        for wave, case in zip(waves, cases, strict=True)
+    ]
+
+
+def padding_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Behind its length 0.15 s of loud noise and 0.15 s of NaN."""
+    results = []
+    for case in cases:
+        half = round(0.15 * subject.rate)
+        noise = 10 * subject.random(case, 1).standard_normal(half)
+        padded = np.concatenate([case.wave, noise, np.full(half, np.nan)]).astype(np.float32)
+        found = subject.encode(padded[None], [len(case.wave)])
+        results.append(compare_tokens(_trimmed(found), case.tokens))
+    return results
+
+
+def streaming_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """In random pieces, some of them empty or of a sample."""
+    results = []
+    for case in cases:
+        wave = torch.from_numpy(case.wave)
+        pieces = split(len(wave), subject.random(case, 2))
+        with subject.tokenizer.stream(num_codebooks=subject.num_codebooks) as session:
+            parts = [session.encode(piece) for piece in wave.split(pieces)]
+            last = session.flush().tokens
+        found = Tokens.concat(parts if last is None else [*parts, last])
+        results.append(compare_tokens(found, case.tokens))
+    return results
+
+
+def streaming_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Decoded in random pieces of frames."""
+    results = []
+    for case in cases:
+        start, waves = 0, []
+        with subject.tokenizer.stream(num_codebooks=subject.num_codebooks) as session:
+            for count in split(int(case.tokens.lengths[0]), subject.random(case, 3)):
+                waves.append(session.decode(case.tokens.frames(start, start + count))[0])
+                start += count
+            last = session.flush().wave
+        found = torch.cat(waves if last is None else [*waves, last[0]])
+        results.append(compare_samples(found, _decoded(case)[0]))
+    return results
+
+
+def threads_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Two threads against one."""
+    with torch_threads(2):
+        return [compare_tokens(subject.encode(case.wave), case.tokens) for case in cases]
+
+
+def dtypes_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """As a tensor, in float64, and under bfloat16 autocast."""
+    results = []
+    for case in cases:
+        found = [
+            subject.encode(torch.from_numpy(case.wave)),
+            subject.encode(case.wave.astype(np.float64)),
+        ]
+        with torch.autocast(subject.tokenizer.device.type, torch.bfloat16):
+            found.append(subject.encode(case.wave))
+        results.append(all_of([compare_tokens(tokens, case.tokens) for tokens in found]))
+    return results
+
+
+def runs_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Encoded again."""
+    return [compare_tokens(subject.encode(case.wave), case.tokens) for case in cases]
+
+
+def container_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Through a `.syl` file, bit-packed and entropy-coded."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="promises-", dir=subject.folder) as scratch:
+        for case in cases:
+            found = []
+            for compress in (False, True):
+                path = Path(scratch, f"{case.index}.syl")
+                write_tokens(path, case.tokens, compress=compress)
+                found.append(compare_tokens(read_tokens(path), case.tokens))
+            results.append(all_of(found))
+    return results
+
+
+def saving_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """By the tokenizer that `save_pretrained` and `load` give."""
+    with tempfile.TemporaryDirectory(prefix="promises-", dir=subject.folder) as scratch:
+        subject.tokenizer.save_pretrained(scratch)
+        loaded = load(scratch, str(subject.tokenizer.device))
+        again = Subject(loaded, subject.num_codebooks, subject.folder, subject.seed)
+        return [compare_tokens(again.encode(case.wave), case.tokens) for case in cases]
+
+
+_STREAMING, _ROUND, _SAME = "streaming-equality", "round-trips", "determinism"
+DETERMINISM = Check("determinism", "runs", _SAME, runs_hold)
+CHECKS = (
+    Check("length-law", "lengths", "length-law", lengths_hold, parts="lengths"),
+    Check("batch", "batch", "batch-invariance", batch_holds, group=_BATCH),
+    Check(
+        "batch-samples", "batch, decoded", "batch-invariance", batch_samples_hold,
+        group=_BATCH, parts="samples", decodes=True,
+    ),
+    Check("padding", "padding", "batch-invariance", padding_holds),
+    Check("streaming", "streaming", _STREAMING, streaming_holds),
+    Check(
+        "streaming-samples", "streaming, decoded", _STREAMING, streaming_samples_hold,
+        parts="samples", decodes=True,
+    ),
+    Check("threads", "threads", _SAME, threads_hold),
+    Check("dtype", "dtypes", _SAME, dtypes_hold),
+    DETERMINISM,
+    Check("container", "container", _ROUND, container_holds),
+    Check("save-load", "save, load", _ROUND, saving_holds, group=None),
+)  # fmt: skip
+
+
+# --- comparing ----------------------------------------------------------------------------------
+
+
+def compare_tokens(found: Tokens, expected: Tokens) -> Compared:
+    """Codes (1, codebooks, frames) that are equal; frames that only one has are not."""
+    mine, its = found.codes.cpu(), expected.codes.cpu()
+    total = max(mine.shape[1], its.shape[1]) * max(mine.shape[2], its.shape[2])
+    books, frames = min(mine.shape[1], its.shape[1]), min(mine.shape[2], its.shape[2])
+    same = int((mine[0, :books, :frames] == its[0, :books, :frames]).sum())
+    return Compared(found.equal(expected), same, total)
+
+
+def compare_samples(found: torch.Tensor, expected: torch.Tensor) -> Compared:
+    """Samples (samples,) that are equal to the last bit."""
+    shared = min(len(found), len(expected))
+    same = int((found[:shared] == expected[:shared]).sum())
+    total = max(len(found), len(expected))
+    return Compared(same == total, same, total)
+
+
+def split(total: int, rng: np.random.Generator) -> list[int]:
+    """A random split of `total` into 2 to 12 pieces, one of which is a single unit or empty."""
+    cuts = rng.integers(0, total + 1, int(rng.integers(1, _PIECES - 1))).tolist()
+    cuts.append(min(total, cuts[0] + 1))
+    return np.diff([0, *sorted(cuts), total]).tolist()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch's threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _trimmed(tokens: Tokens) -> Tokens:
+    """A row without what lies beyond its length."""
+    return tokens.frames(0, int(tokens.lengths[0]))
+
+
+def _decoded(case: Case) -> torch.Tensor:
+    assert case.decoded is not None
+    return case.decoded
+
+
+def all_of(parts: Sequence[Compared]) -> Compared:
+    return Compared(
+        all(part.kept for part in parts),
+        sum(part.same for part in parts),
+        sum(part.total for part in parts),
+    )

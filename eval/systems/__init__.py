@@ -1,0 +1,1 @@
+"""What can be measured: tokenizers, codecs of others, references. `catalogue` finds them."""

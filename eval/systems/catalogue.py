@@ -1,0 +1,159 @@
+"""Names of systems, and finding them."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from ...codecs.registry import SHIPPED, list_tokenizers, load
+from ...errors import SyllabaryError, UnknownTokenizerError
+from .interface import MissingSystemError, System
+
+#: Other packages add systems with entry points of this group: the entry's name is the system's,
+#: and its object, called with no arguments, gives a `System`.
+ENTRY_POINT_GROUP = "syllabary.systems"
+
+#: Codecs of others. More go by the same patterns: opus-7, opus-6-hard-cbr, codec2-2400.
+PEERS = (
+    *("opus-6", "opus-9", "opus-12"),
+    *("codec2-3200", "codec2-1300", "codec2-700C"),
+    *("lyra-v2-3.2", "lyra-v2-6", "lyra-v2-9.2"),
+)
+REFERENCES = ("original", "original-8k", "noise")
+
+#: Words that stand for several names.
+GROUPS = ("all", "trained", "peers", "references")
+
+
+def names(text: str) -> list[str]:
+    """The names in a list with commas, each once, in its order.
+
+    Args:
+        text: names as `find` takes them, and words of `GROUPS`: ``all`` is every registered
+            tokenizer, those with nested codebooks also with a half and a quarter of them, the
+            systems of other packages, `PEERS` and `REFERENCES`; ``trained``, the tokenizers that
+            ship with weights. A peer that this machine lacks is named too: `available` says why.
+
+    Raises:
+        SyllabaryError: there is no name in it.
+    """
+    found: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        if part == "all":
+            found += [name for known in list_tokenizers() for name in _with_fewer(known)]
+            found += [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
+            found += [*PEERS, *REFERENCES]
+        elif part == "trained":
+            found += SHIPPED
+        elif part == "peers":
+            found += PEERS
+        elif part == "references":
+            found += REFERENCES
+        elif part:
+            found.append(part)
+    if not found:
+        raise SyllabaryError(
+            f"no system in {text!r}; there are {', '.join(GROUPS)}, or their names"
+        )
+    return list(dict.fromkeys(found))
+
+
+def find(name: str) -> System:
+    """Make a system ready.
+
+    Args:
+        name: a peer or reference, a system of another package, a JSON file as `External` takes it,
+            or a tokenizer: `NAME` or `NAME:CODEBOOKS`, where NAME may be a directory.
+
+    Raises:
+        MissingSystemError: this machine does not have it, and what would bring it.
+        UnknownTokenizerError: nothing goes by that name.
+        SyllabaryError: it can't be loaded, or has not so many codebooks.
+    """
+    maker = _maker(name)
+    if maker is not None:
+        return maker()
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            try:
+                return entry.load()()
+            except ImportError as error:
+                raise MissingSystemError(f"{entry.value}: {error}") from None
+    if name.endswith(".json") and not Path(name).is_dir():
+        from .external import External
+
+        return External(name)
+    from .tokenizers import TokenizerSystem
+
+    try:
+        return TokenizerSystem(name)
+    except UnknownTokenizerError as error:
+        near = difflib.get_close_matches(name, [*PEERS, *REFERENCES, *GROUPS], n=2, cutoff=0.6)
+        if near:
+            raise UnknownTokenizerError(f"{error} Or {' or '.join(near)}?") from None
+        raise
+
+
+def available(wanted: Iterable[str]) -> tuple[list[System], dict[str, str]]:
+    """Those that can be measured here, and why the others can't.
+
+    Args:
+        wanted: as `find` takes them.
+
+    Returns:
+        The systems in the order given, and a reason for each name that gave none.
+    """
+    systems: list[System] = []
+    reasons: dict[str, str] = {}
+    for name in wanted:
+        try:
+            system = find(name)
+        except SyllabaryError as error:
+            reasons[name] = str(error)
+            continue
+        if any(other.name == system.name for other in systems):
+            reasons[name] = f"another system is called {system.name} already"
+        else:
+            systems.append(system)
+    return systems, reasons
+
+
+def _maker(name: str) -> Callable[[], System] | None:
+    """Of a peer or reference; None where the name is neither's."""
+    if name in REFERENCES:
+        from .references import Narrow, Noise, Original
+
+        makers: dict[str, Callable[[], System]] = {
+            "original": Original,
+            "original-8k": Narrow,
+            "noise": Noise,
+        }
+        return makers[name]
+    if match := re.fullmatch(r"opus-(\d+(?:\.\d+)?)(-hard-cbr)?", name):
+        from .opus import Opus
+
+        kbps, constant = match.groups()
+        return lambda: Opus(kbps, "hard-cbr" if constant else "vbr")
+    if match := re.fullmatch(r"codec2-(\w+)", name):
+        from .codec2 import Codec2
+
+        mode = match[1]
+        return (lambda: Codec2(mode)) if mode in Codec2.FRAMES else None
+    if match := re.fullmatch(r"lyra-v2-([\d.]+)", name):
+        from .lyra import Lyra
+
+        rate = match[1]
+        return (lambda: Lyra(rate)) if rate in Lyra.NUM_QUANTIZERS else None
+    return None
+
+
+def _with_fewer(name: str) -> list[str]:
+    """A tokenizer, and those of a half and a quarter of its codebooks where codes are nested."""
+    try:
+        spec = load(name).spec
+    except SyllabaryError:
+        return [name]  # `available` says what is wrong with it
+    most, least = spec.tokens.num_codebooks, spec.min_codebooks
+    fewer = {count for count in (most // 2, most // 4) if least <= count < most}
+    return [name, *(f"{name}:{count}" for count in sorted(fewer, reverse=True))]

@@ -1,0 +1,57 @@
+"""Opus (RFC 6716) by opusenc and opusdec of opus-tools."""
+
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+
+from .described import Described
+from .interface import Reconstruction
+from .ogg import ogg_packets
+from .programs import digest_of, find_programs, run_program
+from .samples import fitted, to_int16
+
+
+class Opus(Described):
+    """Opus at 16 kHz. The programs take the codec's delay off themselves.
+
+    Bits are those of the packets, without Ogg's pages and the two header packets.
+
+    Args:
+        kbps: target; the real rate of variable-rate Opus lies below it, as pauses cost little.
+        mode: `vbr`, opusenc's default, or `hard-cbr`.
+
+    Raises:
+        MissingSystemError: no opus-tools.
+    """
+
+    license = "BSD-3-Clause"
+    source = "RFC 6716; opus-tools"
+    in_process = False
+
+    def __init__(self, kbps: str, mode: Literal["vbr", "hard-cbr"] = "vbr") -> None:
+        self._programs = find_programs("opusenc", "opusdec", package="opus-tools")
+        self.name = f"opus-{kbps}" + ("" if mode == "vbr" else f"-{mode}")
+        self._options = ["--bitrate", kbps, f"--{mode}", "--speech", "--comp", "10"]
+        self._options += ["--framesize", "20"]
+        self.setting = " ".join(self._options)
+        version = run_program([self._programs[0], "--version"]).decode().partition("\n")[0]
+        # The codec is in a library beside the programs, whose version opusenc tells.
+        self.digest = digest_of(self._programs, f"{version} {self.setting}")
+        self.versions = {"opusenc": version.removeprefix("opusenc ").strip()}
+
+    def reconstruct(self, wave: np.ndarray) -> Reconstruction:
+        encoder, decoder = self._programs
+        with tempfile.TemporaryDirectory(prefix="syllabary-opus-") as scratch:
+            given, coded, back = (Path(scratch, name) for name in ("a.wav", "a.opus", "b.wav"))
+            soundfile.write(given, to_int16(wave), self.sample_rate)
+            run_program([encoder, "--quiet", *self._options, given, coded])
+            rate = str(self.sample_rate)
+            run_program([decoder, "--quiet", "--rate", rate, "--no-dither", coded, back])
+            decoded, found = soundfile.read(back, dtype="float32")
+            if found != self.sample_rate:
+                raise RuntimeError(f"opusdec gave {found} Hz")
+            packets = ogg_packets(coded.read_bytes())
+        return Reconstruction(fitted(decoded, len(wave)), 8.0 * sum(packets[2:]))

@@ -1,0 +1,71 @@
+"""Known points of every scale: the speech itself, narrow-band speech, and noise."""
+
+import hashlib
+
+import numpy as np
+
+from .described import Described, Kind, package_versions
+from .interface import Reconstruction
+from .samples import at_rate, fitted
+
+
+class Original(Described):
+    """The speech itself: the best of every scale."""
+
+    name = "original"
+    kind: Kind = "reference"
+    setting = "the speech itself"
+    digest = hashlib.sha256(b"original").hexdigest()
+    source = "the data"
+
+    def __init__(self) -> None:
+        self.versions = {}
+
+    def reconstruct(self, wave: np.ndarray) -> Reconstruction:
+        return Reconstruction(np.asarray(wave, np.float32), None)
+
+
+class Narrow(Described):
+    """The speech through 8 kHz and back by soxr: what a narrow-band codec could reach at best."""
+
+    name = "original-8k"
+    kind: Kind = "reference"
+    setting = "the speech through 8 kHz and back (soxr VHQ)"
+    source = "the data"
+
+    def __init__(self) -> None:
+        self.versions = package_versions("soxr")
+        self.digest = hashlib.sha256(f"{self.setting} {self.versions}".encode()).hexdigest()
+
+    def reconstruct(self, wave: np.ndarray) -> Reconstruction:
+        narrow = at_rate(wave, self.sample_rate, 8000)
+        # Each resampling rounds the number of samples.
+        back = fitted(at_rate(narrow, 8000, self.sample_rate), len(wave))
+        return Reconstruction(back, None)
+
+
+class Noise(Described):
+    """White Gaussian noise as loud as the clip (equal RMS): the worst of every scale.
+
+    Seeded by the clip's samples, so that a clip gets the same noise in any order and process.
+    """
+
+    name = "noise"
+    kind: Kind = "reference"
+    setting = "white Gaussian noise of the clip's own RMS, seeded by its samples"
+    source = "a random number generator (PCG64)"
+
+    def __init__(self) -> None:
+        self.versions = package_versions("numpy")
+        self.digest = hashlib.sha256(self.setting.encode()).hexdigest()
+
+    def reconstruct(self, wave: np.ndarray) -> Reconstruction:
+        wave = np.ascontiguousarray(wave, "<f4")
+        if not len(wave):
+            return Reconstruction(wave, None)
+        seed = int.from_bytes(hashlib.sha256(wave.tobytes()).digest()[:16], "little")
+        noise = np.random.Generator(np.random.PCG64(seed)).standard_normal(len(wave))
+        loudness = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
+        # Scaled by the noise's own RMS: the loudness is equal, not only expected to be.
+        noise *= loudness / np.sqrt(np.mean(np.square(noise)))
+        return Reconstruction(noise.astype(np.float32), None)

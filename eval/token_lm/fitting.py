@@ -1,0 +1,213 @@
+"""Training a `FrameModel` for a fixed budget, and the code length that it gives to utterances."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..metrics.interface import MetricError
+from .network import FrameModel, NetworkConfig
+from .packing import Stream, pack, shuffled_batches
+from .symbols import FrameSymbols
+
+_BLOCK = 512  # frames of which probabilities are computed at once
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What training may cost; the same for every tokenizer.
+
+    Attributes:
+        frames: that the model is shown in all, passes over the same ones counted.
+        length, batch: frames of a block, and blocks of a step.
+        rate: of learning, at its highest.
+        warm_up: share of the steps in which it rises; then it falls to 0 along a cosine.
+        weight_decay: of AdamW.
+        checks: how often the utterances held out are asked; the best state is kept.
+    """
+
+    frames: int = 150_000
+    length: int = 128
+    batch: int = 2
+    rate: float = 5e-3
+    warm_up: float = 0.05
+    weight_decay: float = 0.1
+    checks: int = 5
+
+    @property
+    def steps(self) -> int:
+        """Of the optimizer."""
+        return max(1, self.frames // self.frames_a_step)
+
+    @property
+    def frames_a_step(self) -> int:
+        """Of a whole batch; less where there is less speech than a block."""
+        return self.length * self.batch
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLM:
+    """A trained model.
+
+    Attributes:
+        symbols: how codes are written.
+        model: that was trained.
+        held_out: bits a frame of the utterances held out, at each check; the first one is before
+            the first step.
+        kept: number of the check whose state was kept.
+    """
+
+    symbols: FrameSymbols
+    model: FrameModel
+    held_out: tuple[float, ...] = field(default=())
+    kept: int = 0
+
+    def bits(self, utterances: Sequence[np.ndarray]) -> np.ndarray:
+        """Code length of each utterance, all codebooks summed: (utterances,) float64.
+
+        An utterance's bits do not depend on the others, rounding apart. Its length is not coded.
+
+        Args:
+            utterances: codes (codebooks, frames) each.
+
+        Raises:
+            MetricError: another number of codebooks, or a code is out of range.
+        """
+        split = [self.symbols.split(codes) for codes in utterances]
+        return _bits(self.model, split)
+
+
+def train(
+    utterances: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
+    codebook_sizes: Sequence[int],
+    budget: Budget | None = None,
+    config: NetworkConfig | None = None,
+    seed: int = 0,
+) -> TokenLM:
+    """Train on some utterances and keep the state that codes others in the fewest bits.
+
+    The model begins with the frequencies of symbols. Everything runs on one thread, and everything
+    random comes from `seed`: two runs on a machine give the same model.
+
+    Args:
+        utterances: codes (codebooks, frames) each.
+        held_out: others, which decide when training was best.
+        codebook_sizes: number of codes of each codebook.
+        budget: of training.
+        config: of the model.
+        seed: of weights, order and dropout.
+
+    Raises:
+        MetricError: no frames to train on or to hold out, codes that don't fit, or the loss
+            became infinite.
+    """
+    budget = budget or Budget()
+    symbols = FrameSymbols(tuple(codebook_sizes))
+    shown = [split for codes in utterances if len(split := symbols.split(codes))]
+    asked = [split for codes in held_out if len(split := symbols.split(codes))]
+    if not shown or not asked:
+        raise MetricError("language model: no frames to train on, or none to hold out")
+    with _one_thread():
+        model = FrameModel(symbols.sizes, config, seed)
+        model.set_frequencies(_counts(shown, symbols.sizes))
+        checks = _run(model, shown, asked, budget, seed)
+    kept = int(np.argmin([bits for bits, _ in checks]))
+    model.load_state_dict(checks[kept][1])
+    return TokenLM(symbols, model.eval(), tuple(bits for bits, _ in checks), kept)
+
+
+def _run(
+    model: FrameModel,
+    shown: Sequence[np.ndarray],
+    asked: Sequence[np.ndarray],
+    budget: Budget,
+    seed: int,
+) -> list[tuple[float, dict[str, Tensor]]]:
+    """Bits a frame of what was held out, and the state, at each check."""
+    frames = sum(map(len, asked))
+
+    def check() -> tuple[float, dict[str, Tensor]]:
+        bits = float(_bits(model, asked).sum()) / frames
+        if not math.isfinite(bits):
+            raise MetricError("language model: training diverged")
+        return bits, {name: value.clone() for name, value in model.state_dict().items()}
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=budget.rate,
+        betas=(0.9, 0.98),
+        weight_decay=budget.weight_decay,
+        fused=True,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    batches = shuffled_batches(shown, budget.length, budget.batch, np.random.default_rng(seed))
+    due = {round(budget.steps * number / budget.checks) for number in range(1, budget.checks + 1)}
+    found = [check()]
+    for step in range(budget.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = budget.rate * _schedule(step / budget.steps, budget.warm_up)
+        loss = model(*_tensors(next(batches)), generator=generator).sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step + 1 in due:
+            found.append(check())
+    return found
+
+
+def _schedule(done: float, warm_up: float) -> float:
+    if done < warm_up:
+        return (done + 1e-3) / (warm_up + 1e-3)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - warm_up) / (1 - warm_up))
+
+
+def _counts(utterances: Sequence[np.ndarray], sizes: Sequence[int]) -> list[Tensor]:
+    everything = np.concatenate(utterances)
+    return [
+        torch.from_numpy(np.bincount(column, minlength=size))
+        for column, size in zip(everything.T, sizes, strict=True)
+    ]
+
+
+@torch.no_grad()
+def _bits(model: FrameModel, utterances: Sequence[np.ndarray]) -> np.ndarray:
+    """Of each utterance of symbols (frames, symbols)."""
+    totals = np.zeros(len(utterances))
+    if not sum(map(len, utterances)):
+        return totals
+    stream = pack(utterances)
+    reach = model.config.reach
+    with _one_thread():
+        for start in range(0, len(stream), _BLOCK):
+            # What lies `reach` frames back can't matter: blocks give what the whole would.
+            first = max(0, start - reach)
+            block = stream.cut(first, start + _BLOCK)
+            tensors = (tensor[None] for tensor in _tensors(block))
+            losses = model(*tensors)[0, start - first :].double().sum(-1)
+            np.add.at(totals, block.utterance[start - first :], losses.numpy() / math.log(2))
+    return totals
+
+
+def _tensors(stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        torch.from_numpy(stream.symbols),
+        torch.from_numpy(stream.previous),
+        torch.from_numpy(stream.utterance),
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums whose last bits do not depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,234 @@
+"""An evaluation in this process, and the same in others that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syllabary.eval.harness import run, work
+from syllabary.eval.harness.plan import PlanError
+from syllabary.eval.studies.interface import Findings, Study, Value
+from syllabary.eval.systems.interface import Reconstruction
+from syllabary.eval.systems.references import Original
+
+from .outside import command, install, write_speech
+
+LENGTHS = {"a/1": 8000, "a/2": 12000, "a/3": 9000, "b/1": 48000, "b/2": 4001}
+
+
+class Loud(Original):
+    """Twice as loud; one file is too much for it."""
+
+    name, digest = "loud", "a" * 64
+    calls = 0
+
+    def reconstruct(self, wave):
+        Loud.calls += 1
+        if len(wave) == 4001:
+            raise IndexError("4001 samples")
+        return Reconstruction(wave * 2, 10.0 * len(wave))
+
+
+def counting(bench):
+    return Findings([Value("items", "items", len(bench.items)), Value("odd", "odd", float("nan"))])
+
+
+STUDIES = {
+    "count": Study("count", "Counting", counting, "Counts."),
+    "never": Study("never", "Never", counting, "Never.", unsuitable=lambda system: "it can't"),
+    "broken": Study("broken", "Broken", lambda bench: [][1], "Breaks."),
+}
+
+
+@pytest.fixture
+def setting(tmp_path, monkeypatch):
+    """A request, and the folder for its results."""
+    manifest = write_speech(tmp_path / "data", LENGTHS, silent=("a/3",))
+    monkeypatch.setattr(work.systems, "find", lambda name: {"loud": Loud}.get(name, Original)())
+    monkeypatch.setattr(work.studies, "find", STUDIES.__getitem__)
+    request = work.Request(
+        (str(manifest),), "test", None, ("si-sdr", "stoi", "mel"), tuple(STUDIES), 0, "again"
+    )
+    return request, tmp_path / "results"
+
+
+def evaluate(setting, names=("original", "loud"), **options):
+    request, folder = setting
+    found, _ = run.describe(names)
+    paths = run.evaluate(request.plan(), request, found, folder, 1, **options)
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def test_scores_failures_and_studies(setting):
+    original, loud = evaluate(setting)
+    metrics = {metric["name"]: metric for metric in original["metrics"]}
+    everything = metrics["stoi"]["domains"]["all"]
+    assert everything["value"] == pytest.approx(1.0, abs=1e-6)
+    assert everything["count"] + everything["failed"] == 5
+    assert set(metrics["mel"]["domains"]) == {"all", "a", "b"}
+    assert metrics["mel"]["domains"]["a"]["failed"] == 1  # silence has no distance to anything
+    items = {item["name"]: item for item in original["items"]}
+    assert "silent" in items["a/3.wav"]["failures"]["mel"]
+    assert original["bitrate"] is None
+    (error,) = [item["error"] for item in loud["items"] if item["error"]]
+    assert error.startswith("IndexError: 4001 samples (test_run.py, line ")
+    assert {m["domains"]["all"]["failed"] for m in loud["metrics"]} >= {2}
+    assert loud["bitrate"] == pytest.approx(160_000)
+    studies = {study["name"]: study for study in loud["studies"]}
+    assert [value["value"] for value in studies["count"]["values"]] == [5.0]
+    assert "NaN" in studies["count"]["missing"]["odd"]
+    assert studies["never"]["unsuitable"] == "it can't"
+    assert studies["broken"]["error"].startswith("IndexError")
+    assert loud["command"] == "again"
+
+
+def test_clips_are_there(setting):
+    original, loud = evaluate(setting)
+    (clip,) = loud["clips"]  # one item is long enough
+    folder = setting[1] / "loud"
+    assert clip["item"] == "b/1.wav"
+    assert (folder / clip["audio"]).exists() and (folder / clip["original"]).exists()
+    assert original["clips"][0]["original"] == clip["original"]
+
+
+def test_what_is_done_is_not_done_again(setting):
+    first = evaluate(setting)
+    Loud.calls = 0
+    assert evaluate(setting) == first
+    assert Loud.calls == 0
+    request, folder = setting
+    more = replace(request, metrics=("estoi", "si-sdr"))
+    (loud,) = evaluate((more, folder), ["loud"])
+    assert Loud.calls == 0  # reconstructions are kept, and the one that failed has failed
+    assert [metric["name"] for metric in loud["metrics"]] == ["estoi", "si-sdr"]
+    assert evaluate(setting) == first
+    Loud.calls = 0
+    evaluate(setting, ["loud"], retry=True)
+    assert Loud.calls == 1  # the one that failed; what lacks scores only is there
+    for path in (folder / "loud" / "audio").iterdir():
+        path.unlink()
+    (loud,) = evaluate((replace(request, metrics=("lag",)), folder), ["loud"])
+    assert loud["metrics"][0]["domains"]["all"]["count"] >= 3  # made again where it is gone
+
+
+def test_stopped_anywhere_it_goes_on_to_the_same_results(setting, tmp_path):
+    whole = evaluate(setting)
+    request, _ = setting
+    folder = tmp_path / "again"
+    for stop_after in (1, 2, 3):
+        tasks = 0
+
+        def tell(progress, stop_after=stop_after):
+            nonlocal tasks
+            tasks += 1
+            if tasks > stop_after:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            evaluate((request, folder), tell=tell)
+    lines = folder / "loud" / "lines.jsonl"
+    if lines.exists() and lines.stat().st_size:
+        lines.write_bytes(lines.read_bytes()[:-9])
+    assert evaluate((request, folder)) == whole
+
+
+def test_another_version_of_a_system_is_measured_anew(setting, monkeypatch):
+    (first,) = evaluate(setting, ["loud"])
+    monkeypatch.setattr(Loud, "digest", "b" * 64)
+    monkeypatch.setattr(Loud, "reconstruct", lambda self, wave: Reconstruction(wave, 1.0))
+    (second,) = evaluate(setting, ["loud"])
+    assert second["system"]["digest"] == "b" * 64
+    assert not [item for item in second["items"] if item["error"]]
+    assert second["bitrate"] != first["bitrate"]
+
+
+def test_systems_that_spoil_their_output_fail(setting, monkeypatch):
+    for spoilt, reason in (
+        (lambda self, wave: Reconstruction(wave[:-1], 1.0), "samples came back"),
+        (lambda self, wave: Reconstruction(wave * np.nan, 1.0), "NaN"),
+    ):
+        monkeypatch.setattr(Loud, "reconstruct", spoilt)
+        monkeypatch.setattr(Loud, "digest", reason.ljust(64, "0"))
+        (result,) = evaluate(setting, ["loud"])
+        assert {reason in item["error"] for item in result["items"]} == {True}
+        assert all(metric["domains"]["all"]["value"] is None for metric in result["metrics"])
+
+
+def test_names_that_share_a_folder_are_refused(setting):
+    request, folder = setting
+    found = [run.Described(name, {"name": name, "digest": "c" * 64}) for name in ("a:1", "a_1")]
+    with pytest.raises(PlanError, match="both write into"):
+        run.evaluate(request.plan(), request, found, folder, 1)
+
+
+# --- in processes of their own, with what another package adds ----------------------------------
+
+
+def results(folder: Path) -> dict[str, dict]:
+    found = {}
+    for path in sorted(folder.glob("*/result.json")):
+        result = json.loads(path.read_text())
+        found[result["system"]["name"]] = result
+    return found
+
+
+def test_another_package_is_on_every_table(tmp_path):
+    environment = install(tmp_path)
+    lengths = {f"a/{n}": 8000 + n for n in range(24)} | {"b/bad": 4001, "b/worse": 4002}
+    manifest = write_speech(tmp_path / "data", lengths)
+    words = ["eval", "--codecs", "outside-dmel,halved", "--data", str(manifest)]
+    words += ["--metrics", "peak", "--studies", "count", "--probes", "outside"]
+    done = subprocess.run(
+        command(*words, "-o", str(tmp_path / "results"), "--workers", "2"),
+        env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = results(tmp_path / "results")
+    assert set(found) == {"outside-dmel", "halved"}
+    halved = found["halved"]
+    (peak,) = halved["metrics"]
+    assert peak["domains"]["all"]["value"] == pytest.approx(0.5, abs=1e-3)
+    assert (peak["domains"]["all"]["count"], peak["domains"]["b"]["failed"]) == (24, 2)
+    errors = {item["name"]: item["error"] for item in halved["items"] if item["error"]}
+    assert errors["b/bad.wav"].startswith("RuntimeError: I don't like this one")
+    assert "process died" in errors["b/worse.wav"]
+    assert set(errors) == {"b/bad.wav", "b/worse.wav"}
+    studies = {study["name"]: study for study in found["outside-dmel"]["studies"]}
+    assert studies["count"]["values"][0]["value"] == 26.0
+    assert studies["probe:outside"]["error"] is None, studies["probe:outside"]
+    assert studies["probe:outside"]["values"]
+    assert "halved" in done.stdout and "outside-dmel" in done.stdout
+
+
+@pytest.mark.slow
+def test_killed_twice_and_gone_on_with_it_is_equal(tmp_path):
+    """Only times may differ, so cost is left out."""
+    manifest = write_speech(tmp_path / "data", {f"a/{n}": 24000 + 7 * n for n in range(90)})
+    words = ["eval", "--codecs", "rvq-16k:2,original-8k", "--data", str(manifest)]
+    words += ["--metrics", "stoi,mel,mcd", "--studies", "tokens,promises", "--probes", "none"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command(*words, "-o", str(tmp_path / name), "--workers", "2"),
+            env=environment, cwd=tmp_path, start_new_session=True,
+        )  # fmt: skip
+
+    assert start("whole").wait(600) == 0
+    for lines in (10, 60):
+        process = start("killed")
+        path = tmp_path / "killed" / "rvq-16k_2" / "lines.jsonl"
+        while process.poll() is None and not (
+            path.exists() and path.read_bytes().count(b"\n") >= lines
+        ):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start("killed").wait(600) == 0
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")

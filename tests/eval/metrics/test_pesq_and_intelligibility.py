@@ -1,0 +1,84 @@
+"""The packages' own figures, known points, and reasons where there is no score."""
+
+import numpy as np
+import pytest
+
+from syllabary.audio.files import read
+from syllabary.audio.resampling import resample
+from syllabary.eval.metrics.intelligibility import estoi, stoi
+from syllabary.eval.metrics.interface import Clip, MetricError
+from syllabary.eval.metrics.pesq import pesq_nb, pesq_wb
+
+from ...conftest import synthetic_speech
+
+pesq = pytest.importorskip("pesq")
+pystoi = pytest.importorskip("pystoi")
+
+
+@pytest.fixture(scope="module")
+def wave(demo_clip):
+    return read(demo_clip)[0][:64000]
+
+
+@pytest.fixture(scope="module")
+def noisy(wave):
+    return wave + 0.02 * np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32)
+
+
+def test_known_points(wave, noisy):
+    same = Clip(wave, wave, 16000)
+    # What the mappings of P.862.2 and P.862.1 give for the highest raw score, 4.5.
+    assert pesq_wb(same) == pytest.approx(
+        0.999 + 4 / (1 + np.exp(-1.3669 * 4.5 + 3.8224)), abs=1e-3
+    )
+    assert pesq_nb(same) == pytest.approx(
+        0.999 + 4 / (1 + np.exp(-1.4945 * 4.5 + 4.6607)), abs=1e-3
+    )
+    assert stoi(same) == pytest.approx(1, abs=1e-6) and estoi(same) == pytest.approx(1, abs=1e-6)
+    better, worse = Clip(wave, noisy, 16000), Clip(wave, wave + 5 * (noisy - wave), 16000)
+    for metric in (pesq_wb, pesq_nb, stoi, estoi):
+        assert metric(same) > metric(better) > metric(worse) > 0
+
+
+def test_the_packages_own_figures(wave, noisy):
+    clip = Clip(wave, noisy, 16000)
+    assert pesq_wb(clip) == pesq.pesq(16000, wave, noisy, "wb")
+    assert pesq_nb(clip) == pesq.pesq(16000, wave, noisy, "nb")
+    assert stoi(clip) == pystoi.stoi(wave, noisy, 16000)
+    assert estoi(clip) == pytest.approx(pystoi.stoi(wave, noisy, 16000, extended=True), abs=1e-6)
+    narrow = [resample(signal, 16000, 8000) for signal in (wave, noisy)]
+    assert pesq_nb(Clip(*narrow, 8000)) == pesq.pesq(8000, *narrow, "nb")
+
+
+def test_estoi_does_not_depend_on_the_global_random_state(wave, noisy):
+    clip = Clip(wave, noisy, 16000)
+    np.random.seed(1)  # noqa: NPY002
+    first = estoi(clip)
+    drawn = np.random.random()  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    assert np.random.random() == drawn  # noqa: NPY002
+    assert estoi(clip) == first
+
+
+def test_nothing_is_imputed(wave):
+    for metric in (pesq_wb, pesq_nb, stoi, estoi):
+        with pytest.raises(MetricError, match="the reference is silent"):
+            metric(Clip(wave * 0, wave, 16000))
+        with pytest.raises(MetricError, match="shapes"):
+            metric(Clip(wave, wave[1:], 16000))
+        with pytest.raises(MetricError, match="the reconstruction has NaN"):
+            metric(Clip(wave, wave * np.nan, 16000))
+    with pytest.raises(MetricError, match="PESQ-wb needs 16000 Hz, got 8000"):
+        pesq_wb(Clip(wave, wave, 8000))
+    with pytest.raises(MetricError, match="PESQ-nb needs 16000 or 8000 Hz, got 24000"):
+        pesq_nb(Clip(wave, wave, 24000))
+    with pytest.raises(MetricError, match=r"PESQ: .*1/4"):
+        pesq_wb(Clip(wave[:100], wave[:100], 16000))
+    long = np.tile(wave, 11)
+    with pytest.raises(MetricError, match=r"PESQ: 44\.0 s; expected a sentence of at most 40 s"):
+        pesq_wb(Clip(long, long, 16000))
+    short = synthetic_speech(2000)
+    with pytest.raises(MetricError, match="STOI: Not enough"):
+        stoi(Clip(short, short, 16000))
+    with pytest.raises(MetricError, match="ESTOI: Not enough"):
+        estoi(Clip(short, short, 16000))

@@ -1,0 +1,211 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syllabary.eval import recognition
+from syllabary.eval.metrics import words
+from syllabary.eval.metrics.interface import Clip, MetricError, Ratio
+from syllabary.eval.pretrained_recognition import PretrainedRecognizer
+from syllabary.eval.recognition import ASR, default_recognizer
+from syllabary.eval.units.phones import words_of
+
+jiwer = pytest.importorskip("jiwer")
+
+sentences = st.lists(st.sampled_from(["a", "bee", "sea", "d's"]), max_size=6)
+ORIGINAL, DECODED = np.full(400, 0.1, np.float32), np.full(400, 0.2, np.float32)
+
+
+class Listener:
+    """Hears what it is told that two signals say."""
+
+    name, languages = "listener 1", frozenset({"en"})
+
+    def __init__(self, original, decoded):
+        self.said = {ORIGINAL.tobytes(): original, DECODED.tobytes(): decoded}
+
+    def words(self, wave, sample_rate):
+        return self.said[wave.tobytes()]
+
+
+@given(sentences, sentences, sentences)
+@settings(deadline=None, max_examples=50)
+def test_against_jiwer(text, original, decoded):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "default_recognizer", lambda: Listener(original, decoded))
+        clip = Clip(ORIGINAL, DECODED, 16000, " ".join(text).upper() + ".", "en-GB")
+        for reference, metrics in (
+            (text, (words.word_error, words.character_error)),
+            (original, (words.differential_word_error, words.differential_character_error)),
+        ):
+            for metric, rate in zip(metrics, (jiwer.wer, jiwer.cer), strict=True):
+                if not reference:
+                    with pytest.raises(MetricError, match=r"no text|nothing is heard"):
+                        metric(clip)
+                    continue
+                found = metric(clip)
+                expected = rate(" ".join(reference), " ".join(decoded))
+                assert found.numerator / found.denominator == pytest.approx(expected)
+        if original:
+            assert words.differential_word_error(clip).denominator == len(original)
+
+
+def test_languages(monkeypatch):
+    listener = Listener(["one"], ["two"])
+    monkeypatch.setattr(words, "default_recognizer", lambda: listener)
+    for language in (None, "en", "EN_us"):
+        clip = Clip(ORIGINAL, DECODED, 16000, "one", language)
+        assert words.word_error(clip) == words.differential_word_error(clip) == Ratio(1, 1)
+    foreign = Clip(ORIGINAL, DECODED, 16000, "واحد", "ar")
+    for metric in (words.WER, words.CER, words.DWER, words.DCER):
+        with pytest.raises(MetricError, match="listener 1 knows en; this is ar"):
+            metric.compute(foreign)
+        assert metric.variant() == "listener 1"
+    listener.languages = None
+    assert words.word_error(foreign) == Ratio(1, 1)
+
+
+def test_pocketsphinx_listens_by_default(monkeypatch, demo_clip):
+    pytest.importorskip("pocketsphinx")
+    from syllabary.audio.files import read
+
+    monkeypatch.delenv(ASR, raising=False)
+    wave = read(demo_clip)[0][:48000]
+    clip = Clip(wave, wave, 16000)
+    assert words.differential_word_error(clip).numerator == 0
+    assert words.differential_character_error(clip).numerator == 0
+    assert words.DWER.variant().startswith("pocketsphinx 5")
+    assert default_recognizer() is default_recognizer()
+    with pytest.raises(MetricError, match="reference is silent"):
+        words.differential_word_error(Clip(0 * wave, wave, 16000))
+
+
+@pytest.fixture(scope="module")
+def ctc_model(tmp_path_factory):
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-ctc"
+    folder.mkdir()
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghij"]
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(
+        vocab_size=len(letters),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8, 8),
+        conv_kernel=(10, 8),
+        conv_stride=(5, 8),
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        pad_token_id=0,
+    )
+    model = transformers.Wav2Vec2ForCTC(config)
+    torch.nn.init.normal_(model.lm_head.weight, std=5)
+    model.save_pretrained(folder)
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    transformers.Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
+    return folder, letters
+
+
+def test_a_ctc_model(ctc_model, monkeypatch, demo_clip):
+    import torch
+    import transformers
+
+    from syllabary.audio.files import read
+
+    folder, letters = ctc_model
+    wave = read(demo_clip)[0][16000:24000]
+    model = transformers.Wav2Vec2ForCTC.from_pretrained(folder).eval()
+    scaled = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+    with torch.inference_mode():
+        best = model(torch.from_numpy(scaled)[None]).logits[0].argmax(-1).tolist()
+    merged = [n for n, before in zip(best, [None, *best], strict=False) if n != before and n]
+    text = "".join(letters[n] for n in merged if n > 3).replace("|", " ")
+    monkeypatch.setenv(ASR, str(folder))
+    monkeypatch.setattr(recognition, "_recognizer", recognition._recognizer.__wrapped__)
+    listener = default_recognizer()
+    assert listener.name.startswith("tiny-ctc, transformers ")
+    assert text.split() and listener.words(wave, 16000) == text.split()
+    assert words.word_error(Clip(wave, wave, 16000, text)).numerator == 0
+    with pytest.raises(MetricError, match="16000 Hz, got 8000"):
+        listener.words(wave, 8000)
+    with pytest.raises(MetricError, match="finite"):
+        listener.words(np.nan * wave, 16000)
+    with pytest.raises(MetricError, match="recognition of 5 samples"):
+        listener.words(wave[:5], 16000)
+
+
+@pytest.fixture(scope="module")
+def whisper_model(tmp_path_factory):
+    transformers = pytest.importorskip("transformers")
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-whisper"
+    folder.mkdir()
+    vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.WhisperTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt")
+    )
+    names = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|translate|>"]
+    names += ["<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": names})
+    start, end = tokenizer.convert_tokens_to_ids(names[0]), tokenizer.eos_token_id
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(
+        vocab_size=len(tokenizer) + 1501,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        decoder_start_token_id=start,
+        eos_token_id=end,
+        pad_token_id=end,
+        bos_token_id=end,
+    )
+    model = transformers.WhisperForConditionalGeneration(config)
+    model.generation_config.max_length = 20
+    # Letters only, or a random model would write nothing that can be read.
+    letters = {vocabulary[letter] for letter in "abcdefghijklmnopqrstuvwxyzĠ"}
+    others = [n for n in range(config.vocab_size) if n not in letters]
+    model.generation_config.suppress_tokens = others
+    model.generation_config.no_timestamps_token_id = tokenizer.convert_tokens_to_ids(names[-1])
+    model.save_pretrained(folder)
+    extractor = transformers.WhisperFeatureExtractor()
+    transformers.WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_whisper_model(whisper_model, demo_clip):
+    import transformers
+
+    from syllabary.audio.files import read
+
+    wave = read(demo_clip)[0][:16000]
+    processor = transformers.WhisperProcessor.from_pretrained(whisper_model)
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(whisper_model).eval()
+    inputs = processor(wave, sampling_rate=16000, return_tensors="pt").input_features
+    found = model.generate(inputs, do_sample=False)
+    text = processor.batch_decode(found, skip_special_tokens=True)[0]
+    listener = PretrainedRecognizer(str(whisper_model))
+    assert text.strip() and listener.words(wave, 16000) == words_of(text)
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    pytest.importorskip("transformers")
+    with pytest.raises(MetricError, match=r"recogniser .*nothing: "):
+        PretrainedRecognizer(str(tmp_path / "nothing"))

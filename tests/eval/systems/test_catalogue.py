@@ -1,0 +1,78 @@
+import pytest
+
+import syllabary
+from syllabary.errors import SyllabaryError
+from syllabary.eval.systems import catalogue
+from syllabary.eval.systems.interface import MissingSystemError
+from syllabary.eval.systems.references import Original
+
+from ... import tiny_codecs
+
+
+def test_lists_and_groups():
+    assert catalogue.names("opus-6, rvq-16k:4,,opus-6") == ["opus-6", "rvq-16k:4"]
+    trained = catalogue.names("trained")
+    assert {"rvq-16k", "fsq-16k", "ts3-16k", "units-16k", "dmel"} <= set(trained)
+    assert "dmel-narrow" not in trained and not set(trained) & {"opus-6", "original"}
+    assert catalogue.names("peers") == list(catalogue.PEERS)
+    assert catalogue.names("references,peers")[:3] == ["original", "original-8k", "noise"]
+    for nothing in ("", " , "):
+        with pytest.raises(SyllabaryError, match="all, trained, peers, references"):
+            catalogue.names(nothing)
+
+
+def test_all_of_them(monkeypatch):
+    syllabary.register("tiny-nested", lambda: tiny_codecs.rvq(name="tiny-nested"))
+    try:
+        found = catalogue.names("all")
+    finally:
+        from syllabary.codecs import registry
+
+        del registry._registered["tiny-nested"]
+    assert set(syllabary.list_tokenizers()) <= set(found)
+    assert {"rvq-16k:4", "rvq-16k:2", "tiny-nested:2", "tiny-nested:1"} <= set(found)
+    assert not [name for name in found if name.startswith(("dmel", "fsq")) and ":" in name]
+    assert found[-12:] == [*catalogue.PEERS, *catalogue.REFERENCES]
+    assert len(found) == len(set(found))
+
+
+class Entry:
+    """Of an installed package."""
+
+    group, value = catalogue.ENTRY_POINT_GROUP, "package:System"
+
+    def __init__(self, name, load):
+        self.name, self.load = name, load
+
+
+def test_other_packages_add_systems(monkeypatch):
+    class Mine(Original):
+        name = "mine"
+
+    def broken():
+        raise ImportError("no module named strange")
+
+    entries = [Entry("mine", lambda: Mine), Entry("broken", broken)]
+    monkeypatch.setattr(catalogue, "entry_points", lambda group: entries)
+    assert isinstance(catalogue.find("mine"), Mine)
+    assert {"mine", "broken"} <= set(catalogue.names("all"))
+    with pytest.raises(MissingSystemError, match="no module named strange"):
+        catalogue.find("broken")
+
+
+def test_what_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "two").mkdir()
+    tiny_codecs.fsq().save_pretrained(tmp_path / "two" / "fsq-16k")
+    wanted = ["original", "opus-6", "no-such", "fsq-16k", str(tmp_path / "two" / "fsq-16k")]
+    systems, reasons = catalogue.available(wanted)
+    assert [system.name for system in systems] == ["original", "fsq-16k"]
+    assert list(reasons) == ["opus-6", "no-such", wanted[-1]]
+    assert "install opus-tools" in reasons["opus-6"] and "no-such" in reasons["no-such"]
+    assert reasons[wanted[-1]] == "another system is called fsq-16k already"
+
+
+@pytest.mark.parametrize("name", ["codec2-9000", "lyra-v2-7", "opus-", "opus-x"])
+def test_patterns_take_no_nonsense(name):
+    with pytest.raises(SyllabaryError):
+        catalogue.find(name)

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from syllabary.training.content.projection import steady_directions
+
+
+@pytest.fixture
+def frames():
+    """Clean and perturbed features: the first direction says most and is steady, the second says
+    as much and is shaken, the third says little and is steady."""
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(5000, 6, generator=generator) * torch.tensor([3, 3, 1, 0.5, 0.5, 0.5])
+    noise = torch.randn(5000, 6, generator=generator) * torch.tensor([0.1, 5, 0.1, 1, 1, 1])
+    mixing = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    return clean + 7, noise, mixing
+
+
+def test_perturbations_move_every_direction_equally(frames):
+    clean, noise, mixing = frames
+    weight, bias = steady_directions(clean @ mixing, (clean + noise) @ mixing, 6)
+    moved = (noise @ mixing).double() @ weight.T
+    assert torch.allclose(moved.T @ moved / len(moved), torch.eye(6).double(), atol=0.05)
+    mapped = (clean @ mixing).double() @ weight.T + bias
+    assert torch.allclose(mapped.mean(0), torch.zeros(6).double(), atol=1e-9)
+    spread = mapped.T @ mapped / len(mapped)
+    assert torch.allclose(spread, spread.diagonal().diag(), atol=1e-6 * float(spread.max()))
+    assert (spread.diagonal().diff() <= 0).all()
+
+
+def test_steady_directions_come_first(frames):
+    clean, noise, _ = frames
+    weight, _ = steady_directions(clean, clean + noise, 2)
+    share = weight.square() / weight.square().sum(1, keepdim=True)
+    assert share[0, 0] > 0.95 and share[1, 2] > 0.95
+
+
+def test_a_direction_without_noise_does_not_count_alone():
+    clean = torch.randn(400, 3, generator=torch.Generator().manual_seed(1))
+    weight, bias = steady_directions(clean, clean, 3)
+    assert bool(weight.isfinite().all()) and bool(bias.isfinite().all())
