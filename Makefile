@@ -11,10 +11,10 @@ demo: $(READY)
 	$(BIN)/syllabary demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(BIN)/python -m pytest -q -n auto -m "slow or not slow"
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="LIST",
     help="What to measure: tokenizers (NAME, NAME:CODEBOOKS or a directory), peers such as opus-6, "
-    "a .json file that describes a program, or all, trained, peers, references.",
+    "a .json file that describes a program, or all, trained, presets, peers, references.",
 )
 @click.option(
     "--data",
@@ -90,6 +90,7 @@ def eval_command(
     Every system reconstructs every item once; reconstructions are scored, and the system is
     studied as a whole. What can't be measured is counted and named, never imputed. The same
     command goes on where it was stopped; with other --codecs or --metrics it adds to the results.
+    The exit code is 1 where items could not be reconstructed or a study failed.
 
     `syllabary leaderboard` makes a page of the results.
     """
@@ -126,8 +127,11 @@ def eval_command(
     )
     with _telling() as tell:
         written = evaluate(plan, request, found, folder, workers or usable_cores(), retry, tell)
-    _print_results(written)
+    failed = _print_results(written)
     click.echo(f"next: syllabary leaderboard {shlex.quote(printable(folder))} -o site")
+    if failed:
+        click.echo(f"{failed} items or studies failed; each result.json says why", err=True)
+        sys.exit(1)
 
 
 def _command(
@@ -208,8 +212,12 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
-def _print_results(paths: list[Path]) -> None:
-    """A line for each system, with the metrics that most people look for first."""
+def _print_results(paths: list[Path]) -> int:
+    """A line for each system, with the metrics that most people look for first.
+
+    Returns:
+        How many reconstructions and studies failed. A metric that a clip is too short for is none.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -219,6 +227,7 @@ def _print_results(paths: list[Path]) -> None:
     table.add_column("system", no_wrap=True)
     for heading in ("kbit/s", *(metric["heading"] for metric in shown), "failed"):
         table.add_column(heading, justify="right", no_wrap=True)
+    total = 0
     for result in results:
         means = {m["name"]: (m["domains"]["all"], m["digits"]) for m in result["metrics"]}
         cells = []
@@ -226,12 +235,14 @@ def _print_results(paths: list[Path]) -> None:
             mean, digits = means[metric["name"]]
             value = mean["value"]
             cells.append("–" if value is None else f"{value:.{digits}f}")
-        failed = sum(item["error"] is not None for item in result["items"])
-        failed += sum(len(item["failures"]) for item in result["items"])
-        failed += sum(study["error"] is not None for study in result["studies"])
+        errors = sum(item["error"] is not None for item in result["items"])
+        errors += sum(study["error"] is not None for study in result["studies"])
+        total += errors
+        failed = errors + sum(len(item["failures"]) for item in result["items"])
         rate = "–" if result["bitrate"] is None else f"{result['bitrate'] / 1000:.3g}"
         table.add_row(result["system"]["name"], rate, *cells, str(failed))
     Console().print(table)
+    return total
 
 
 def _list(context: click.Context) -> None:

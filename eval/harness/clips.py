@@ -39,9 +39,9 @@ def choose_clips(data: Data) -> list[Utterance]:
         by_length = sorted(fitting[name], key=lambda item: (item.duration_s or 0.0, str(item.name)))
         middle = len(by_length) // 2
         order = [*by_length[middle:], *reversed(by_length[:middle])]
-        speakers: set[str | None] = set()
-        others = [i for i in order if i.speaker not in speakers and not speakers.add(i.speaker)]
-        queues.append([*others, *(item for item in order if item not in others)])
+        first_of_speaker = list({item.speaker: item for item in reversed(order)}.values())[::-1]
+        rest = [item for item in order if item not in first_of_speaker]
+        queues.append([*first_of_speaker, *rest])
     chosen: list[Utterance] = []
     while len(chosen) < COUNT and any(queues):
         for queue in queues:
@@ -82,7 +82,7 @@ def copy_clips(items: Sequence[Utterance], audio: Path, folder: Path) -> list[di
             shutil.copyfile(kept, temporary)
         found.append(
             {
-                "item": printable(str(item.name)),
+                "item": printable(item.name),
                 "text": item.text,
                 "audio": f"clips/{path.name}",
                 "original": f"../{ORIGINALS}/{original.name}",

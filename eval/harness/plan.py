@@ -114,9 +114,9 @@ def read_data(inputs: Sequence[str], split: str | None, limit: int | None = None
 def domain(item: Utterance) -> str:
     """The corpus that an utterance is of: its `source`, else the first folder of its name."""
     source = item.extra.get("source")
-    if isinstance(source, str) and source:
-        return source
-    return printable(item.name.parts[0]) if len(item.name.parts) > 1 else "all files"
+    if not isinstance(source, str) or not source:
+        source = printable(item.name.parts[0]) if len(item.name.parts) > 1 else "no folder"
+    return source if source != "all" else "a corpus called all"  # results call the whole `all`
 
 
 def even_sample(items: Sequence[Utterance], count: int | None) -> list[Utterance]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
-from ...filesystem import replacing
+from ...filesystem import printable, replacing
 from ..studies import catalogue as studies
 from ..systems import catalogue as systems
 from .clips import choose_clips, copy_clips, write_originals
@@ -198,7 +198,7 @@ def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[Task]:
     chosen: list[tuple[int, tuple[str, ...], bool]] = []
     seconds = 0.0
     for index, item in enumerate(plan.data.items):
-        held = known.get(_key(item))
+        held = known.get(printable(item.name))
         left = _left(plan, item, held, retry)
         if left is None:
             continue
@@ -267,7 +267,3 @@ def _what(task: Task) -> str:
 
 def _failures(line: dict[str, Any]) -> int:
     return int("error" in line) + len(line.get("failures", {}))
-
-
-def _key(item: Utterance) -> str:
-    return str(item.name).encode(errors="backslashreplace").decode()

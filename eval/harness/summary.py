@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ...audio.manifests import Utterance
+from ...filesystem import printable
 from ..bootstrap import interval
 from ..metrics.interface import Metric
 from ..studies import catalogue as studies
@@ -52,13 +52,13 @@ def result(
     """
     known = merged(lines)
     names = [metric.name for metric in plan.metrics]
-    items = []
+    items: list[dict[str, Any]] = []
     for item in plan.data.items:
-        found = known.get(_name(item))
+        found = known.get(printable(item.name))
         if found is None:
             continue
         line = {
-            "name": _name(item),
+            "name": printable(item.name),
             "domain": plan.data.domains[str(item.name)],
             "seconds": found.get("seconds"),
             "bits": found.get("bits"),
@@ -87,7 +87,11 @@ def result(
 
 
 def _metric(metric: Metric, plan: Plan, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    asked = {_name(item) for item in plan.data.items if str(item.name) in plan.asked[metric.name]}
+    asked = {
+        printable(item.name)
+        for item in plan.data.items
+        if str(item.name) in plan.asked[metric.name]
+    }
     chosen = [item for item in items if item["name"] in asked]
     domains = {"all": chosen}
     for item in chosen:
@@ -163,7 +167,3 @@ def _version(package: str | None) -> str | None:
         return version(package) if package else None
     except PackageNotFoundError:
         return None
-
-
-def _name(item: Utterance) -> str:
-    return str(item.name).encode(errors="backslashreplace").decode()

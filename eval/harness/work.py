@@ -17,6 +17,7 @@ from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...audio.resampling import resample
 from ...errors import SyllabaryError
+from ...filesystem import printable
 from ..metrics import catalogue as metrics
 from ..metrics.interface import Clip, Ratio
 from ..metrics.scoring import score
@@ -177,9 +178,12 @@ class Worker:
                 reconstruction=made.reconstruction,
                 tokens=made.tokens,
                 folder=task.folder / "studies",
+                shared=task.folder.parent / "shared",
                 seed=self.plan.seed,
             )
-            bench.folder.mkdir(parents=True, exist_ok=True)
+            for folder in (bench.folder, bench.shared):
+                if folder is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
             findings = _without_nan(study.run(bench))
         except Exception as error:
             return {"study": task.study, "error": reason_of(error)}
@@ -209,7 +213,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _line(item: Utterance) -> dict[str, Any]:
-    return {"item": str(item.name).encode(errors="backslashreplace").decode()}
+    return {"item": printable(item.name)}
 
 
 def _language(item: Utterance) -> str | None:

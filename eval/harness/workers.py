@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 from .plan import Plan
@@ -38,40 +39,44 @@ def do_in_processes(
     waiting = deque(tasks)
     while waiting:
         under_way: dict[Future[list[dict[str, Any]]], Task] = {}
-        pool = _pool(request, processes)
         try:
-            while waiting or under_way:
-                while waiting and len(under_way) < 2 * processes:
-                    task = waiting.popleft()
-                    under_way[pool.submit(do_in_worker, task)] = task
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    lines = future.result()
-                    yield under_way.pop(future), lines
+            with _pool(request, processes) as pool:
+                while waiting or under_way:
+                    while waiting and len(under_way) < 2 * processes:
+                        under_way[pool.submit(do_in_worker, waiting[0])] = waiting[0]
+                        waiting.popleft()
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        lines = future.result()
+                        yield under_way.pop(future), lines
         except BrokenProcessPool:
             suspects = [part for task in under_way.values() for part in task.parts()]
             yield from _one_by_one(plan, request, suspects)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _one_by_one(plan: Plan, request: Request, tasks: Sequence[Task]) -> Iterator[Done]:
-    pool = _pool(request, 1)
-    try:
-        for task in tasks:
-            try:
-                yield task, pool.submit(do_in_worker, task).result()
-            except BrokenProcessPool:
-                pool.shutdown(wait=True)
-                yield (
-                    task,
-                    task.failed(plan, "the process died: a crash in a library, or no memory"),
-                )
-                pool = _pool(request, 1)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    waiting = deque(tasks)
+    while waiting:
+        try:
+            with _pool(request, 1) as pool:
+                while waiting:
+                    lines = pool.submit(do_in_worker, waiting[0]).result()
+                    yield waiting.popleft(), lines
+        except BrokenProcessPool:
+            task, reason = waiting.popleft(), "the process died: a crash in a library, or no memory"
+            yield task, task.failed(plan, reason)
 
 
-def _pool(request: Request, processes: int) -> ProcessPoolExecutor:
+@contextmanager
+def _pool(request: Request, processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers, which don't finish what they are at if this process is interrupted."""
     # Not forked: torch and its threads do not live through that.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, context, start_worker, (request.plan,))
+    pool = ProcessPoolExecutor(processes, context, start_worker, (request.plan,))
+    try:
+        yield pool
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -84,6 +84,7 @@ TASKS = {
             train=_TRAIN,
             test=_HELD_OUT,
             keep=_SPEAKERS,
+            max_train=180,
             max_seconds=3.5,
         ),
         Task(

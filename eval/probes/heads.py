@@ -34,7 +34,9 @@ class Pooled(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A BiLSTM at `PACE`, and linear over mean and greatest value of its states.
+    """A BiLSTM at `PACE`, and linear over mean and greatest value of its states and of its input.
+
+    As it hears its input too, it begins as a pooled head, and does not wait for the LSTM.
 
     Args:
         dim: of the frames.
@@ -46,15 +48,15 @@ class Recurrent(nn.Module):
         super().__init__()
         self.pace = Pace(dim, frame_rate)
         self.lstm = BiLSTM(dim)
-        self.output = nn.Linear(4 * WIDTH, outputs)
+        self.output = nn.Linear(2 * (2 * WIDTH + dim), outputs)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """(batch, outputs) of frames (batch, frames, dim)."""
         frames, lengths = self.pace(frames, lengths)
-        states = self.lstm(frames, lengths)
+        states = torch.cat([self.lstm(frames, lengths), frames], 2)
         mask = mask_of(states, lengths)
         mean = (states * mask).sum(1) / mask.sum(1)
-        greatest = states.masked_fill(~mask, -2.0).amax(1)  # states lie in (-1, 1)
+        greatest = states.masked_fill(~mask, -torch.inf).amax(1)
         return self.output(torch.cat([mean, greatest], 1))
 
 
@@ -131,7 +133,7 @@ class SERes2Block(nn.Module):
 
 
 class Characters(nn.Module):
-    """Classes of frames at `PACE`, for CTC: by a convolution alone, or by a BiLSTM after it.
+    """Classes of frames at `PACE`, for CTC: by a convolution alone, or with a BiLSTM after it.
 
     Args:
         dim: of the frames.
@@ -145,14 +147,15 @@ class Characters(nn.Module):
         self.pace = Pace(dim, frame_rate)
         self.convolution = nn.Conv1d(dim, WIDTH if recurrent else outputs, 5, padding=2)
         self.lstm = BiLSTM(WIDTH) if recurrent else None
-        self.output = nn.Linear(2 * WIDTH, outputs) if recurrent else nn.Identity()
+        # Of its input too, as in `Recurrent`.
+        self.output = nn.Linear(3 * WIDTH, outputs) if recurrent else nn.Identity()
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, frames at `PACE`, outputs), and the frames of each row."""
         frames, lengths = self.pace(frames, lengths)
         frames = self.convolution((frames * mask_of(frames, lengths)).mT).mT
         if self.lstm is not None:
-            frames = self.lstm(frames.relu(), lengths)
+            frames = torch.cat([self.lstm(frames.relu(), lengths), frames], 2)
         return self.output(frames), lengths
 
 

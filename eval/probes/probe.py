@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ SEEDS = 3
 BUDGETS = {
     "classification": Budget(),
     "verification": Budget(),
-    "ctc": Budget(epochs=30, crop=0),
+    "ctc": Budget(crop=0),
 }
 
 
@@ -172,7 +173,7 @@ def _verify(work: _Work, head: str) -> Score:
             learn(
                 network,
                 rows,
-                lambda embeddings, chosen, margin=margin: margin(embeddings, targets[chosen]),
+                partial(_margin_loss, margin, targets),
                 work.budget,
                 work.inputs.frame_rate,
                 (margin,),
@@ -180,6 +181,10 @@ def _verify(work: _Work, head: str) -> Score:
             embeddings = F.normalize(torch.stack(answers(network, test))).double().numpy()
         similarity.append((embeddings[pairs[:, 0]] * embeddings[pairs[:, 1]]).sum(1))
     return verification(np.array(similarity), pairs, same, work.seed)
+
+
+def _margin_loss(margin: Margin, targets: Tensor, embeddings: Tensor, chosen: list[int]) -> Tensor:
+    return margin(embeddings, targets[chosen])
 
 
 def _pairs(work: _Work) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +23,10 @@ from .inputs import Codes, Features, Inputs
 from .probe import BUDGETS, PROTOCOL, SEEDS, Result, probe
 from .sampling import Example, Parts
 from .task import Task
+
+if TYPE_CHECKING:
+    from ...semantic.encoders.interface import SpeechEncoder
+    from ...semantic.units.tokenizer import UnitTokenizer
 
 _RATE = 16000
 _RANDOM_CODES, _RANDOM_RATE = 500, 50.0
@@ -134,13 +140,17 @@ def _content_digest() -> str:
     return str(_content_units().spec.tokens.digest)
 
 
-def _content_units():  # type: ignore[no-untyped-def]
+@cache
+def _content_units() -> "UnitTokenizer":
     from ...codecs.registry import load
+    from ...semantic.units.tokenizer import UnitTokenizer
 
-    return load("units-16k")
+    units = load("units-16k")
+    assert isinstance(units, UnitTokenizer)
+    return units
 
 
-def _features(encoder, waves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+def _features(encoder: "SpeechEncoder", waves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         name: encoder.features([torch.from_numpy(wave)])[0].numpy() for name, wave in waves.items()
     }

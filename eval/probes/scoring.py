@@ -1,13 +1,12 @@
 """Scores of probes over several seeds, with bootstrap intervals over the test utterances."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..bootstrap import interval
 from ..metrics.interface import MetricError
 
-RESAMPLES = 1000
 _EER_RESAMPLES = 200
 
 
@@ -42,11 +41,10 @@ def rate(numerators: np.ndarray, denominators: np.ndarray, seed: int) -> Score:
     if not denominators.sum():
         raise MetricError("nothing to count errors in: the test part has no text")
     seeds = 100 * numerators.sum(1) / denominators.sum()
-    counts = _resamples(len(denominators), RESAMPLES, seed)
-    totals = counts @ denominators
-    kept = totals > 0
-    resampled = 100 * (counts @ numerators.mean(0))[kept] / totals[kept]
-    return _score(seeds, resampled)
+    ends = interval(numerators.mean(0), denominators, seed)
+    if ends is None:
+        raise MetricError("one test utterance is too few for an interval")
+    return Score(float(seeds.mean()), 100 * ends[0], 100 * ends[1], tuple(map(float, seeds)))
 
 
 def verification(similarity: np.ndarray, pairs: np.ndarray, same: np.ndarray, seed: int) -> Score:
@@ -66,13 +64,23 @@ def verification(similarity: np.ndarray, pairs: np.ndarray, same: np.ndarray, se
     if same.all() or not same.any():
         raise MetricError("verification needs pairs of one speaker and pairs of two")
     seeds = np.array([equal_error_rate(row, same) for row in similarity])
-    counts = _resamples(int(pairs.max()) + 1, _EER_RESAMPLES, seed)
+    utterances = int(pairs.max()) + 1
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(utterances, np.full(utterances, 1 / utterances), size=_EER_RESAMPLES)
     resampled = []
     for count in counts:
         weights = count[pairs].prod(1)
         if weights[same].any() and weights[~same].any():
             resampled.append(np.mean([equal_error_rate(row, same, weights) for row in similarity]))
-    return _score(100 * seeds, 100 * np.array(resampled))
+    if not resampled:
+        raise MetricError("too few test utterances for an interval")
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Score(
+        100 * float(seeds.mean()),
+        100 * float(low),
+        100 * float(high),
+        tuple((100 * seeds).tolist()),
+    )
 
 
 def equal_error_rate(
@@ -100,16 +108,3 @@ def equal_error_rate(
     gap = refused[at - 1] - false[at - 1]
     moved = gap - (refused[at] - false[at])
     return float(false[at - 1] + (false[at] - false[at - 1]) * gap / moved)
-
-
-def _resamples(items: int, count: int, seed: int) -> np.ndarray:
-    """(count, items): how often each resample draws each item."""
-    rng = np.random.default_rng([seed, items])
-    return rng.multinomial(items, np.full(items, 1 / items), size=count)
-
-
-def _score(seeds: Sequence[float] | np.ndarray, resampled: np.ndarray) -> Score:
-    if not len(resampled):
-        raise MetricError("too few test utterances for an interval")
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Score(float(np.mean(seeds)), float(low), float(high), tuple(map(float, seeds)))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,8 @@ class Budget:
         crop: seconds at random of each utterance in each step; 0: all of it.
     """
 
-    epochs: int = 20
-    steps: int = 200
+    epochs: int = 14
+    steps: int = 150
     batch: int = 32
     rate: float = 1e-2
     dropout: float = 0.3
@@ -116,7 +117,7 @@ def make_head(kind: str, outputs: int, frame_rate: float) -> nn.Module:
 def learn(
     probe: Probe,
     rows: Sequence[Tensor],
-    loss_of: Callable[[Tensor | tuple[Tensor, Tensor], list[int]], Tensor],
+    loss_of: Callable[[Any, list[int]], Tensor],
     budget: Budget,
     frame_rate: float,
     others: Sequence[nn.Module] = (),

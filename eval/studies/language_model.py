@@ -7,8 +7,9 @@ included: fewer bits are better at equal quality only.
 
 The probe (`eval.token_lm`) is the same for every tokenizer: a causal transformer over frames, then
 the codebooks of a frame in their order, each code given all before it, so that the bits are an
-exact code length. It is small, and so are its data. Figures compare tokenizers under one budget and
-are no entropies; a large codebook pays for its size, since most of its codes are never seen.
+exact code length; frequencies of codes, and of pairs of them, are mixed in. It is small, and so are
+its data. Figures compare tokenizers under one budget and are no entropies; a large codebook pays
+for its size, since most of its codes are never seen.
 """
 
 import hashlib
@@ -146,7 +147,9 @@ def run(bench: Bench) -> Findings:
         f"of {budget.checks}, the best on {len(held_out)} utterances held out. Predicted: "
         f"{len(asked)} utterances, {seconds:.0f} s, each from its first frame, the number of "
         "frames not coded.",
-        "Bits are an exact code length, codebooks one after the other in each frame. Of a large "
+        "Bits are an exact code length, codebooks one after the other in each frame. The network "
+        "is mixed with frequencies of codes, of codes after the last frame's and after the code "
+        f"just before; its own mean weight is {model.weights[0].mean():.2f}. Of a large "
         "codebook most codes are never seen in so little speech: figures compare tokenizers under "
         "one budget and are no entropies.",
     ]
@@ -228,8 +231,8 @@ STUDY = Study(
     heading="Language model",
     run=run,
     description=(
-        "Bits in which a small causal transformer, trained on tokens of a quarter of an hour of "
-        "other speech, codes the tokens of these utterances."
+        "Bits in which a small causal transformer, mixed with bigrams and trained on tokens of a "
+        "quarter of an hour of other speech, codes the tokens of these utterances."
     ),
     unsuitable=needs_tokens,
 )

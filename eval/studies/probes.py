@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from ..metrics.interface import MetricError
+from ...errors import SyllabaryError
 from ..probes.task import Task
 from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
@@ -67,7 +67,7 @@ def _run(task: Task, bench: Bench) -> Findings:
     for reference in references():
         try:
             known = measure(reference, task, parts, shared, bench.seed)
-        except MetricError as error:
+        except SyllabaryError as error:
             findings.missing[reference.name] = str(error)
             continue
         score = known.heads[known.best]

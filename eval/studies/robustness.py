@@ -139,7 +139,7 @@ def _speakers(findings: Findings, bench: Bench) -> None:
         f"Speakers: {found.num_sentences} sentences of at least {LEAST_WORDS} words that several "
         f"speakers said{', from all splits' * elsewhere}, {found.same.num_pairs} ordered pairs. "
         "UED of the same sentence, and normalised by that of other sentences of about the same "
-        "length by other speakers: 0 % knows nothing of the speaker, 100 % knows nothing of the words."
+        "length by other speakers: 0 % knows nothing of the speaker, 100 % nothing of the words."
     )
 
 

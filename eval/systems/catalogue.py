@@ -2,11 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from ...codecs.registry import SHIPPED, list_tokenizers, load
+from ...codecs.registry import PRESETS, SHIPPED, list_tokenizers, load
 from ...errors import SyllabaryError, UnknownTokenizerError
 from .interface import MissingSystemError, System
 
@@ -23,7 +23,7 @@ PEERS = (
 REFERENCES = ("original", "original-8k", "noise")
 
 #: Words that stand for several names.
-GROUPS = ("all", "trained", "peers", "references")
+GROUPS = ("all", "trained", "presets", "peers", "references")
 
 
 def names(text: str) -> list[str]:
@@ -31,9 +31,10 @@ def names(text: str) -> list[str]:
 
     Args:
         text: names as `find` takes them, and words of `GROUPS`: ``all`` is every registered
-            tokenizer, those with nested codebooks also with a half and a quarter of them, the
-            systems of other packages, `PEERS` and `REFERENCES`; ``trained``, the tokenizers that
-            ship with weights. A peer that this machine lacks is named too: `available` says why.
+            tokenizer but the presets, those with nested codebooks also with a half and a quarter
+            of them, the systems of other packages, `PEERS` and `REFERENCES`; ``trained``, the
+            tokenizers that ship with weights; ``presets``, the bundled ones without, which are
+            variants of one. A peer that this machine lacks is named too.
 
     Raises:
         SyllabaryError: there is no name in it.
@@ -41,11 +42,14 @@ def names(text: str) -> list[str]:
     found: list[str] = []
     for part in (part.strip() for part in text.split(",")):
         if part == "all":
-            found += [name for known in list_tokenizers() for name in _with_fewer(known)]
+            registered = [name for name in list_tokenizers() if name not in PRESETS]
+            found += [name for known in registered for name in _with_fewer(known)]
             found += [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
             found += [*PEERS, *REFERENCES]
         elif part == "trained":
             found += SHIPPED
+        elif part == "presets":
+            found += PRESETS
         elif part == "peers":
             found += PEERS
         elif part == "references":
@@ -95,30 +99,6 @@ def find(name: str) -> System:
         raise
 
 
-def available(wanted: Iterable[str]) -> tuple[list[System], dict[str, str]]:
-    """Those that can be measured here, and why the others can't.
-
-    Args:
-        wanted: as `find` takes them.
-
-    Returns:
-        The systems in the order given, and a reason for each name that gave none.
-    """
-    systems: list[System] = []
-    reasons: dict[str, str] = {}
-    for name in wanted:
-        try:
-            system = find(name)
-        except SyllabaryError as error:
-            reasons[name] = str(error)
-            continue
-        if any(other.name == system.name for other in systems):
-            reasons[name] = f"another system is called {system.name} already"
-        else:
-            systems.append(system)
-    return systems, reasons
-
-
 def _maker(name: str) -> Callable[[], System] | None:
     """Of a peer or reference; None where the name is neither's."""
     if name in REFERENCES:
@@ -153,7 +133,7 @@ def _with_fewer(name: str) -> list[str]:
     try:
         spec = load(name).spec
     except SyllabaryError:
-        return [name]  # `available` says what is wrong with it
+        return [name]  # whoever asks for it is told what is wrong with it
     most, least = spec.tokens.num_codebooks, spec.min_codebooks
     fewer = {count for count in (most // 2, most // 4) if least <= count < most}
     return [name, *(f"{name}:{count}" for count in sorted(fewer, reverse=True))]

@@ -1,15 +1,16 @@
-"""Training a `FrameModel` for a fixed budget, and the code length that it gives to utterances."""
+"""Training for a fixed budget, and the code length that what was learnt gives to utterances."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..metrics.interface import MetricError
+from .mixture import CountedSymbols, best_weights, mixed_bits
 from .network import FrameModel, NetworkConfig
 from .packing import Stream, pack, shuffled_batches
 from .symbols import FrameSymbols
@@ -30,7 +31,7 @@ class Budget:
         checks: how often the utterances held out are asked; the best state is kept.
     """
 
-    frames: int = 150_000
+    frames: int = 120_000
     length: int = 128
     batch: int = 2
     rate: float = 5e-3
@@ -55,16 +56,20 @@ class TokenLM:
 
     Attributes:
         symbols: how codes are written.
-        model: that was trained.
-        held_out: bits a frame of the utterances held out, at each check; the first one is before
-            the first step.
+        network: that was trained.
+        counted: frequencies that it is mixed with.
+        weights: (experts, symbols) of the mixture.
+        held_out: bits a frame that the network alone gives to the utterances held out, at each
+            check; the first one is before the first step.
         kept: number of the check whose state was kept.
     """
 
     symbols: FrameSymbols
-    model: FrameModel
-    held_out: tuple[float, ...] = field(default=())
-    kept: int = 0
+    network: FrameModel
+    counted: CountedSymbols
+    weights: np.ndarray
+    held_out: tuple[float, ...]
+    kept: int
 
     def bits(self, utterances: Sequence[np.ndarray]) -> np.ndarray:
         """Code length of each utterance, all codebooks summed: (utterances,) float64.
@@ -77,8 +82,13 @@ class TokenLM:
         Raises:
             MetricError: another number of codebooks, or a code is out of range.
         """
+        totals = np.zeros(len(utterances))
         split = [self.symbols.split(codes) for codes in utterances]
-        return _bits(self.model, split)
+        if sum(map(len, split)):
+            stream = pack(split)
+            frames = mixed_bits(_chances(self.network, self.counted, stream), self.weights).sum(1)
+            np.add.at(totals, stream.utterance, frames)
+        return totals
 
 
 def train(
@@ -89,14 +99,14 @@ def train(
     config: NetworkConfig | None = None,
     seed: int = 0,
 ) -> TokenLM:
-    """Train on some utterances and keep the state that codes others in the fewest bits.
+    """Train on some utterances, keep the state that codes others best, and mix it with counts.
 
-    The model begins with the frequencies of symbols. Everything runs on one thread, and everything
-    random comes from `seed`: two runs on a machine give the same model.
+    The network begins with the frequencies of symbols. Everything runs on one thread, and
+    everything random comes from `seed`: two runs on a machine give the same model.
 
     Args:
         utterances: codes (codebooks, frames) each.
-        held_out: others, which decide when training was best.
+        held_out: others, which decide when training was best, and the weights of the mixture.
         codebook_sizes: number of codes of each codebook.
         budget: of training.
         config: of the model.
@@ -118,7 +128,9 @@ def train(
         checks = _run(model, shown, asked, budget, seed)
     kept = int(np.argmin([bits for bits, _ in checks]))
     model.load_state_dict(checks[kept][1])
-    return TokenLM(symbols, model.eval(), tuple(bits for bits, _ in checks), kept)
+    counted = CountedSymbols(pack(shown), symbols.sizes)
+    weights = best_weights(_chances(model, counted, pack(asked)))
+    return TokenLM(symbols, model, counted, weights, tuple(bits for bits, _ in checks), kept)
 
 
 def _run(
@@ -129,10 +141,10 @@ def _run(
     seed: int,
 ) -> list[tuple[float, dict[str, Tensor]]]:
     """Bits a frame of what was held out, and the state, at each check."""
-    frames = sum(map(len, asked))
+    stream = pack(asked)
 
     def check() -> tuple[float, dict[str, Tensor]]:
-        bits = float(_bits(model, asked).sum()) / frames
+        bits = float(_losses(model, stream).sum()) / len(stream) / math.log(2)
         if not math.isfinite(bits):
             raise MetricError("language model: training diverged")
         return bits, {name: value.clone() for name, value in model.state_dict().items()}
@@ -175,23 +187,23 @@ def _counts(utterances: Sequence[np.ndarray], sizes: Sequence[int]) -> list[Tens
     ]
 
 
+def _chances(network: FrameModel, counted: CountedSymbols, stream: Stream) -> np.ndarray:
+    """(experts, frames, symbols) float64."""
+    neural = np.exp(-_losses(network, stream))
+    return np.concatenate([neural[None], counted.chances(stream)])
+
+
 @torch.no_grad()
-def _bits(model: FrameModel, utterances: Sequence[np.ndarray]) -> np.ndarray:
-    """Of each utterance of symbols (frames, symbols)."""
-    totals = np.zeros(len(utterances))
-    if not sum(map(len, utterances)):
-        return totals
-    stream = pack(utterances)
-    reach = model.config.reach
+def _losses(network: FrameModel, stream: Stream) -> np.ndarray:
+    """-ln of the network's probabilities, (frames, symbols) float64."""
+    reach, found = network.config.reach, []
     with _one_thread():
         for start in range(0, len(stream), _BLOCK):
             # What lies `reach` frames back can't matter: blocks give what the whole would.
             first = max(0, start - reach)
-            block = stream.cut(first, start + _BLOCK)
-            tensors = (tensor[None] for tensor in _tensors(block))
-            losses = model(*tensors)[0, start - first :].double().sum(-1)
-            np.add.at(totals, block.utterance[start - first :], losses.numpy() / math.log(2))
-    return totals
+            tensors = (tensor[None] for tensor in _tensors(stream.cut(first, start + _BLOCK)))
+            found.append(network(*tensors)[0, start - first :].double().numpy())
+    return np.concatenate(found)
 
 
 def _tensors(stream: Stream) -> tuple[Tensor, Tensor, Tensor]:

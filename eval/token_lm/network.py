@@ -40,7 +40,7 @@ class NetworkConfig:
     heads: int = 4
     window: int = 64
     depth_width: int = 64
-    dropout: float = 0.1
+    dropout: float = 0.2
 
     @property
     def reach(self) -> int:

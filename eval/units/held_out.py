@@ -8,10 +8,7 @@ a cross-entropy is no less than the entropy that it estimates, on average, and i
 code that could be written. The entropy of the frequencies is no more than it, on average. Between
 the two lies the truth; where they are far apart, the speech is too little to say.
 
-Frequencies are smoothed by the Witten–Bell method (Witten & Bell, IEEE Trans. Inf. Theory 37(4),
-1991): after a history that was seen n times with d different successors, a code's probability is
-(its count + d × its probability without that history) / (n + d). Without history it is that of the
-code alone, and at the bottom 1 / codebook size.
+Frequencies are smoothed by the Witten–Bell method (`witten_bell`), so that no code is impossible.
 """
 
 from collections.abc import Sequence
@@ -20,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics.interface import MetricError
+from .witten_bell import WittenBell
 
 FOLDS = 5
 
@@ -65,25 +63,13 @@ def held_out_bits(
     fold = np.repeat(np.arange(len(utterances)) % folds, lengths)
     first = np.zeros(len(everything), bool)
     first[np.cumsum([0, *lengths[:-1]])] = True
-    # Pairs by number, so that a table of all that could be is never made.
-    before = np.concatenate([[0], everything[:-1]])
-    pairs, pair = np.unique(before * codebook_size + everything, return_inverse=True)
+    before = np.where(first, -1, np.concatenate([[0], everything[:-1]]))
     alone = after = 0.0
     for number in range(folds):
         shown, asked = fold != number, fold == number
-        counts = np.bincount(everything[shown], minlength=codebook_size)
-        seen = int((counts > 0).sum())
-        unigram = (counts + seen / codebook_size) / (counts.sum() + seen)
-        alone -= float(np.log2(unigram[everything[asked]]).sum())
-        shown, asked = shown & ~first, asked & ~first
-        pair_counts = np.bincount(pair[shown], minlength=len(pairs))
-        history = pairs // codebook_size
-        histories = np.bincount(before[shown], minlength=codebook_size)
-        followers = np.bincount(history[pair_counts > 0], minlength=codebook_size)
-        now, last = everything[asked], before[asked]
-        total = histories[last] + followers[last]
-        smoothed = pair_counts[pair[asked]] + followers[last] * unigram[now]
-        chance = np.where(total > 0, smoothed / np.maximum(total, 1), unigram[now])
-        after -= float(np.log2(chance).sum())
+        counted = WittenBell(everything[shown], before[shown], codebook_size, codebook_size)
+        alone -= float(np.log2(counted.alone(everything[asked])).sum())
+        asked &= ~first
+        after -= float(np.log2(counted.after(everything[asked], before[asked])).sum())
     later = int((~first).sum())
     return HeldOutBits(alone / len(everything), after / later if later else None, len(everything))

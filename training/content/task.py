@@ -204,7 +204,8 @@ class ContentTask(Task[ContentRecipe]):
         # On the CPU, where the crops are.
         encoder, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
         crops = recipe.crops(self._store, recipe.seed + 1)
-        clean, changed = [], []
+        clean: list[Tensor] = []
+        changed: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
             for number in range(recipe.unit_batches):

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from syllabary.errors import SyllabaryError
 from syllabary.eval.harness import run, work
 from syllabary.eval.harness.plan import PlanError
 from syllabary.eval.studies.interface import Findings, Study, Value
 from syllabary.eval.systems.interface import Reconstruction
 from syllabary.eval.systems.references import Original
 
+from ... import tiny_codecs
 from .outside import command, install, write_speech
 
 LENGTHS = {"a/1": 8000, "a/2": 12000, "a/3": 9000, "b/1": 48000, "b/2": 4001}
@@ -167,6 +169,20 @@ def test_names_that_share_a_folder_are_refused(setting):
         run.evaluate(request.plan(), request, found, folder, 1)
 
 
+def test_what_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "two").mkdir()
+    tiny_codecs.fsq().save_pretrained(tmp_path / "two" / "fsq-16k")
+    wanted = ["original", "opus-6", "no-such", "fsq-16k", str(tmp_path / "two" / "fsq-16k")]
+    systems, reasons = run.describe(wanted)
+    assert [system.name for system in systems] == ["original", "fsq-16k"]
+    assert list(reasons) == ["opus-6", "no-such", wanted[-1]]
+    assert "install opus-tools" in reasons["opus-6"] and "no-such" in reasons["no-such"]
+    assert reasons[wanted[-1]] == "another system is called fsq-16k already"
+    with pytest.raises(SyllabaryError, match="nothing to measure: opus-6"):
+        run.describe(["opus-6"])
+
+
 # --- in processes of their own, with what another package adds ----------------------------------
 
 
@@ -188,7 +204,8 @@ def test_another_package_is_on_every_table(tmp_path):
         command(*words, "-o", str(tmp_path / "results"), "--workers", "2"),
         env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=300,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert "2 items or studies failed" in done.stderr
     found = results(tmp_path / "results")
     assert set(found) == {"outside-dmel", "halved"}
     halved = found["halved"]

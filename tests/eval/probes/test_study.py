@@ -19,7 +19,7 @@ from syllabary.eval.probes.training import Budget
 from syllabary.eval.studies.interface import Bench
 from syllabary.eval.studies.probes import studies, study
 
-from ... import tiny_codecs, tiny_units
+from ... import tiny_codecs
 from ...conftest import synthetic_speech
 
 TASK = Task("pitch", "classification", label="text", split_by=SplitBy(), max_seconds=0.5)
@@ -30,8 +30,8 @@ def data(tmp_path_factory):
     """Two words: speech, and the same with a tone."""
     folder = tmp_path_factory.mktemp("speech")
     lines = []
-    for number in range(30):
-        wave = synthetic_speech(7000 + 97 * number, number)
+    for number in range(60):
+        wave = synthetic_speech(7000 + 43 * number, number)
         if number % 2:
             wave += 0.3 * np.sin(np.arange(len(wave)) * 1.1).astype(np.float32)
         write(folder / f"{number}.wav", wave, 16000)
@@ -56,7 +56,7 @@ def wave_of(utterance):
 
 @pytest.fixture(autouse=True)
 def little(monkeypatch):
-    monkeypatch.setitem(probing.BUDGETS, "classification", Budget(epochs=1, steps=40))
+    monkeypatch.setitem(probing.BUDGETS, "classification", Budget(epochs=1, steps=30))
 
 
 def bench(data, tmp_path, tokenizer, **changes):
@@ -70,16 +70,16 @@ def bench(data, tmp_path, tokenizer, **changes):
 
 
 def test_a_study_says_what_it_found_and_what_stands_beside_it(data, tmp_path, monkeypatch):
-    here = bench(data, tmp_path, tiny_units.MAKERS["tiny-log-mel-units"]())
+    here = bench(data, tmp_path, tiny_codecs.dmel())
     found = study(TASK).run(here)
     values = {value.name: value for value in found.values}
     assert (
         list(values) == ["accuracy", "mean", "log-mel", "content", "random"] and not found.missing
     )
-    assert values["accuracy"].value == 100 == values["log-mel"].value
-    assert values["accuracy"].higher_is_better and values["accuracy"].count == 6
+    assert values["accuracy"].value > 80 and values["log-mel"].value > 80
+    assert values["accuracy"].higher_is_better and values["accuracy"].count == 12
     assert values["random"].value < 90
-    assert "Learned from 24 utterances, 2 labels; tested on 6." in found.notes[0]
+    assert "Learned from 48 utterances, 2 labels; tested on 12." in found.notes[0]
     assert any("most frequent label has 50.0 %" in note for note in found.notes)
 
     # References are there for the next system, and are not computed again.
@@ -92,7 +92,7 @@ def test_a_study_says_what_it_found_and_what_stands_beside_it(data, tmp_path, mo
     # A torn one is.
     before = kept[0].read_text()
     kept[0].write_text(before[:50])
-    monkeypatch.setitem(probing.BUDGETS, "classification", Budget(epochs=1, steps=40))
+    monkeypatch.setitem(probing.BUDGETS, "classification", Budget(epochs=1, steps=30))
     assert study(TASK).run(here).values == found.values and kept[0].read_text() == before
 
 
@@ -110,7 +110,7 @@ def test_codes_are_those_of_the_tokenizer_and_are_kept(data, tmp_path, count, mo
     parts = choose(TASK, collect([data]))
     examples = parts.train + parts.test
     codes = encode(system(tokenizer, count), wave_of, TASK, examples, tmp_path)
-    assert codes.frame_rate == 50 and len(codes.rows) == 30
+    assert codes.frame_rate == 50 and len(codes.rows) == 60
     for example in examples[:4]:
         alone = tokenizer.encode(wave_of(example.utterance)[:8000], 16000, num_codebooks=count)
         assert np.array_equal(codes.rows[example.name].T, alone.codes[0].numpy())

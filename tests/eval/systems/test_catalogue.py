@@ -17,7 +17,7 @@ def test_lists_and_groups():
     assert catalogue.names("peers") == list(catalogue.PEERS)
     assert catalogue.names("references,peers")[:3] == ["original", "original-8k", "noise"]
     for nothing in ("", " , "):
-        with pytest.raises(SyllabaryError, match="all, trained, peers, references"):
+        with pytest.raises(SyllabaryError, match="all, trained, presets, peers, references"):
             catalogue.names(nothing)
 
 
@@ -29,7 +29,9 @@ def test_all_of_them(monkeypatch):
         from syllabary.codecs import registry
 
         del registry._registered["tiny-nested"]
-    assert set(syllabary.list_tokenizers()) <= set(found)
+    presets = set(catalogue.names("presets"))
+    assert "dmel-narrow" in presets and not presets & set(found)
+    assert set(syllabary.list_tokenizers()) - presets <= set(found)
     assert {"rvq-16k:4", "rvq-16k:2", "tiny-nested:2", "tiny-nested:1"} <= set(found)
     assert not [name for name in found if name.startswith(("dmel", "fsq")) and ":" in name]
     assert found[-12:] == [*catalogue.PEERS, *catalogue.REFERENCES]
@@ -58,18 +60,6 @@ def test_other_packages_add_systems(monkeypatch):
     assert {"mine", "broken"} <= set(catalogue.names("all"))
     with pytest.raises(MissingSystemError, match="no module named strange"):
         catalogue.find("broken")
-
-
-def test_what_is_missing_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "two").mkdir()
-    tiny_codecs.fsq().save_pretrained(tmp_path / "two" / "fsq-16k")
-    wanted = ["original", "opus-6", "no-such", "fsq-16k", str(tmp_path / "two" / "fsq-16k")]
-    systems, reasons = catalogue.available(wanted)
-    assert [system.name for system in systems] == ["original", "fsq-16k"]
-    assert list(reasons) == ["opus-6", "no-such", wanted[-1]]
-    assert "install opus-tools" in reasons["opus-6"] and "no-such" in reasons["no-such"]
-    assert reasons[wanted[-1]] == "another system is called fsq-16k already"
 
 
 @pytest.mark.parametrize("name", ["codec2-9000", "lyra-v2-7", "opus-", "opus-x"])

@@ -100,8 +100,8 @@ def test_the_best_state_is_kept():
     rows = [random.integers(0, 1000, (1, 40)) for _ in range(12)]
     model = train(rows[:8], rows[8:], (1000,), Budget(6_000, 32, 4, 1e-2, checks=4), SMALL)
     assert model.kept == int(np.argmin(model.held_out)) < 4
-    frames = sum(row.shape[1] for row in rows[8:])
-    assert model.bits(rows[8:]).sum() / frames == pytest.approx(model.held_out[model.kept])
+    # The mixture is no worse than the network alone, on what chose its weights.
+    assert model.bits(rows[8:]).sum() / (4 * 40) <= model.held_out[model.kept] + 0.01
 
 
 def test_nothing_to_train_on():

@@ -1,0 +1,82 @@
+"""A network's probabilities and those of plain counts, mixed.
+
+With minutes of speech and thousands of codes, a network that learnt from both is often no better
+than the codes' frequencies where there is little to learn, and overfits. So, as n-grams and neural
+models have long been interpolated (Mikolov et al., Interspeech 2011), the probability of a symbol
+is a weighted mean of
+
+- the network's,
+- 1 / the size of its alphabet,
+- its frequency,
+- its frequency after the symbol at the same place in the last frame,
+- its frequency after the symbol just before it in this frame.
+
+Weights are those that code the held-out utterances in the fewest bits, for each place of a frame by
+itself. A mean of distributions with fixed weights is a distribution, so bits stay a code length.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..units.witten_bell import WittenBell
+from .packing import Stream
+
+EXPERTS = ("network", "even", "alone", "after the last frame", "after the symbol before")
+_ROUNDS = 100
+
+
+class CountedSymbols:
+    """Frequencies of each place's symbols.
+
+    Args:
+        stream: counted.
+        sizes: of the alphabet of each place.
+    """
+
+    def __init__(self, stream: Stream, sizes: Sequence[int]) -> None:
+        self._last, self._beside = [], []
+        for place, size in enumerate(sizes):
+            codes = stream.symbols[:, place]
+            self._last.append(WittenBell(codes, stream.previous[:, place], size, size))
+            left = sizes[place - 1] if place else 1
+            self._beside.append(WittenBell(codes, _beside(stream, place), size, left))
+
+    def chances(self, stream: Stream) -> np.ndarray:
+        """Probabilities (4, frames, symbols) float64, as `EXPERTS` after the network."""
+        out = np.empty((4, *stream.symbols.shape))
+        for place, (last, beside) in enumerate(zip(self._last, self._beside, strict=True)):
+            codes = stream.symbols[:, place]
+            out[0, :, place] = 1 / last.size
+            out[1, :, place] = last.alone(codes)
+            out[2, :, place] = last.after(codes, stream.previous[:, place])
+            out[3, :, place] = beside.after(codes, _beside(stream, place))
+        return out
+
+
+def _beside(stream: Stream, place: int) -> np.ndarray:
+    """(frames,) the symbol just before in the frame; -1 at the first place."""
+    if place:
+        return stream.symbols[:, place - 1]
+    return np.full(len(stream), -1, np.int64)
+
+
+def best_weights(chances: np.ndarray) -> np.ndarray:
+    """Weights of experts under which given symbols are likeliest, by expectation–maximisation.
+
+    Args:
+        chances: (experts, frames, symbols) probability that each gives to what was there.
+
+    Returns:
+        (experts, symbols) float64; the sums over experts are 1.
+    """
+    weights = np.full((len(chances), chances.shape[2]), 1 / len(chances))
+    for _ in range(_ROUNDS):
+        shares = weights[:, None] * chances
+        weights = (shares / shares.sum(0)).mean(1)
+    return weights
+
+
+def mixed_bits(chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """-log2 of the mixed probability of each symbol, (frames, symbols) float64."""
+    return -np.log2((weights[:, None] * chances).sum(0))
