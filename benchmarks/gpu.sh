@@ -62,10 +62,10 @@ if [ -e "$SPEECH" ]; then
     }
     export PYTHON SPEECH OUT PACKAGES
     export -f continue_training
-    # Units: the encoder predicts its own last layer's, and the vocoder gets discriminators.
+    # Units: the encoder predicts units of what it itself makes of clean speech.
     continue_units() {
         local shipped=assets/models/units-16k
-        "$PYTHON" -m syllabary train content-third "start_from=$shipped" \
+        "$PYTHON" -m syllabary train content-fourth "start_from=$shipped" \
             "targets.teacher=$shipped" "data.manifest=$SPEECH" batch_size=96 steps=20000 \
             --cache "$PACKAGES/stores" --device "${DEVICE:-cuda}" \
             --output "$PACKAGES/runs/content" --time-budget 55s &&

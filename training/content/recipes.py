@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ...semantic.content.encoder import ContentConfig
 from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from .perturb import PerturbConfig
 from .targets import TargetsConfig
@@ -24,6 +25,7 @@ def first() -> ContentRecipe:
         validation=ValidationConfig(every=0, best_by="mel"),
         ema_decay=0.998,
         bf16=True,
+        model=ContentConfig(dim=64),
         targets=TargetsConfig(clusters=(200,)),
     )
 
@@ -55,12 +57,10 @@ def third() -> ContentRecipe:
 
 def fourth() -> ContentRecipe:
     """Predicts units of the third run's steady directions, from speech that changes more."""
-    before = third()
     return replace(
-        before,
+        third(),
         steps=5_000,
         start_from="runs/content-third",
-        model=replace(before.model, dim=64),
         mask_share=0.35,
         perturb=PerturbConfig(speed=1.25, noise=0.5, room=0.5, noise_snr_db=(2.0, 25.0)),
         targets=TargetsConfig(teacher="runs/content-third/last", layer=0, clusters=(100, 500)),

@@ -14,6 +14,7 @@ from ...codecs.neural.waveform import WaveformConfig
 from ...codecs.rvq.tokenizer import RVQConfig
 from ...codecs.ts3.presets import PRESETS
 from ...codecs.ts3.tokenizer import CodebookConfig, TS3Config
+from ...semantic.speaking.config import SpeakingConfig
 from ..data.augment import AugmentConfig
 from ..losses import MelLossConfig
 from ..recipe import AdversarialConfig, DataConfig, OptimizerConfig, ScheduleConfig
@@ -223,8 +224,9 @@ def units_vocoder() -> UnitVocoderRecipe:
     """For the units of `units-16k`, from the decoder of `rvq-16k` and its latents at each unit."""
     return UnitVocoderRecipe(
         name="units-16k",
-        steps=4_000,
+        steps=4_600,
         **_common(20_800),
         decoder="rvq-16k",
+        model=SpeakingConfig(look_ahead=3),
         supervision=SupervisionConfig(envelope_weight=8.0),
     )
