@@ -59,7 +59,13 @@ if TYPE_CHECKING:
 )
 @options.output("Folder of the results. Default: results.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="An even sample of N items.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of everything random.",
+)
 @options.workers
 @click.option("--retry", is_flag=True, help="Compute again what failed before.")
 @click.option("--fresh", is_flag=True, help="Delete the results that are in the folder first.")
@@ -113,9 +119,9 @@ def eval_command(
         command=_command(codecs, data, split, metrics, studies, probes, limit, seed),
     )
     plan = request.plan()
+    found, reasons = describe(names)
     if fresh and folder.exists():
         _delete(folder)
-    found, reasons = describe(names)
     for name, reason in reasons.items():
         click.echo(f"left out: {name}: {reason}", err=True)
     seconds = sum(item.duration_s or 0.0 for item in plan.data.items)
@@ -125,8 +131,12 @@ def eval_command(
         f"{len(plan.studies)} studies",
         err=True,
     )
-    with _telling() as tell:
-        written = evaluate(plan, request, found, folder, workers or usable_cores(), retry, tell)
+    try:
+        with _telling() as tell:
+            written = evaluate(plan, request, found, folder, workers or usable_cores(), retry, tell)
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on", err=True)
+        sys.exit(130)
     failed = _print_results(written)
     click.echo(f"next: syllabary leaderboard {shlex.quote(printable(folder))} -o site")
     if failed:
@@ -162,16 +172,20 @@ def _command(
 
 
 def _delete(folder: Path) -> None:
-    """Delete results, and nothing else.
+    """Delete an evaluation's results, and nothing else.
 
     Raises:
         SyllabaryError: the folder holds something else.
     """
-    from ..eval.harness.plan import PLAN_NAME
+    from ..eval.harness.run import RESULT_PARTS, is_results
 
-    if not (folder / PLAN_NAME).exists():
+    if not is_results(folder):
         raise SyllabaryError(f"{folder} holds no results of an evaluation; nothing was deleted")
-    shutil.rmtree(folder)
+    for path in folder.iterdir():
+        if path.is_dir() and (path.name in RESULT_PARTS or (path / "system.json").exists()):
+            shutil.rmtree(path)
+        elif path.name in RESULT_PARTS:
+            path.unlink()
 
 
 @contextmanager

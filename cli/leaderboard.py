@@ -41,7 +41,7 @@ def leaderboard() -> None:
 @click.option("--title", default="Syllabary leaderboard", show_default=True, help="Of the page.")
 @click.option(
     "--clips",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(0, 4096),
     default=24.0,
     show_default=True,
     metavar="MIB",

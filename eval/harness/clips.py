@@ -39,9 +39,11 @@ def choose_clips(data: Data) -> list[Utterance]:
         by_length = sorted(fitting[name], key=lambda item: (item.duration_s or 0.0, str(item.name)))
         middle = len(by_length) // 2
         order = [*by_length[middle:], *reversed(by_length[:middle])]
-        first_of_speaker = list({item.speaker: item for item in reversed(order)}.values())[::-1]
-        rest = [item for item in order if item not in first_of_speaker]
-        queues.append([*first_of_speaker, *rest])
+        first: dict[str | None, Utterance] = {}
+        for item in order:
+            first.setdefault(item.speaker, item)
+        rest = [item for item in order if item is not first[item.speaker]]
+        queues.append([*first.values(), *rest])
     chosen: list[Utterance] = []
     while len(chosen) < COUNT and any(queues):
         for queue in queues:

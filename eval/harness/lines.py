@@ -1,11 +1,23 @@
 """Results as lines of JSON: each is there whole or not at all, also after a crash."""
 
+import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any, Self
 
 from ...errors import SyllabaryError
+
+
+def as_bytes(fields: dict[str, Any], indent: int | None = None) -> bytes:
+    """JSON in UTF-8. What can't be, as in a file's name that is not, becomes a question mark.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+        TypeError: a value is not JSON's.
+    """
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, indent=indent)
+    return text.encode(errors="replace")
 
 
 class ResultLines:
@@ -20,7 +32,7 @@ class ResultLines:
         lines: all of them, those from before first.
 
     Raises:
-        SyllabaryError: a line that is whole is not JSON.
+        SyllabaryError: a line that is whole is not JSON, or another process has the file open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,14 +47,18 @@ class ResultLines:
             except ValueError as error:
                 raise SyllabaryError(f"{path}, line {number}: not a result: {error}") from None
         self._file = path.open("r+b" if path.exists() else "w+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise SyllabaryError(f"{path}: another evaluation is writing to it") from None
         self._file.truncate(len(whole))
         self._file.seek(len(whole))
 
     def add(self, line: dict[str, Any]) -> None:
         """Write a line, so that it outlives this process."""
         # NaN is not JSON, and no result.
-        text = json.dumps(line, ensure_ascii=False, allow_nan=False)
-        self._file.write(text.encode() + b"\n")
+        self._file.write(as_bytes(line) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self.lines.append(line)

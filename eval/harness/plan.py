@@ -6,7 +6,8 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,14 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from ...audio.files import AudioReader
 from ...audio.manifests import Utterance, collect
 from ...errors import SyllabaryError
 from ...filesystem import printable, replacing
+from ..metrics import catalogue as metrics
 from ..metrics.interface import Metric, MetricError
+from .lines import as_bytes
 
 PLAN_NAME = "plan.json"
+FORMAT = "syllabary-evaluation/1"
 #: Whose versions results carry, beside those of the packages that metrics name.
-PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "numba")
+PACKAGES = (
+    *("numpy", "scipy", "soundfile", "soxr", "numba", "pesq", "pystoi", "speechmos", "onnxruntime"),
+    *("librosa", "resemblyzer", "pocketsphinx", "jiwer", "rapidfuzz", "pyworld-prebuilt"),
+)
 #: Seconds that an item counts for where its manifest does not say.
 _UNKNOWN_SECONDS = 1.0
 
@@ -61,7 +69,7 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the items' files, names and transcripts, and of which utterances exist.
+        """SHA-256 (hex) of the items' files and of all that is said of every utterance.
 
         Raises:
             OSError: a folder can't be read. A file that can't be read counts as that.
@@ -75,8 +83,11 @@ class Data:
             fields = [printable(item.name), content, item.text, item.speaker]
             sha.update(json.dumps(fields).encode() + b"\n")
         for item in self.everything:
-            fields = [printable(item.name), item.split, item.text, item.speaker]
-            sha.update(json.dumps(fields).encode() + b"\n")
+            size = item.path.stat().st_size if item.path.exists() else None
+            known = json.dumps(
+                [item.split, item.text, item.speaker, item.extra, size], sort_keys=True
+            )
+            sha.update(f"{printable(item.name)} {known}\n".encode())
         return sha.hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -105,10 +116,19 @@ def read_data(inputs: Sequence[str], split: str | None, limit: int | None = None
     items = collect(inputs, split) if split is not None else everything
     if limit is not None and limit < len(items):
         items = [items[index * len(items) // limit] for index in range(limit)]
+    items = [item if item.duration_s else _with_duration(item) for item in items]
     repeated = [name for name, count in Counter(item.name for item in items).items() if count > 1]
     if repeated:
         raise PlanError(f"two items are called {repeated[0]}; measure these inputs apart")
     return Data(tuple(inputs), split, tuple(items), tuple(everything), limit)
+
+
+def _with_duration(item: Utterance) -> Utterance:
+    """As the file's header has it, if it says."""
+    with suppress(SyllabaryError, OSError), AudioReader(item.path, "mix") as reader:
+        if reader.num_samples is not None:
+            return replace(item, duration_s=reader.num_samples / reader.sample_rate)
+    return item
 
 
 def domain(item: Utterance) -> str:
@@ -174,8 +194,9 @@ class Plan:
         """Items that a metric is asked for, before it takes a sample of them."""
         items = list(self.data.items)
         with_text = [item for item in items if item.text]
-        sampled = metric.max_items is not None and metric.max_items < len(items)
-        if "text" in metric.needs or (sampled and "text" in metric.prefers and with_text):
+        wanted = metric.max_items
+        enough = wanted is not None and len(with_text) >= wanted
+        if "text" in metric.needs or (enough and "text" in metric.prefers):
             return with_text
         return items
 
@@ -185,7 +206,7 @@ class Plan:
     def fixed(self) -> dict[str, Any]:
         """What may not change between two runs into the same folder."""
         return {
-            "format": "syllabary-evaluation/1",
+            "format": FORMAT,
             "data": self.data.to_json(),
             "seed": self.seed,
             "environment": {
@@ -196,27 +217,58 @@ class Plan:
             "variants": {m.name: variant for m in self.metrics if (variant := variant_of(m))},
         }
 
-    def hold(self, folder: Path) -> None:
-        """Write the plan into a folder, or see that the one in there is the same.
+    def hold(self, folder: Path) -> "Plan":
+        """Write the plan into a folder, or see that it goes on with the one in there.
+
+        Returns:
+            The plan of all that was ever asked for there: results have all of it.
 
         Raises:
             PlanError: the folder holds results of other data, another seed or other versions.
         """
-        path, fixed = folder / PLAN_NAME, self.fixed()
-        if not path.exists():
+        path, wanted = folder / PLAN_NAME, self.fixed()
+        wanted |= {"metrics": [m.name for m in self.metrics], "studies": list(self.studies)}
+        held = wanted
+        if path.exists():
+            held = _read_plan(path)
+            for difference in _differences(held, wanted):
+                raise PlanError(
+                    f"{folder} holds results of another evaluation: {difference}. Use another "
+                    "folder, or --fresh to begin anew in this one"
+                )
+        grown = _grown(held, wanted)
+        if grown != held or not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
-                temporary.write_text(json.dumps(fixed, ensure_ascii=False, indent=1))
-            return
-        try:
-            held = json.loads(path.read_text())
-        except ValueError as error:
-            raise PlanError(f"{path}: not a plan of an evaluation: {error}") from None
-        for difference in _differences(held, fixed):
-            raise PlanError(
-                f"{folder} holds results of another evaluation: {difference}. Use another folder, "
-                "or --fresh to begin anew in this one"
-            )
+                temporary.write_bytes(as_bytes(grown, indent=1))
+        known = {metric.name: metric for metric in self.metrics}
+        for name in grown["metrics"]:
+            with suppress(SyllabaryError):  # another package's, which is gone
+                known.setdefault(name, metrics.find(name))
+        chosen = tuple(known[name] for name in grown["metrics"] if name in known)
+        return replace(self, metrics=chosen, studies=tuple(grown["studies"]))
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(path.read_bytes())
+        if not isinstance(held, dict) or held.get("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        lists = [held["metrics"], held["studies"]]
+    except (ValueError, KeyError) as error:
+        raise PlanError(f"{path}: not a plan of an evaluation: {error}") from None
+    if not all(isinstance(names, list) for names in lists):
+        raise PlanError(f"{path}: not a plan of an evaluation: no lists of metrics and studies")
+    return held
+
+
+def _grown(held: Any, wanted: Any) -> Any:
+    """What is held and what is wanted, which do not differ in what may not."""
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        return held | {n: _grown(held[n], v) if n in held else v for n, v in wanted.items()}
+    if isinstance(held, list):
+        return list(dict.fromkeys([*held, *wanted]))
+    return held
 
 
 def _differences(held: Any, wanted: Any, where: str = "") -> list[str]:
@@ -229,6 +281,8 @@ def _differences(held: Any, wanted: Any, where: str = "") -> list[str]:
             for name in names
             for text in _differences(held.get(name), wanted[name], f"{where}{name}.")
         ]
+    if isinstance(held, list) and isinstance(wanted, list):
+        return []  # of metrics and studies: they add up
     return [] if held == wanted else [f"{where.rstrip('.')} was {held!r}, now {wanted!r}"]
 
 

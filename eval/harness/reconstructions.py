@@ -61,7 +61,11 @@ class Reconstructions:
         if made.tokens is not None:
             write_tokens(self.path(item, ".syl"), made.tokens)
         with replacing(self.path(item)) as temporary:
-            soundfile.write(temporary, rounded, self.system.sample_rate, "PCM_16", format="FLAC")
+            if len(rounded):
+                rate = self.system.sample_rate
+                soundfile.write(temporary, rounded, rate, "PCM_16", format="FLAC")
+            else:
+                temporary.touch()  # FLAC has no form for no samples
         return Reconstruction(as_float(rounded), made.bits, made.tokens)
 
     def reconstruction(self, item: Utterance) -> np.ndarray:
@@ -69,6 +73,8 @@ class Reconstructions:
         path = self.path(item)
         if not path.exists():
             return self.make(item).wave
+        if not path.stat().st_size:
+            return np.zeros(0, np.float32)
         return as_float(soundfile.read(path, dtype="int16")[0])
 
     def tokens(self, item: Utterance) -> Tokens:

@@ -1,5 +1,6 @@
 """The evaluation: what is still to be done, who does it, and where the results go."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -14,11 +15,11 @@ from ...errors import SyllabaryError
 from ...filesystem import printable, replacing
 from ..studies import catalogue as studies
 from ..systems import catalogue as systems
-from .clips import choose_clips, copy_clips, write_originals
-from .lines import ResultLines
-from .plan import Plan, PlanError, environment
+from .clips import ORIGINALS, choose_clips, copy_clips, write_originals
+from .lines import ResultLines, as_bytes
+from .plan import FORMAT, PLAN_NAME, Plan, PlanError, environment
 from .summary import merged, result
-from .work import AUDIO_NAME, ItemTask, Request, StudyTask, Task
+from .work import AUDIO_NAME, SHARED_NAME, ItemTask, Request, StudyTask, Task
 from .workers import do_here, do_in_processes
 
 RESULT_NAME = "result.json"
@@ -26,6 +27,17 @@ _SYSTEM = "system.json"
 _LINES = "lines.jsonl"
 #: Seconds of audio in a task: enough to keep a process busy, few enough for a crash to cost little.
 _TASK_SECONDS = 45.0
+
+#: What is in a folder of results beside the systems' own folders.
+RESULT_PARTS = frozenset((PLAN_NAME, ORIGINALS, SHARED_NAME))
+
+
+def is_results(folder: Path) -> bool:
+    """Whether a folder was made by an evaluation."""
+    try:
+        return bool(json.loads((folder / PLAN_NAME).read_bytes())["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @dataclass
@@ -77,7 +89,7 @@ def describe(names: Sequence[str]) -> tuple[list[Described], dict[str, str]]:
     for given in names:
         try:
             one = Described(given, systems.find(given).to_json())
-        except SyllabaryError as error:
+        except (SyllabaryError, RuntimeError, OSError) as error:
             reasons[given] = str(error)
             continue
         if any(other.name == one.name for other in found):
@@ -110,8 +122,11 @@ class Contestant:
 
 
 def folder_name(system: str) -> str:
-    """A folder for a system's results; what names have in them differs by the digest's start."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", system).strip("._") or "system"
+    """A folder for a system's results; a name that can't be one gets a digest at its end."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", system).strip("._")
+    if plain == system and plain not in (ORIGINALS, SHARED_NAME):
+        return plain
+    return f"{plain or 'system'}-{hashlib.sha256(system.encode(errors='replace')).hexdigest()[:6]}"
 
 
 def evaluate(
@@ -142,7 +157,7 @@ def evaluate(
     Raises:
         PlanError: the folder holds results of another plan.
     """
-    plan.hold(folder)
+    shown = plan.hold(folder)
     clips = choose_clips(plan.data)
     write_originals(clips, folder)
     folders = [folder / folder_name(system.name) for system in found]
@@ -168,16 +183,20 @@ def evaluate(
             tell(progress)
             left = list(_open_tasks(plan, one, retry=False))
             # Where items are missing, there is no mean to show.
-            if not any(isinstance(other, ItemTask) for other in left):
-                _write_result(plan, one, clips)
+            whole = not any(isinstance(other, ItemTask) for other in left)
+            if whole and (isinstance(task, ItemTask) or not left):
+                _write_result(shown, one, clips)
         for one in contestants.values():
-            _write_result(plan, one, clips)
+            _write_result(shown, one, clips)
     return [path / RESULT_NAME for path in folders]
 
 
 def _make_way(system: Described, folder: Path) -> None:
     """Throw away what another version of a system gave."""
     path = folder / _SYSTEM
+    stale = folder.with_name(f".old-{folder.name}")
+    if stale.exists():
+        shutil.rmtree(stale)  # by a run that died over it
     if path.exists():
         try:
             held = json.loads(path.read_text())
@@ -187,10 +206,14 @@ def _make_way(system: Described, folder: Path) -> None:
         if name != system.name:
             raise PlanError(f"{folder} holds results of {name}, and would of {system.name}")
         if digest != system.fields["digest"]:
-            shutil.rmtree(folder)
+            # At once: half of a deleted folder could be taken for the new version's.
+            folder.rename(stale)
+            shutil.rmtree(stale)
+    elif (folder / _LINES).exists():
+        raise PlanError(f"{folder} holds results of nobody knows what: there is no {_SYSTEM}")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(system.fields, ensure_ascii=False, indent=1))
+        temporary.write_bytes(as_bytes(system.fields, indent=1))
 
 
 def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[Task]:
@@ -211,7 +234,10 @@ def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[Task]:
         yield _task(one, chosen)
     studied = {line["study"]: line for line in one.lines.lines if "study" in line}
     for name in plan.studies:
-        if name not in studied or (retry and "error" in studied[name]):
+        line = studied.get(name)
+        other = line is None or line.get("form") != studies.find(name).form
+        again = retry and line and ("error" in line or line.get("findings", {}).get("missing"))
+        if other or again:
             yield StudyTask(one.system.given, one.folder, name)
 
 
@@ -251,8 +277,7 @@ def _write_result(plan: Plan, one: Contestant, clips: Sequence[Utterance]) -> No
     heard = copy_clips(clips, one.audio, one.folder)
     found = result(plan, one.system.fields, one.lines.lines, heard, environment(plan.metrics))
     with replacing(one.folder / RESULT_NAME) as temporary:
-        text = json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_bytes(as_bytes(found, indent=1) + b"\n")
 
 
 def _size(plan: Plan, task: Task) -> float:

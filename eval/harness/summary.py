@@ -79,11 +79,17 @@ def result(
         "seed": plan.seed,
         "bitrate": sum(item["bits"] for item in counted) / length if length else None,
         "environment": dict(environment),
-        "metrics": [_metric(metric, plan, items) for metric in plan.metrics],
+        "metrics": [_metric(m, plan, items) for m in plan.metrics if _was_asked(m, items)],
         "studies": _studies(plan, lines),
         "items": items,
         "clips": list(clips),
     }
+
+
+def _was_asked(metric: Metric, items: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a metric was tried on this system, and not only on others in the folder."""
+    whole = [item for item in items if item["error"] is None]
+    return not whole or any(metric.name in {*i["scores"], *i["failures"]} for i in whole)
 
 
 def _metric(metric: Metric, plan: Plan, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

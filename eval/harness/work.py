@@ -4,10 +4,11 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ from ..metrics.scoring import score
 from ..studies import catalogue as studies
 from ..studies.interface import Bench, Findings
 from ..systems import catalogue as systems
+from .lines import as_bytes
 from .plan import Plan, read_data
 from .reconstructions import Reconstructions
 
 #: Folder of a system's reconstructions, among its results.
 AUDIO_NAME = "audio"
+#: Folder of what studies keep for all systems, beside the results.
+SHARED_NAME = "shared"
+#: Seconds in which a worker may end of itself.
+_GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -165,11 +171,13 @@ class Worker:
 
     def _study(self, task: StudyTask, made: Reconstructions) -> dict[str, Any]:
         start = time.perf_counter()
+        line: dict[str, Any] = {"study": task.study}
         try:
             study = studies.find(task.study)
+            line["form"] = study.form
             reason = study.unsuitable(made.system)
             if reason:
-                return {"study": task.study, "unsuitable": reason}
+                return line | {"unsuitable": reason}
             bench = Bench(
                 system=made.system,
                 items=self.plan.data.items,
@@ -178,17 +186,19 @@ class Worker:
                 reconstruction=made.reconstruction,
                 tokens=made.tokens,
                 folder=task.folder / "studies",
-                shared=task.folder.parent / "shared",
+                shared=task.folder.parent / SHARED_NAME,
                 seed=self.plan.seed,
             )
             for folder in (bench.folder, bench.shared):
                 if folder is not None:
                     folder.mkdir(parents=True, exist_ok=True)
-            findings = _without_nan(study.run(bench))
+            line["findings"] = asdict(_plain_findings(study.run(bench)))
+            line["took_s"] = round(time.perf_counter() - start, 2)
+            as_bytes(line)  # a study of somebody else's may hold what no file can
         except Exception as error:
-            return {"study": task.study, "error": reason_of(error)}
-        took = round(time.perf_counter() - start, 2)
-        return {"study": task.study, "findings": asdict(findings), "took_s": took}
+            line.pop("findings", None)
+            return line | {"error": reason_of(error)}
+        return line
 
 
 def at_rate(wave: np.ndarray, rate: int, wanted: int, count: int) -> np.ndarray:
@@ -225,13 +235,27 @@ def _plain(value: float | Ratio) -> float | list[float]:
     return [value.numerator, value.denominator] if isinstance(value, Ratio) else float(value)
 
 
-def _without_nan(findings: Findings) -> Findings:
-    """A study that gives NaN has not measured that."""
-    bad = [value.name for value in findings.values if not np.isfinite(value.value)]
-    findings.values = [value for value in findings.values if value.name not in bad]
-    findings.missing |= dict.fromkeys(bad, "it came out as NaN or infinity")
-    findings.curves = [curve for curve in findings.curves if np.isfinite(curve.y).all()]
-    return findings
+def _plain_findings(findings: Findings) -> Findings:
+    """Findings of plain numbers: what came out as NaN or infinity was not measured."""
+    values = []
+    for value in findings.values:
+        if not np.isfinite(value.value):
+            findings.missing[value.name] = "it came out as NaN or infinity"
+            continue
+        ends = [None if end is None or not np.isfinite(end) else float(end)
+                for end in (value.low, value.high)]  # fmt: skip
+        count = None if value.count is None else int(value.count)
+        values.append(
+            replace(value, value=float(value.value), low=ends[0], high=ends[1], count=count)
+        )
+    curves = []
+    for curve in findings.curves:
+        if np.isfinite(curve.x).all() and np.isfinite(curve.y).all():
+            x, y = (tuple(map(float, axis)) for axis in (curve.x, curve.y))
+            curves.append(replace(curve, x=x, y=y))
+        else:
+            findings.missing[curve.name] = "it has NaN or infinity in it"
+    return replace(findings, values=values, curves=curves)
 
 
 _worker: Worker | None = None
@@ -245,6 +269,8 @@ def start_worker(make: Callable[[], Plan]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C goes to all processes of a terminal; the one that gave the work decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So that a program which was started ends too, and what is temporary goes.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     threadpool_limits(1)
     use_one_thread()
     _worker = Worker(make())
@@ -255,6 +281,8 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
     os._exit(1)
 
 

@@ -1,6 +1,7 @@
 """Worker processes: tasks out, lines of results in, and what to do when a process dies."""
 
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -8,8 +9,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from .plan import Plan
 from .work import Request, Task, Worker, do_in_worker, start_worker, use_one_thread
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Done = tuple[Task, list[dict[str, Any]]]
 
@@ -19,7 +24,9 @@ def do_here(plan: Plan, tasks: Sequence[Task]) -> Iterator[Done]:
     use_one_thread()
     worker = Worker(plan)
     for task in tasks:
-        yield task, worker.do(task)
+        with threadpool_limits(1):  # the order of sums must not depend on the cores
+            lines = worker.do(task)
+        yield task, lines
 
 
 def do_in_processes(
@@ -72,6 +79,8 @@ def _pool(request: Request, processes: int) -> Iterator[ProcessPoolExecutor]:
     # Not forked: torch and its threads do not live through that.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, start_worker, (request.plan,))
+    held = {name: os.environ.get(name) for name in _THREADS}
+    os.environ |= dict.fromkeys(_THREADS, "1")  # before a worker loads any library
     try:
         yield pool
     except BaseException:
@@ -80,3 +89,7 @@ def _pool(request: Request, processes: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in held.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

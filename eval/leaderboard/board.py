@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def is_reference(self) -> bool:
-        return self.result.bitrate is None or self.result.system.kind == "reference"
+        return self.result.system.kind == "reference"
 
     @property
     def band(self) -> int:

@@ -188,7 +188,8 @@ def _bitrate(entry: Entry, domain: str) -> Cell:
     items = [item for item in entry.result.items if domain in (EVERYWHERE, item.domain)]
     rate = bitrate(items)
     if rate is None or entry.is_reference:
-        return Cell("–", why="a reference spends no bits" if entry.is_reference else "no items")
+        why = "a reference spends no bits" if entry.is_reference else "no item came back"
+        return Cell("–", why=why)
     return Cell(number(rate / 1000, 2), rate / 1000)
 
 

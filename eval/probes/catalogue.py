@@ -113,8 +113,11 @@ def tasks() -> dict[str, Task]:
     """
     found = dict(TASKS)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        task = entry.load()
-        task = task if isinstance(task, Task) else task()
+        try:
+            task = entry.load()
+            task = task if isinstance(task, Task) else task()
+        except Exception as error:  # whatever another package's import raises
+            raise ConfigError(f"task {entry.name} of {entry.value}: {error}") from None
         if not isinstance(task, Task):
             raise ConfigError(f"{ENTRY_POINT_GROUP}: {entry.name} is not a Task: {task!r}")
         found[entry.name] = task

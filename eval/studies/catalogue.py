@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...errors import SyllabaryError
 from ..probes import catalogue as probes
+from ..probes.task import read_task
 from .interface import Study
 
 #: Other packages add studies with entry points of this group; each is a `Study`.
@@ -51,11 +52,12 @@ def parse(studies: str, tasks: str = "none") -> list[str]:
             near = difflib.get_close_matches(word, known, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
             raise SyllabaryError(f"no study {word!r}; {hint}")
+    probes.parse(tasks)  # two of one name, say
     for word in (word.strip() for word in tasks.split(",") if word.strip()):
         for task in probes.parse(word):
             # A task of a file is found again by its file, in another process too.
-            given = str(Path(word).resolve()) if Path(word).is_file() else task.name
-            found.append(_PROBE + given)
+            of_file = word not in probes.tasks() and Path(word).is_file()
+            found.append(_PROBE + (str(Path(word).resolve()) if of_file else task.name))
     return list(dict.fromkeys(found))
 
 
@@ -71,15 +73,19 @@ def find(name: str) -> Study:
     if name.startswith(_PROBE):
         from .probes import study
 
-        (task,) = probes.parse(name.removeprefix(_PROBE))
-        return study(task)
+        given = name.removeprefix(_PROBE)
+        known = probes.tasks()
+        return study(known[given] if given in known else read_task(given))
     if name in BUNDLED:
         bundled = importlib.import_module(BUNDLED[name], __package__).STUDY
         assert isinstance(bundled, Study)
         return bundled
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
-            found = entry.load()
+            try:
+                found = entry.load()
+            except Exception as error:  # whatever another package's import raises
+                raise SyllabaryError(f"study {name} of {entry.value}: {error}") from None
             if not isinstance(found, Study):
                 raise SyllabaryError(f"{ENTRY_POINT_GROUP}: {name} is not a Study: {found!r}")
             return found

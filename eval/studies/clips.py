@@ -9,6 +9,7 @@ import numpy as np
 from ...audio.manifests import Utterance
 from ...codecs.interface import AudioTokenizer
 from ...codecs.tokens import Tokens
+from ...errors import SyllabaryError
 from ..metrics.interface import MetricError
 from ..systems.interface import System
 from .interface import Bench
@@ -47,8 +48,7 @@ def even_clips(bench: Bench, count: int, least_s: float, most_s: float) -> list[
         most_s: seconds after which a clip is cut.
 
     Raises:
-        MetricError: no utterance is long enough.
-        SyllabaryError: an utterance that was chosen can't be read.
+        MetricError: no utterance that can be read is long enough.
     """
     rate = bench.system.sample_rate
     items = [item for item in bench.items if item.duration_s is None or item.duration_s >= least_s]
@@ -58,7 +58,10 @@ def even_clips(bench: Bench, count: int, least_s: float, most_s: float) -> list[
     clips: list[SpeechClip] = []
     for start, stop in pairwise(starts):
         for item in items[start:stop]:
-            wave = bench.wave(item)
+            try:
+                wave = bench.wave(item)
+            except (SyllabaryError, OSError):
+                continue  # its own line says why; another one of like length does
             if len(wave) >= round(least_s * rate) and wave[: round(most_s * rate)].any():
                 clips.append(SpeechClip(item, wave[: round(most_s * rate)]))
                 break

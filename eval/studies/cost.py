@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...codecs.interface import AudioTokenizer
+from ...errors import SyllabaryError
 from ..metrics.interface import MetricError
 from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
@@ -87,7 +88,7 @@ def clip_of(bench: Bench, seconds: float, start: int = 0) -> np.ndarray:
     """(samples,) float32: utterances one after the other from an item on, until there is enough.
 
     Raises:
-        MetricError: the items hold no samples.
+        MetricError: the items that can be read hold no samples.
     """
     wanted = round(seconds * bench.system.sample_rate)
     parts: list[np.ndarray] = []
@@ -95,7 +96,10 @@ def clip_of(bench: Bench, seconds: float, start: int = 0) -> np.ndarray:
     for turn in range(2 * len(bench.items)):
         if got >= wanted:
             break
-        parts.append(bench.wave(bench.items[(start + turn) % len(bench.items)]))
+        try:
+            parts.append(bench.wave(bench.items[(start + turn) % len(bench.items)]))
+        except (SyllabaryError, OSError):
+            continue
         got += len(parts[-1])
     if not got:
         raise MetricError("the utterances hold no samples")

@@ -114,6 +114,8 @@ class Study:
         unsuitable: why a system can't have it (a reference has no tokens), or None.
         paper: source of the method.
         alone: nothing else may run beside it, as it measures time.
+        form: of what is measured, where one name may mean several things: results of another form
+            are not gone on with.
     """
 
     name: str
@@ -123,3 +125,4 @@ class Study:
     unsuitable: Callable[[System], str | None] = lambda system: None
     paper: str = ""
     alone: bool = False
+    form: str = ""

@@ -1,6 +1,7 @@
 """`probe:<task>`: what downstream probes read from a system's tokens, as a study."""
 
-from collections.abc import Sequence
+import hashlib
+import json
 from functools import partial
 
 from ...errors import SyllabaryError
@@ -21,12 +22,8 @@ def study(task: Task) -> Study:
         "over codebooks and a small head learn the task, three times.".strip(),
         unsuitable=_unsuitable,
         paper=_PAPER,
+        form=hashlib.sha256(json.dumps(task.to_json(), sort_keys=True).encode()).hexdigest()[:16],
     )
-
-
-def studies(tasks: Sequence[Task]) -> list[Study]:
-    """The studies of some tasks: of `probes.catalogue.parse`."""
-    return [study(task) for task in tasks]
 
 
 def _unsuitable(system: System) -> str | None:

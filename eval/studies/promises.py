@@ -118,6 +118,7 @@ def _report(
         if check is not DETERMINISM:
             results = {index: result for index, result in results.items() if index in steady}
         failures = record.failures[check.name]
+        whole |= dict.fromkeys(failures, False)
         if failures:
             findings.notes.append(_failure_note(check, failures, len(cases)))
         if not results:

@@ -82,7 +82,7 @@ def find(name: str) -> System:
         if entry.name == name:
             try:
                 return entry.load()()
-            except ImportError as error:
+            except Exception as error:  # whatever another package's import raises
                 raise MissingSystemError(f"{entry.value}: {error}") from None
     if name.endswith(".json") and not Path(name).is_dir():
         from .external import External

@@ -32,7 +32,7 @@ class TokenizerSystem(Described):
 
     def __init__(self, given: str, tokenizer: AudioTokenizer | None = None) -> None:
         name, colon, count = given.rpartition(":")
-        if not (colon and count.isdigit()) or Path(given).is_dir():
+        if not (colon and count.isascii() and count.isdigit()) or Path(given).is_dir():
             name, count = given, ""
         self.given = given
         self._tokenizer = load(name) if tokenizer is None else tokenizer

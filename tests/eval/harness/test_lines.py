@@ -34,6 +34,13 @@ def test_a_whole_line_that_is_no_result_is_named(tmp_path):
     assert path.read_text() == '{"item": "a"}\nnonsense\n'
 
 
+def test_names_that_are_not_text_do_not_stop_anything(tmp_path):
+    with ResultLines(tmp_path / "lines.jsonl") as lines:
+        lines.add({"error": "\udcff.wav: no such file"})
+    with ResultLines(tmp_path / "lines.jsonl") as lines:
+        assert lines.lines == [{"error": "?.wav: no such file"}]
+
+
 def test_nan_is_no_result(tmp_path):
     with ResultLines(tmp_path / "lines.jsonl") as lines, pytest.raises(ValueError):
         lines.add({"value": float("nan")})

@@ -63,17 +63,48 @@ def test_metrics_that_need_text_count_items_that_have_none_nowhere(tmp_path):
     assert plan.metrics_of(data.items[0]) == ["stoi"]
 
 
+def test_a_sample_is_of_items_with_text_where_those_are_enough(tmp_path):
+    data = read_data([str(write_speech(tmp_path, {f"a/{n}": 4000 for n in range(6)}))], "test")
+    items = [
+        dataclasses.replace(item, text="a" if n < 2 else None) for n, item in enumerate(data.items)
+    ]
+    data = dataclasses.replace(data, items=tuple(items))
+    for count, expected in ((2, {"a/0.wav", "a/1.wav"}), (4, 4)):
+        metric = dataclasses.replace(metrics.find("dwer"), max_items=count)
+        asked = Plan(data, (metric,), (), 0, "").asked["dwer"]
+        assert asked == expected if count == 2 else len(asked) == expected
+
+
+def test_durations_come_from_the_files_where_nobody_says(tmp_path):
+    write_speech(tmp_path, {"a/1": 4000})
+    (tmp_path / "manifest.jsonl").unlink()
+    (tmp_path / "a/2.wav").write_bytes(b"nonsense")
+    found = {str(i.name): i.duration_s for i in read_data([str(tmp_path)], None).items}
+    assert found == {"a/1.wav": 0.25, "a/2.wav": None}
+
+
 def test_a_folder_holds_one_plan(tmp_path):
     manifest = str(write_speech(tmp_path / "data", {"a/1": 4000, "a/2": 4100}))
     plan = Plan(read_data([manifest], "test"), (metrics.find("stoi"),), (), 0, "")
     plan.hold(tmp_path / "results")
     plan.hold(tmp_path / "results")
-    dataclasses.replace(plan, metrics=(metrics.find("pesq-wb"),)).hold(tmp_path / "results")
+    other = dataclasses.replace(plan, metrics=(metrics.find("pesq-wb"),), studies=("cost",))
+    everything = other.hold(tmp_path / "results")
+    assert [metric.name for metric in everything.metrics] == ["stoi", "pesq-wb"]
+    assert everything.studies == ("cost",) == plan.hold(tmp_path / "results").studies
     with pytest.raises(PlanError, match="seed was 0, now 1"):
         dataclasses.replace(plan, seed=1).hold(tmp_path / "results")
     other = dataclasses.replace(plan, data=read_data([manifest], "test", 1))
     with pytest.raises(PlanError, match=r"data.*--fresh"):
         other.hold(tmp_path / "results")
+    for variant in ("model A", "model B"):
+        metric = dataclasses.replace(plan.metrics[0], variant=lambda variant=variant: variant)
+        changed = dataclasses.replace(plan, metrics=(metric,))
+        if variant == "model A":
+            changed.hold(tmp_path / "results")
+            continue
+        with pytest.raises(PlanError, match=r"variants\.stoi was 'model A', now 'model B'"):
+            changed.hold(tmp_path / "results")
     (tmp_path / "results" / "plan.json").write_text("{")
     with pytest.raises(PlanError, match="not a plan"):
         plan.hold(tmp_path / "results")

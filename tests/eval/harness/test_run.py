@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from syllabary.errors import SyllabaryError
 from syllabary.eval.harness import run, work
+from syllabary.eval.harness.lines import ResultLines
 from syllabary.eval.harness.plan import PlanError
 from syllabary.eval.studies.interface import Findings, Study, Value
 from syllabary.eval.systems.interface import Reconstruction
@@ -108,15 +110,19 @@ def test_what_is_done_is_not_done_again(setting):
     more = replace(request, metrics=("estoi", "si-sdr"))
     (loud,) = evaluate((more, folder), ["loud"])
     assert Loud.calls == 0  # reconstructions are kept, and the one that failed has failed
-    assert [metric["name"] for metric in loud["metrics"]] == ["estoi", "si-sdr"]
-    assert evaluate(setting) == first
+    # What was asked for adds up, for the systems that it was asked of.
+    assert [metric["name"] for metric in loud["metrics"]] == ["si-sdr", "stoi", "mel", "estoi"]
+    again, loud_again = evaluate(setting)
+    assert again == first[0]
+    assert loud_again == loud
     Loud.calls = 0
     evaluate(setting, ["loud"], retry=True)
     assert Loud.calls == 1  # the one that failed; what lacks scores only is there
     for path in (folder / "loud" / "audio").iterdir():
         path.unlink()
     (loud,) = evaluate((replace(request, metrics=("lag",)), folder), ["loud"])
-    assert loud["metrics"][0]["domains"]["all"]["count"] >= 3  # made again where it is gone
+    assert loud["metrics"][-1]["name"] == "lag"
+    assert loud["metrics"][-1]["domains"]["all"]["count"] >= 3  # made again where it is gone
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_results(setting, tmp_path):
@@ -162,11 +168,48 @@ def test_systems_that_spoil_their_output_fail(setting, monkeypatch):
         assert all(metric["domains"]["all"]["value"] is None for metric in result["metrics"])
 
 
-def test_names_that_share_a_folder_are_refused(setting):
+def test_folders_of_systems():
+    names = ["a:1", "a_1", "a/1", "ö", "ü", "originals", "shared", "a.b-c"]
+    folders = [run.folder_name(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert folders[1] == "a_1" and folders[-1] == "a.b-c"
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", folder) for folder in folders)
+    assert not {"originals", "shared"} & set(folders)
+
+
+def test_half_of_a_deleted_folder_is_nobodys(setting):
+    evaluate(setting, ["loud"])
+    (setting[1] / "loud" / "system.json").unlink()
+    with pytest.raises(PlanError, match="nobody knows what"):
+        evaluate(setting, ["loud"])
+
+
+def test_two_evaluations_do_not_write_to_one_file(setting):
+    evaluate(setting, ["loud"])
+    path = setting[1] / "loud" / "lines.jsonl"
+    with ResultLines(path), pytest.raises(SyllabaryError, match="another evaluation"):
+        evaluate(setting, ["loud"])
+
+
+def test_a_study_of_another_form_is_made_again(setting, monkeypatch):
+    first = evaluate(setting, ["loud"])
+    monkeypatch.setitem(STUDIES, "count", replace(STUDIES["count"], form="b", heading="Again"))
+    (loud,) = evaluate(setting, ["loud"])
+    assert loud["studies"][0]["heading"] == "Again" != first[0]["studies"][0]["heading"]
+    lines = (setting[1] / "loud" / "lines.jsonl").read_text()
+    assert lines.count('"study": "count"') == 2 and lines.count('"study": "never"') == 1
+
+
+def test_an_empty_file_has_the_same_results_after_a_stop(setting, tmp_path):
     request, folder = setting
-    found = [run.Described(name, {"name": name, "digest": "c" * 64}) for name in ("a:1", "a_1")]
-    with pytest.raises(PlanError, match="both write into"):
-        run.evaluate(request.plan(), request, found, folder, 1)
+    manifest = write_speech(tmp_path / "empty", {"a/none": 0, "a/some": 9000})
+    request = replace(request, inputs=(str(manifest),), studies=())
+    whole = evaluate((replace(request, metrics=("mel", "lag")), folder))
+    for name in ("mel", "lag"):
+        parts = evaluate((replace(request, metrics=(name,)), tmp_path / "parts"))
+    assert parts == whole
+    (none,) = [item for item in whole[0]["items"] if item["name"] == "a/none.wav"]
+    assert none["error"] is None and set(none["failures"]) == {"mel", "lag"}
 
 
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
@@ -240,7 +283,7 @@ def test_killed_twice_and_gone_on_with_it_is_equal(tmp_path):
     assert start("whole").wait(600) == 0
     for lines in (10, 60):
         process = start("killed")
-        path = tmp_path / "killed" / "rvq-16k_2" / "lines.jsonl"
+        path = tmp_path / "killed" / run.folder_name("rvq-16k:2") / "lines.jsonl"
         while process.poll() is None and not (
             path.exists() and path.read_bytes().count(b"\n") >= lines
         ):
