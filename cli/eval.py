@@ -272,10 +272,7 @@ def _list(context: click.Context) -> None:
     console = Console()
     console.print("systems", style="bold")
     console.print(", ".join(system_catalogue.names("all")))
-    found = [
-        ("metric", name, metric_catalogue.find(name).description)
-        for name in metric_catalogue.names()
-    ]
+    found = [("metric", row.name, row.description) for row in metric_catalogue.describe()]
     for name in study_catalogue.names():
         found.append(("study", name, study_catalogue.find(name).description))
     found += [("probe", name, t.description) for name, t in probe_catalogue.tasks().items()]
