@@ -32,6 +32,8 @@ def start(*arguments, **pipes):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
+        # Tests may run in a shell's background, whose processes ignore SIGINT, and so would ours.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **pipes,
     )
 
