@@ -37,11 +37,13 @@ class Parts:
     Attributes:
         train, test: in an order that hashes of names decide.
         trials: names of two test utterances, and whether both are of one label; None: all pairs.
+        untaught: utterances that the test part lost, as the train part has none with their label.
     """
 
     train: tuple[Example, ...]
     test: tuple[Example, ...]
     trials: tuple[tuple[str, str, bool], ...] | None = None
+    untaught: int = 0
 
 
 def choose(task: Task, utterances: Sequence[Utterance]) -> Parts:
@@ -66,10 +68,11 @@ def choose(task: Task, utterances: Sequence[Utterance]) -> Parts:
         values = sorted({_shown(example, name) for example in train}, key=_hash)[:count]
         train = [example for example in train if _shown(example, name) in values]
     train = _turns(task, train)[: task.max_train]
-    trials = None
+    trials, before = None, len(test)
     if task.kind == "classification":
         known = {example.label for example in train}
         test = [example for example in test if example.label in known]
+    untaught = before - len(test)
     if task.trials is not None:
         trials = read_trials(task.trials, {example.name for example in test})
         heard = {name for first, second, _ in trials for name in (first, second)}
@@ -77,7 +80,7 @@ def choose(task: Task, utterances: Sequence[Utterance]) -> Parts:
     else:
         test = _turns(task, test)[: task.max_test]
     _check(task, train, test)
-    return Parts(tuple(train), tuple(test), trials)
+    return Parts(tuple(train), tuple(test), trials, untaught)
 
 
 def read_trials(path: str, known: set[str]) -> tuple[tuple[str, str, bool], ...]:

@@ -92,6 +92,11 @@ def _run(task: Task, bench: Bench) -> Findings:
         "head is chosen on the test part itself, for every system alike.",
         *result.notes,
     ]
+    if parts.untaught:
+        findings.notes.append(
+            f"{parts.untaught} utterances of the test have labels that were not learned, and are "
+            "left out."
+        )
     if result.majority is not None:
         findings.notes.append(f"The most frequent label has {result.majority:.1f} % of the test.")
     return findings

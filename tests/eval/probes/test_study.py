@@ -17,7 +17,7 @@ from syllabary.eval.probes.sampling import choose
 from syllabary.eval.probes.task import SplitBy, Task
 from syllabary.eval.probes.training import Budget
 from syllabary.eval.studies.interface import Bench
-from syllabary.eval.studies.probes import studies, study
+from syllabary.eval.studies.probes import study
 
 from ... import tiny_codecs
 from ...conftest import synthetic_speech
@@ -97,7 +97,7 @@ def test_a_study_says_what_it_found_and_what_stands_beside_it(data, tmp_path, mo
 
 
 def test_what_a_study_can_not_be_had_of(data, tmp_path):
-    (found,) = studies([TASK])
+    found = study(TASK)
     assert found.name == "probe:pitch" and found.unsuitable(system(tiny_codecs.rvq())) is None
     assert "no tokens" in found.unsuitable(system(None))
     with pytest.raises(MetricError, match="0 utterances to train on"):

@@ -134,6 +134,15 @@ def test_the_choice_does_not_depend_on_the_order(random):
     assert [example.label for example in parts.test].count("one") == 8
 
 
+def test_labels_that_were_not_learned_are_counted():
+    task = Task("t", "classification", train={"split": "train"}, test={"split": "test"})
+    items = many() + many(texts=("one", "three"), each=2, split="test", speakers="ef")
+    parts = choose(task, items)
+    assert [example.label for example in parts.test] == ["one"] * 4
+    assert parts.untaught == 4
+    assert choose(task, many() + many(each=2, split="test", speakers="ef")).untaught == 0
+
+
 def test_a_split_by_speaker_shares_none():
     parts = choose(Task("t", "classification", split_by=SplitBy("speaker", 0.5)), many())
     speakers = [{e.utterance.speaker for e in part} for part in (parts.train, parts.test)]
