@@ -184,7 +184,7 @@ def evaluate(
             left = list(_open_tasks(plan, one, retry=False))
             # Where items are missing, there is no mean to show.
             whole = not any(isinstance(other, ItemTask) for other in left)
-            if whole and (isinstance(task, ItemTask) or not left):
+            if whole and (isinstance(task, ItemTask) or all(map(_runs_alone, left))):
                 _write_result(shown, one, clips)
         for one in contestants.values():
             _write_result(shown, one, clips)
@@ -260,11 +260,15 @@ def _left(
     return left or None
 
 
+def _runs_alone(task: Task) -> bool:
+    return isinstance(task, StudyTask) and studies.find(task.study).alone
+
+
 def _do_all(
     plan: Plan, request: Request, tasks: Sequence[Task], processes: int
 ) -> Iterator[tuple[Task, list[dict[str, Any]]]]:
     """First what may run side by side, then, one at a time, what measures time."""
-    alone = [t for t in tasks if isinstance(t, StudyTask) and studies.find(t.study).alone]
+    alone = [task for task in tasks if _runs_alone(task)]
     together = [task for task in tasks if task not in alone]
     for chosen, count in ((together, processes), (alone, 1)):
         if chosen and processes == 1:
