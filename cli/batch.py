@@ -246,3 +246,9 @@ def hours(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.1f} min of audio"
     return f"{seconds / 3600:.1f} h of audio"
+
+
+def clock_of(seconds: float) -> str:
+    """Hours, minutes and seconds, as a clock has them."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

@@ -15,6 +15,7 @@ import click
 from ..errors import SyllabaryError
 from ..filesystem import printable
 from . import options
+from .batch import clock_of
 
 if TYPE_CHECKING:
     from ..eval.harness.run import Progress
@@ -209,7 +210,7 @@ def _telling() -> Iterator[Callable[["Progress"], None]]:
         left = (now - start) * (progress.total - progress.done) / max(progress.done, 1e-9)
         failures = f"  {progress.failures} failures" if progress.failures else ""
         what = f"{progress.system} {progress.what}" if progress.system else "starting"
-        clock = f"{_clock(left)} left" if progress.done else ""
+        clock = f"{clock_of(left)} left" if progress.done else ""
         text = f"{clock}  {what}{failures}"
         bar.update(task, completed=progress.done, total=progress.total, description=text)
         if not live and (now - shown >= 30 or progress.done == progress.total):
@@ -219,11 +220,6 @@ def _telling() -> Iterator[Callable[["Progress"], None]]:
     with bar:
         task = bar.add_task("", total=None)
         yield tell
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
 def _print_results(paths: list[Path]) -> int:

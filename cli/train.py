@@ -14,6 +14,7 @@ import click
 
 from ..errors import TrainingError
 from . import options
+from .batch import clock_of
 
 if TYPE_CHECKING:
     from ..training.loop.observer import Observer
@@ -184,7 +185,7 @@ def _observer() -> "Observer":
             speed = (step - self.first) / max(now - self.began - self.pause, 1e-9)
             left = (self.recipe.steps - step) / speed
             line = (
-                f"step {step}/{self.recipe.steps}  {speed:.3g} steps/s  {_clock(left)} left  "
+                f"step {step}/{self.recipe.steps}  {speed:.3g} steps/s  {clock_of(left)} left  "
                 f"{_figures(figures)}"
             )
             if self.live:
@@ -220,8 +221,3 @@ def _figures(figures: Mapping[str, float]) -> str:
     chosen = [name for name in figures if "/" not in name and name not in ("lr", "gradient_norm")]
     shown = ["total", *(name for name in chosen if name != "total")][: 1 + _SHOWN]
     return "  ".join(f"{name} {figures[name]:.3g}" for name in shown if name in figures)
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

@@ -12,8 +12,9 @@ from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
 from ...filesystem import printable, replacing
+from ..systems.samples import to_int16
 from .plan import Data, domain
-from .reconstructions import kept_at, sixteen_bits
+from .reconstructions import kept_at
 
 COUNT = 4
 #: Long enough to hear something, short enough for a page that holds many.
@@ -62,7 +63,7 @@ def write_originals(items: Sequence[Utterance], folder: Path) -> None:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            soundfile.write(temporary, sixteen_bits(wave), rate, "PCM_16", format="FLAC")
+            soundfile.write(temporary, to_int16(wave), rate, "PCM_16", format="FLAC")
 
 
 def copy_clips(items: Sequence[Utterance], audio: Path, folder: Path) -> list[dict[str, Any]]:

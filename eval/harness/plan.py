@@ -302,9 +302,9 @@ def environment(metrics: Sequence[Metric]) -> dict[str, Any]:
     return {
         "syllabary": __version__,
         "python": platform.python_version(),
-        "torch": _version("torch") or "",
+        "torch": version_of("torch") or "",
         "machine": f"{platform.machine()}, {usable_cores()} cores",
-        "packages": {name: found for name in sorted(names) if (found := _version(name))},
+        "packages": {name: found for name in sorted(names) if (found := version_of(name))},
     }
 
 
@@ -314,8 +314,9 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str | None) -> str | None:
+    """Of an installed distribution."""
     try:
-        return version(package)
+        return version(package) if package else None
     except PackageNotFoundError:
         return None

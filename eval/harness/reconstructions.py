@@ -13,6 +13,7 @@ from ...codecs.tokens import Tokens
 from ...errors import SyllabaryError
 from ...filesystem import replacing
 from ..systems.interface import Reconstruction, System
+from ..systems.samples import to_int16
 
 _FULL_SCALE = 32768
 
@@ -56,7 +57,7 @@ class Reconstructions:
             )
         if not np.isfinite(made.wave).all():
             raise ReconstructionError("NaN or infinity came back")
-        rounded = sixteen_bits(made.wave)
+        rounded = to_int16(made.wave)
         self.folder.mkdir(parents=True, exist_ok=True)
         if made.tokens is not None:
             write_tokens(self.path(item, ".syl"), made.tokens)
@@ -102,12 +103,6 @@ def kept_at(folder: Path, item: Utterance, suffix: str = ".flac") -> Path:
     # A digest, as the name may be any length and hold anything.
     name = hashlib.sha256(str(item.name).encode(errors="surrogateescape")).hexdigest()[:24]
     return folder / (name + suffix)
-
-
-def sixteen_bits(wave: np.ndarray) -> np.ndarray:
-    """Samples (int16) as a file would hold them; those beyond full scale are clamped."""
-    scaled = np.clip(wave.astype(np.float64) * _FULL_SCALE, -_FULL_SCALE, _FULL_SCALE - 1)
-    return scaled.round().astype(np.int16)
 
 
 def as_float(samples: np.ndarray) -> np.ndarray:

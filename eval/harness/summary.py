@@ -1,14 +1,13 @@
 """A system's `result.json`: means, intervals and failures, from the lines of its results."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ...filesystem import printable
 from ..bootstrap import interval
 from ..metrics.interface import Metric
 from ..studies import catalogue as studies
-from .plan import Plan, variant_of
+from .plan import Plan, variant_of, version_of
 
 SCHEMA = "syllabary-result/1"
 
@@ -113,7 +112,7 @@ def _metric(metric: Metric, plan: Plan, items: Sequence[Mapping[str, Any]]) -> d
         "needs": list(metric.needs),
         "paper": metric.paper,
         "package": metric.package,
-        "version": _version(metric.package),
+        "version": version_of(metric.package),
         "variant": variant_of(metric),
         "asked": len(asked),
         "domains": {
@@ -166,10 +165,3 @@ def _studies(plan: Plan, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, A
             }
         )
     return found
-
-
-def _version(package: str | None) -> str | None:
-    try:
-        return version(package) if package else None
-    except PackageNotFoundError:
-        return None

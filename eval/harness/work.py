@@ -25,6 +25,7 @@ from ..metrics.scoring import score
 from ..studies import catalogue as studies
 from ..studies.interface import Bench, Findings
 from ..systems import catalogue as systems
+from ..systems.samples import fitted
 from .lines import as_bytes
 from .plan import Plan, read_data
 from .reconstructions import Reconstructions
@@ -205,9 +206,8 @@ def at_rate(wave: np.ndarray, rate: int, wanted: int, count: int) -> np.ndarray:
     """A reconstruction at the rate of the item's file, and as long as it."""
     if rate == wanted:
         return wave
-    changed = resample(wave, rate, wanted)
     # Rates whose quotient is not whole may leave a sample more or less.
-    return np.pad(changed[:count], (0, max(0, count - len(changed)))).astype(np.float32)
+    return fitted(resample(wave, rate, wanted), count)
 
 
 def reason_of(error: Exception) -> str:
