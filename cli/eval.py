@@ -178,12 +178,12 @@ def _delete(folder: Path) -> None:
     Raises:
         SyllabaryError: the folder holds something else.
     """
-    from ..eval.harness.run import RESULT_PARTS, is_results
+    from ..eval.harness.run import RESULT_PARTS, SYSTEM_NAME, is_results
 
     if not is_results(folder):
         raise SyllabaryError(f"{folder} holds no results of an evaluation; nothing was deleted")
     for path in folder.iterdir():
-        if path.is_dir() and (path.name in RESULT_PARTS or (path / "system.json").exists()):
+        if path.is_dir() and (path.name in RESULT_PARTS or (path / SYSTEM_NAME).exists()):
             shutil.rmtree(path)
         elif path.name in RESULT_PARTS:
             path.unlink()

@@ -23,7 +23,7 @@ from .work import AUDIO_NAME, SHARED_NAME, ItemTask, Request, StudyTask, Task
 from .workers import do_here, do_in_processes
 
 RESULT_NAME = "result.json"
-_SYSTEM = "system.json"
+SYSTEM_NAME = "system.json"
 _LINES = "lines.jsonl"
 #: Seconds of audio in a task: enough to keep a process busy, few enough for a crash to cost little.
 _TASK_SECONDS = 45.0
@@ -193,7 +193,7 @@ def evaluate(
 
 def _make_way(system: Described, folder: Path) -> None:
     """Throw away what another version of a system gave."""
-    path = folder / _SYSTEM
+    path = folder / SYSTEM_NAME
     stale = folder.with_name(f".old-{folder.name}")
     if stale.exists():
         shutil.rmtree(stale)  # by a run that died over it
@@ -210,7 +210,7 @@ def _make_way(system: Described, folder: Path) -> None:
             folder.rename(stale)
             shutil.rmtree(stale)
     elif (folder / _LINES).exists():
-        raise PlanError(f"{folder} holds results of nobody knows what: there is no {_SYSTEM}")
+        raise PlanError(f"{folder} holds results of nobody knows what: there is no {SYSTEM_NAME}")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(as_bytes(system.fields, indent=1))
