@@ -93,8 +93,8 @@ def place_labels(
 ) -> list[Label]:
     """Labels near their points that cover neither points nor each other, as far as possible.
 
-    Each in turn takes the place of least overlap among those around its point: greedy, so the
-    same points always give the same picture.
+    Each in turn takes the place of least overlap among those around its point, moved into the box
+    where it would leave it: greedy, so the same points always give the same picture.
 
     Args:
         points: x and y of each, px.
@@ -113,10 +113,10 @@ def place_labels(
         width = CHARACTER * len(texts[place])
         best: tuple[float, float, float, bool] | None = None
         for cost, x, y in _candidates(points[place], width):
+            x = max(box[0], min(x, box[2] - width))
+            y = max(box[1] + LINE - 2, min(y, box[3] - 2))
             rectangle = (x, y - LINE + 2, x + width, y + 2)
-            outside = _outside(rectangle, box)
-            covered = sum(overlap(rectangle, other) for other in taken)
-            total = cost + covered + 20 * outside
+            total = cost + sum(overlap(rectangle, other) for other in taken)
             if best is None or total < best[0]:
                 best = (total, x, y, cost >= 30)
         assert best is not None
@@ -159,10 +159,3 @@ def overlap(one: Box, other: Box) -> float:
     height = min(one[3], other[3]) - max(one[1], other[1])
     return width * height if width > 0 and height > 0 else 0.0
 
-
-def _outside(one: Box, box: Box) -> float:
-    """Pixels by which a rectangle leaves a box."""
-    return sum(
-        max(0.0, distance)
-        for distance in (box[0] - one[0], box[1] - one[1], one[2] - box[2], one[3] - box[3])
-    )

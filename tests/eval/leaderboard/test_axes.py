@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syllabary.eval.leaderboard.axes import (
@@ -54,10 +54,12 @@ def test_labels_that_have_room_do_not_touch():
 
 
 @settings(max_examples=30, deadline=None)
+@example([(10.0, 10.0), (10.75, 10.0)])
 @given(st.lists(st.tuples(st.floats(10, 590), st.floats(10, 390)), max_size=15))
 def test_labels_stay_inside_and_do_not_depend_on_chance(points):
     texts = ["name"] * len(points)
     labels = place_labels(points, texts, (0, 0, 600, 400))
     assert labels == place_labels(points, texts, (0, 0, 600, 400))
     assert [label.point for label in labels] == list(range(len(points)))
-    assert all(-1 <= label.x <= 577 and 9 <= label.y <= 399 for label in labels)
+    right = 600 - CHARACTER * len("name")
+    assert all(0 <= label.x <= right and LINE - 2 <= label.y <= 398 for label in labels)
