@@ -29,18 +29,30 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete what `replacing` left beside these paths when its process died, on this machine."""
-    if not Path("/proc/self").exists():
-        return  # no way to tell who is gone
     stems: dict[Path, set[str]] = {}
     for path in paths:
         stems.setdefault(path.parent, set()).add(_temporary_stem(path))
     for folder, wanted in stems.items():
         for found in folder.iterdir() if folder.is_dir() else ():
-            stem, dash, rest = found.name.rpartition("-")
-            process = rest.partition(".")[0]
-            if stem + dash in wanted and not Path("/proc", process).exists():
-                with suppress(OSError):
-                    found.unlink()
+            stem, dash, _ = found.name.rpartition("-")
+            if stem + dash in wanted:
+                _remove_if_left(found)
+
+
+def remove_all_leftovers(folder: Path) -> None:
+    """Delete what `replacing` left in a folder that is ours alone, and below it, as above."""
+    for found in folder.rglob(f".*.{_HOST}-*.tmp*"):
+        if re.match(r"\.[0-9a-f]{16}\.", found.name):
+            _remove_if_left(found)
+
+
+def _remove_if_left(temporary: Path) -> None:
+    if not Path("/proc/self").exists():
+        return  # no way to tell who is gone
+    process = temporary.name.rpartition("-")[2].partition(".")[0]
+    if not Path("/proc", process).exists():
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def printable(path: os.PathLike[str] | str) -> str:

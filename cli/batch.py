@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..audio.manifests import Utterance
+from ..cores import usable_cores, use_one_thread
 from ..errors import SyllabaryError
 from ..filesystem import printable
 
@@ -66,21 +67,7 @@ def place(
 def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
     """Files at a time; each gets one thread."""
     use_one_thread()
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    return min(wanted or (cores if device == "cpu" else 2), jobs)
-
-
-def use_one_thread() -> None:
-    """Run torch's operations on one thread.
-
-    Ours are small: several threads gain nothing, and lose everything where a neighbour keeps one
-    of them waiting. The cores are used by several files at a time.
-    """
-    import torch
-
-    torch.set_num_threads(1)
+    return min(wanted or (usable_cores() if device == "cpu" else 2), jobs)
 
 
 def execute(

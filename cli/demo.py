@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from ..cores import use_one_thread
 from . import options
-from .batch import use_one_thread
 from .roundtrip import print_table
 
 CLIP = Path(__file__).parent.parent / "assets" / "demo.flac"

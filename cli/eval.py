@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..cores import usable_cores
 from ..errors import SyllabaryError
 from ..filesystem import printable
 from . import options
@@ -101,7 +102,6 @@ def eval_command(
 
     `syllabary leaderboard` makes a page of the results.
     """
-    from ..eval.harness.plan import usable_cores
     from ..eval.harness.run import describe, evaluate
     from ..eval.harness.work import Request
     from ..eval.metrics import catalogue as metric_catalogue

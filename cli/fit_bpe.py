@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ..audio.manifests import Utterance, collect
+from ..cores import use_one_thread
 from ..errors import SyllabaryError, TokenMismatchError
 from ..filesystem import printable
 from . import options
-from .batch import use_one_thread
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ..cores import use_one_thread
 from ..errors import SyllabaryError
 from . import options
-from .batch import hours, use_one_thread
+from .batch import hours
 
 if TYPE_CHECKING:
     from ..semantic.encoders.layers import LayerChoice

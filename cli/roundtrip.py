@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ..cores import use_one_thread
 from ..errors import SyllabaryError
 from ..filesystem import printable
 from . import options
-from .batch import use_one_thread
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from ..audio import LEAST_RATE, MOST_RATE
+from ..cores import use_one_thread
 from ..errors import ContainerError, SyllabaryError
 from . import options
-from .batch import size, use_one_thread
+from .batch import size
 
 if TYPE_CHECKING:
     from ..codecs.streaming.latency import Histogram

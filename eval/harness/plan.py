@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from ...audio.files import AudioReader
 from ...audio.manifests import Utterance, collect
+from ...cores import usable_cores
 from ...errors import SyllabaryError
 from ...filesystem import printable, replacing
 from ..metrics import catalogue as metrics
@@ -306,12 +306,6 @@ def environment(metrics: Sequence[Metric]) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {usable_cores()} cores",
         "packages": {name: found for name in sorted(names) if (found := version_of(name))},
     }
-
-
-def usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def version_of(package: str | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
-from ...filesystem import printable, replacing
+from ...filesystem import printable, remove_all_leftovers, replacing
 from ..studies import catalogue as studies
 from ..systems import catalogue as systems
 from .clips import ORIGINALS, choose_clips, copy_clips, write_originals
@@ -158,6 +158,7 @@ def evaluate(
         PlanError: the folder holds results of another plan.
     """
     shown = plan.hold(folder)
+    remove_all_leftovers(folder)
     clips = choose_clips(plan.data)
     write_originals(clips, folder)
     folders = [folder / folder_name(system.name) for system in found]

@@ -17,6 +17,7 @@ import numpy as np
 from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...audio.resampling import resample
+from ...cores import use_one_thread
 from ...errors import SyllabaryError
 from ...filesystem import printable
 from ..metrics import catalogue as metrics
@@ -284,13 +285,6 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE)
     os._exit(1)
-
-
-def use_one_thread() -> None:
-    """Figures don't depend on threads, but times do; the cores are used by processes."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def do_in_worker(task: Task) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from ...cores import use_one_thread
 from .plan import Plan
-from .work import Request, Task, Worker, do_in_worker, start_worker, use_one_thread
+from .work import Request, Task, Worker, do_in_worker, start_worker
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

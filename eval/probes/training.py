@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...cores import torch_threads
 from .heads import Characters, Pooled, Recurrent, Speaker
 from .inputs import Front
 
@@ -93,14 +94,14 @@ def seeded(seed: int) -> Iterator[None]:
 
     Both are as before afterwards.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with (
+        torch_threads(1),
+        torch.random.fork_rng(devices=[]),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        torch.manual_seed(seed)
+        yield
 
 
 def make_head(kind: str, outputs: int, frame_rate: float) -> nn.Module:

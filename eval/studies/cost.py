@@ -1,6 +1,5 @@
 """What a system costs: size, arithmetic, latency, time and memory."""
 
-import os
 import platform
 import resource
 import statistics
@@ -12,12 +11,12 @@ import numpy as np
 import torch
 
 from ...codecs.interface import AudioTokenizer
+from ...cores import torch_threads, usable_cores
 from ...errors import SyllabaryError
 from ..metrics.interface import MetricError
 from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
 from .peak_memory import peak_memory
-from .promise_checks import torch_threads
 
 #: Seconds of the clip that is timed, of each row of the batch, and of the stream.
 CLIP, ROW, STREAM = 10.0, 4.0, 4.0
@@ -227,10 +226,9 @@ def _memory(system: System, clip: np.ndarray, findings: Findings) -> None:
 
 def machine() -> str:
     """The processor, cores that may be used, and PyTorch's threads."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{_processor()} ({cores} core(s) usable, {torch.get_num_threads()} thread(s) of PyTorch "
-        f"{torch.__version__})"
+        f"{_processor()} ({usable_cores()} core(s) usable, {torch.get_num_threads()} thread(s) of "
+        f"PyTorch {torch.__version__})"
     )
 
 

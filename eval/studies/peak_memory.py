@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...cores import use_one_thread
 from ..metrics.interface import MetricError
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -63,12 +64,10 @@ def _megabytes(field: str) -> float:
 
 def main(name: str, path: str) -> None:
     """Measure, in this process, and print."""
-    import torch
-
     from ..systems import tokenizers  # noqa: F401  imported before the baseline is taken
     from ..systems.catalogue import find
 
-    torch.set_num_threads(1)
+    use_one_thread()
     wave = np.load(path)
     _RESET.write_text("5")  # the peak begins anew, without that of the imports
     baseline = _megabytes("VmRSS")

@@ -5,8 +5,7 @@ the same row alone behind the same padding. So what breaks one promise shows in 
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ...codecs.container import read_tokens, write_tokens
 from ...codecs.interface import AudioTokenizer
 from ...codecs.registry import load
 from ...codecs.tokens import Tokens
+from ...cores import torch_threads
 
 _BATCH = 4  # rows
 _PIECES = 12  # at most, of a stream
@@ -280,17 +280,6 @@ def split(total: int, rng: np.random.Generator) -> list[int]:
     cuts = rng.integers(0, total + 1, int(rng.integers(1, _PIECES - 1))).tolist()
     cuts.append(min(total, cuts[0] + 1))
     return np.diff([0, *sorted(cuts), total]).tolist()
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """PyTorch's threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _trimmed(tokens: Tokens) -> Tokens:

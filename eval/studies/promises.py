@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...codecs.interface import AudioTokenizer
+from ...cores import torch_threads
 from ..metrics.interface import MetricError
 from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
@@ -22,7 +23,6 @@ from .promise_checks import (
     Compared,
     Subject,
     all_of,
-    torch_threads,
 )
 
 #: Utterances, evenly over the data; seconds of each; and of how many samples are compared too.

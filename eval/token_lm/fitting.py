@@ -1,14 +1,14 @@
 """Training for a fixed budget, and the code length that what was learnt gives to utterances."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...cores import torch_threads
 from ..metrics.interface import MetricError
 from .mixture import CountedSymbols, best_weights, mixed_bits
 from .network import FrameModel, NetworkConfig
@@ -122,7 +122,7 @@ def train(
     asked = [split for codes in held_out if len(split := symbols.split(codes))]
     if not shown or not asked:
         raise MetricError("language model: no frames to train on, or none to hold out")
-    with _one_thread():
+    with torch_threads(1):
         model = FrameModel(symbols.sizes, config, seed)
         model.set_frequencies(_counts(shown, symbols.sizes))
         checks = _run(model, shown, asked, budget, seed)
@@ -197,7 +197,7 @@ def _chances(network: FrameModel, counted: CountedSymbols, stream: Stream) -> np
 def _losses(network: FrameModel, stream: Stream) -> np.ndarray:
     """-ln of the network's probabilities, (frames, symbols) float64."""
     reach, found = network.config.reach, []
-    with _one_thread():
+    with torch_threads(1):
         for start in range(0, len(stream), _BLOCK):
             # What lies `reach` frames back can't matter: blocks give what the whole would.
             first = max(0, start - reach)
@@ -212,14 +212,3 @@ def _tensors(stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
         torch.from_numpy(stream.previous),
         torch.from_numpy(stream.utterance),
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums whose last bits do not depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

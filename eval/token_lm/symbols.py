@@ -57,17 +57,6 @@ class FrameSymbols:
                 columns.append(row // BASE**place % BASE if len(digits) > 1 else row)
         return np.stack(columns, axis=1)
 
-    def join(self, symbols: np.ndarray) -> np.ndarray:
-        """The inverse of `split`: codes (codebooks, frames)."""
-        rows, at = [], 0
-        for digits in self.digits:
-            row = np.zeros(len(symbols), np.int64)
-            for column in range(at, at + len(digits)):
-                row = row * BASE + symbols[:, column]
-            rows.append(row)
-            at += len(digits)
-        return np.stack(rows)
-
 
 def _digits(size: int) -> tuple[int, ...]:
     if size <= LARGEST:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..metrics.interface import MetricError
 from ..metrics.requirements import package
+from ..systems.samples import to_int16
 
 #: Silence, breath and noise.
 SILENCE = "SIL"
@@ -228,7 +229,7 @@ def sixteen_bits(wave: np.ndarray, sample_rate: int) -> np.ndarray:
         raise MetricError(f"pocketsphinx needs {SAMPLE_RATE} Hz, got {sample_rate}")
     if wave.ndim != 1 or not wave.size or not np.isfinite(wave).all():
         raise MetricError(f"pocketsphinx: expected finite (samples,), got shape {wave.shape}")
-    return (np.clip(wave, -1, 32767 / 32768) * 32768).round().astype("<i2")
+    return to_int16(wave)
 
 
 def _alignment(entries: Sequence[tuple[str, int, int]], num_samples: int) -> PhoneAlignment:

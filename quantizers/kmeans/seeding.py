@@ -9,14 +9,13 @@ that those that pass are distributed as if drawn now (rejection sampling, as in 
 "Fast and accurate k-means++ via rejection sampling", 2020). One matrix product serves the pool.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import log
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...cores import torch_threads
 from ...errors import QuantizerError
 from ..nearest import NearestCode
 
@@ -26,17 +25,6 @@ _POOL_BYTES = 64 << 20
 _TILE = 256
 # Rows whose distances from a pool fit a cache.
 _PRODUCT_TILE = 2048
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrix products whose last bits do not depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def random_rows(rows: Tensor, count: int, seed: list[int]) -> Tensor:
@@ -58,7 +46,7 @@ def random_rows(rows: Tensor, count: int, seed: list[int]) -> Tensor:
     raise _too_few(len(chosen), count, rows)
 
 
-@_one_thread()
+@torch_threads(1)
 def plus_plus(
     rows: Tensor,
     count: int,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from syllabary import filesystem
 from syllabary.errors import SyllabaryError
 from syllabary.eval.harness import run, work
 from syllabary.eval.harness.lines import ResultLines
@@ -123,6 +124,22 @@ def test_what_is_done_is_not_done_again(setting):
     (loud,) = evaluate((replace(request, metrics=("lag",)), folder), ["loud"])
     assert loud["metrics"][-1]["name"] == "lag"
     assert loud["metrics"][-1]["domains"]["all"]["count"] >= 3  # made again where it is gone
+
+
+def test_what_a_killed_process_was_writing_is_gone(setting):
+    evaluate(setting)
+    audio = setting[1] / "loud" / "audio"
+    whole = sorted(path.name for path in audio.iterdir())
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    stem = filesystem._temporary_stem(audio / whole[0])
+    left = [audio / f"{stem}{pid}.tmp.flac" for pid in (gone.pid, os.getppid())]
+    for path in left:
+        path.write_bytes(b"half")
+    evaluate(setting)
+    assert not left[0].exists() and left[1].exists()  # another process may be at work on that
+    left[1].unlink()
+    assert sorted(path.name for path in audio.iterdir()) == whole
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_results(setting, tmp_path):
