@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ...typed_fields import from_json, to_json
 from ..metrics.interface import MetricError
 from .characters import Alphabet, edits, frames_needed
-from .inputs import Inputs, failures
+from .inputs import Front, Inputs, failures
 from .sampling import Example, Parts
 from .scoring import Score, rate, verification
 from .task import Task
@@ -126,13 +126,23 @@ class _Work:
 
     def start(self, head: str, outputs: int) -> tuple[Probe, list[Tensor], list[Tensor]]:
         """A new probe, and the prepared rows of both parts; within `seeded`."""
-        front = self.inputs.front([example.name for example in self.train], DIM)
+        front = self._front()
         made = make_head(head, outputs, self.inputs.frame_rate)
+        return Probe(front, made, self.budget.dropout), *self._rows
+
+    @cached_property
+    def _rows(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Of both parts; every new front would prepare the same."""
+        with torch.random.fork_rng(devices=[]):
+            front = self._front()
         train, test = (
             [front.prepare(self.inputs.rows[example.name]) for example in part]
             for part in (self.train, self.test)
         )
-        return Probe(front, made, self.budget.dropout), train, test
+        return train, test
+
+    def _front(self) -> Front:
+        return self.inputs.front([example.name for example in self.train], DIM)
 
     @property
     def seeds(self) -> range:
