@@ -21,6 +21,9 @@ from .batch import clock_of
 if TYPE_CHECKING:
     from ..eval.harness.run import Progress
 
+#: Share of the work after which the time left is told.
+_TELLING = 0.02
+
 
 @click.command("eval")
 @click.option(
@@ -120,7 +123,7 @@ def eval_command(
         command=_command(codecs, data, split, metrics, studies, probes, limit, seed),
     )
     plan = request.plan()
-    found, reasons = describe(names)
+    found, reasons = describe(names, plan.studies)
     if fresh and folder.exists():
         _delete(folder)
     for name, reason in reasons.items():
@@ -208,10 +211,12 @@ def _telling() -> Iterator[Callable[["Progress"], None]]:
         if not progress.total:
             return
         left = (now - start) * (progress.total - progress.done) / max(progress.done, 1e-9)
-        failures = f"  {progress.failures} failures" if progress.failures else ""
         what = f"{progress.system} {progress.what}" if progress.system else "starting"
-        clock = f"{clock_of(left)} left" if progress.done else ""
-        text = f"{clock}  {what}{failures}"
+        # The first results wait for compilers, and for what all systems share.
+        clock = f"{clock_of(left)} left  " if progress.done > _TELLING * progress.total else ""
+        failures = f"  {progress.failures} failed" if progress.failures else ""
+        missing = f"  {progress.missing} scores missing" if progress.missing else ""
+        text = f"{clock}{what}{failures}{missing}"
         bar.update(task, completed=progress.done, total=progress.total, description=text)
         if not live and (now - shown >= 30 or progress.done == progress.total):
             shown = now

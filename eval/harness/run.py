@@ -15,6 +15,7 @@ from ...errors import SyllabaryError
 from ...filesystem import printable, remove_all_leftovers, replacing
 from ..studies import catalogue as studies
 from ..systems import catalogue as systems
+from ..systems.interface import System
 from .clips import ORIGINALS, choose_clips, copy_clips, write_originals
 from .lines import ResultLines, as_bytes
 from .plan import FORMAT, PLAN_NAME, Plan, PlanError, environment
@@ -27,6 +28,9 @@ SYSTEM_NAME = "system.json"
 _LINES = "lines.jsonl"
 #: Seconds of audio in a task: enough to keep a process busy, few enough for a crash to cost little.
 _TASK_SECONDS = 45.0
+
+#: Seconds of audio whose scores take about as long as a study does (measured: 160 to 250).
+_STUDY_SECONDS = 200.0
 
 #: What is in a folder of results beside the systems' own folders.
 RESULT_PARTS = frozenset((PLAN_NAME, ORIGINALS, SHARED_NAME))
@@ -45,10 +49,11 @@ class Progress:
     """How far an evaluation is.
 
     Attributes:
-        done, total: work in rough seconds of audio: a study counts as a minute.
+        done, total: work in rough seconds of audio.
         system: that something was just done of.
         what: that was done.
-        failures: found so far in this run.
+        failures: items and studies that failed so far in this run.
+        missing: scores that could not be computed.
     """
 
     done: float = 0.0
@@ -56,6 +61,7 @@ class Progress:
     system: str = ""
     what: str = ""
     failures: int = 0
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,22 @@ class Described:
     Attributes:
         given: the name that finds it.
         fields: `System.to_json()`.
+        unsuitable: studies that have nothing to measure of it.
     """
 
     given: str
     fields: dict[str, Any]
+    unsuitable: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         return str(self.fields["name"])
 
 
-def describe(names: Sequence[str]) -> tuple[list[Described], dict[str, str]]:
-    """Load each system once, to see that it is there.
+def describe(
+    names: Sequence[str], study_names: Sequence[str] = ()
+) -> tuple[list[Described], dict[str, str]]:
+    """Load each system once, to see that it is there, and which of the studies it is fit for.
 
     Returns:
         Those that can be measured, and by name why the others can't.
@@ -88,7 +98,9 @@ def describe(names: Sequence[str]) -> tuple[list[Described], dict[str, str]]:
     reasons: dict[str, str] = {}
     for given in names:
         try:
-            one = Described(given, systems.find(given).to_json())
+            system = systems.find(given)
+            unfit = frozenset(name for name in study_names if _unsuitable(name, system))
+            one = Described(given, system.to_json(), unfit)
         except (SyllabaryError, RuntimeError, OSError) as error:
             reasons[given] = str(error)
             continue
@@ -100,6 +112,13 @@ def describe(names: Sequence[str]) -> tuple[list[Described], dict[str, str]]:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise SyllabaryError(f"nothing to measure: {why or 'no system named'}")
     return found, reasons
+
+
+def _unsuitable(study: str, system: System) -> bool:
+    try:
+        return bool(studies.find(study).unsuitable(system))
+    except Exception:  # somebody else's study, which will fail and say why
+        return False
 
 
 @dataclass
@@ -172,14 +191,19 @@ def evaluate(
             lines = stack.enter_context(ResultLines(own / _LINES))
             contestants[own] = Contestant(system, own, lines)
         tasks = [task for one in contestants.values() for task in _open_tasks(plan, one, retry)]
-        progress = Progress(total=sum(_size(plan, task) for task in tasks))
+
+        def size(task: Task) -> float:
+            return _size(plan, task, contestants[task.folder].system)
+
+        progress = Progress(total=sum(map(size, tasks)))
         tell(progress)
         for task, lines_of_task in _do_all(plan, request, tasks, processes):
             one = contestants[task.folder]
             for line in lines_of_task:
                 one.lines.add(line)
-                progress.failures += _failures(line)
-            progress.done += _size(plan, task)
+                progress.failures += "error" in line
+                progress.missing += len(line.get("failures", {}))
+            progress.done += size(task)
             progress.system, progress.what = one.system.name, _what(task)
             tell(progress)
             left = list(_open_tasks(plan, one, retry=False))
@@ -285,15 +309,11 @@ def _write_result(plan: Plan, one: Contestant, clips: Sequence[Utterance]) -> No
         temporary.write_bytes(as_bytes(found, indent=1) + b"\n")
 
 
-def _size(plan: Plan, task: Task) -> float:
+def _size(plan: Plan, task: Task, system: Described) -> float:
     if isinstance(task, StudyTask):
-        return 60.0
+        return 0.0 if task.study in system.unsuitable else _STUDY_SECONDS
     return sum(plan.data.items[index].duration_s or 1.0 for index in task.items)
 
 
 def _what(task: Task) -> str:
     return task.study if isinstance(task, StudyTask) else f"{len(task.items)} items"
-
-
-def _failures(line: dict[str, Any]) -> int:
-    return int("error" in line) + len(line.get("failures", {}))

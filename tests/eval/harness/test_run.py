@@ -126,6 +126,27 @@ def test_what_is_done_is_not_done_again(setting):
     assert loud["metrics"][-1]["domains"]["all"]["count"] >= 3  # made again where it is gone
 
 
+def test_progress_is_over_what_there_is_to_do(setting):
+    request, folder = setting
+    found, _ = run.describe(["original"], tuple(STUDIES))
+    assert found[0].unsuitable == {"never"}
+    told = []
+    run.evaluate(
+        request.plan(),
+        request,
+        found,
+        folder,
+        1,
+        tell=lambda progress: told.append(replace(progress)),
+    )
+    seconds = sum(LENGTHS.values()) / 16000
+    assert {progress.total for progress in told} == {seconds + 2 * run._STUDY_SECONDS}
+    assert [told[0].done, told[-1].done] == [0, told[0].total]
+    assert told[-1].failures == 1  # the broken study
+    scores = json.loads((folder / "original" / "result.json").read_text())["metrics"]
+    assert told[-1].missing == sum(metric["domains"]["all"]["failed"] for metric in scores) > 0
+
+
 def test_what_a_killed_process_was_writing_is_gone(setting):
     evaluate(setting)
     audio = setting[1] / "loud" / "audio"
