@@ -36,7 +36,7 @@ AUDIO_NAME = "audio"
 #: Folder of what studies keep for all systems, beside the results.
 SHARED_NAME = "shared"
 #: Seconds in which a worker may end of itself.
-_GRACE = 10.0
+GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -283,10 +283,14 @@ def _end_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
+    time.sleep(GRACE)
     os._exit(1)
 
 
 def do_in_worker(task: Task) -> list[dict[str, Any]]:
     assert _worker is not None
-    return _worker.do(task)
+    try:
+        return _worker.do(task)
+    except SystemExit as ended:
+        # The pool would hand it on like a result, and begin with the next task.
+        os._exit(ended.code if isinstance(ended.code, int) else 1)

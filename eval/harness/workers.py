@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -13,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from ...cores import use_one_thread
 from .plan import Plan
-from .work import Request, Task, Worker, do_in_worker, start_worker
+from .work import GRACE, Request, Task, Worker, do_in_worker, start_worker
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -85,8 +86,14 @@ def _pool(request: Request, processes: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        for process in multiprocessing.active_children():
+        workers = multiprocessing.active_children()
+        for process in workers:
             process.terminate()
+        limit = time.monotonic() + GRACE
+        for process in workers:
+            process.join(max(0.0, limit - time.monotonic()))
+            if process.is_alive():  # deep in a library, which signals wait for
+                process.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -13,6 +13,8 @@ MODULE = '''
 """What somebody else wrote."""
 
 import os
+import tempfile
+import time
 
 import numpy as np
 import syllabary
@@ -28,7 +30,7 @@ def tokenizer(**options):
 
 
 class Halved(Original):
-    """Half as loud; it can't stand one file, and another one kills it."""
+    """Half as loud; it can't stand one file, another kills it, and others keep it for minutes."""
 
     name, setting = "halved", "half as loud"
     digest = "d" * 64
@@ -38,6 +40,9 @@ class Halved(Original):
             raise RuntimeError("I don't like this one")
         if len(wave) == 4002:
             os._exit(1)
+        if len(wave) == 4003:
+            with tempfile.TemporaryDirectory(dir="at-work"):
+                time.sleep(300)
         return Reconstruction(wave / 2, 8.0 * len(wave))
 
 

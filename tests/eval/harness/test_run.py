@@ -304,6 +304,30 @@ def test_another_package_is_on_every_table(tmp_path):
     assert "halved" in done.stdout and "outside-dmel" in done.stdout
 
 
+def test_an_interrupt_ends_it_at_once_and_workers_clean_up(tmp_path):
+    manifest = write_speech(tmp_path / "data", {f"a/{n}": 4003 for n in range(800)})
+    at_work = tmp_path / "at-work"
+    at_work.mkdir()
+    words = ["eval", "--codecs", "halved", "--data", str(manifest), "--metrics", "peak"]
+    words += ["--studies", "none", "--probes", "none", "--workers", "2"]
+    process = subprocess.Popen(
+        command(*words, "-o", str(tmp_path / "results")), env=install(tmp_path), cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True,
+        # As at a terminal, whatever started these tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    limit = time.monotonic() + 120
+    while len(list(at_work.iterdir())) < 2 and time.monotonic() < limit:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=60)  # all items would take hours
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "stopped; the same command goes on" in err, err
+    assert not list(at_work.iterdir())
+
+
 @pytest.mark.slow
 def test_killed_twice_and_gone_on_with_it_is_equal(tmp_path):
     """Only times may differ, so cost is left out."""
