@@ -32,6 +32,8 @@ def compiled_for(feature: str) -> bool:
 PANEL = {np.dtype(np.float32): 64, np.dtype(np.float64): 32}
 # Frames that share each load of a panel: as many as the registers hold the sums of.
 _ROWS = 4 if compiled_for("avx512f") else 1
+# Frames from which on a panel is worth a copy of it in float64.
+_MANY = 32
 DOUBLE = ir.DoubleType()
 DOUBLES = ir.VectorType(DOUBLE, v.LANES)
 _LONGS = ir.VectorType(v.INT64, v.LANES)
@@ -97,8 +99,11 @@ def gelu(builder, x):  # type: ignore[no-untyped-def]
     return builder.fdiv(x, builder.fadd(constant(1.0), exponential(builder, inner)))
 
 
-def _product_of(rows, activated):  # type: ignore[no-untyped-def]
-    """The intrinsic that multiplies `rows` frames with a panel, and applies GELU if told to."""
+def _product_of(rows, activated, widened=False):  # type: ignore[no-untyped-def]
+    """The intrinsic that multiplies `rows` frames with a panel, and applies GELU if told to.
+
+    With `widened`, the panel is float64 where x is.
+    """
 
     @intrinsic
     def product(context, like, x, x_stride, panel, bias, steps, out, out_stride):  # type: ignore[no-untyped-def]
@@ -106,18 +111,25 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
         wide = like == types.float64
         scalar, size = (DOUBLE, 8) if wide else (v.FLOAT, 4)
         count = 2 if wide else 4
+        as_it_is = widened and wide
+        each = 8 if as_it_is else 4
 
         def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
             _, x, x_stride, panel, bias, steps, out, out_stride = values
 
-            def weights(address, j):  # type: ignore[no-untyped-def]
+            def narrow(address, j):  # type: ignore[no-untyped-def]
                 lanes = v.load(builder, v.at(builder, address, 4 * v.LANES * j), v.FLOATS)
                 return builder.fpext(lanes, DOUBLES) if wide else lanes
 
-            start = [weights(bias, j) for j in range(count)] * rows
+            def weights(address, j):  # type: ignore[no-untyped-def]
+                if as_it_is:
+                    return v.load(builder, v.at(builder, address, 8 * v.LANES * j), DOUBLES)
+                return narrow(address, j)
+
+            start = [narrow(bias, j) for j in range(count)] * rows
             sums: list = []
             with v.counted_loop(builder, steps, start) as (step, carried, following):
-                line = v.at(builder, panel, v.times(builder, step, 4 * v.LANES * count))
+                line = v.at(builder, panel, v.times(builder, step, each * v.LANES * count))
                 lanes = [weights(line, j) for j in range(count)]
                 column = v.at(builder, x, v.times(builder, step, size))
                 for r in range(rows):
@@ -142,6 +154,8 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
 
 _product_of_rows, _product_of_row = _product_of(_ROWS, False), _product_of(1, False)
 _gelu_of_rows, _gelu_of_row = _product_of(_ROWS, True), _product_of(1, True)
+_widened_product_of_rows = _product_of(_ROWS, False, widened=True)
+_widened_gelu_of_rows = _product_of(_ROWS, True, widened=True)
 
 
 @intrinsic
@@ -169,29 +183,38 @@ def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
     size, like = x.itemsize, x.dtype.type(0)
     count, steps, width = panels.shape
     frames = x.shape[0]
+    # A panel that many frames need is made float64 once for all of them; the sums are the same.
+    many = size == 8 and frames >= _MANY
+    widened = np.empty((steps if many else 0, width))
     for p in range(count):
         panel = panels.ctypes.data + p * steps * width * 4
         offset = bias.ctypes.data + p * width * 4
+        wide = widened.ctypes.data
+        if many:
+            for n in range(steps):
+                for c in range(width):
+                    widened[n, c] = panels[p, n, c]
         done = 0
         while done < frames:
             row = x.ctypes.data + done * x.strides[0]
             to = out.ctypes.data + done * out.strides[0] + p * width * size
-            if frames - done >= _ROWS:
+            here, there = x.strides[0], out.strides[0]
+            if frames - done < _ROWS:
                 if activated:
-                    _gelu_of_rows(like, row, x.strides[0], panel, offset, steps, to, out.strides[0])
+                    _gelu_of_row(like, row, here, panel, offset, steps, to, there)
                 else:
-                    _product_of_rows(
-                        like, row, x.strides[0], panel, offset, steps, to, out.strides[0]
-                    )
-                done += _ROWS
-            else:
-                if activated:
-                    _gelu_of_row(like, row, x.strides[0], panel, offset, steps, to, out.strides[0])
-                else:
-                    _product_of_row(
-                        like, row, x.strides[0], panel, offset, steps, to, out.strides[0]
-                    )
+                    _product_of_row(like, row, here, panel, offset, steps, to, there)
                 done += 1
+                continue
+            if many and activated:
+                _widened_gelu_of_rows(like, row, here, wide, offset, steps, to, there)
+            elif many:
+                _widened_product_of_rows(like, row, here, wide, offset, steps, to, there)
+            elif activated:
+                _gelu_of_rows(like, row, here, panel, offset, steps, to, there)
+            else:
+                _product_of_rows(like, row, here, panel, offset, steps, to, there)
+            done += _ROWS
 
 
 @njit(nogil=True, cache=True)

@@ -67,20 +67,21 @@ def decoder(config: SpectralConfig) -> SpectralDecoder:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("frames", [9, 45])  # few, and so many that panels are widened
 @pytest.mark.parametrize("outputs, inputs", [(1, 1), (33, 7), (200, 130)])
-def test_linear(dtype, outputs, inputs):
+def test_linear(dtype, outputs, inputs, frames):
     generator = np.random.default_rng(0)
     weight, bias = torch.randn(outputs, inputs), torch.randn(outputs)
-    x = generator.standard_normal((9, inputs)).astype(dtype)
+    x = generator.standard_normal((frames, inputs)).astype(dtype)
     panels, offsets = pack(weight, bias, dtype)
     exact = x.astype(np.float64) @ weight.double().numpy().T + bias.double().numpy()
     gelu = torch.nn.functional.gelu(torch.from_numpy(exact), approximate="tanh").numpy()
     tolerance = 1e-5 if dtype == np.float32 else 1e-13
     for activated, expected in ((False, exact), (True, gelu)):
-        out = np.empty((9, len(offsets)), dtype)
+        out = np.empty((frames, len(offsets)), dtype)
         kernels.linear(x, panels, offsets, activated, out)
         np.testing.assert_allclose(out[:, :outputs], expected, atol=tolerance * inputs**0.5)
-        for start in range(9):
+        for start in range(frames):
             alone = np.empty((1, len(offsets)), dtype)
             kernels.linear(x[start : start + 1], panels, offsets, activated, alone)
             assert np.array_equal(alone[0], out[start])
