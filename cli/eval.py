@@ -240,7 +240,7 @@ def _print_results(paths: list[Path]) -> int:
     shown = results[0]["metrics"][:5] if results else []
     table = Table(box=None, header_style="bold")
     table.add_column("system", no_wrap=True)
-    for heading in ("kbit/s", *(metric["heading"] for metric in shown), "failed"):
+    for heading in ("kbit/s", *(metric["heading"] for metric in shown), "no score"):
         table.add_column(heading, justify="right", no_wrap=True)
     total = 0
     for result in results:
