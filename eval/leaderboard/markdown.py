@@ -75,8 +75,7 @@ def _section(section: Section) -> list[str]:
 def _figures(table: Table) -> str:
     headings = ["System"]
     for column in table.columns:
-        beside = ", ".join(filter(None, (column.unit, column.count)))
-        unit = f" ({beside})" if beside else ""
+        unit = f" ({column.beside})" if column.beside else ""
         headings.append(f"{column.heading} {column.arrow}".strip() + unit)
     lines = []
     for _, band, rows in table.bands:

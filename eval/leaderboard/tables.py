@@ -23,6 +23,7 @@ class Column:
         higher_is_better: None where neither is.
         explanation: in a sentence.
         count: that its figures are means over, where most share it and it is not everything.
+        failed: items without a score, of those whose count that is.
     """
 
     heading: str
@@ -31,10 +32,17 @@ class Column:
     digits: int
     explanation: str = ""
     count: str = ""
+    failed: int = 0
 
     @property
     def arrow(self) -> str:
         return _ARROWS[self.higher_is_better]
+
+    @property
+    def beside(self) -> str:
+        """Unit, count and failures, in a line."""
+        failed = f"{self.failed} failed" if self.failed else ""
+        return ", ".join(filter(None, (self.unit, self.count, failed)))
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Cell:
         value: to sort by; None sorts last.
         interval: 95 %, or empty.
         count: that it is a mean over, where that is not what its column says.
-        failed: items without a score.
+        failed: items without a score, where its column does not say so.
         why: there is no figure, or empty.
         best: of its band, as far as its digits tell.
         best_of_all: of all bands.
@@ -237,17 +245,21 @@ def _share(value: float, digits: int) -> str:
 
 
 def _with_counts(table: Table, everything: str) -> Table:
-    """Counts that most cells of a column share said once, above it; that of everything never."""
+    """What most cells of a column are means over said once, above it; that of everything never."""
     columns, rows = list(table.columns), [list(row.cells) for row in table.rows]
     for place, column in enumerate(columns):
-        counts = Counter(cells[place].count for cells in rows if cells[place].value is not None)
+        counts = Counter(
+            (cells[place].count, cells[place].failed)
+            for cells in rows
+            if cells[place].value is not None
+        )
         if not counts:
             continue
-        usual = counts.most_common(1)[0][0]
-        columns[place] = replace(column, count="" if usual == everything else usual)
+        usual, failed = counts.most_common(1)[0][0]
+        columns[place] = replace(column, count="" if usual == everything else usual, failed=failed)
         for cells in rows:
-            if cells[place].count == usual:
-                cells[place] = replace(cells[place], count="")
+            if (cells[place].count, cells[place].failed) == (usual, failed):
+                cells[place] = replace(cells[place], count="", failed=0)
     return replace(
         table,
         columns=tuple(columns),
