@@ -21,9 +21,10 @@ def stoi(clip: Clip) -> float:
         MetricError: lengths differ, less than 0.4 s of speech, or no `pystoi` package.
     """
     reference, estimate = _segments("STOI", clip)
-    least = 1 + 10 ** (-package("pystoi.stoi").BETA / 20)
+    # Where the estimate is so much louder, it counts as no louder.
+    bound = 1 + 10 ** (-package("pystoi.stoi").BETA / 20)
     scaled = estimate * (_norm(reference, 1) / (_norm(estimate, 1) + _EPSILON))
-    clipped = np.minimum(scaled, reference * least)
+    clipped = np.minimum(scaled, reference * bound)
     return float((_normalized(clipped, 1) * _normalized(reference, 1)).sum(1).mean())
 
 
