@@ -7,7 +7,7 @@ products p in bfloat16, summed in float32. By Cauchy and Schwarz,
 
     |s - (|c'|²/2 - p)| <= |x' - bf(x')| |c'| + |bf(x')| |c' - bf(c')| + D u |x'| |c'| + v |p|,
 
-u = 2^-24, v = 2^-9 for the rounding of p itself; and 2^-47 (|x'| + |c'|)² for that of the score in
+u = 2^-24, v = 2^-8 for the rounding of p itself; and 2^-47 (|x'| + |c'|)² for that of the score in
 float64 which decides. Codes whose lower bound lies under an upper bound
 of another's score are decided by `exact_kernels`: one or two of them in practice. Where the
 processor has no bfloat16 products, the same with float32 products, which torch's settings allow to
@@ -83,7 +83,7 @@ class ProductSearch:
         absolute = 2 * terms * _UNIT * longest**2 + 8 * terms * 2.0**-126
         per_length = rounding + 2 * terms * _UNIT * (longest + rounding)
         per_rounding = longest + rounding
-        product = 2.0**-9 if self._bfloat16 else 0.0
+        product = 2.0**-8 if self._bfloat16 else 0.0
         bounds = [per_length, per_rounding, 8 * _UNIT, absolute, product, longest]
         return (np.minimum(np.array(bounds) * 1.01, 3e38)).astype(np.float32)
 

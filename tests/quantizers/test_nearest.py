@@ -41,7 +41,10 @@ def check(x, codebook, metric, codes, rounding=1e-13):
     # Among codes that are equal in every bit, always the first.
     first = np.array([int((codebook == codebook[code]).all(1).nonzero()[0]) for code in codes])
     assert (codes.numpy() == first).all()
-    assert (same | ~exact | (codes.numpy() == lowest)).all()
+    # Codes of other lengths in one direction tie up to rounding: (5, -5) and (2, -2) may round
+    # apart as one writes a cosine, and not as another does.
+    if metric != "cosine":
+        assert (same | ~exact | (codes.numpy() == lowest)).all()
 
 
 def usable(backend, metric):
@@ -81,11 +84,24 @@ def test_ties_of_a_coarse_grid_go_to_the_lowest_code(backend, metric, data):
     x = torch.randint(-span, span + 1, (37, dim), generator=generator).float()
     codebook = torch.randint(-span, span + 1, (size, dim), generator=generator).float()
     codes = nearest(x, codebook, metric, backend=backend)
+    assert (codes == nearest(x, codebook, metric, backend="torch")).all()
     if metric == "cosine":
         check(x, codebook, metric, codes)
     else:
         scores = brute_force(x, codebook, metric)
         assert (codes.numpy() == scores.argmin(1)).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_products_that_a_screen_rounds_apart(backend):
+    """A tie of codes 10 and 12; bfloat16 rounds their products by 2/3 and 3/4 of what it may."""
+    generator = torch.Generator().manual_seed(965)
+    x = torch.randint(-1, 2, (37, 22), generator=generator).float()
+    codebook = torch.randint(-1, 2, (16, 22), generator=generator).float()
+    scores = brute_force(x, codebook, "l2")
+    assert scores[23, 10] == scores[23, 12] == scores[23].min()
+    codes = nearest(x, codebook, backend=backend)
+    assert (codes.numpy() == scores.argmin(1)).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
