@@ -13,7 +13,6 @@ it as soon as its frame is complete: no tick to wait for, but weights are read a
 """
 
 import argparse
-import os
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ import torch
 import syllabary
 from syllabary import AudioTokenizer
 from syllabary.codecs.streaming import StreamPool
+from syllabary.cores import usable_cores
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from codec_speed import speech_like
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("name", metavar="TOKENIZER")
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--pool", action="store_true", help="a call for each client")
     options = parser.parse_args()
     torch.set_num_threads(1)

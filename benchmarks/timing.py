@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from syllabary.cores import usable_cores
+
 
 def interleaved(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each contender over `rounds` rounds, after one that does not count."""
@@ -24,10 +26,9 @@ def interleaved(contenders: dict[str, Callable[[], object]], rounds: int) -> dic
 
 
 def machine() -> str:
-    cores = len(os.sched_getaffinity(0))
     return (
-        f"{platform.machine()}, {cores} core(s) usable, {torch.get_num_threads()} torch thread(s), "
-        f"torch {torch.__version__}"
+        f"{platform.machine()}, {usable_cores()} core(s) usable, "
+        f"{torch.get_num_threads()} torch thread(s), torch {torch.__version__}"
     )
 
 

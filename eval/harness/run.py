@@ -177,13 +177,14 @@ def evaluate(
         PlanError: the folder holds results of another plan.
     """
     shown = plan.hold(folder)
-    remove_all_leftovers(folder)
     clips = choose_clips(plan.data)
     write_originals(clips, folder)
     folders = [folder / folder_name(system.name) for system in found]
     for path in folders:
         if folders.count(path) > 1:
             raise PlanError(f"two systems would both write into {path}")
+    for path in (*folders, folder / ORIGINALS, folder / SHARED_NAME):
+        remove_all_leftovers(path)
     with ExitStack() as stack:
         contestants: dict[Path, Contestant] = {}
         for system, own in zip(found, folders, strict=True):

@@ -5,6 +5,8 @@ computed for all segments at once. So they take a third of the package's time, a
 rounding alone. (ESTOI, where a band stands still: there the package correlates noise of its own.)
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -41,23 +43,19 @@ def estoi(clip: Clip) -> float:
 
 
 _EPSILON = np.finfo(float).eps
-#: The last clip and its bands: the two metrics are asked for one after the other.
-_last: tuple[Clip, tuple[np.ndarray, np.ndarray]] | None = None
 
 
 def _segments(name: str, clip: Clip) -> list[np.ndarray]:
     """(bands, frames, segments) of both signals: all runs of 30 frames (384 ms)."""
-    global _last
     check_pair(clip)
-    last = _last
-    bands = last[1] if last is not None and last[0] is clip else _bands(clip)
-    _last = (clip, bands)
+    bands = _bands(clip)
     frames = package("pystoi.stoi").N
     if bands[0].shape[1] < frames:
         raise MetricError(f"{name}: less than 0.4 s of speech")
     return [sliding_window_view(each, frames, 1).transpose(0, 2, 1) for each in bands]
 
 
+@lru_cache(maxsize=1)  # the two metrics are asked for one after the other
 def _bands(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """(bands, frames) of both signals, magnitudes in a third of an octave, silence left out."""
     module, tools = package("pystoi.stoi"), package("pystoi.utils")

@@ -314,7 +314,7 @@ def test_an_interrupt_ends_it_at_once_and_workers_clean_up(tmp_path):
         command(*words, "-o", str(tmp_path / "results")), env=install(tmp_path), cwd=tmp_path,
         stderr=subprocess.PIPE, text=True,
         # As at a terminal, whatever started these tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     limit = time.monotonic() + 120
     while len(list(at_work.iterdir())) < 2 and time.monotonic() < limit:
