@@ -142,7 +142,8 @@ def speaking_config(look_ahead: int = 0) -> SpeakingConfig:
 def content_units(name: str | None = None, look_ahead: int = 2) -> UnitTokenizer:
     """Units of a content encoder, spoken by a trained vocoder's kind of network."""
     torch.manual_seed(0)
-    encoder = Content(ContentConfig(layers=STACK, dim=6, look_ahead=look_ahead)).eval()
+    config = ContentConfig(layers=STACK, dim=6, look_ahead=look_ahead, averaged=3)
+    encoder = Content(config).eval()
     waves = [torch.from_numpy(synthetic_speech(16_000, seed)) for seed in range(3)]
     frames = torch.cat(encoder.features(waves))
     units = UnitTokenizer.of(encoder, frames[:: len(frames) // 23][:23], name)

@@ -5,6 +5,7 @@ neither on the frames that come together nor on the processor.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,14 @@ from ...codecs.neural.attention_kernel import packed_layers
 from ...codecs.neural.frame_encoder import FrameAnalysis, one_layer
 from ...codecs.neural.packed import Array, pack_linear
 from .encoder import ContentEncoder
+
+
+@dataclass
+class ContentRow:
+    """What a row carries from one call to the next."""
+
+    layers: Array
+    answers: Array  # (averaged - 1, dim) the last ones
 
 
 class CompiledContent:
@@ -32,11 +41,12 @@ class CompiledContent:
         self.stack = packed_layers(encoder.stack, np.float64)
         self.outward = pack_linear(encoder.outward, np.float64)
 
-    def init_state(self) -> Array:
+    def init_state(self) -> ContentRow:
         """The state of a row that has heard nothing."""
-        return self.stack.init_state()
+        config = self.config
+        return ContentRow(self.stack.init_state(), np.zeros((config.averaged - 1, config.dim)))
 
-    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[ContentRow]) -> Tensor:
         """Features (frames, dim) float64.
 
         Args:
@@ -46,5 +56,18 @@ class CompiledContent:
         """
         heard = self.analysis.without_pitch(np.ascontiguousarray(windows.numpy()))
         x = one_layer(heard, *self.inward, self.stack.width)
-        self.stack(x, edges, states)
-        return torch.from_numpy(one_layer(x, *self.outward, self.config.dim))
+        self.stack(x, edges, [state.layers for state in states])
+        y = one_layer(x, *self.outward, self.config.dim)
+        if self.config.averaged > 1:
+            for state, start, stop in zip(states, edges[:-1], edges[1:], strict=True):
+                self._average(y[start:stop], state.answers)
+        return torch.from_numpy(y)
+
+    def _average(self, y: Array, before: Array) -> None:
+        """Replace a row's answers (frames, dim) by means, and those of the frames before."""
+        answers = np.concatenate([before, y])
+        y[:] = answers[: len(y)]
+        for at in range(1, self.config.averaged):
+            y += answers[at : at + len(y)]
+        y /= self.config.averaged
+        before[:] = answers[len(y) :]

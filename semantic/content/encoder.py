@@ -3,7 +3,8 @@
 It is trained as HuBERT is (Hsu et al., "HuBERT", arXiv 2106.07447): see `training/content`. It
 hears what the codecs' encoders hear (`codecs/neural/analysis.py`) but for the pitch: two mel
 spectra and the energies of four short pieces a frame. Its layers are causal, and its answer for a
-frame is taken some frames later, so it streams with a fixed, short look-ahead.
+frame is taken some frames later, so it streams with a fixed, short look-ahead. It may be averaged
+over a few frames, which makes units purer and runs of them longer.
 """
 
 from dataclasses import dataclass, field
@@ -25,16 +26,23 @@ class ContentConfig:
         layers: at the frame rate.
         dim: channels of the features that come out.
         look_ahead: frames after its own that a frame's features depend on.
+        averaged: frames whose mean they are, their own in the middle; an odd number.
     """
 
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     layers: LayersConfig = field(default_factory=lambda: StackConfig(width=320, blocks=5))
     dim: int = 128
     look_ahead: int = 8
+    averaged: int = 1
 
     def __post_init__(self) -> None:
         if self.look_ahead < 0:
             raise ValueError(f"look_ahead can't be negative, got {self.look_ahead}")
+        if self.averaged % 2 != 1 or not 1 <= self.averaged <= self.look_ahead + 1:
+            raise ValueError(
+                "averaged must be an odd number from 1 to one more than look_ahead, got "
+                f"{self.averaged} with a look_ahead of {self.look_ahead}"
+            )
 
     @property
     def sample_rate(self) -> int:
@@ -55,6 +63,14 @@ class ContentConfig:
         return self.analysis.num_features - self.analysis.num_lags
 
 
+@dataclass
+class ContentState:
+    """What `ContentEncoder` carries from one tile of a row to the next."""
+
+    layers: list[Tensor]
+    answers: Tensor  # (1, averaged - 1, dim) the last ones
+
+
 class ContentEncoder(nn.Module):
     """Windows of samples to features.
 
@@ -69,24 +85,40 @@ class ContentEncoder(nn.Module):
         self.stack = config.layers.make(config.heard)
         self.outward = nn.Linear(config.layers.width, config.dim)
 
-    def init_state(self) -> list[Tensor]:
+    def init_state(self) -> ContentState:
         """The state of one row that has heard nothing."""
-        return self.stack.init_state(1)
+        return ContentState(self.stack.init_state(1), self._no_answers(1))
+
+    def _no_answers(self, rows: int) -> Tensor:
+        return self.outward.weight.new_zeros(rows, self.config.averaged - 1, self.config.dim)
 
     def heard(self, windows: Tensor) -> Tensor:
         """What the layers get of windows (…, window): (…, heard), without a gradient."""
         with torch.no_grad(), torch.autocast(windows.device.type, enabled=False):
             return self.analysis(windows)[..., self.config.analysis.num_lags :]
 
-    def latents(
-        self, windows: Tensor, state: list[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Features (batch, frames, dim) of windows (batch, frames, window), and the state after.
+    def latents(self, windows: Tensor, state: ContentState) -> tuple[Tensor, ContentState]:
+        """Features (1, frames, dim) of windows (1, frames, window), and the state after.
 
         As the layers are causal, frame n + `look_ahead` is the answer for frame n.
         """
-        y, state = self.stack(self.heard(windows), state)
-        return self.outward(y), state
+        y, layers = self.stack(self.heard(windows), state.layers)
+        answers = torch.cat([state.answers, self.outward(y)], 1)
+        return self._means(answers), ContentState(layers, answers[:, windows.shape[1] :])
+
+    def projected(self, y: Tensor) -> Tensor:
+        """Features (batch, frames, dim) of all that the layers give (batch, frames, width)."""
+        return self._means(torch.cat([self._no_answers(y.shape[0]), self.outward(y)], 1))
+
+    def _means(self, answers: Tensor) -> Tensor:
+        """Of each `averaged` answers (batch, averaged - 1 + frames, dim): (batch, frames, dim)."""
+        count = self.config.averaged
+        frames = answers.shape[1] - count + 1
+        # One order of sums, whatever the number of frames.
+        total = answers[:, :frames]
+        for at in range(1, count):
+            total = total + answers[:, at : at + frames]
+        return total / count
 
     def windows_of(self, wave: Tensor) -> Tensor:
         """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""

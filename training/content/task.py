@@ -46,8 +46,10 @@ class ContentRecipe(Recipe):
         perturb: what its speech goes through.
         mask_share, mask_frames: frames are masked in spans of so many, so that about this share is.
         unmasked_weight: of the prediction where nothing is masked; it is 1 where it is.
-        unit_batches: that the components and the units of `last/` are found on.
+        unit_batches: that the directions and the units of `last/` are found on.
         num_units: there.
+        evenness: of the directions that come out of its encoder; see `steady_directions`.
+        averaged: frames whose mean comes out; half of them are more look-ahead.
     """
 
     task: ClassVar[str] = "content"
@@ -59,6 +61,14 @@ class ContentRecipe(Recipe):
     unmasked_weight: float = 0.3
     unit_batches: int = 100
     num_units: int = 500
+    evenness: float = 1.0
+    averaged: int = 1
+
+    @property
+    def saved_model(self) -> ContentConfig:
+        """The encoder of `last/`."""
+        look_ahead = self.model.look_ahead + self.averaged // 2
+        return replace(self.model, averaged=self.averaged, look_ahead=look_ahead)
 
 
 class Predictor(nn.Module):
@@ -101,15 +111,21 @@ class ContentTask(Task[ContentRecipe]):
     def __init__(self, recipe: ContentRecipe) -> None:
         super().__init__(recipe)
         self.generator = Predictor(recipe.model, recipe.targets.clusters)
+        if not 0 <= recipe.evenness <= 1:
+            raise TrainingError(f"evenness must lie in [0, 1], got {recipe.evenness}")
         if not 0 <= recipe.mask_share < 1 or recipe.mask_frames < 1 or recipe.perturb.speed < 1:
             raise TrainingError(
                 "mask_share must lie in [0, 1), mask_frames and perturb.speed be at least 1, got "
                 f"{recipe.mask_share}, {recipe.mask_frames} and {recipe.perturb.speed}"
             )
+        try:
+            saved = recipe.saved_model
+        except ValueError as error:
+            raise TrainingError(str(error)) from None
         hop = recipe.model.hop
         #: Samples that are heard of a crop, at whatever speed.
         self.samples = int(recipe.data.crop_samples / recipe.perturb.speed) // hop * hop
-        if self.samples <= recipe.model.look_ahead * hop:
+        if self.samples <= saved.look_ahead * hop:
             raise TrainingError(f"crops of {recipe.data.crop_samples} samples are too short")
 
     def prepare(self, store: SpeechStore) -> None:
@@ -197,27 +213,37 @@ class ContentTask(Task[ContentRecipe]):
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         """The encoder with units of its own; `syllabary fit kmeans` fits better ones to all data.
 
-        What comes out of the encoder are those directions of its last layer, of which training
-        does not know, that perturbations leave alone: see `steady_directions`.
+        What comes out of the encoder are directions of its last layer, of which training does not
+        know: see `projection.py`.
         """
         assert isinstance(generator, Predictor)
         # On the CPU, where the crops are.
-        encoder, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
+        heard, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
+        model = recipe.saved_model
+        encoder = ContentEncoder(model).eval()
+        encoder.load_state_dict(heard.state_dict())
         crops = recipe.crops(self._store, recipe.seed + 1)
+        waves = [crops.batch(number).waves for number in range(recipe.unit_batches)]
         clean: list[Tensor] = []
         changed: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
-            for number in range(recipe.unit_batches):
-                found = self._clean_and_perturbed(LayerFeatures(encoder), crops.batch(number).waves)
+            for batch in waves:
+                found = self._clean_and_perturbed(LayerFeatures(heard), batch)
                 for rows, frames in zip((clean, changed), found, strict=True):
                     rows.append(frames)
-        weight, bias = steady_directions(torch.cat(clean), torch.cat(changed), recipe.model.dim)
+        weight, bias = steady_directions(
+            torch.cat(clean), torch.cat(changed), model.dim, recipe.evenness
+        )
         encoder.outward.weight.copy_(weight)
         encoder.outward.bias.copy_(bias)
-        components = encoder.outward.double()(torch.cat(clean).double()).float()
-        encoder.float()
-        kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(components, alone=True)
+        features = LayerFeatures(encoder, projected=True)
+        # Past the end they would hear silence.
+        whole = slice(-model.look_ahead or None)
+        parts = [features(batch)[:, whole].flatten(0, 1) for batch in waves]
+        kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(
+            torch.cat(parts), alone=True
+        )
         return UnitTokenizer.of(Content.of(encoder), kmeans.centroids, recipe.name)
 
     def _clean_and_perturbed(self, features: FeaturesFunction, waves: Tensor) -> list[Tensor]:
@@ -311,7 +337,7 @@ class LayerFeatures:
             with torch.autocast(waves.device.type, torch.bfloat16):
                 y, _ = encoder.stack(heard)
             if self.projected:
-                y = encoder.outward(y.float())
+                y = encoder.projected(y.float())
         return y[:, encoder.config.look_ahead :].float()
 
 

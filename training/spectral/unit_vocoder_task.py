@@ -1,7 +1,7 @@
 """Training of the vocoder that speaks units."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -31,8 +31,9 @@ class UnitVocoderRecipe(SupervisedRecipe):
     Attributes:
         task: its name.
         units: name or folder of the unit tokenizer that it speaks for.
-        decoder: name or folder of an RVQ codec whose decoder it begins with, and whose mean latents
-            are where the units' embeddings begin; "" begins with nothing.
+        decoder: name or folder of what it begins with; "" is nothing. An RVQ codec gives its
+            decoder, and its mean latents are where the units' embeddings begin. A unit tokenizer
+            gives its vocoder; means of its embeddings are where those of other units begin.
         model: the vocoder.
         voice_seconds: of another utterance of the speaker's, from which the voice is heard.
         duration_weight: of the durations' loss.
@@ -100,40 +101,85 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
             sources = sorted({entry.source or "" for entry in store.entries})
             raise TrainingError(f"default_voice: no source {wanted!r}; there are {sources}")
         if self.recipe.decoder:
-            self._begin_with_codec()
+            self._begin_with_other()
 
     def digests(self) -> dict[str, str]:
         return {"units": self._base[0].spec.tokens.digest}
 
     @torch.no_grad()
-    def _begin_with_codec(self) -> None:
-        """The decoder of a codec, and for each unit the mean of the codec's latents there."""
-        place = self.recipe.decoder
-        codec = load(Path(place) if Path(place).is_dir() else place)
+    def _begin_with_other(self) -> None:
+        place, hop = self.recipe.decoder, self.recipe.model.hop
+        other = load(Path(place) if Path(place).is_dir() else place)
         if (
-            not isinstance(codec, RVQCodec)
-            or codec.network.hop != self.recipe.model.hop
-            or codec.network.encoder_look_ahead
+            isinstance(other, RVQCodec)
+            and other.network.hop == hop
+            and not other.network.encoder_look_ahead
         ):
+            self._begin_with_codec(other)
+        elif (
+            isinstance(other, UnitTokenizer)
+            and other.spec.tokens.hop == hop
+            and isinstance(other.vocoder, SpeakingVocoder)
+        ):
+            self._begin_with_vocoder(other, other.vocoder)
+        else:
             raise TrainingError(
-                f"{place} is no RVQ codec with hop {self.recipe.model.hop} and no look-ahead"
+                f"{place} is neither an RVQ codec without look-ahead nor a unit tokenizer with a "
+                f"trained vocoder, of hop {hop}"
             )
+
+    def _begin_with_codec(self, codec: RVQCodec) -> None:
+        """The decoder of a codec, and for each unit the mean of the codec's latents there."""
+        self._take(self.generator.decoder, codec.decoder.state_dict())
+
+        def latents(waves: Tensor) -> Tensor:
+            return codec.encoder.latents(codec.encoder.windows_of(waves))[0]
+
+        self.generator.units.weight.copy_(self._means_at_units(latents))
+
+    def _begin_with_vocoder(self, tokenizer: UnitTokenizer, vocoder: SpeakingVocoder) -> None:
+        """A vocoder of other units, and for each unit the means of its embeddings there."""
+        weights, rate = vocoder.state_dict(), tokenizer.spec.tokens.sample_rate
+
+        def embeddings(waves: Tensor) -> Tensor:
+            units = tokenizer.encode(waves, rate).codes[:, 0]
+            return torch.cat([vocoder.units(units), vocoder.durations.units(units)], 2)
+
+        dims = vocoder.config.latent_dim, vocoder.config.duration_width
+        spoken, lasting = self._means_at_units(embeddings).split(dims, 1)
+        none = vocoder.durations.units.weight[-1:]
+        weights["units.weight"], weights["durations.units.weight"] = (
+            spoken,
+            torch.cat([lasting, none]),
+        )
+        self._take(self.generator, weights)
+
+    def _take(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         try:
-            self.generator.decoder.load_state_dict(codec.decoder.state_dict())
+            module.load_state_dict(weights)
         except RuntimeError as error:
-            raise TrainingError(f"the decoder of {place} does not fit: {error}") from None
-        crops, hop = self.recipe.crops(self._store, self.recipe.seed + 1), codec.network.hop
-        sums = torch.zeros(self.num_units, codec.network.latent_dim, dtype=torch.float64)
+            raise TrainingError(f"{self.recipe.decoder} does not fit: {error}") from None
+
+    def _means_at_units(self, values_of: Callable[[Tensor], Tensor]) -> Tensor:
+        """For each unit, the mean (units, channels) of values in crops where it stands.
+
+        Args:
+            values_of: maps waves (batch, samples) of whole frames to (batch, frames, channels).
+        """
+        crops, hop = self.recipe.crops(self._store, self.recipe.seed + 1), self.recipe.model.hop
+        sums = torch.zeros(self.num_units, 0, dtype=torch.float64)
         counts = torch.zeros(self.num_units, dtype=torch.float64)
         for number in range(150):
             crop = crops.batch(number)
             waves, starts = self._on_grid(crop.waves, torch.tensor(crop.starts))
-            latents, _ = codec.encoder.latents(codec.encoder.windows_of(waves))
+            values = values_of(waves).double()
             units, there = self._at(crop.names, starts, waves.shape[1] // hop)
-            sums.index_add_(0, units[there], latents[there].double())
+            if not sums.numel():
+                sums = torch.zeros(self.num_units, values.shape[2], dtype=torch.float64)
+            sums.index_add_(0, units[there], values[there])
             counts.index_add_(0, units[there], torch.ones(int(there.sum()), dtype=torch.float64))
         mean = sums.sum(0) / counts.sum()
-        self.generator.units.weight.copy_((sums + 3 * mean) / (counts[:, None] + 3))
+        return ((sums + 3 * mean) / (counts[:, None] + 3)).float()
 
     def _at(self, names: tuple[str, ...], starts: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """Units (batch, frames) of crops that begin at samples `starts`, and where there is one."""

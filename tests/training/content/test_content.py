@@ -223,6 +223,27 @@ def test_a_step_lowers_the_loss_and_leaves_a_tokenizer(store):
     assert codes.shape == (1, 1, 50) and len(codes.unique()) > 3
 
 
+def test_what_it_saves_may_be_means_of_principal_components(store):
+    torch.manual_seed(0)
+    task = _task(store, evenness=0.0, averaged=3)
+    tokenizer = task.tokenizer(task.generator)
+    encoder = tokenizer.encoder.network
+    assert encoder.config == replace(SMALL, look_ahead=3, averaged=3)
+    weight = encoder.outward.weight
+    assert torch.allclose(weight @ weight.T, torch.eye(16), atol=1e-5)
+    wave = synthetic_speech(16_000, 0)
+    plain = ContentEncoder(SMALL)
+    plain.load_state_dict(encoder.state_dict())
+    single = LayerFeatures(plain, projected=True)(torch.from_numpy(wave)[None])[0]
+    means = LayerFeatures(encoder, projected=True)(torch.from_numpy(wave)[None])[0]
+    middle = single.unfold(0, 3, 1).mean(-1)
+    assert torch.allclose(means[1:-1], middle, atol=1e-5)
+    with pytest.raises(TrainingError, match="odd number"):
+        ContentTask(recipe(averaged=2))
+    with pytest.raises(TrainingError, match="evenness"):
+        ContentTask(recipe(evenness=1.5))
+
+
 def test_the_next_run_predicts_units_of_a_layer(store, tmp_path):
     torch.manual_seed(0)
     task = _task(store)

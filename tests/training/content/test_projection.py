@@ -27,6 +27,18 @@ def test_perturbations_move_every_direction_equally(frames):
     assert (spread.diagonal().diff() <= 0).all()
 
 
+def test_less_evenness_leaves_more_of_what_perturbations_move(frames):
+    clean, noise, mixing = frames
+    moved = []
+    for evenness in (0.0, 0.5, 1.0):
+        weight, _ = steady_directions(clean @ mixing, (clean + noise) @ mixing, 6, evenness)
+        mapped = noise.double() @ mixing.double() @ weight.T
+        moved.append(float(mapped.var(0).max() / mapped.var(0).min()))
+        if not evenness:
+            assert torch.allclose(weight @ weight.T, torch.eye(6).double(), atol=1e-9)
+    assert moved[0] > 4 * moved[1] > 4 * 4 * moved[2]
+
+
 def test_steady_directions_come_first(frames):
     clean, noise, _ = frames
     weight, _ = steady_directions(clean, clean + noise, 2)
