@@ -223,15 +223,15 @@ class ContentTask(Task[ContentRecipe]):
         encoder = ContentEncoder(model).eval()
         encoder.load_state_dict(heard.state_dict())
         crops = recipe.crops(self._store, recipe.seed + 1)
-        waves = [crops.batch(number).waves for number in range(recipe.unit_batches)]
+        numbers = range(recipe.unit_batches)
         clean: list[Tensor] = []
         changed: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
-            for batch in waves:
-                found = self._clean_and_perturbed(LayerFeatures(heard), batch)
-                for rows, frames in zip((clean, changed), found, strict=True):
-                    rows.append(frames)
+            for number in numbers:
+                found = self._clean_and_perturbed(LayerFeatures(heard), crops.batch(number).waves)
+                clean.append(found[0])
+                changed.append(found[1])
         weight, bias = steady_directions(
             torch.cat(clean), torch.cat(changed), model.dim, recipe.evenness
         )
@@ -240,9 +240,9 @@ class ContentTask(Task[ContentRecipe]):
         features = LayerFeatures(encoder, projected=True)
         # Past the end they would hear silence.
         whole = slice(-model.look_ahead or None)
-        parts = [features(batch)[:, whole].flatten(0, 1) for batch in waves]
+        rows = [features(crops.batch(number).waves)[:, whole].flatten(0, 1) for number in numbers]
         kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(
-            torch.cat(parts), alone=True
+            torch.cat(rows), alone=True
         )
         return UnitTokenizer.of(Content.of(encoder), kmeans.centroids, recipe.name)
 

@@ -108,6 +108,11 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
 
     @torch.no_grad()
     def _begin_with_other(self) -> None:
+        """Take what the recipe's `decoder` has.
+
+        Raises:
+            TrainingError: it has nothing that fits.
+        """
         place, hop = self.recipe.decoder, self.recipe.model.hop
         other = load(Path(place) if Path(place).is_dir() else place)
         if (
