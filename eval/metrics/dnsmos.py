@@ -9,7 +9,7 @@ import numpy as np
 
 from .interface import Clip, Metric, MetricError
 from .remembered import remembered
-from .requirements import check_sounding, package
+from .requirements import check_sounding, onnx_session, package
 
 _RATE = 16000
 
@@ -54,17 +54,13 @@ def _predict(wave: np.ndarray, sample_rate: int) -> DNSMOS:
 
 @cache
 def _network() -> Any:
-    """One a process. On one thread: workers would fight for the cores otherwise."""
+    """One a process."""
     module = package("speechmos.dnsmos")
-    onnxruntime = package("onnxruntime")
     from importlib.resources import files
 
-    folder = files("speechmos") / "dnsmos_models"
-    primary, other = (str(folder / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx"))
-    network = module.DNSMOS(primary, other)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    network.onnx_sess = onnxruntime.InferenceSession(primary, options)
+    # Made here: it would load both of its networks, on all cores.
+    network = object.__new__(module.DNSMOS)
+    network.onnx_sess = onnx_session(str(files("speechmos") / "dnsmos_models" / "sig_bak_ovr.onnx"))
     network.p808_onnx_sess, network.audio_melspec = _Unheard(), lambda audio: audio[None]
     return network
 

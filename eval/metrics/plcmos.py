@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .interface import Clip, Metric, MetricError
-from .requirements import check_sounding, package
+from .requirements import check_sounding, onnx_session, package
 
 _RATE = 16000
 
@@ -37,13 +37,9 @@ def plcmos(clip: Clip) -> float:
 
 @cache
 def _network() -> Any:
-    """One a process. On one thread: workers would fight for the cores otherwise."""
-    module = package("speechmos.plcmos")
-    onnxruntime = package("onnxruntime")
-    network = module.PLCMOS()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    network.session = onnxruntime.InferenceSession(network.model_path, options)
+    """One a process."""
+    network = package("speechmos.plcmos").PLCMOS()
+    network.session = onnx_session(network.model_path)
     return network
 
 

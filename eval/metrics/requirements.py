@@ -2,6 +2,7 @@
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -57,3 +58,15 @@ def package(name: str, extra: str = "eval") -> ModuleType:
     except ImportError as error:
         missing = error.name or name
         raise MetricError(f'no {missing} package; pip install "syllabary[{extra}]"') from None
+
+
+def onnx_session(path: str) -> Any:
+    """A network to run on one thread: workers would fight for the cores otherwise.
+
+    Raises:
+        MetricError: no `onnxruntime` package.
+    """
+    onnxruntime = package("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)

@@ -223,13 +223,13 @@ class ContentTask(Task[ContentRecipe]):
         encoder = ContentEncoder(model).eval()
         encoder.load_state_dict(heard.state_dict())
         crops = recipe.crops(self._store, recipe.seed + 1)
-        numbers = range(recipe.unit_batches)
+        numbers, layers = range(recipe.unit_batches), LayerFeatures(heard)
         clean: list[Tensor] = []
         changed: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
             for number in numbers:
-                found = self._clean_and_perturbed(LayerFeatures(heard), crops.batch(number).waves)
+                found = self._clean_and_perturbed(layers, crops.batch(number).waves)
                 clean.append(found[0])
                 changed.append(found[1])
         weight, bias = steady_directions(

@@ -140,7 +140,8 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         def latents(waves: Tensor) -> Tensor:
             return codec.encoder.latents(codec.encoder.windows_of(waves))[0]
 
-        self.generator.units.weight.copy_(self._means_at_units(latents))
+        means = self._means_at_units(latents, codec.network.latent_dim)
+        self.generator.units.weight.copy_(means)
 
     def _begin_with_vocoder(self, tokenizer: UnitTokenizer, vocoder: SpeakingVocoder) -> None:
         """A vocoder of other units, and for each unit the means of its embeddings there."""
@@ -151,12 +152,10 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
             return torch.cat([vocoder.units(units), vocoder.durations.units(units)], 2)
 
         dims = vocoder.config.latent_dim, vocoder.config.duration_width
-        spoken, lasting = self._means_at_units(embeddings).split(dims, 1)
+        spoken, lasting = self._means_at_units(embeddings, sum(dims)).split(dims, 1)
         none = vocoder.durations.units.weight[-1:]
-        weights["units.weight"], weights["durations.units.weight"] = (
-            spoken,
-            torch.cat([lasting, none]),
-        )
+        weights["units.weight"] = spoken
+        weights["durations.units.weight"] = torch.cat([lasting, none])
         self._take(self.generator, weights)
 
     def _take(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -165,23 +164,21 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         except RuntimeError as error:
             raise TrainingError(f"{self.recipe.decoder} does not fit: {error}") from None
 
-    def _means_at_units(self, values_of: Callable[[Tensor], Tensor]) -> Tensor:
+    def _means_at_units(self, values_of: Callable[[Tensor], Tensor], channels: int) -> Tensor:
         """For each unit, the mean (units, channels) of values in crops where it stands.
 
         Args:
             values_of: maps waves (batch, samples) of whole frames to (batch, frames, channels).
+            channels: of the values.
         """
         crops, hop = self.recipe.crops(self._store, self.recipe.seed + 1), self.recipe.model.hop
-        sums = torch.zeros(self.num_units, 0, dtype=torch.float64)
+        sums = torch.zeros(self.num_units, channels, dtype=torch.float64)
         counts = torch.zeros(self.num_units, dtype=torch.float64)
         for number in range(150):
             crop = crops.batch(number)
             waves, starts = self._on_grid(crop.waves, torch.tensor(crop.starts))
-            values = values_of(waves).double()
             units, there = self._at(crop.names, starts, waves.shape[1] // hop)
-            if not sums.numel():
-                sums = torch.zeros(self.num_units, values.shape[2], dtype=torch.float64)
-            sums.index_add_(0, units[there], values[there])
+            sums.index_add_(0, units[there], values_of(waves)[there].double())
             counts.index_add_(0, units[there], torch.ones(int(there.sum()), dtype=torch.float64))
         mean = sums.sum(0) / counts.sum()
         return ((sums + 3 * mean) / (counts[:, None] + 3)).float()
