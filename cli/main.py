@@ -18,6 +18,7 @@ from .fit import fit
 from .info import info
 from .leaderboard import leaderboard
 from .list import list_command
+from .queue import queue
 from .roundtrip import roundtrip
 from .stream import stream
 from .train import train
@@ -48,7 +49,7 @@ def cli() -> None:
 
 for command in (
     encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, list_command, fit,
-    train, export, demo,
+    train, queue, export, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

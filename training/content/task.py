@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -151,7 +151,7 @@ class ContentTask(Task[ContentRecipe]):
     def digests(self) -> dict[str, str]:
         return {"targets": self._origin}
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+    def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
         """Another run's encoder and mask, or a unit tokenizer's encoder; units have new heads.
 
         The projection, which no training knows of, may have another size.
@@ -164,6 +164,7 @@ class ContentTask(Task[ContentRecipe]):
         untaught = ("heads.", "mask", _PROJECTION)
         rest = {k: v for k, v in own.items() if k.startswith(untaught)}
         self.generator.load_state_dict(rest | kept)
+        return ("the heads",)
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         return block_matrices(self.generator)
