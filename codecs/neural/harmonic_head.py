@@ -90,14 +90,13 @@ class Rendered:
         wave: (batch, frames × hop), which lag by `HarmonicHeadConfig.delay` samples.
         pitch_logits: (batch, frames × rate, PITCH_BINS).
         state: what follows goes on from it.
-        pulse_share: (batch, frames × rate), what part of each spectrum's energy is pulses; while
-            training only.
+        pulse_share: (batch, frames × rate), what part of each spectrum's energy is pulses.
     """
 
     wave: Tensor
     pitch_logits: Tensor
     state: HeadState
-    pulse_share: Tensor | None = None
+    pulse_share: Tensor
 
 
 class HarmonicHead(nn.Module):
@@ -184,7 +183,7 @@ class HarmonicHead(nn.Module):
 
     def _filter(
         self, sources: Tensor, gains: Tensor, overlap: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Samples that no window to come adds to, what is left of the overlap, and pulses' share.
 
         Args:
@@ -199,7 +198,6 @@ class HarmonicHead(nn.Module):
         turned = torch.polar(pulse_gain.clamp(*LOG_GAIN).exp(), angle)
         pulses = spectra[:, 0] * turned
         noise = spectra[:, 1] * noise_gain.clamp(*LOG_GAIN).exp()
-        share = _share(pulses, noise) if self.training else None
         spectrum = pulses + noise
         pieces = torch.fft.irfft(spectrum, config.window) * self.window
         count = pieces.shape[1]
@@ -212,7 +210,7 @@ class HarmonicHead(nn.Module):
         total = total * config.overlap_gain
         total = torch.cat([total[:, : config.delay] + overlap, total[:, config.delay :]], 1)
         done = count * config.step
-        return total[:, :done], total[:, done:], share
+        return total[:, :done], total[:, done:], _share(pulses, noise)
 
     @property
     def macs_per_frame(self) -> int:

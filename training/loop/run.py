@@ -140,9 +140,7 @@ class _Run:
         elif recipe.start_from:
             anew = self.stepper.start_from(states.beginning(Path(recipe.start_from)))
             if anew and ranks.first:
-                observer.said(
-                    f"{recipe.start_from} does not have all: {', '.join(anew)} begins anew"
-                )
+                observer.said(f"not in {recipe.start_from}, begins anew: {', '.join(anew)}")
         _check_same_step(self.step, ranks)
         self.stepper.share()
         self.saved_at, self.saved_when = self.step if saved else -1, time.perf_counter()

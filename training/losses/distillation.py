@@ -72,7 +72,7 @@ class Distillation(nn.Module):
     def standardise(self, batches: Iterable[Tensor]) -> None:
         """Learn the features' mean and spread from waves (batch, samples)."""
         features = [self._features(waves).double().flatten(0, 1) for waves in batches]
-        variance, mean = torch.var_mean(torch.cat(features), 0)
+        variance, mean = torch.var_mean(torch.cat(features), 0, correction=0)
         self.mean.copy_(mean)
         self.scale.copy_(variance.sqrt().clamp(min=1e-6))
 

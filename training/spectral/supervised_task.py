@@ -98,7 +98,6 @@ def rendered(
         pitch = functional.pad(pitch, (ahead, after), mode="replicate")
     noise = torch.randn(latents.shape[0], total, device=latents.device)
     result, _ = decoder(latents, None, pitch, noise)
-    assert result.pulse_share is not None
     voicing = Voicing(
         *(x[:, ahead : ahead + points] for x in (result.pitch_logits, result.pulse_share))
     )
