@@ -47,6 +47,7 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "content-second": ".content.recipes:second",
     "content-third": ".content.recipes:third",
     "content-fourth": ".content.recipes:fourth",
+    "content-from-whisper": ".content.recipes:from_whisper",
     "units-vocoder": ".spectral.recipes:units_vocoder",
 }
 

@@ -33,6 +33,7 @@ FREE = frozenset(
         "data.noise",
         "supervision.content.encoder",
         "distillation.encoder",
+        "targets.encoder",
         "validation.every",
         "validation.pictures",
     }
