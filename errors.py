@@ -63,3 +63,7 @@ class TrainingError(SyllabaryError):
 
 class BPEError(SyllabaryError):
     """Byte-pair encoding can't be trained as asked, or its files are damaged or of another kind."""
+
+
+class ProcessorError(SyllabaryError):
+    """A processor that this one can't work as."""
