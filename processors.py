@@ -84,6 +84,16 @@ def _with_implied(name: str) -> set[str]:
     return found
 
 
+def cannot_mask() -> str | None:
+    """Why no process can be held to a processor of `MASKS` here, or None."""
+    machine = platform.machine()
+    if machine in ("x86_64", "AMD64"):
+        return None
+    return (
+        f"only a processor of x86-64 can work as an older one; this is of another kind, {machine}"
+    )
+
+
 def masked_environment(processor: str) -> dict[str, str]:
     """This process's environment, for a child that works as on one of the processors of `MASKS`.
 
@@ -92,22 +102,21 @@ def masked_environment(processor: str) -> dict[str, str]:
     """
     if processor not in MASKS:
         raise ProcessorError(f"no processor {processor!r} to work as; there are {list(MASKS)}")
-    if platform.machine() not in ("x86_64", "AMD64"):
-        raise ProcessorError(
-            f"this is a processor of another kind, {platform.machine()}; only one of x86-64 can "
-            f"work as {processor}"
-        )
+    if reason := cannot_mask():
+        raise ProcessorError(reason)
     masked = os.environ | MASKS[processor]
     masked.pop("OPENBLAS_L2_SIZE", None)
     kept = {*_NUMPY_SSE, *_NUMPY_KEEPS[processor]}
-    masked["NPY_DISABLE_CPU_FEATURES"] = " ".join(f for f in _numpy_features() if f not in kept)
+    left = [os.environ.get("NPY_DISABLE_CPU_FEATURES", "")]
+    left += [feature for feature in _numpy_features() if feature not in kept]
+    masked["NPY_DISABLE_CPU_FEATURES"] = " ".join(left).strip()
     return masked
 
 
 def _numpy_features() -> list[str]:
     """Instructions that numpy chooses among here; it warns of others that it is told to leave."""
-    try:
-        from numpy._core import _multiarray_umath as built
-    except ImportError:  # numpy 1
-        from numpy.core import _multiarray_umath as built  # type: ignore[no-redef]
-    return [f for f in built.__cpu_dispatch__ if built.__cpu_features__.get(f)]
+    import numpy as np
+
+    config = np.show_config(mode="dicts")
+    assert isinstance(config, dict)
+    return list(config["SIMD Extensions"].get("found", []))
