@@ -5,6 +5,10 @@ class SyllabaryError(ValueError):
     """Base of all errors raised for bad input; the command line prints it and exits with 2."""
 
 
+class SyllabaryWarning(UserWarning):
+    """Base of what is worth a word and stops nothing; the command line prints it."""
+
+
 class WaveError(SyllabaryError):
     """A waveform has a wrong sample rate, shape or dtype, or holds NaN or infinity."""
 

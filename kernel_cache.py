@@ -38,12 +38,14 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from .errors import SyllabaryWarning
+
 _PACKAGE = Path(__file__).resolve().parent
 _RELATIVE_IMPORT = re.compile(r"^\s*from (\.+)([\w.]*) import (\([^)]*\)|[^\n(]*)", re.MULTILINE)
 _DIGEST = hashlib.sha256().digest_size
 
 
-class KernelCacheWarning(UserWarning):
+class KernelCacheWarning(SyllabaryWarning):
     """Compiled kernels can't be kept where they would last."""
 
 
@@ -201,9 +203,11 @@ def _places(folder: Path, writing: bool = False) -> Iterator[Path]:
 def _temporary(make: bool = False) -> Path | None:
     """A folder that is this user's alone, or None: what is loaded from it is run."""
     try:
-        folder = Path(tempfile.gettempdir(), f"syllabary-kernels-{os.getuid()}")
-        if folder.parent == Path.cwd():
-            return None  # what is left where no folder for temporary files can be written
+        parent = tempfile.gettempdir()
+        usual = {os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")}
+        if parent == str(Path.cwd()) and parent not in {"/tmp", "/var/tmp", "/usr/tmp", *usual}:
+            return None  # Python's last resort, where no folder for temporary files can be written
+        folder = Path(parent, f"syllabary-kernels-{os.getuid()}")
         if make:
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)

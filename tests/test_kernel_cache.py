@@ -271,8 +271,11 @@ def test_no_temporary_folder_at_all(source, tmp_path, monkeypatch):
     with pytest.warns(KernelCacheWarning, match="kept nowhere"):
         assert double(3) == 6
     # Python's last resort is where it is started: no place for a cache.
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(Path.cwd()))
-    assert kernel_cache._temporary(make=True) is None
+    assert kernel_cache._temporary(make=True) is None and not list(tmp_path.glob("syllabary*"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert kernel_cache._temporary(make=True) is not None
 
 
 def test_a_full_disk_stops_nothing(source, monkeypatch):

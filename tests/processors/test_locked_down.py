@@ -17,6 +17,7 @@ from ..conftest import ROOT
 from . import golden
 
 NOBODY = 65534
+CLIP = Path("syllabary", "assets", "demo.flac")
 TRIED = """
 import os, sys, syllabary
 assert syllabary.__file__.startswith(sys.argv[1]), syllabary.__file__
@@ -83,15 +84,21 @@ def run(locked, *arguments, **settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_tokenizers_encode_and_decode(locked, name):
-    scratch = locked[0] / "scratch"
+    scratch, clip = locked[0] / "scratch", locked[0] / CLIP
     tokens, wave = scratch / f"{name}.syl", scratch / f"{name}.wav"
-    done = run(locked, "encode", golden.CLIP, "--codec", name, "-o", tokens)
+    before = len(list(scratch.rglob("*.nbc")))
+    done = run(locked, "encode", clip, "--codec", name, "-o", tokens)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("NUMBA_CACHE_DIR") == 1 and "Traceback" not in done.stderr
-    again = run(locked, "encode", golden.CLIP, "--codec", name, "-o", scratch / f"{name}-2.syl")
-    assert again.returncode == 0 and "NUMBA_CACHE_DIR" not in again.stderr, again.stderr
-    assert (scratch / f"{name}-2.syl").read_bytes() == tokens.read_bytes()
-    assert run(locked, "decode", tokens, "-o", wave).returncode == 0
+    # Kernels that tokenizers share are there already.
+    said = len(list(scratch.rglob("*.nbc"))) > before
+    assert done.stderr.count("NUMBA_CACHE_DIR") == said and "Warning" not in done.stderr
+    assert before or said
+    decoded = run(locked, "decode", tokens, "-o", wave)
+    assert decoded.returncode == 0, decoded.stderr
+    if not before:  # the kernels that encode are kept, and nothing more is said of them
+        again = run(locked, "encode", clip, "--codec", name, "-o", scratch / "again.syl")
+        assert again.returncode == 0 and "NUMBA_CACHE_DIR" not in again.stderr, again.stderr
+        assert (scratch / "again.syl").read_bytes() == tokens.read_bytes()
     assert len(read(wave)[0]) == len(read(golden.CLIP)[0])
     expected = golden.run(name)[0]
     # The golden codes are of the clip's beginning, the last of which hear its end.
@@ -102,14 +109,14 @@ def test_shipped_tokenizers_encode_and_decode(locked, name):
 @pytest.mark.slow
 def test_no_place_at_all(locked):
     """Not even for temporary files: kernels are made and not kept."""
-    home = locked[0]
+    home, clip = locked[0], locked[0] / CLIP
     unsafe = home / "scratch" / "unsafe"
     unsafe.mkdir()
     unsafe.chmod(0o777)
     user = NOBODY if "--clear-groups" in locked[1] else os.getuid()
     (unsafe / f"syllabary-kernels-{user}").write_text("in the way")
     out = home / "scratch" / "none.syl"
-    done = run(locked, "encode", golden.CLIP, "--codec", "fsq-16k", "-o", out, TMPDIR=str(unsafe))
+    done = run(locked, "encode", clip, "--codec", "fsq-16k", "-o", out, TMPDIR=str(unsafe))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("kept nowhere") == 1
     assert read_tokens(out).codes.shape[1] == 1
