@@ -5,6 +5,7 @@ round once or twice, and so in which order libraries add up. Tokenizers, waves a
 and come back as files.
 """
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -115,5 +116,7 @@ def work(folder: str, num_codebooks: str, module: str, device: str) -> None:
     else:
         waves.mkdir()
         for path in tokens.iterdir():
-            wave = tokenizer.decode(read_tokens(path))[0]
+            # What a file does not hold of a spec is another promise's matter.
+            given = dataclasses.replace(read_tokens(path), spec=tokenizer.spec.tokens)
+            wave = tokenizer.decode(given)[0]
             np.save(waves / f"{path.stem}.npy", wave.cpu().numpy())
