@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all check format wheel clean
+.PHONY: demo test test-all test-processors golden check format wheel clean
 
 demo: $(READY)
 	$(BIN)/syllabary demo
@@ -15,6 +15,14 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n auto -m "slow or not slow"
+
+# Every promise about processors, with this one held to what older ones have.
+test-processors: $(READY)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow or not slow" -k processors
+
+# Codes and samples of the tokenizers that ship, for the tests: after shipped weights have changed.
+golden: $(READY)
+	$(BIN)/python tests/processors/golden.py write
 
 check: $(READY)
 	$(BIN)/ruff check .

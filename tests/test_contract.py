@@ -7,9 +7,11 @@ that a tokenizer declares it can't keep is skipped with its reason; nothing is e
 
 import dataclasses
 import io
+import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import syllabary
+from syllabary import processors
 from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
 from syllabary.errors import (
     CheckpointError,
@@ -321,6 +324,55 @@ def test_another_process_gives_the_same_codes(tokenizer, tmp_path):
     subprocess.run([sys.executable, "-c", script, *paths], check=True)
     mine = tokenizer.encode(np.load(tmp_path / "wave.npy"), rate)
     assert read_tokens(tmp_path / "x.syl").equal(mine)
+
+
+# --- 5b. processors -----------------------------------------------------------------------------
+
+ELSEWHERE = """
+import sys, numpy, torch, syllabary
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import tests.test_contract
+torch.set_num_threads(1)
+for folder in map(Path, sys.argv[1:]):
+    tokenizer = syllabary.load(folder / "tokenizer")
+    tokens = tokenizer.encode(numpy.load(folder / "wave.npy"), tokenizer.spec.sample_rate)
+    numpy.savez(folder / "found.npz", codes=tokens.codes, samples=tokenizer.decode(tokens))
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """What all tokenizers give in one process that is held to a processor, by its name."""
+
+    @cache
+    def run(processor: str) -> dict[str, Path]:
+        folders = {}
+        for name in NAMES:
+            if "processors" not in load(name).spec.broken_promises:
+                folders[name] = tmp_path_factory.mktemp(f"{processor}-{name}")
+                load(name).save_pretrained(folders[name] / "tokenizer")
+                np.save(folders[name] / "wave.npy", speech(load(name), 20_011).numpy())
+        script = ELSEWHERE.format(root=str(ROOT))
+        environment = processors.masked_environment(processor)
+        environment["PYTHONPATH"] = os.pathsep.join(part or str(ROOT) for part in sys.path)
+        command = [sys.executable, "-c", script, *map(str, folders.values())]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return folders
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(processors.cannot_mask() is not None, reason=str(processors.cannot_mask()))
+@pytest.mark.parametrize("processor", processors.MASKS)
+def test_older_processors_give_the_same_codes(tokenizer, processor, elsewhere):
+    promise(tokenizer, "processors")
+    tokens = tokenizer.encode(speech(tokenizer, 20_011), tokenizer.spec.sample_rate)
+    with np.load(elsewhere(processor)[tokenizer.name] / "found.npz") as found:
+        assert np.array_equal(found["codes"], tokens.codes)
+        np.testing.assert_allclose(found["samples"], tokenizer.decode(tokens), rtol=0, atol=1e-6)
 
 
 # --- 6. round trips ----------------------------------------------------------------------------

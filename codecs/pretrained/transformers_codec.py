@@ -137,6 +137,8 @@ class TransformersCodec(AudioTokenizer):
                 "migration": "a row's state is all of its audio, which can be sent again",
                 "determinism": "convolutions round differently on other numbers of threads, which "
                 "can change a code",
+                "processors": "convolutions round differently on other processors, which can "
+                "change a code",
             },
         )
 
