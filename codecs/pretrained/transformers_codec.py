@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ...plain_torch import plain_torch
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream, row_flags
@@ -107,13 +108,20 @@ class TransformersCodec(AudioTokenizer):
         codec = cls(TransformersCodecConfig(architecture, fields), name or directory.name)
         try:
             # transformers knows the files' layouts and older names of weights.
-            loaded = type(codec.model).from_pretrained(
-                directory, local_files_only=True, use_safetensors=True
-            )
+            with torch.inference_mode(False), plain_torch():
+                loaded = type(codec.model).from_pretrained(
+                    directory, local_files_only=True, use_safetensors=True
+                )
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{directory}: {error}") from None
         codec.model = loaded.float().eval()
         return codec
+
+    def train(self, mode: bool = True) -> Self:
+        """The model stays in eval mode, in which nothing is dropped by chance."""
+        super().train(mode)
+        self.model.eval()
+        return self
 
     def describe(self) -> TokenizerSpec:
         settings = self.settings
