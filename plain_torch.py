@@ -86,15 +86,34 @@ def plainly(call: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def made_plainly(call: Callable[P, R]) -> Callable[P, R]:
+    """Run a function that makes modules under `plain_torch`, as if nobody had set anything.
+
+    Weights made in inference mode could not be changed outside of it, and where gradients are off
+    torch takes a folded weight for a buffer.
+    """
+
+    @wraps(call)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.enable_grad(), plain_torch():
+            return call(*args, **kwargs)
+
+    return run
+
+
 # --- modules -------------------------------------------------------------------------------------
 
 
 class _PlainlyMade(ABCMeta):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        with torch.inference_mode(False), plain_torch():
-            made = super().__call__(*args, **kwargs)
-            made._made_whole()
-        return made
+        return _construct(super().__call__, args, kwargs)
+
+
+@made_plainly
+def _construct(make: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    made = make(*args, **kwargs)
+    made._made_whole()
+    return made
 
 
 class PlainModule(nn.Module, metaclass=_PlainlyMade):

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from ..errors import TokenError, WaveError, WeightsError
-from ..plain_torch import PlainModule, plain_torch, plainly
+from ..plain_torch import PlainModule, made_plainly, plain_torch, plainly
 from . import checkpoint
 from .identity import AsMade, Identity
 from .spec import TokenizerSpec, TokenSpec
@@ -27,7 +27,7 @@ from .streaming import DecoderStream, EncoderStream, StreamSession
 from .tokens import Tokens, check_same_tokenizer
 
 #: What `_name_for` adds.
-_CHANGED = re.compile(r"\+[0-9a-f]{8}$")
+_CHANGED = re.compile(r"@[0-9a-f]{8}$")
 
 
 class AudioTokenizer(PlainModule):
@@ -207,14 +207,14 @@ class AudioTokenizer(PlainModule):
         checkpoint.save(self, Path(directory))
 
     @classmethod
+    @made_plainly
     def from_pretrained(cls, directory: str | Path) -> Self:
         """Read what `save_pretrained` wrote.
 
         Raises:
             CheckpointError: a file is missing, damaged, or of another family.
         """
-        with torch.inference_mode(False), plain_torch():
-            return checkpoint.read(Path(directory), cls)
+        return checkpoint.read(Path(directory), cls)
 
     # --- what it is ----------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class AudioTokenizer(PlainModule):
         name, _ = self._named
         if self.name != name:
             return self.name  # its user has chosen another
-        return f"{_CHANGED.sub('', name)}+{digest[:8]}"
+        return _CHANGED.sub("", name) + f"@{digest[:8]}"
 
     # --- copies --------------------------------------------------------------------------------
 

@@ -146,12 +146,9 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
         CheckpointError: a directory that can't be read, or an option that does not exist.
         SyllabaryError: there is no such device.
     """
-    import torch
+    from ..plain_torch import made_plainly
 
-    from ..plain_torch import plain_torch
-
-    with torch.inference_mode(False), plain_torch():
-        tokenizer = _find(name, options)
+    tokenizer = made_plainly(_find)(name, options)
     if tokenizer._named is None:
         tokenizer.keep_name()
     try:

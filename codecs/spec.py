@@ -147,6 +147,7 @@ PROMISES = (
     "constant-memory",
     "determinism",
     "round-trips",
+    "identity",
     "bad-input",
     "migration",
 )

@@ -88,7 +88,8 @@ def _samples_of(tensor: Tensor) -> list[Tensor]:
     """A view of values of a tensor; none of those that are no plain block of memory."""
     if tensor.layout is not torch.strided or not tensor.numel():
         return []
-    order = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
+    strides = tensor.stride()
+    order = sorted(range(tensor.ndim), key=lambda axis: strides[axis], reverse=True)
     flat = tensor.detach().permute(order)
     if not flat.is_contiguous():
         return []

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
-from ...plain_torch import plain_torch
+from ...plain_torch import made_plainly
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream, row_flags
@@ -89,6 +89,7 @@ class TransformersCodec(AudioTokenizer):
         )
 
     @classmethod
+    @made_plainly
     def from_published(cls, directory: Path, name: str | None = None) -> Self:
         """Read a model as it is published: transformers' `config.json` and safetensors.
 
@@ -108,10 +109,9 @@ class TransformersCodec(AudioTokenizer):
         codec = cls(TransformersCodecConfig(architecture, fields), name or directory.name)
         try:
             # transformers knows the files' layouts and older names of weights.
-            with torch.inference_mode(False), plain_torch():
-                loaded = type(codec.model).from_pretrained(
-                    directory, local_files_only=True, use_safetensors=True
-                )
+            loaded = type(codec.model).from_pretrained(
+                directory, local_files_only=True, use_safetensors=True
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{directory}: {error}") from None
         codec.model = loaded.float().eval()

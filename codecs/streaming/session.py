@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ...errors import StateError, TokenError, WaveError
 from ...plain_torch import plainly
+from ..spec import TokenizerSpec
 from ..tokens import Tokens
 from .latency import StreamStats, StreamTiming
 from .migration import check_identity, check_promise, identity, pack, unpack
-from ..spec import TokenizerSpec
 from .protocol import DecoderStream, EncoderStream, RowStream, row_flags
 from .rows import RowProgress
 from .state import flatten, rebuild, size_in_bytes

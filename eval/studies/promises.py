@@ -174,8 +174,9 @@ STUDY = Study(
         f"Share of utterances, and of codes, that keep what the interface promises, over "
         f"{UTTERANCES} utterances of at most {SECONDS:g} s, evenly over the data: the length law; "
         "the same codes in a batch, behind padding of noise and NaN, in random pieces, on two "
-        "threads, of other dtypes and under autocast, run again, through a file, and saved and "
-        f"loaded. Samples, to the last bit, of {DECODED} utterances."
+        "threads, of other dtypes and under autocast, run again, through a file, saved and loaded, "
+        "and by copies that were pickled or cast, while one with other weights refuses the codes. "
+        f"Samples, to the last bit, of {DECODED} utterances."
     ),
     unsuitable=unsuitable,
 )

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor, nn
 
 from ...errors import CheckpointError
-from ...plain_torch import plainly
+from ...plain_torch import made_plainly
 from .front_ends import (
     FilterbankFrontEnd,
     FrontEnd,
@@ -151,7 +151,7 @@ class Pretrained(WindowedEncoder):
             layers[0].register_forward_pre_hook(_before_layers)
 
     @classmethod
-    @plainly
+    @made_plainly
     def from_published(
         cls,
         directory: Path,

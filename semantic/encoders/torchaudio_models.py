@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, UnknownTokenizerError
-from ...plain_torch import plainly
+from ...plain_torch import made_plainly
 from .layers import LayerChoice
 from .overlapping import WindowedEncoder
 
@@ -85,7 +85,7 @@ class TorchaudioModel(WindowedEncoder):
         self.description = f"{config.architecture} through torchaudio, layer {layers}"
 
     @classmethod
-    @plainly
+    @made_plainly
     def from_bundle(
         cls,
         name: str,
@@ -119,7 +119,7 @@ class TorchaudioModel(WindowedEncoder):
         )  # fmt: skip
 
     @classmethod
-    @plainly
+    @made_plainly
     def from_file(
         cls,
         path: Path,
