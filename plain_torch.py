@@ -119,8 +119,8 @@ def _construct(make: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 class PlainModule(nn.Module, metaclass=_PlainlyMade):
     """A module that is made under `plain_torch` and keeps the dtypes that it was made with.
 
-    `.half()`, `.bfloat16()`, `.double()` and `.to(dtype)`, of it or of a module that holds it, move
-    it at most. Weights rounded to half precision would be other weights.
+    `.half()`, `.bfloat16()`, `.double()`, `.type()` and `.to(dtype)`, of it or of a module that
+    holds it, move it at most. Weights rounded to half precision would be other weights.
     """
 
     def _made_whole(self) -> None:
@@ -131,9 +131,7 @@ class PlainModule(nn.Module, metaclass=_PlainlyMade):
 
         def keep_dtype(tensor: Tensor) -> Tensor:
             changed = fn(tensor)
-            if tensor.is_floating_point() and changed.dtype != tensor.dtype:
-                return tensor.to(changed.device)
-            return changed
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
 
         return super()._apply(keep_dtype, recurse)
 

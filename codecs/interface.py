@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import TokenError, WaveError, WeightsError
@@ -258,8 +258,8 @@ class AudioTokenizer(PlainModule):
         return {**self.__dict__, "_known": None}
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if any(map(parametrize.is_parametrized, self.modules())):
-            # Torch pickles none of those, so the copy is made as `load` would make it.
+        if any(map(_is_normalised, self.modules())):
+            # Made anew as `load` makes it, since torch pickles none of those.
             fields = checkpoint.config_to_json(self.config)
             given = {"training": self.training, "_named": self._named}
             return checkpoint.rebuilt, (type(self), fields, self.name, self.state_dict(), given)
@@ -366,6 +366,14 @@ class AudioTokenizer(PlainModule):
             num_samples=torch.tensor(num_samples, dtype=torch.long, device=self.device),
             spec=spec.tokens,
         )
+
+
+def _is_normalised(part: nn.Module) -> bool:
+    """Whether weights of a module are, or were, computed of others (as weight norm does).
+
+    Torch refuses to pickle such a module, or the function that it leaves there for old checkpoints.
+    """
+    return parametrize.is_parametrized(part) or bool(part._load_state_dict_pre_hooks)
 
 
 def _whole_numbers(lengths: Tensor | Sequence[int]) -> list[int]:

@@ -89,6 +89,7 @@ def test_dtypes_stay(held):
     values = made.layer.weight.detach().clone()
     for cast in (nn.Module.half, nn.Module.bfloat16, nn.Module.double, nn.Module.float):
         cast(holder)
+        holder.type(torch.float16)
         assert {name: tensor.dtype for name, tensor in made.state_dict().items()} == before
         assert torch.equal(made.layer.weight, values)
     holder.to("meta", torch.float16)
