@@ -9,7 +9,7 @@ import os
 import threading
 from abc import ABCMeta
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -20,6 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CPU = torch.device("cpu")
+_AUTOCAST = "cpu", "cuda"
 _nothing = nullcontext()
 
 
@@ -57,18 +58,25 @@ _default_dtype = _DefaultDtype()
 def plain_torch() -> AbstractContextManager[None]:
     """A context in which what is made is float32 and on the CPU unless it says otherwise.
 
+    Autocast, which would round what is computed, is off there.
+
     In a forked process torch also goes on with one thread: see `_settle_after_fork`.
     """
     if _inherited_threads is not None:
         _settle_after_fork()
-    if _default_dtype.is_plain() and torch.get_default_device() == _CPU:
+    cast = [device for device in _AUTOCAST if torch.is_autocast_enabled(device)]
+    if not cast and _default_dtype.is_plain() and torch.get_default_device() == _CPU:
         return _nothing
-    return _plain_defaults()
+    return _plain_defaults(cast)
 
 
 @contextmanager
-def _plain_defaults() -> Iterator[None]:
-    with _default_dtype, _CPU:
+def _plain_defaults(cast: list[str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for device in cast:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(_default_dtype)
+        stack.enter_context(_CPU)
         yield
 
 

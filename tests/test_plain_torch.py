@@ -44,6 +44,19 @@ def test_made_in_inference_mode_and_without_gradients():
     assert not made.layer.weight.is_inference() and folded
 
 
+def test_made_under_autocast():
+    class Product(PlainModule):
+        def __init__(self):
+            super().__init__()
+            thirds = torch.full((4, 4), 1 / 3)
+            self.register_buffer("constant", thirds @ thirds)
+
+    expected = Product().constant
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(Product().constant, expected)
+        assert torch.is_autocast_enabled("cpu")
+
+
 def test_an_error_leaves_the_defaults_as_they_were(other_defaults):
     @plainly
     def fails():
