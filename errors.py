@@ -33,6 +33,10 @@ class CheckpointError(SyllabaryError):
     """A saved tokenizer is incomplete, damaged or of an unknown family."""
 
 
+class WeightsError(SyllabaryError):
+    """A tokenizer's weights were changed to what it can't run with: another dtype, no values."""
+
+
 class ExportError(SyllabaryError):
     """A tokenizer has no form in the format asked for, or a package that writes it is missing."""
 

@@ -148,6 +148,7 @@ PROMISES = (
     "determinism",
     "processors",
     "round-trips",
+    "identity",
     "bad-input",
     "migration",
 )

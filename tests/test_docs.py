@@ -29,6 +29,9 @@ def workplace(tmp_path, monkeypatch):
     program = programs / "syllabary"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m syllabary "$@"\n')
     program.chmod(0o755)
+    python = programs / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
 

@@ -19,6 +19,7 @@ from .conftest import ROOT
 FLOORS = {
     "errors": -1,  # the ground: even floor 0 raises them
     "filesystem": 0,
+    "plain_torch": 0,
     "typed_fields": 0,
     "audio": 1,
     "quantizers": 1,

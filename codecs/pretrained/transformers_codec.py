@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ...plain_torch import made_plainly
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream, row_flags
@@ -88,6 +89,7 @@ class TransformersCodec(AudioTokenizer):
         )
 
     @classmethod
+    @made_plainly
     def from_published(cls, directory: Path, name: str | None = None) -> Self:
         """Read a model as it is published: transformers' `config.json` and safetensors.
 
@@ -114,6 +116,12 @@ class TransformersCodec(AudioTokenizer):
             raise CheckpointError(f"{directory}: {error}") from None
         codec.model = loaded.float().eval()
         return codec
+
+    def train(self, mode: bool = True) -> Self:
+        """The model stays in eval mode, in which nothing is dropped by chance."""
+        super().train(mode)
+        self.model.eval()
+        return self
 
     def describe(self) -> TokenizerSpec:
         settings = self.settings

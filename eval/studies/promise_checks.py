@@ -4,10 +4,12 @@ Each compares with the codes of the utterance alone, in float32, on one thread; 
 the same row alone behind the same padding. So what breaks one promise shows in that check only.
 """
 
+import copy
 import dataclasses
+import pickle
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from ...codecs.interface import AudioTokenizer
 from ...codecs.registry import load
 from ...codecs.tokens import Tokens
 from ...cores import torch_threads
+from ...errors import TokenMismatchError
 from ...processors import MASKS, cannot_mask
 from .other_processors import saved
 
@@ -268,6 +271,41 @@ def saving_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
         return [compare_tokens(again.encode(case.wave), case.tokens) for case in cases]
 
 
+def identity_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """By a pickled copy, and by one in a module that was cast; with other weights, refused."""
+    copied = pickle.loads(pickle.dumps(subject.tokenizer))
+    cast, other = copy.deepcopy(subject.tokenizer), copy.deepcopy(subject.tokenizer)
+    torch.nn.ModuleList([cast]).to(torch.bfloat16)
+    others = [replace(subject, tokenizer=each) for each in (copied, cast)]
+    changed = _change_a_weight(other)
+    results = []
+    for case in cases:
+        found = [compare_tokens(each.encode(case.wave), case.tokens) for each in others]
+        if changed:
+            found.append(_refused(other, case.tokens))
+        results.append(all_of(found))
+    return results
+
+
+@torch.no_grad()
+def _change_a_weight(tokenizer: AudioTokenizer) -> bool:
+    """Whether there is one that gives codes their meaning."""
+    meant = tokenizer.token_tensors()
+    for name, tensor in tokenizer.state_dict().items():
+        if name in meant and tensor.is_floating_point() and tensor.numel():
+            tensor.mul_(1.01).add_(0.01)
+            return True
+    return False
+
+
+def _refused(tokenizer: AudioTokenizer, tokens: Tokens) -> Compared:
+    try:
+        tokenizer.decode(tokens)
+    except TokenMismatchError:
+        return Compared(True, 1, 1)
+    return Compared(False, 0, 1)
+
+
 _STREAMING, _ROUND, _SAME = "streaming-equality", "round-trips", "determinism"
 DETERMINISM = Check("determinism", "runs", _SAME, runs_hold)
 CHECKS = (
@@ -296,6 +334,7 @@ CHECKS = (
     ),
     Check("container", "container", _ROUND, container_holds),
     Check("save-load", "save, load", _ROUND, saving_holds, group=None),
+    Check("identity", "identity", "identity", identity_holds, group=None),
 )  # fmt: skip
 
 

@@ -178,7 +178,8 @@ STUDY = Study(
         f"{UTTERANCES} utterances of at most {SECONDS:g} s, evenly over the data: the length law; "
         "the same codes in a batch, behind padding of noise and NaN, in random pieces, on two "
         "threads, of other dtypes and under autocast, run again, held to older processors' "
-        "instructions, through a file, and saved and loaded. Samples, to the last bit (of other "
+        "instructions, through a file, saved and loaded, and by copies that were pickled or cast, "
+        "while one with other weights refuses the codes. Samples, to the last bit (of other "
         f"processors to a millionth), of {DECODED} utterances."
     ),
     unsuitable=unsuitable,

@@ -134,6 +134,14 @@ class HearsPadding(Shifting):
         return (torch.tensor(lengths) < wave.shape[-1]).long()[:, None, None]
 
 
+class Sometimes(HearsPadding):
+    family = "sometimes"
+
+    def shift(self, wave, lengths):
+        few = lengths is not None and len(lengths) == 1 and lengths[0] <= 5007
+        return super().shift(wave, lengths) if few and np.isnan(wave).any() else 0
+
+
 class NotInStreams(Shifting):
     family = "not-in-streams"
 
@@ -225,6 +233,37 @@ class Forgets(Loudness):
     family = "forgets"
 
 
+class Stale(Loudness):
+    """Says the same of itself whatever becomes of its weights."""
+
+    family = "stale"
+    said = None
+
+    def __init__(self, config=None, name=None):
+        super().__init__(config, name)
+        self.gain = torch.nn.Parameter(torch.ones(3))
+
+    def describe(self):
+        self.said = self.said or super().describe()
+        return self.said
+
+
+class Elsewhere(Shifting):
+    """Other codes in another process."""
+
+    family = "elsewhere"
+    here = True
+
+    def __setstate__(self, state):
+        super().__setstate__({**state, "here": False})
+
+    def __deepcopy__(self, memo):
+        return type(self)(self.config, self.name)
+
+    def shift(self, wave, lengths):
+        return int(not self.here)
+
+
 BROKEN = {
     WrongLength: "length-law",
     NotInBatches: "batch",
@@ -239,6 +278,8 @@ BROKEN = {
     UnderAutocast: "dtype",
     KeepsASecret: "container",
     Forgets: "save-load",
+    Stale: "identity",
+    Elsewhere: "identity",
 }
 
 
@@ -296,6 +337,7 @@ def test_one_that_keeps_them_all(measure, given):
     assert values["batch-samples"].count == promises.DECODED
     books = 1 if given == "x:1" else 2
     waves = [5000 + 7 * (n * 14 // 12) for n in range(12)]
+    assert values["identity-parts"].count == 2 * values["padding-parts"].count
     assert values["padding-parts"].count == books * sum(-(-count // HOP) for count in waves)
 
 
@@ -334,13 +376,6 @@ def test_codes_that_change_later_count_once(measure):
 
 
 def test_some_utterances_only(measure, items):
-    class Sometimes(HearsPadding):
-        family = "sometimes"
-
-        def shift(self, wave, lengths):
-            few = lengths is not None and len(lengths) == 1 and lengths[0] <= 5007
-            return super().shift(wave, lengths) if few and np.isnan(wave).any() else 0
-
     found, values = measure(Sometimes())
     assert values["padding"].value == pytest.approx(100 * 10 / 12)
     assert values["all"].value == pytest.approx(100 * 10 / 12)
