@@ -40,6 +40,15 @@ def demo_clip() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter):
+    """How much of the contract ran, and which code blocks of the docs did not, and why."""
+    summarise_contract(terminalreporter)
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "not run" and report.when == "call":
+                terminalreporter.write_line(f"not run: {value}")
+
+
+def summarise_contract(terminalreporter):
     """How many cases of the contract ran, and for how many tokenizers."""
     counts = {}
     names = set()

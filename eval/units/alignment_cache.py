@@ -25,7 +25,7 @@ from .phones import (
 )
 
 #: Change it when alignments of the same samples and text come out differently.
-_SCHEME = "1"
+_SCHEME = "2"
 
 _SAVE_EVERY = 50
 
