@@ -82,7 +82,7 @@ def repetition(wave: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 @remembered
 def _fricatives(wave: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-    """First samples of the frames that are loud and have no voice; the sum of their `repetition`."""
+    """First samples of loud frames without a voice; the sum of their `repetition`."""
     pitch = pitch_track(wave, sample_rate)
     hops = wave.size // HOP
     whole, high = (

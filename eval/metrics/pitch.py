@@ -74,7 +74,9 @@ def gross_pitch_error(clip: Clip) -> Ratio:
 
 def _tracks(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     check_pair(clip)
-    return pitch_track(clip.reference, clip.sample_rate), pitch_track(clip.estimate, clip.sample_rate)
+    return pitch_track(clip.reference, clip.sample_rate), pitch_track(
+        clip.estimate, clip.sample_rate
+    )
 
 
 @remembered

@@ -33,9 +33,9 @@ class BandLevels(NamedTuple):
 def band_levels(clip: Clip) -> BandLevels:
     """Long-term average spectra (Byrne et al., 1994) by third octaves, one less the other.
 
-    The power of periodic Hann windows of 32 ms every 16 ms, averaged over the clip, in 18 bands from
-    125 Hz to 6.35 kHz. No band counts as more than 60 dB below its signal's whole power. What the
-    two differ by in volume is taken off: the median of the differences, which a band that is
+    The power of periodic Hann windows of 32 ms every 16 ms, averaged over the clip, in 18 bands
+    from 125 Hz to 6.35 kHz. No band counts as more than 60 dB below its signal's whole power. What
+    the two differ by in volume is taken off: the median of the differences, which a band that is
     missing does not move.
 
     Raises:

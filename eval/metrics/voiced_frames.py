@@ -1,9 +1,9 @@
 """Voiced frames of four pitch periods each, their time warped so that all periods are equally long.
 
-A voice that glides, or another voice, so gives the same spectrum: harmonics on every fourth bin,
-and nothing between them but noise (pitch-synchronous harmonic analysis; Murphy, 1999, "Perturbation-
-free measurement of the harmonics-to-noise ratio in voice signals"). Both signals are looked at in
-the frames that are voiced in the original.
+Any voice so has its harmonics on every fourth bin, glides or not, and nothing between them but
+noise (pitch-synchronous harmonic analysis; Murphy, 1999, "Perturbation-free measurement of the
+harmonics-to-noise ratio in voice signals"). Both signals are looked at in the frames that are
+voiced in the original.
 """
 
 import numpy as np
