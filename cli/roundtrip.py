@@ -59,7 +59,7 @@ def roundtrip(
     are over the others.
 
     Scores: pesq-wb (or pesq), pesq-nb, stoi, estoi, si-sdr; distances mel, msmel, stft, mcd; pitch
-    f0-corr, voicing, gpe; faults buzz, contrast, own-contrast, haze, tilt, middle; speaker,
+    f0-corr, voicing, gpe; faults buzz, haze, tilt, middle, contrast, own-contrast; speaker,
     wavlm-sv; without a reference dnsmos, dnsmos-sig, dnsmos-bak, plcmos; words of a recogniser
     dwer, dcer, and against a manifest's text wer, cer; lag.
     """
