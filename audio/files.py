@@ -6,11 +6,6 @@ caller: nothing is mixed or clipped silently.
 """
 
 import os
-import shutil
-import struct
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal, Self
 
@@ -19,7 +14,7 @@ import soundfile
 
 from ..errors import AudioFileError, WaveError
 from ..filesystem import replacing
-from .resampling import Resampler
+from .reader import AudioReader, Channels
 
 #: Suffixes that a folder is searched for.
 SUFFIXES = frozenset(
@@ -30,210 +25,26 @@ SUFFIXES = frozenset(
     )
 )
 
-_FFMPEG_FORMATS = (
-    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,matroska,webm,mov,"
-    "mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mulaw,ogg,tta,w64,wav,wv"
-)
-
-#: What to do with several channels: `mono` refuses them, `mix` averages them, `first` or a number
-#: (counted from 0) picks one.
-Channels = Literal["mono", "mix", "first"] | int
-
 #: What to do with samples beyond [-1, 1], which 16-bit files can't hold: clamp them and count
 #: them, or refuse.
 Clipping = Literal["clamp", "error"]
 
-BLOCK_SECONDS = 30
-
-
-class AudioReader:
-    """An open audio file, read in blocks.
-
-    Args:
-        path: the file.
-        channels: see `Channels`.
-        name: `-` where the file stands for standard input, for messages.
-
-    Attributes:
-        sample_rate: in Hz.
-        num_channels: in the file.
-        num_samples: per channel, or None where the file does not say.
-
-    Raises:
-        AudioFileError: it can't be opened, or has several channels and `channels` is `mono`.
-    """
-
-    def __init__(
-        self, path: str | Path, channels: Channels = "mono", name: str | None = None
-    ) -> None:
-        self.path = Path(path)
-        self.name = "standard input" if name == "-" else str(path)
-        self._file: soundfile.SoundFile | None = None
-        self._ffmpeg: subprocess.Popen[bytes] | None = None
-        if not self.path.exists():
-            raise AudioFileError(f"{self.name}: no such file")
-        if self.path.is_dir():
-            raise AudioFileError(f"{self.name}: a folder, expected an audio file")
-        try:
-            # As bytes: soundfile refuses text that is not UTF-8, which a file's name may be.
-            self._file = soundfile.SoundFile(os.fsencode(self.path))
-            self.sample_rate: int = self._file.samplerate
-            self.num_channels: int = self._file.channels
-            self.num_samples: int | None = self._file.frames
-            if self._file.frames > 2**48:  # flac from a pipe: libsndfile can't go through it
-                self._file.close()
-                self._file = None
-                raise ValueError("its header has no length")
-        except (soundfile.SoundFileError, TypeError, ValueError) as error:
-            self._open_ffmpeg(error)
-        self._count = 0
-        if self.num_samples == 0 and self.path.stat().st_size > 4096:
-            self.close()
-            raise AudioFileError(
-                f"{self.name}: its header says 0 samples but more follows; it was not finished"
-            )
-        try:
-            self._pick = self._picker(channels)
-        except AudioFileError:
-            self.close()
-            raise
-
-    def _picker(self, channels: Channels) -> Literal["mix"] | int:
-        if isinstance(channels, int):
-            if not 0 <= channels < self.num_channels:
-                raise AudioFileError(
-                    f"{self.name}: no channel {channels}; it has {self.num_channels}"
-                )
-            return channels
-        if channels not in ("mono", "mix", "first"):
-            raise AudioFileError(f"channels must be mono, mix, first or a number, got {channels!r}")
-        if self.num_channels == 1 or channels == "first":
-            return 0
-        if channels == "mono":
-            raise AudioFileError(
-                f"{self.name}: has {self.num_channels} channels and one was expected; choose "
-                "`mix` to average them, or `first` or a channel's number"
-            )
-        return "mix"
-
-    def _open_ffmpeg(self, reason: Exception) -> None:
-        program = shutil.which("ffmpeg")
-        why = str(reason).rpartition(": ")[2].rstrip(".")
-        if program is None:
-            raise AudioFileError(
-                f"{self.name}: libsndfile can't read it ({why}), and there is no ffmpeg program to "
-                "try; install ffmpeg or convert the file to wav or flac"
-            )
-        # The AU format: its header says the rate and the channels, and it needs no seeking.
-        # Formats that name other files (playlists, concatenations) are not among those allowed.
-        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
-        command += ["-format_whitelist", _FFMPEG_FORMATS]
-        command += ["-i", f"file:{self.path.absolute()}", "-map", "0:a:0"]
-        command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
-        # Messages go to a file: a badly damaged input can give more than a pipe holds.
-        self._messages = tempfile.TemporaryFile()  # noqa: SIM115
-        self._ffmpeg = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._messages)
-        assert self._ffmpeg.stdout is not None
-        header = self._ffmpeg.stdout.read(24)
-        if len(header) < 24 or header[:4] != b".snd":
-            message = self._ffmpeg_error() or "no audio in it"
-            self.close()
-            raise AudioFileError(
-                f"{self.name}: not audio that can be read: {why}; ffmpeg: {message}"
-            )
-        offset, _, _, self.sample_rate, self.num_channels = struct.unpack(">5I", header[4:])
-        self._ffmpeg.stdout.read(offset - 24)
-        self.num_samples = None
-
-    def _ffmpeg_error(self) -> str:
-        assert self._ffmpeg is not None
-        self._ffmpeg.wait()
-        self._messages.seek(0)
-        lines = self._messages.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix(f"file:{self.path.absolute()}: ") if lines else ""
-
-    def blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
-        """The samples in blocks of (size,) float32, the last one shorter, at the file's rate.
-
-        Raises:
-            AudioFileError: the data is damaged.
-        """
-        size = size or BLOCK_SECONDS * self.sample_rate
-        while True:
-            block = self._read(size)
-            self._count += block.shape[0]
-            if block.shape[0]:
-                yield self._mono(block)
-            if block.shape[0] < size:
-                break
-        missing = (self.num_samples or 0) - self._count
-        # An mp3's own count may be off by its encoder's delay.
-        if missing > (3000 if self._file is not None and self._file.format == "MP3" else 0):
-            raise AudioFileError(
-                f"{self.name}: cut short or damaged: {self._count} of {self.num_samples} samples "
-                "can be read"
-            )
-
-    def _read(self, size: int) -> np.ndarray:
-        if self._file is not None:
-            try:
-                return self._file.read(size, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise AudioFileError(f"{self.name}: {error.error_string}") from None
-        assert self._ffmpeg is not None and self._ffmpeg.stdout is not None
-        data = self._ffmpeg.stdout.read(4 * self.num_channels * size)
-        block = np.frombuffer(data[: len(data) - len(data) % (4 * self.num_channels)], ">f4")
-        block = block.astype(np.float32).reshape(-1, self.num_channels)
-        if block.shape[0] < size:
-            message = self._ffmpeg_error()
-            if self._ffmpeg.returncode or message:
-                raise AudioFileError(f"{self.name}: damaged: ffmpeg: {message}")
-        return block
-
-    def _mono(self, block: np.ndarray) -> np.ndarray:
-        if self.num_channels == 1:
-            return block[:, 0]
-        if self._pick == "mix":
-            return block.mean(1, dtype=np.float32)
-        return np.ascontiguousarray(block[:, self._pick])
-
-    def resampled_blocks(self, sample_rate: int) -> Iterator[np.ndarray]:
-        """`blocks`, converted to `sample_rate`; the result does not depend on the blocks' size."""
-        if sample_rate == self.sample_rate:
-            yield from self.blocks()
-            return
-        try:
-            resampler = Resampler(self.sample_rate, sample_rate)
-        except WaveError as error:
-            raise WaveError(f"{self.name}: {error}") from None
-        for block in self.blocks():
-            yield resampler.push(block)
-        yield resampler.push(np.zeros(0, np.float32), final=True)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._ffmpeg is not None:
-            self._ffmpeg.kill()
-            self._ffmpeg.communicate()
-            self._messages.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.close()
-
 
 def read(
-    path: str | Path, sample_rate: int | None = None, channels: Channels = "mono"
+    path: str | Path,
+    sample_rate: int | None = None,
+    channels: Channels = "mono",
+    *,
+    offset_s: float | None = None,
+    duration_s: float | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Read a whole file.
+    """Read a whole file, or a segment of one.
 
     Args:
         path: wav, flac, ogg, opus, mp3, or whatever an ffmpeg program reads.
         sample_rate: convert to this rate (soxr, high quality); default: leave it.
         channels: see `Channels`; the default refuses files with more than one.
+        offset_s, duration_s: the segment in seconds, see `AudioReader`.
 
     Returns:
         (samples,) float32, and the sample rate in Hz.
@@ -241,7 +52,7 @@ def read(
     Raises:
         AudioFileError: it can't be read, or has several channels and `channels` is `mono`.
     """
-    with AudioReader(path, channels) as reader:
+    with AudioReader(path, channels, offset_s=offset_s, duration_s=duration_s) as reader:
         rate = sample_rate or reader.sample_rate
         blocks = list(reader.resampled_blocks(rate))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate
@@ -257,12 +68,14 @@ class AudioWriter:
             hold 16 bits a sample.
         clipping: see `Clipping`.
         name: path in whose place `file` stands, for messages and the format.
+        comment: a text that the file carries; see `read_comment`.
 
     Attributes:
         clipped: samples that were clamped so far.
 
     Raises:
-        AudioFileError: the format is unknown, or can't hold this sample rate.
+        AudioFileError: the format is unknown, or can't hold this sample rate; or, here and later,
+            the file can't be written, as on a full disk.
     """
 
     def __init__(
@@ -272,12 +85,14 @@ class AudioWriter:
         audio_format: str | None = None,
         clipping: Clipping = "clamp",
         name: str | Path | None = None,
+        comment: str | None = None,
     ) -> None:
         if clipping not in ("clamp", "error"):
             raise AudioFileError(f"clipping must be clamp or error, got {clipping!r}")
         self.clipping = clipping
         self.clipped = 0
         self.name = str(name or (file if isinstance(file, str | Path) else "output"))
+        self._path = Path(file) if isinstance(file, str | Path) else None
         if audio_format is None:
             audio_format = Path(self.name).suffix.lstrip(".").lower()
         subtype = {"wav": "PCM_16", "flac": "PCM_16"}.get(audio_format)
@@ -293,7 +108,12 @@ class AudioWriter:
                 subtype=codec,
                 format=container,
             )
+            if comment is not None:
+                self._file.comment = comment
         except (soundfile.LibsndfileError, TypeError, ValueError) as error:
+            reason = self._why_not()
+            if reason is not None:
+                raise AudioFileError(f"{self.name}: can't be written: {reason}") from None
             raise AudioFileError(
                 f"{self.name}: can't write {audio_format or 'a file without a suffix'} at "
                 f"{sample_rate} Hz ({error}); try .wav or .flac"
@@ -322,16 +142,57 @@ class AudioWriter:
                 )
             self.clipped += beyond
             samples = np.clip(samples, -1, 1)
-        self._file.write(samples)
+        try:
+            self._file.write(samples)
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            raise self._failed(error) from None
 
     def close(self) -> None:
-        self._file.close()
+        """Finish the file.
+
+        Raises:
+            AudioFileError: what was left could not be written.
+        """
+        try:
+            self._file.close()
+        except soundfile.LibsndfileError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> AudioFileError:
+        said = getattr(error, "error_string", "not all of it was taken").rstrip(".")
+        return AudioFileError(f"{self.name}: can't be written: {self._why_not() or said}")
+
+    def _why_not(self) -> str | None:
+        """What the system says to writing there, which libsndfile keeps to itself."""
+        if self._path is None:
+            return None
+        try:
+            with self._path.open("ab") as file:
+                file.write(bytes(1 << 16))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
         self.close()
+
+
+def read_comment(path: Path) -> str:
+    """The comment that `AudioWriter` gave a file, or what else is there; empty if nothing is.
+
+    Raises:
+        AudioFileError: it is no audio file that libsndfile reads.
+    """
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            return str(file.comment)
+    except (soundfile.SoundFileError, TypeError, ValueError):
+        raise AudioFileError(f"{path}: no audio file that says what it was made of") from None
 
 
 def write(

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..audio.files import Channels, read
+from ..audio.manifests import Utterance
 from ..codecs.container import SylReader
 from ..jobs.files import FileReport, decode_file, encode_file
 from .metrics.interface import Clip, Ratio
@@ -39,7 +40,7 @@ class RoundTrip:
 
 def round_trip(
     tokenizer: "AudioTokenizer",
-    source: Path,
+    source: Path | Utterance,
     target: Path,
     name: str | None = None,
     channels: Channels = "mix",
@@ -55,7 +56,7 @@ def round_trip(
 
     Args:
         tokenizer: any.
-        source: audio file.
+        source: audio file, or an utterance, which may be a segment of one.
         target: path of the outputs, without their suffixes.
         name: of the source, for the metadata; default: its file name.
         channels: what to do with several channels.
@@ -68,12 +69,15 @@ def round_trip(
         AudioFileError, WaveError, TokenError: as encoding and decoding do.
         UnknownMetricError: a metric that there is not.
     """
+    item = (
+        source if isinstance(source, Utterance) else Utterance(source, PurePosixPath(source.name))
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     tokens = target.with_name(target.name + ".syl")
     decoded = target.with_name(target.name + ".wav")
     encoding = encode_file(
         tokenizer,
-        source,
+        item,
         tokens,
         name=name,
         channels=channels,
@@ -82,7 +86,7 @@ def round_trip(
     )
     with tokens.open("rb") as file:
         decoding = decode_file(tokenizer, SylReader(file, str(tokens)), decoded)
-    reference, rate = read(source, tokenizer.spec.sample_rate, channels)
+    reference, rate = item.read(tokenizer.spec.sample_rate, channels)
     estimate, _ = read(decoded)
     found, missing = score(Clip(reference, estimate, rate, text, language), scores)
-    return RoundTrip(source, tokens, decoded, encoding, decoding, found, missing)
+    return RoundTrip(item.path, tokens, decoded, encoding, decoding, found, missing)
