@@ -5,16 +5,25 @@ there is one. What is done with several channels, and with samples that do not f
 caller: nothing is mixed or clipped silently.
 """
 
+import math
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import soundfile
 
 from ..errors import AudioFileError, WaveError
-from ..filesystem import replacing
-from .reader import AudioReader, Channels
+from ..filesystem import replacing, spooled
+from .ffmpeg import FFmpegStream
+from .parts import Part, SequentialFile, find_parts
+from .resampling import Resampler
+from .writer import AudioWriter as AudioWriter
+from .writer import Clipping as Clipping
+from .writer import read_comment as read_comment
 
 #: Suffixes that a folder is searched for.
 SUFFIXES = frozenset(
@@ -25,9 +34,281 @@ SUFFIXES = frozenset(
     )
 )
 
-#: What to do with samples beyond [-1, 1], which 16-bit files can't hold: clamp them and count
-#: them, or refuse.
-Clipping = Literal["clamp", "error"]
+#: What to do with several channels: `mono` refuses them, `mix` averages them, `first` or a number
+#: (counted from 0) picks one.
+Channels = Literal["mono", "mix", "first"] | int
+
+BLOCK_SECONDS = 30
+
+
+class AudioReader:
+    """An open audio file, or a segment of one, read in blocks.
+
+    All samples that are in a file come, also where its header counts fewer: see `audio.parts`.
+
+    Args:
+        path: the file; a FIFO or socket is copied into a temporary file first.
+        channels: see `Channels`.
+        name: of the file, for messages; `-` stands for standard input. Default: its path.
+        offset_s: where the segment begins, in seconds; None: at the file's beginning.
+        duration_s: its length in seconds; None: up to the file's end. Without an offset, a length
+            that differs from the file's by a rounding (10 ms), or is greater, means all of it.
+
+    Attributes:
+        sample_rate: in Hz.
+        num_channels: in the file.
+        num_samples: of the segment, per channel, or None where the file does not say.
+        segment: its first sample, and how many (None: not known); None for the whole file.
+
+    Raises:
+        AudioFileError: it can't be opened, or has several channels and `channels` is `mono`; or
+            the segment is not inside of it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        channels: Channels = "mono",
+        name: str | None = None,
+        *,
+        offset_s: float | None = None,
+        duration_s: float | None = None,
+    ) -> None:
+        self.name = "standard input" if name == "-" else str(name or path)
+        with ExitStack() as stack:
+            self._opened = stack
+            self.path = stack.enter_context(_openable(Path(path), self.name))
+            self._open()
+            self._pick = self._picker(channels)
+            self._count = 0
+            self._place_segment(offset_s, duration_s)
+            self._opened = stack.pop_all()
+
+    def _open(self) -> None:
+        self._waiting: list[Part] = []
+        self._part: Part | None = None
+        self._slack = 0
+        self._file: soundfile.SoundFile | None = None
+        self._ffmpeg: FFmpegStream | None = None
+        try:
+            # As bytes: soundfile refuses text that is not UTF-8, which a file's name may be.
+            self._file = SequentialFile(os.fsencode(self.path))
+        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            why = str(error).rpartition(": ")[2].rstrip(".")
+            self._ffmpeg = FFmpegStream(self.path, self.name, why)
+            self._opened.callback(self._ffmpeg.close)
+            self.sample_rate: int = self._ffmpeg.sample_rate
+            self.num_channels: int = self._ffmpeg.channels
+            self._total: int | None = None
+            return
+        self._opened.callback(self._close_file)
+        self.sample_rate, self.num_channels = self._file.samplerate, self._file.channels
+        self._total = self._file.frames
+        # An mp3's own count may be off by its encoder's delay.
+        self._slack = 3000 if self._file.format == "MP3" else 0
+        parts = find_parts(self.path, self._file, self.name)
+        if parts is not None:
+            self._close_file()
+            self._waiting, counts = parts, []
+            for part in parts:
+                with self._open_part(part) as file:
+                    counts.append(part.frames if part.frames is not None else file.frames)
+            self._slack = sum(part.slack for part in parts)
+            self._total = sum(counts) if max(counts) < 1 << 48 else None
+
+    def _open_part(self, part: Part) -> soundfile.SoundFile:
+        try:
+            file = part.open(self.path)
+        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            raise AudioFileError(
+                f"{self.name}: the part from byte {part.start} on can't be read: {error}"
+            ) from None
+        if (file.samplerate, file.channels) != (self.sample_rate, self.num_channels):
+            found = f"{file.channels} channels at {file.samplerate} Hz"
+            file.close()
+            raise AudioFileError(
+                f"{self.name}: from byte {part.start} on it has {found}, before "
+                f"{self.num_channels} at {self.sample_rate} Hz; split it into files"
+            )
+        return file
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _picker(self, channels: Channels) -> Literal["mix"] | int:
+        if isinstance(channels, int):
+            if not 0 <= channels < self.num_channels:
+                raise AudioFileError(
+                    f"{self.name}: no channel {channels}; it has {self.num_channels}"
+                )
+            return channels
+        if channels not in ("mono", "mix", "first"):
+            raise AudioFileError(f"channels must be mono, mix, first or a number, got {channels!r}")
+        if self.num_channels == 1 or channels == "first":
+            return 0
+        if channels == "mono":
+            raise AudioFileError(
+                f"{self.name}: has {self.num_channels} channels and one was expected; choose "
+                "`mix` to average them, or `first` or a channel's number"
+            )
+        return "mix"
+
+    def _place_segment(self, offset_s: float | None, duration_s: float | None) -> None:
+        for what, seconds in (("offset", offset_s), ("duration", duration_s)):
+            if seconds is not None and not 0 <= seconds < math.inf:
+                raise AudioFileError(f"{self.name}: a segment's {what} can't be {seconds} s")
+        rate, total = self.sample_rate, self._total
+        start = round((offset_s or 0) * rate)
+        wanted = None if duration_s is None else round(duration_s * rate)
+        self._wanted_s = duration_s
+        self._left = wanted
+        if total is not None:
+            rest = total - start
+            if start and rest <= 0:
+                raise AudioFileError(
+                    f"{self.name}: a segment from {offset_s:g} s on, of {total / rate:g} s"
+                )
+            if wanted is not None and offset_s is not None:
+                self._check_end(rest, wanted)
+            if wanted is None or wanted >= rest or (not start and rest - wanted <= rate // 100):
+                self._left = None
+            self.num_samples = rest if self._left is None else wanted
+        else:
+            self.num_samples = None
+        self._skip, self._has_offset = start, offset_s is not None
+        self.segment = (start, self.num_samples) if start or self._left is not None else None
+
+    def _check_end(self, there: int, wanted: int) -> None:
+        """Refuse a segment that ends behind the file; a tenth of a second is rounding."""
+        if wanted - there > self.sample_rate // 10:
+            raise AudioFileError(
+                f"{self.name}: a segment of {self._wanted_s:g} s, where only "
+                f"{there / self.sample_rate:g} s are left"
+            )
+
+    def blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
+        """The samples in blocks of (size,) float32, the last one shorter, at the file's rate.
+
+        Raises:
+            AudioFileError: the data is damaged.
+        """
+        size = size or BLOCK_SECONDS * self.sample_rate
+        self._skip_to_start(size)
+        while True:
+            most = size if self._left is None else min(size, self._left)
+            block = self._read(most) if most else np.zeros((0, self.num_channels), np.float32)
+            self._count += block.shape[0]
+            if self._left is not None:
+                self._left -= block.shape[0]
+            if block.shape[0]:
+                yield self._mono(block)
+            if block.shape[0] < size:
+                break
+        if self._total is None and self._has_offset and self._left:
+            self._check_end(self._count, self._count + self._left)
+        missing = (self.num_samples or 0) - self._count
+        if missing > self._slack:
+            raise AudioFileError(
+                f"{self.name}: cut short or damaged: {self._count} of {self.num_samples} samples "
+                "can be read"
+            )
+
+    def _skip_to_start(self, size: int) -> None:
+        """Go to the segment, without decoding what is before where that is exact."""
+        if not self._skip:
+            return
+        if self._file is None and len(self._waiting) == 1:
+            self._file = self._open_part(self._waiting.pop())
+        if self._file is not None and not self._waiting and _is_exact(self._file):
+            self._file.seek(self._skip)
+        else:
+            left = self._skip
+            while left:
+                count = self._read(min(size, left)).shape[0]
+                if not count:
+                    at = self._skip / self.sample_rate
+                    raise AudioFileError(f"{self.name}: a segment from {at:g} s on, behind its end")
+                left -= count
+        self._skip = 0
+
+    def _read(self, size: int) -> np.ndarray:
+        """(size, channels) float32, or fewer at the end, from one part after another."""
+        if self._ffmpeg is not None:
+            return self._ffmpeg.read(size)
+        blocks = []
+        while size:
+            if self._file is None:
+                if not self._waiting:
+                    break
+                self._file = self._open_part(self._waiting.pop(0))
+            try:
+                block = self._file.read(size, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                what = error.error_string.rstrip(".")
+                raise AudioFileError(f"{self.name}: damaged: {what}") from None
+            size -= block.shape[0]
+            blocks.append(block)
+            if size:
+                self._close_file()
+        if not blocks:
+            return np.zeros((0, self.num_channels), np.float32)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+    def _mono(self, block: np.ndarray) -> np.ndarray:
+        if self.num_channels == 1:
+            return block[:, 0]
+        if self._pick == "mix":
+            return block.mean(1, dtype=np.float32)
+        return np.ascontiguousarray(block[:, self._pick])
+
+    def resampled_blocks(self, sample_rate: int) -> Iterator[np.ndarray]:
+        """`blocks`, converted to `sample_rate`; the result does not depend on the blocks' size."""
+        if sample_rate == self.sample_rate:
+            yield from self.blocks()
+            return
+        try:
+            resampler = Resampler(self.sample_rate, sample_rate)
+        except WaveError as error:
+            raise WaveError(f"{self.name}: {error}") from None
+        for block in self.blocks():
+            yield resampler.push(block)
+        yield resampler.push(np.zeros(0, np.float32), final=True)
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _openable(path: Path, name: str) -> Iterator[Path]:
+    """A file that can be read again and again: the given one, or a copy of what comes of a FIFO."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise AudioFileError(f"{name}: a folder, expected an audio file")
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise AudioFileError(f"{name}: a device, expected an audio file")
+        with spooled(path) as file:
+            with file.open("rb"):  # libsndfile does not say why it can't
+                pass
+            yield file
+    except FileNotFoundError:
+        raise AudioFileError(f"{name}: no such file") from None
+    except OSError as error:
+        raise AudioFileError(f"{name}: can't be read: {error.strerror or error}") from None
+
+
+def _is_exact(file: soundfile.SoundFile) -> bool:
+    """Whether samples after seeking are those that reading on gives."""
+    bare = file.subtype.startswith("PCM") or file.subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW")
+    return bool(bare and file.format not in ("OGG", "MP3"))
 
 
 def read(
@@ -56,143 +337,6 @@ def read(
         rate = sample_rate or reader.sample_rate
         blocks = list(reader.resampled_blocks(rate))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate
-
-
-class AudioWriter:
-    """Writes a mono file piece by piece.
-
-    Args:
-        file: path or seekable binary file.
-        sample_rate: Hz.
-        audio_format: wav, flac, ogg, opus or mp3; default: from the path's suffix. Wav and flac
-            hold 16 bits a sample.
-        clipping: see `Clipping`.
-        name: path in whose place `file` stands, for messages and the format.
-        comment: a text that the file carries; see `read_comment`.
-
-    Attributes:
-        clipped: samples that were clamped so far.
-
-    Raises:
-        AudioFileError: the format is unknown, or can't hold this sample rate; or, here and later,
-            the file can't be written, as on a full disk.
-    """
-
-    def __init__(
-        self,
-        file: str | Path | IO[bytes],
-        sample_rate: int,
-        audio_format: str | None = None,
-        clipping: Clipping = "clamp",
-        name: str | Path | None = None,
-        comment: str | None = None,
-    ) -> None:
-        if clipping not in ("clamp", "error"):
-            raise AudioFileError(f"clipping must be clamp or error, got {clipping!r}")
-        self.clipping = clipping
-        self.clipped = 0
-        self.name = str(name or (file if isinstance(file, str | Path) else "output"))
-        self._path = Path(file) if isinstance(file, str | Path) else None
-        if audio_format is None:
-            audio_format = Path(self.name).suffix.lstrip(".").lower()
-        subtype = {"wav": "PCM_16", "flac": "PCM_16"}.get(audio_format)
-        container, codec = {"opus": ("OGG", "OPUS")}.get(
-            audio_format, (audio_format.upper(), subtype)
-        )
-        try:
-            self._file = soundfile.SoundFile(
-                os.fsencode(file) if isinstance(file, str | Path) else file,
-                "w",
-                samplerate=sample_rate,
-                channels=1,
-                subtype=codec,
-                format=container,
-            )
-            if comment is not None:
-                self._file.comment = comment
-        except (soundfile.LibsndfileError, TypeError, ValueError) as error:
-            reason = self._why_not()
-            if reason is not None:
-                raise AudioFileError(f"{self.name}: can't be written: {reason}") from None
-            raise AudioFileError(
-                f"{self.name}: can't write {audio_format or 'a file without a suffix'} at "
-                f"{sample_rate} Hz ({error}); try .wav or .flac"
-            ) from None
-
-    def write(self, samples: np.ndarray) -> None:
-        """Append samples (n,) float32 or float64.
-
-        Raises:
-            WaveError: another dtype or shape, NaN or infinity, or samples beyond [-1, 1] where
-                `clipping` is `error`.
-        """
-        if samples.dtype not in (np.float32, np.float64) or samples.ndim != 1:
-            raise WaveError(
-                f"{self.name}: expected samples (n,) of float32 or float64 in [-1, 1], got "
-                f"{samples.dtype} of shape {samples.shape}"
-            )
-        if not np.isfinite(samples).all():
-            raise WaveError(f"{self.name}: the samples hold NaN or infinity")
-        beyond = int(np.count_nonzero(np.abs(samples) > 1))
-        if beyond:
-            if self.clipping == "error":
-                raise WaveError(
-                    f"{self.name}: {beyond} samples lie beyond [-1, 1] (peak "
-                    f"{np.abs(samples).max():.3f}); scale them, or say clipping='clamp'"
-                )
-            self.clipped += beyond
-            samples = np.clip(samples, -1, 1)
-        try:
-            self._file.write(samples)
-        except (soundfile.LibsndfileError, AssertionError) as error:
-            raise self._failed(error) from None
-
-    def close(self) -> None:
-        """Finish the file.
-
-        Raises:
-            AudioFileError: what was left could not be written.
-        """
-        try:
-            self._file.close()
-        except soundfile.LibsndfileError as error:
-            raise self._failed(error) from None
-
-    def _failed(self, error: Exception) -> AudioFileError:
-        said = getattr(error, "error_string", "not all of it was taken").rstrip(".")
-        return AudioFileError(f"{self.name}: can't be written: {self._why_not() or said}")
-
-    def _why_not(self) -> str | None:
-        """What the system says to writing there, which libsndfile keeps to itself."""
-        if self._path is None:
-            return None
-        try:
-            with self._path.open("ab") as file:
-                file.write(bytes(1 << 16))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            return error.strerror or str(error)
-        return None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.close()
-
-
-def read_comment(path: Path) -> str:
-    """The comment that `AudioWriter` gave a file, or what else is there; empty if nothing is.
-
-    Raises:
-        AudioFileError: it is no audio file that libsndfile reads.
-    """
-    try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            return str(file.comment)
-    except (soundfile.SoundFileError, TypeError, ValueError):
-        raise AudioFileError(f"{path}: no audio file that says what it was made of") from None
 
 
 def write(

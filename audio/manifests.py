@@ -24,8 +24,7 @@ import numpy as np
 
 from ..errors import AudioFileError, ManifestError, SyllabaryError
 from ..filesystem import files_below, printable, replacing, what_it_is
-from .files import SUFFIXES, read
-from .reader import AudioReader, Channels
+from .files import SUFFIXES, AudioReader, Channels, read
 
 #: A folder that holds a file of this name is read through it.
 MANIFEST_NAME = "manifest.jsonl"

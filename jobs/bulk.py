@@ -89,8 +89,8 @@ def is_whole_encoding(
 ) -> bool:
     """Whether `path` holds all of the tokens that encoding `source` would give now.
 
-    The source's contents are compared, by their SHA-256. An output that does not say it is done
-    again.
+    The source's contents are compared, by their SHA-256: a source may have been replaced by
+    another of the same name and size.
 
     Args:
         path: a `.syl` file, or nothing yet.
@@ -99,8 +99,8 @@ def is_whole_encoding(
         digest, num_codebooks: of the tokenizer and its tokens.
 
     Raises:
-        SyllabaryError: it holds the tokens of another tokenizer, source or options; the message
-            names the difference.
+        SyllabaryError: it holds the tokens of another tokenizer or options, or of a source of
+            another name; the message names the difference.
     """
     if not path.is_file() or source.stream:
         return False
@@ -109,13 +109,12 @@ def is_whole_encoding(
             reader = SylReader(file, printable(path))
             of = reader.metadata.get("source", {})
             segment = source.segment()
+            now = {"bytes": source.path.stat().st_size, "segment": segment and list(segment)}
             resampler = reader.metadata.get("resampler", resampler_name())
             for what, held, wanted in (
                 ("tokenizer", reader.spec.digest[:12], digest[:12]),
                 ("number of codebooks", reader.num_codebooks, num_codebooks),
                 ("source", of.get("name"), expected["name"]),
-                ("size of the source", of.get("bytes"), source.path.stat().st_size),
-                ("segment of the source", of.get("segment"), segment and list(segment)),
                 *(
                     (f"--{option}", reader.metadata.get("options", {}).get(option), value)
                     for option, value in expected["options"].items()
@@ -123,13 +122,13 @@ def is_whole_encoding(
                 ("resampler", resampler, resampler_name()),
             ):
                 if held != wanted:
-                    raise _another(path, what, held, wanted)
-            if "sha256" not in of or not reader.is_whole():
+                    raise SyllabaryError(
+                        f"{printable(path)} exists, made with {what} {held}, which is now "
+                        f"{wanted}; use --force to overwrite it"
+                    )
+            if any(of.get(name) != value for name, value in now.items()):
                 return False
-            found = content_digest(source.path)
-            if of["sha256"] != found:
-                raise _another(path, "a source of SHA-256", str(of["sha256"])[:12], found[:12])
-            return True
+            return reader.is_whole() and of.get("sha256") == content_digest(source.path)
     except ContainerError:
         return False
 
@@ -152,23 +151,16 @@ def is_whole_decoding(path: Path, source: Utterance, clipping: str) -> bool:
         clipping: see `AudioWriter`.
 
     Raises:
-        SyllabaryError: it holds something else.
+        SyllabaryError: it was made with another `clipping`, or does not say what it was made of.
     """
     if not path.is_file() or source.stream:
         return False
-    if read_comment(path) != decoding_comment(source.path, clipping):
-        raise SyllabaryError(
-            f"{printable(path)} exists, and was not made of these tokens with --clipping "
-            f"{clipping}; use --force to overwrite it"
-        )
-    return True
-
-
-def _another(path: Path, what: str, held: Any, wanted: Any) -> SyllabaryError:
-    return SyllabaryError(
-        f"{printable(path)} exists, made with {what} {held}, which is now {wanted}; use --force to "
-        "overwrite it"
-    )
+    held, wanted = read_comment(path), decoding_comment(source.path, clipping)
+    mark, ending = wanted.partition(" tokens ")[0], f", clipping {clipping}"
+    if not held.startswith(mark) or not held.endswith(ending):
+        what = "made with another --clipping" if held.startswith(mark) else "by another program"
+        raise SyllabaryError(f"{printable(path)} exists, {what}; use --force to overwrite it")
+    return held == wanted
 
 
 def run(
@@ -200,8 +192,12 @@ def run(
                 return Outcome(job, "skipped")
             if _same_file(job.target, job.source.path):
                 raise SyllabaryError(f"{printable(job.target)} is the input itself")
+            anew = is_whole is not None and job.target.is_file()
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            return Outcome(job, "done", work(job, stop))
+            report = work(job, stop)
+            if anew:
+                report.notes.append("its output was cut short, or of another source: made anew")
+            return Outcome(job, "done", report)
         except BrokenPipeError:
             raise
         except OSError as error:

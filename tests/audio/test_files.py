@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from syllabary.audio import reader as reader_module
+from syllabary.audio import files
 from syllabary.audio.files import AudioReader, AudioWriter, read, write
 from syllabary.audio.resampling import Resampler, resample, resampler_name
 from syllabary.errors import AudioFileError, WaveError
@@ -201,7 +201,7 @@ def test_reading_resampled_blocks_equals_reading_at_once(tmp_path, monkeypatch):
     wave = synthetic_speech(44100 * 2, sample_rate=44100)
     write(tmp_path / "x.flac", wave, 44100)
     whole, _ = read(tmp_path / "x.flac", 16000)
-    monkeypatch.setattr(reader_module, "BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr(files, "BLOCK_SECONDS", 0.1)
     with AudioReader(tmp_path / "x.flac") as reader:
         reader.blocks.__func__.__defaults__ = (4410,)
         blocks = list(reader.resampled_blocks(16000))
