@@ -103,7 +103,7 @@ class AudioReader:
             return
         self._opened.callback(self._close_file)
         self.sample_rate, self.num_channels = self._file.samplerate, self._file.channels
-        self._total = self._file.frames
+        self._total = self._unread = self._file.frames
         # An mp3's own count may be off by its encoder's delay.
         self._slack = 3000 if self._file.format == "MP3" else 0
         parts = find_parts(self.path, self._file, self.name)
@@ -131,6 +131,10 @@ class AudioReader:
                 f"{self.num_channels} at {self.sample_rate} Hz; split it into files"
             )
         return file
+
+    def _next_part(self) -> None:
+        self._file = self._open_part(self._waiting.pop(0))
+        self._unread = self._file.frames
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -220,9 +224,10 @@ class AudioReader:
         if not self._skip:
             return
         if self._file is None and len(self._waiting) == 1:
-            self._file = self._open_part(self._waiting.pop())
+            self._next_part()
         if self._file is not None and not self._waiting and _is_exact(self._file):
             self._file.seek(self._skip)
+            self._unread -= self._skip
         else:
             left = self._skip
             while left:
@@ -242,13 +247,17 @@ class AudioReader:
             if self._file is None:
                 if not self._waiting:
                     break
-                self._file = self._open_part(self._waiting.pop(0))
+                self._next_part()
+            assert self._file is not None
             try:
-                block = self._file.read(size, dtype="float32", always_2d=True)
+                # No more than there is: what stands behind, a tag maybe, is not for the decoder.
+                most = min(size, self._unread)
+                block = self._file.read(most, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 what = error.error_string.rstrip(".")
                 raise AudioFileError(f"{self.name}: damaged: {what}") from None
             size -= block.shape[0]
+            self._unread -= block.shape[0]
             blocks.append(block)
             if size:
                 self._close_file()
