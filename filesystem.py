@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, folders that are searched whole, and names to print."""
 
+import errno
 import hashlib
 import os
 import re
@@ -61,7 +62,7 @@ def _behind_links(path: Path) -> Path | None:
         if Path(os.path.realpath(path.parent)).is_relative_to("/proc"):
             return None
         path = path.parent / path.readlink()
-    return path  # a circle: opening it fails
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
 
 
 def is_free(path: Path) -> bool:
@@ -156,9 +157,10 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete what `replacing` left beside these paths when its process died, on this machine."""
     stems: dict[Path, set[str]] = {}
     for given in paths:
-        path = _behind_links(given)
-        if path is not None:
-            stems.setdefault(path.parent, set()).add(_temporary_stem(path))
+        with suppress(OSError):
+            path = _behind_links(given)
+            if path is not None:
+                stems.setdefault(path.parent, set()).add(_temporary_stem(path))
     for folder, wanted in stems.items():
         for found in folder.iterdir() if folder.is_dir() else ():
             stem, dash, _ = found.name.rpartition("-")

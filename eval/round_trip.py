@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..audio.files import Channels, read
 from ..audio.manifests import Utterance
 from ..codecs.container import SylReader
-from ..jobs.files import FileReport, decode_file, encode_file
+from ..filesystem import printable
+from ..jobs.files import FileReport, decode_file, encode_file, readable
 from .metrics.interface import Clip, Ratio
 from .metrics.scoring import score
 
@@ -69,24 +70,25 @@ def round_trip(
         AudioFileError, WaveError, TokenError: as encoding and decoding do.
         UnknownMetricError: a metric that there is not.
     """
-    item = (
-        source if isinstance(source, Utterance) else Utterance(source, PurePosixPath(source.name))
-    )
+    item = source
+    if isinstance(item, Path):
+        item = Utterance(item, PurePosixPath(item.name), stream=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     tokens = target.with_name(target.name + ".syl")
     decoded = target.with_name(target.name + ".wav")
-    encoding = encode_file(
-        tokenizer,
-        item,
-        tokens,
-        name=name,
-        channels=channels,
-        num_codebooks=num_codebooks,
-        compress=compress,
-    )
-    with tokens.open("rb") as file:
-        decoding = decode_file(tokenizer, SylReader(file, str(tokens)), decoded)
-    reference, rate = item.read(tokenizer.spec.sample_rate, channels)
+    with readable(item) as again:  # what comes of a pipe comes once
+        encoding = encode_file(
+            tokenizer,
+            again,
+            tokens,
+            name=name or printable(item.path.name),
+            channels=channels,
+            num_codebooks=num_codebooks,
+            compress=compress,
+        )
+        with tokens.open("rb") as file:
+            decoding = decode_file(tokenizer, SylReader(file, str(tokens)), decoded)
+        reference, rate = again.read(tokenizer.spec.sample_rate, channels)
     estimate, _ = read(decoded)
     found, missing = score(Clip(reference, estimate, rate, text, language), scores)
     return RoundTrip(item.path, tokens, decoded, encoding, decoding, found, missing)

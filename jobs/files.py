@@ -124,7 +124,7 @@ def encode_file(
     peak = 0.0
     given = _utterance(source)
     shown = "-" if name == "-" else str(given.path)
-    with _readable(given) as item, item.open(channels, shown) as reader:
+    with readable(given) as item, item.open(channels, shown) as reader:
         metadata: dict[str, Any] = {
             "source": {
                 "name": name or printable(source.name),
@@ -180,8 +180,12 @@ def _utterance(source: Path | Utterance) -> Utterance:
 
 
 @contextmanager
-def _readable(item: Utterance) -> Iterator[Utterance]:
-    """The same, in a file that can be read twice."""
+def readable(item: Utterance) -> Iterator[Utterance]:
+    """The same utterance, in a file that can be read twice.
+
+    Raises:
+        AudioFileError: there is no file.
+    """
     item.check_file()
     if not item.path.exists():
         raise AudioFileError(f"{item.path}: no such file")

@@ -250,7 +250,7 @@ def _stamps(items: list[Utterance], there: dict[str, Any] | None) -> dict[str, l
     """Of each file its size, times of change and SHA-256, which an index may know already."""
     known = (there or {}).get("files")
     stamps: dict[str, list[Any]] = {}
-    for path in {item.path for item in items}:
+    for path in dict.fromkeys(item.path for item in items):
         name = printable(path.absolute())
         held = known.get(name) if isinstance(known, dict) else None
         try:
