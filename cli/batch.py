@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..jobs.files import FileReport
 
 SHOWN_FAILURES = 5
+_STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def place(
@@ -44,6 +45,8 @@ def place(
 
     if "-" in inputs and len(inputs) > 1:
         raise SyllabaryError("`-` can't be mixed with other inputs")
+    if output in _STANDARD_OUTPUT:  # where the words go as well: they would overwrite each other
+        output = "-"
     if output == "-" or (output is None and "-" in inputs):
         if len(items) > 1:
             raise SyllabaryError(f"standard output holds one file; {len(items)} inputs were given")

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 @options.split
 @options.channels
 @options.compress
-@click.option("--resume", is_flag=True, help="Keep outputs that are whole; redo the others.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep outputs that are whole and of the same source; redo the others.",
+)
 @options.force
 @options.workers
 @options.device
