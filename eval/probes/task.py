@@ -156,7 +156,7 @@ def read_task(path: str | Path) -> Task:
     path = Path(path)
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a task that can be read: {error}") from None
     if isinstance(fields, Mapping):
         fields = {**fields, **_beside(path.parent, fields)}

@@ -291,7 +291,7 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
         index = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{printable(path)}: can't be read: {error}") from None
     if not isinstance(index, dict) or index.get("format") != _FORMAT:
         raise TrainingError(f"{printable(path)}: not the index of a store; choose another folder")
