@@ -198,6 +198,8 @@ def field_of(utterance: Utterance, name: str) -> Any:
     """A field of an utterance's manifest line, or None."""
     if name in ("speaker", "text", "split", "duration_s"):
         return getattr(utterance, name)
+    if name == "offset":
+        return utterance.offset_s
     return utterance.extra.get(name)
 
 
