@@ -68,9 +68,19 @@ def _say_or(show: Callable[..., None]) -> Callable[..., None]:
     return say
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty name would mean the current folder, and no argument of ours can be empty."""
+    for argument in arguments:
+        option, is_set, value = argument.partition("=")
+        if not argument or (option.startswith("--") and is_set and not value):
+            what = f"{option} is set to nothing" if argument else "an argument is empty"
+            raise SyllabaryError(f"{what}; is a variable of the shell not set?")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; always ends in `SystemExit`."""
     try:
+        _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _say_or(warnings.showwarning)
             cli.main(arguments, prog_name="syllabary", standalone_mode=False)

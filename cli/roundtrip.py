@@ -88,7 +88,7 @@ def roundtrip(
         try:
             result = round_trip(
                 tokenizer,
-                job.source.path,
+                job.source,
                 job.target,
                 name=printable(job.source.name),
                 channels=channels,

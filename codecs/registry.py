@@ -162,6 +162,8 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
 
 def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     key = str(name)
+    if not key:
+        raise UnknownTokenizerError("the tokenizer's name is empty; see `syllabary list`")
     if key in _registered:
         return _registered[key](**options)
     if key in SHIPPED:

@@ -60,9 +60,7 @@ def workplace(tmp_path, monkeypatch):
         "my-decoder": 'exec cp "$1" "$2"',
     }
     for name, script in scripts.items():
-        (programs / name).write_text(f"#!/bin/sh
-{script}
-")
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
