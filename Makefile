@@ -4,6 +4,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+# Each worker begins with a stretch of the tests, so that what a file's tests share is made once, and
+# kernels are not compiled by two workers at the same time; who is done helps the others.
+PARALLEL = -n auto --dist worksteal
 
 .PHONY: demo test test-all test-processors golden check format wheel clean
 
@@ -11,10 +14,10 @@ demo: $(READY)
 	$(BIN)/syllabary demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n auto -m "slow or not slow"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "slow or not slow"
 
 # Every promise about processors, with this one held to what older ones have.
 test-processors: $(READY)
