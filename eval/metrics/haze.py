@@ -27,10 +27,10 @@ def haze(clip: Clip) -> Ratio:
 
     In frames of four periods with equal lengths (see `voiced_frames`), every 30 ms: the envelope of
     the band (squared, of the analytic signal) has a mean and a component with the original's pitch;
-    twice the component over the mean is the depth: 0.25 of steady noise, 0.65 of read speech, at most
-    2, of pulses. The score is the mean depth of the original less that of the reconstruction. The
-    level does not matter, nor that of the band. It is a ratio, so that the mean over clips is one
-    over frames.
+    twice the component over the mean is the depth: 0.25 of steady noise, 0.65 of read speech, at
+    most 2, of pulses. The score is the mean depth of the original less that of the reconstruction.
+    The level does not matter, nor that of the band. It is a ratio, so that the mean over clips is
+    one over frames.
 
     Raises:
         MetricError: the two can't be compared, are not at 16 kHz, the reconstruction is silent, the
