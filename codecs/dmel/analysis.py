@@ -58,4 +58,5 @@ def analyse(mel: MelSpectrogram, windows: Tensor) -> Tensor:
         _scratch.analyses = WeakKeyDictionary()
     if mel not in _scratch.analyses:
         _scratch.analyses[mel] = _TileAnalysis(mel, windows.shape[0])
-    return _scratch.analyses[mel](windows)
+    amplitudes: Tensor = _scratch.analyses[mel](windows)
+    return amplitudes

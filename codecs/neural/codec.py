@@ -150,7 +150,8 @@ class NeuralCodec(AudioTokenizer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NeuralCodec":
         self._prepared.clear()
-        return super()._apply(fn, recurse)
+        same: NeuralCodec = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return same
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
         self._prepared.clear()

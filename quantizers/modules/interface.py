@@ -44,7 +44,7 @@ class Quantizer(nn.Module, ABC):
                 return tensor.to(changed.device)
             return changed
 
-        applied: Quantizer = super()._apply(keep_dtype, recurse)
+        applied: Quantizer = super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
         return applied
 
     def training_state(self, prefix: str = "") -> set[str]:
