@@ -1,35 +1,16 @@
-"""Imports, start-up, names in editors, and the rule that a room imports only lower floors."""
+"""The front door, start-up, and names in editors."""
 
-import ast
 import json
 import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
 import syllabary
 
 from .conftest import ROOT
-
-FLOORS = {
-    "errors": -1,  # the ground: even floor 0 raises them
-    "filesystem": 0,
-    "typed_fields": 0,
-    "audio": 1,
-    "quantizers": 1,
-    "codecs": 2,
-    "bpe": 2,
-    "semantic": 3,
-    "jobs": 3,
-    "training": 4,
-    "lm": 4,
-    "eval": 4,
-    "serving": 4,
-    "cli": 5,
-}
 
 
 def test_the_front_door():
@@ -51,24 +32,6 @@ def test_the_standard_library_keeps_its_codecs():
     import codecs
 
     subprocess.run([sys.executable, "-c", code, codecs.__file__], cwd=ROOT, check=True)
-
-
-def test_rooms_import_lower_floors_only():
-    wrong = []
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).parts
-        room = Path(parts[0]).stem
-        if room not in FLOORS:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ImportFrom) or node.level != len(parts):
-                continue
-            targets = [node.module] if node.module else [name.name for name in node.names]
-            for target in targets:
-                other = target.split(".")[0]
-                if other in FLOORS and other != room and FLOORS[other] >= FLOORS[room]:
-                    wrong.append(f"{path.relative_to(ROOT)} imports {other}")
-    assert not wrong
 
 
 def test_a_checkout_resolves_its_own_name(tmp_path):
