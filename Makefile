@@ -6,17 +6,28 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 # Where type checkers and editors find this folder by the name `syllabary`, whatever it is called.
 TYPES = .cache/types/syllabary
+# Each worker begins with a stretch of the tests, so that what a file's tests share is made once, and
+# kernels are not compiled by two workers at the same time; who is done helps the others.
+PARALLEL = -n auto --dist worksteal
 
-.PHONY: demo test test-all check format wheel clean
+.PHONY: demo test test-all test-processors golden check format wheel clean
 
 demo: $(READY)
 	$(BIN)/syllabary demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n auto -m "slow or not slow"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "slow or not slow"
+
+# Every promise about processors, with this one held to what older ones have.
+test-processors: $(READY)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow or not slow" -k processors
+
+# Codes and samples of the tokenizers that ship, for the tests: after shipped weights have changed.
+golden: $(READY)
+	$(BIN)/python tests/processors/golden.py write
 
 check: $(READY) $(TYPES)
 	$(BIN)/ruff check .

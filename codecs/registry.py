@@ -147,7 +147,11 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
         CheckpointError: a directory that can't be read, or an option that does not exist.
         SyllabaryError: there is no such device.
     """
-    tokenizer = _find(name, options)
+    from ..plain_torch import made_plainly
+
+    tokenizer = made_plainly(_find)(name, options)
+    if tokenizer._named is None:
+        tokenizer.keep_name()
     try:
         return tokenizer.to(device or "cpu").eval()
     except (RuntimeError, AssertionError) as error:  # torch's, for a device it does not have
@@ -159,6 +163,8 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
 
 def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     key = str(name)
+    if not key:
+        raise UnknownTokenizerError("the tokenizer's name is empty; see `syllabary list`")
     if key in _registered:
         return _registered[key](**options)
     if key in SHIPPED:

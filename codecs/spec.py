@@ -146,7 +146,9 @@ PROMISES = (
     "streaming-equality",
     "constant-memory",
     "determinism",
+    "processors",
     "round-trips",
+    "identity",
     "bad-input",
     "migration",
 )

@@ -51,6 +51,7 @@ class ResidualChain:
         self._starts = np.cumsum((0, *self.codebook_sizes[:-1]))
         self.codebooks = list(self._table.split(self.codebook_sizes))
         self._stages: list[NearestCode] = []
+        self._asked = backend
         self._fused: Any = None
         if self._table.device.type == "cuda" and backend in ("auto", "triton"):
             from .search.cuda import TritonResidualChain
@@ -58,6 +59,10 @@ class ResidualChain:
             self._fused = TritonResidualChain(self.codebooks)
             return
         self._stages = [NearestCode(codebook, backend=backend) for codebook in copies]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is prepared anew, on the machine where it is."""
+        return _chained, (self.codebooks, self._asked)
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
@@ -171,3 +176,7 @@ class ResidualChain:
             if low[stage] < 0 or high[stage] >= size:
                 bad = low[stage] if low[stage] < 0 else high[stage]
                 raise QuantizerError(f"code {bad} of stage {stage} is not in 0..{size - 1}")
+
+
+def _chained(codebooks: list[Tensor], backend: Backend) -> ResidualChain:
+    return ResidualChain(codebooks, backend=backend)

@@ -10,7 +10,7 @@ from .imports import circles, dynamic_importers, imports, modules
 #: The rooms, from the ground up; those on one floor don't know each other. "" is the front door.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("filesystem", "typed_fields", "cores", "processors", "kernel_cache"),
+    ("filesystem", "typed_fields", "cores", "plain_torch", "processors", "kernel_cache"),
     ("kernels",),
     ("audio", "quantizers"),
     ("codecs", "bpe"),

@@ -154,7 +154,7 @@ def read(path: Path) -> "Recipe":
     """
     try:
         fields = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{printable(path)}: {error}") from None
     return from_fields(fields, printable(path))
 

@@ -7,20 +7,18 @@ Weights have a scale for each output, what comes in one for each frame (Dettmers
 a result depends neither on the processor nor on how many frames come with it.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from ...kernel_cache import kernel
+from ...processors import compiles_for
 from ...quantizers.search import vector_ir as v
-from .kernels import DOUBLE, DOUBLES, ROUNDER, compiled_for, gelu, spread_constant
+from .kernels import DOUBLE, DOUBLES, ROUNDER, gelu, spread_constant
 from .packed import on_cache_lines
-
-_HERE = Path(__file__)
-v.forget_stale_kernels(_HERE.parent, "*.nbi", [_HERE])
 
 #: Outputs side by side in a panel of weights.
 PANEL = 64
@@ -34,7 +32,7 @@ _BYTES = ir.VectorType(ir.IntType(8), v.LANES)
 _PAIRS = ir.VectorType(v.INT16, 2 * v.LANES)
 
 
-_FAST = compiled_for("avx512f") and compiled_for("avx512vnni")
+_FAST = compiles_for("avx512f", "avx512vnni")
 # Frames that share each load of a panel: as many as the registers hold the sums of.
 _ROWS = 4 if _FAST else 1
 
@@ -215,7 +213,7 @@ def _round(context, like, address, vectors, inverse, out):  # type: ignore[no-un
     return types.int32(like, types.int64, types.int64, like, types.int64), code
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _quantize(x, inputs, whole, factors, starts):  # type: ignore[no-untyped-def]
     """Whole numbers for the first `inputs` columns of x, what 1 of them is, and -128 × their sum.
 
@@ -243,7 +241,7 @@ def _quantize(x, inputs, whole, factors, starts):  # type: ignore[no-untyped-def
         starts[t] = -_OFFSET * total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def linear_int8(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped-def]
     """out = x·weights + bias, through GELU if `activated`, as `kernels.linear` has it.
 

@@ -11,9 +11,10 @@ are (D, 2, 16) float32: lower corners, then upper.
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from ...kernel_cache import kernel
 from . import vector_ir as v
 from .exact_kernels import UNDECIDED, settle
 
@@ -142,7 +143,7 @@ def _near(context, distances, limit):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.float32), code
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _prepare(  # type: ignore[no-untyped-def]
     rows, order, start, count, center, unit, longest, grid, moved, screened, rounding, state
 ):
@@ -214,7 +215,7 @@ def _prepare(  # type: ignore[no-untyped-def]
         state[2, r] = margin if fits else np.float32(-1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def search_panels(  # type: ignore[no-untyped-def]
     rows,
     center,
@@ -337,7 +338,7 @@ def search_panels(  # type: ignore[no-untyped-def]
                     scores[row] = score
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def order_by_home(  # type: ignore[no-untyped-def]
     rows, order, center, unit, group_boxes, moved, rounding, homes
 ):
@@ -366,7 +367,7 @@ def order_by_home(  # type: ignore[no-untyped-def]
     order[:] = np.argsort(homes, kind="mergesort")
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def search_cells(  # type: ignore[no-untyped-def]
     rows,
     order,

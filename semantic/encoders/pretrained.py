@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor, nn
 
 from ...errors import CheckpointError
+from ...plain_torch import made_plainly
 from .front_ends import (
     FilterbankFrontEnd,
     FrontEnd,
@@ -150,6 +151,7 @@ class Pretrained(WindowedEncoder):
             layers[0].register_forward_pre_hook(_before_layers)
 
     @classmethod
+    @made_plainly
     def from_published(
         cls,
         directory: Path,

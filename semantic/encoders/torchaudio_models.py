@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, UnknownTokenizerError
+from ...plain_torch import made_plainly
 from .layers import LayerChoice
 from .overlapping import WindowedEncoder
 
@@ -84,6 +85,7 @@ class TorchaudioModel(WindowedEncoder):
         self.description = f"{config.architecture} through torchaudio, layer {layers}"
 
     @classmethod
+    @made_plainly
     def from_bundle(
         cls,
         name: str,
@@ -117,6 +119,7 @@ class TorchaudioModel(WindowedEncoder):
         )  # fmt: skip
 
     @classmethod
+    @made_plainly
     def from_file(
         cls,
         path: Path,
