@@ -45,8 +45,9 @@ def queue(runs: str, at_a_time: int, idle: bool, status: bool) -> None:
         return
     if idle:
         _only_idle_time()
-    done = Queue(path, at_a_time, lambda text: click.echo(text, err=True)).work()
-    sys.exit(0 if done else 1)
+    runs_one = (sys.executable, "-m", "syllabary", "train")
+    work = Queue(path, at_a_time, lambda text: click.echo(text, err=True), command=runs_one).work
+    sys.exit(0 if work() else 1)
 
 
 def _line(output: Path, steps: int, status: "RunStatus") -> str:

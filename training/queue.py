@@ -10,7 +10,6 @@ import json
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -186,7 +185,8 @@ class Queue:
         path: Path,
         workers: int = 1,
         said: Callable[[str], None] = print,
-        command: Sequence[str] = (sys.executable, "-m", "syllabary", "train"),
+        *,
+        command: Sequence[str],
     ) -> None:
         self.path, self.workers, self.said, self.command = path, workers, said, tuple(command)
         self.failed: dict[Path, int] = {}

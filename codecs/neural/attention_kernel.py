@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Transformer layers compiled: the same sums in the same order, for any number of frames at a time.
 
 As in `kernels`, lanes hold different outputs: attention adds up its scores with a lane for each
@@ -146,7 +148,7 @@ def _scores(context, like, query, channels, across, stride, apart, apart_stride,
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
         _, query, channels, across, stride, apart, apart_stride, valid, out = values
-        sums: list = []
+        sums: list[Any] = []
         with v.counted_loop(builder, channels, [spread_constant(kind, 0.0)] * 2) as loop:
             channel, carried, following = loop
             at = v.at(builder, query, v.times(builder, channel, size))
@@ -221,7 +223,7 @@ def _mean_of(count):  # type: ignore[no-untyped-def]
 
         def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
             _, weights, frames, rows, stride, out = values
-            sums: list = []
+            sums: list[Any] = []
             with v.counted_loop(builder, frames, [spread_constant(kind, 0.0)] * count) as loop:
                 frame, carried, following = loop
                 at = v.at(builder, weights, v.times(builder, frame, size))

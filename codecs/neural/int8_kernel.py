@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Linear layers of 8-bit weights and activations: a quarter of the bytes, and whole numbers.
 
 Weights have a scale for each output, what comes in one for each frame (Dettmers et al.,
@@ -110,14 +112,14 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
                 return builder.fpext(lanes, kind) if wide else lanes
 
             zero = ir.Constant(v.INTS, [0] * v.LANES)
-            begin: list = []
+            begin: list[Any] = []
             for r in range(rows):
                 start = v.load(builder, v.at(builder, starts, 4 * r), v.INT32)
                 begin += [v.spread(builder, start)] * _VECTORS
             # A single frame's sums are too few to keep the multipliers busy.
             halves = 2 if rows == 1 else 1
             begin += [zero] * (len(begin) * (halves - 1))
-            sums: list = []
+            sums: list[Any] = []
             with v.counted_loop(builder, steps, begin) as (step, carried, following):
                 sums += carried
                 line = v.at(builder, panel, v.times(builder, step, _STEP * PANEL))

@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Compiled layers whose results for a frame do not depend on how many frames come with it.
 
 Libraries choose the order of a sum by the shape of their input. Here it is written down: each
@@ -8,6 +10,7 @@ sums are float32 or float64, as the arrays are.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -117,7 +120,7 @@ def _product_of(rows, activated, widened=False):  # type: ignore[no-untyped-def]
                 return narrow(address, j)
 
             start = [narrow(bias, j) for j in range(count)] * rows
-            sums: list = []
+            sums: list[Any] = []
             with v.counted_loop(builder, steps, start) as (step, carried, following):
                 line = v.at(builder, panel, v.times(builder, step, each * v.LANES * count))
                 lanes = [weights(line, j) for j in range(count)]

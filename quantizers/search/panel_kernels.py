@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Compiled searches of short vectors: codes in panels of 64, and boxes around panels.
 
 Layout: a panel holds the *negated* codes side by side, so that the screen of a code, |c|²/2 - x·c,
@@ -5,6 +7,8 @@ is its offset plus multiply-adds: (D, 64) float32, or (D / 2, 64, 2) int16 on a 
 which VNNI multiplies twice as fast. A step is 256 bytes of a panel and 4 bytes of the row. 16 boxes
 are (D, 2, 16) float32: lower corners, then upper.
 """
+
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -31,7 +35,7 @@ def _screen(builder, whole, row, stride, panel, offsets, steps, rows):  # type: 
     kind, scalar = (v.INTS, v.INT32) if whole else (v.FLOATS, v.FLOAT)
     add = v.multiply_add_pairs if whole else v.multiply_add
     start = [v.load(builder, v.at(builder, offsets, 64 * j), kind) for j in range(4)] * rows
-    sums: list = []
+    sums: list[Any] = []
     with v.counted_loop(builder, steps, start) as (step, carried, following):
         codes = v.at(builder, panel, v.times(builder, step, 4 * PANEL))
         lanes = [v.load(builder, v.at(builder, codes, 64 * j), kind) for j in range(4)]
@@ -113,7 +117,7 @@ def _box_distances(context, row, boxes, dim, out):  # type: ignore[no-untyped-de
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
         row, boxes, dim, out = values
         zero = v.zeros()
-        sums: list = []
+        sums: list[Any] = []
         with v.counted_loop(builder, dim, [zero]) as (d, carried, following):
             corners = v.at(builder, boxes, v.times(builder, d, 2 * 4 * BOXES))
             value = v.spread_from(builder, v.at(builder, row, v.times(builder, d, 4)))

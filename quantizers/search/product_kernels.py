@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """The compiled parts around the matrix product of `products.py`."""
 
 import numpy as np
