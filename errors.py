@@ -5,6 +5,10 @@ class SyllabaryError(ValueError):
     """Base of all errors raised for bad input; the command line prints it and exits with 2."""
 
 
+class SyllabaryWarning(UserWarning):
+    """Base of what is worth a word and stops nothing; the command line prints it."""
+
+
 class WaveError(SyllabaryError):
     """A waveform has a wrong sample rate, shape or dtype, or holds NaN or infinity."""
 
@@ -67,3 +71,7 @@ class TrainingError(SyllabaryError):
 
 class BPEError(SyllabaryError):
     """Byte-pair encoding can't be trained as asked, or its files are damaged or of another kind."""
+
+
+class ProcessorError(SyllabaryError):
+    """A processor that this one can't work as."""

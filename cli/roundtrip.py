@@ -59,8 +59,9 @@ def roundtrip(
     are over the others.
 
     Scores: pesq-wb (or pesq), pesq-nb, stoi, estoi, si-sdr; distances mel, msmel, stft, mcd; pitch
-    f0-corr, voicing, gpe; speaker, wavlm-sv; without a reference dnsmos, dnsmos-sig, dnsmos-bak,
-    plcmos; words of a recogniser dwer, dcer, and against a manifest's text wer, cer; lag.
+    f0-corr, voicing, gpe; faults buzz, haze, tilt, middle, contrast, own-contrast; speaker,
+    wavlm-sv; without a reference dnsmos, dnsmos-sig, dnsmos-bak, plcmos; words of a recogniser
+    dwer, dcer, and against a manifest's text wer, cer; lag.
     """
     from ..audio.manifests import collect
     from ..codecs.registry import load
@@ -87,7 +88,7 @@ def roundtrip(
         try:
             result = round_trip(
                 tokenizer,
-                job.source.path,
+                job.source,
                 job.target,
                 name=printable(job.source.name),
                 channels=channels,

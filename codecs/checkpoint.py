@@ -96,7 +96,7 @@ def is_ours(directory: Path) -> bool:
     """Whether the directory's `config.json`, if it can be read, is one that `save` wrote."""
     try:
         fields = json.loads((directory / CONFIG_FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return True  # `read_config` says what is wrong
     return isinstance(fields, dict) and fields.get("format") == FORMAT
 
@@ -112,7 +112,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         fields = json.loads(path.read_text())
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a tokenizer saved by syllabary")

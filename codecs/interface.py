@@ -10,6 +10,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -277,6 +278,11 @@ class AudioTokenizer(PlainModule):
     ) -> list[Tensor]:
         """The valid samples of each row, float32, on this device."""
         own = spec.sample_rate
+        if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real | Tensor):
+            raise WaveError(
+                f"sample_rate must be a number in Hz, got {sample_rate!r} "
+                f"({type(sample_rate).__name__})"
+            )
         if sample_rate != own:
             raise WaveError(
                 f"{self.name} works at {own} Hz, got {sample_rate} Hz; resample first, for example "
@@ -342,6 +348,10 @@ class AudioTokenizer(PlainModule):
         least, most = spec.min_codebooks, spec.tokens.num_codebooks
         if count is None:
             return most
+        if isinstance(count, bool) or not isinstance(count, Integral):
+            raise TokenError(
+                f"num_codebooks must be a whole number, got {count!r} ({type(count).__name__})"
+            )
         if not least <= count <= most:
             expected = f"{most}" if least == most else f"{least} to {most}"
             raise TokenError(f"{self.name} takes {expected} codebooks, got {count}")

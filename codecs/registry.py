@@ -101,7 +101,8 @@ def family_class(family: str) -> type["AudioTokenizer"]:
     """
     if family in FAMILIES:
         module, name = FAMILIES[family]
-        return getattr(importlib.import_module(module, __package__), name)
+        found: type[Any] = getattr(importlib.import_module(module, __package__), name)
+        return found
     from .interface import AudioTokenizer
 
     kinds = list(AudioTokenizer.__subclasses__())
@@ -162,6 +163,8 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
 
 def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     key = str(name)
+    if not key:
+        raise UnknownTokenizerError("the tokenizer's name is empty; see `syllabary list`")
     if key in _registered:
         return _registered[key](**options)
     if key in SHIPPED:
@@ -170,7 +173,8 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
         return PRESETS[key](key, **options)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == key:
-            return entry.load()(**options)
+            tokenizer: AudioTokenizer = entry.load()(**options)
+            return tokenizer
     directory = Path(name)
     published = (
         not directory.is_dir() and key.count("/") == 1 and not key.startswith((".", "/", "~"))

@@ -146,6 +146,7 @@ PROMISES = (
     "streaming-equality",
     "constant-memory",
     "determinism",
+    "processors",
     "round-trips",
     "identity",
     "bad-input",

@@ -9,7 +9,8 @@ import numpy as np
 from .metrics.interface import MetricError
 from .metrics.remembered import remembered
 from .metrics.requirements import package
-from .units.phones import SAMPLE_RATE, words_of
+from .transcripts import words_of
+from .units.phones import SAMPLE_RATE
 
 
 class PretrainedRecognizer:
@@ -48,7 +49,7 @@ class PretrainedRecognizer:
         self._recall = remembered(self._listen)
 
     def words(self, wave: np.ndarray, sample_rate: int) -> list[str]:
-        """The words heard, in lower case and without punctuation; there may be none.
+        """The words heard, as `words_of` writes them; there may be none.
 
         Args:
             wave: (samples,), full scale at 1.

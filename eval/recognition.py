@@ -18,7 +18,8 @@ import numpy as np
 from .metrics.interface import MetricError
 from .metrics.remembered import remembered
 from .metrics.requirements import package
-from .units.phones import SAMPLE_RATE, hear, sixteen_bits, words_of
+from .transcripts import words_of
+from .units.phones import SAMPLE_RATE, hear, sixteen_bits
 
 #: Environment variable: a directory or hub id of a CTC or Whisper model to listen instead.
 ASR = "SYLLABARY_ASR"

@@ -124,7 +124,8 @@ class NearestCode:
                 raise not_finite(x)
             engine = self._engine(self.backend)
             if self.backend == "triton" and not return_distances:
-                return engine.codes(x)
+                found: Tensor = engine.codes(x)
+                return found
             codes, scores = engine.search(x)
         if return_distances:
             return codes, distances_of(scores, x, self.metric)

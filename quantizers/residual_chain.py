@@ -83,7 +83,8 @@ class ResidualChain:
         if not 1 <= count <= most:
             raise QuantizerError(f"num_codebooks must be 1 to {most}, got {count}")
         if self._fused is not None:
-            return self._fused.encode(x.detach(), count)
+            found: tuple[Tensor, Tensor] = self._fused.encode(x.detach(), count)
+            return found
         first = self._stages[0]
         if x.device.type != "cpu" or first.backend == "torch":
             return self._encode_anywhere(x, count)
@@ -139,7 +140,8 @@ class ResidualChain:
             QuantizerError: a wrong shape, dtype or device, or a code out of range.
         """
         if self._fused is not None:
-            return self._fused.decode(codes)
+            vectors: Tensor = self._fused.decode(codes)
+            return vectors
         self._check_codes(codes)
         if codes.device.type == "cpu":
             from .search.residual_kernels import gather_sum
@@ -152,7 +154,7 @@ class ResidualChain:
 
             share_rows(work, codes.shape[0], 1024)
             return torch.from_numpy(out)
-        total = self.codebooks[0][codes[:, 0]]
+        total: Tensor = self.codebooks[0][codes[:, 0]]
         for codebook, column in zip(self.codebooks[1:], codes.T[1:], strict=False):
             total = total + codebook[column]
         return total

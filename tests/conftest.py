@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,36 @@ def demo_clip() -> Path:
     return ROOT / "assets" / "demo.flac"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--folders", action="store_true", help="say how long each folder's tests took")
+
+
 def pytest_terminal_summary(terminalreporter):
+    """How much of the contract ran, and which code blocks of the docs did not, and why."""
+    if terminalreporter.config.getoption("folders"):
+        summarise_folders(terminalreporter)
+    summarise_contract(terminalreporter)
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "not run" and report.when == "call":
+                terminalreporter.write_line(f"not run: {value}")
+
+
+def summarise_folders(terminalreporter):
+    """Seconds and cases of each folder, and of each file that lies in none, the longest first."""
+    seconds, cases = Counter(), Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                path = Path(report.nodeid.partition("::")[0])
+                place = path if path.parent.name == "tests" else path.parent
+                seconds[place] += report.duration
+                cases[place] += report.when == "call"
+    for place, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:7.1f} s {cases[place]:5d} cases  {place}")
+
+
+def summarise_contract(terminalreporter):
     """How many cases of the contract ran, and for how many tokenizers."""
     counts = {}
     names = set()

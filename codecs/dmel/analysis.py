@@ -59,4 +59,5 @@ def analyse(mel: MelSpectrogram, windows: Tensor) -> Tensor:
     made = _scratch.analyses.get(mel)
     if made is None or made.window is not mel.window or made.source is not mel.filters:
         made = _scratch.analyses[mel] = _TileAnalysis(mel, windows.shape[0])
-    return made(windows)
+    amplitudes: Tensor = made(windows)
+    return amplitudes

@@ -248,7 +248,8 @@ class PhaseRetrievalVocoder(BlockVocoder):
     def _frames(self, spectra: Tensor) -> Tensor:
         """(b, frames, 2 × bins) to (b, frames, window)."""
         spectra = torch.view_as_complex(spectra.unflatten(2, (-1, 2)))
-        return torch.fft.irfft(spectra, n=self.config.source.window)
+        frames: Tensor = torch.fft.irfft(spectra, n=self.config.source.window)
+        return frames
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """Contiguous (b, n + past, window) to (b, n × internal_hop).

@@ -174,5 +174,5 @@ class NeuralCodec(AudioTokenizer):
     def _still_decoder(self) -> nn.Module:
         return still(self.decoder)
 
-    def _still_quantizer(self) -> nn.Module:
+    def _still_quantizer(self) -> Any:
         return still(self.quantizer)

@@ -145,6 +145,8 @@ class TransformersCodec(AudioTokenizer):
                 "migration": "a row's state is all of its audio, which can be sent again",
                 "determinism": "convolutions round differently on other numbers of threads, which "
                 "can change a code",
+                "processors": "convolutions round differently on other processors, which can "
+                "change a code",
             },
         )
 
@@ -158,8 +160,10 @@ class TransformersCodec(AudioTokenizer):
         """Codes (codebooks, frames) of a wave of whole frames (samples,)."""
         wave = wave[None, None]
         if self.config.architecture == "encodec":
-            return self.model.quantizer.encode(self.model.encoder(wave), None)[:, 0]
-        return self.model.encode(wave).audio_codes[0]
+            codes: Tensor = self.model.quantizer.encode(self.model.encoder(wave), None)[:, 0]
+            return codes
+        codes = self.model.encode(wave).audio_codes[0]
+        return codes
 
     def decode_whole(self, codes: Tensor) -> Tensor:
         """Samples (frames × hop,) of codes (codebooks, frames)."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...audio.resampling import resample
 from ...cores import use_one_thread
@@ -156,7 +155,7 @@ class Worker:
     ) -> dict[str, Any]:
         line = _line(item)
         try:
-            reference, rate = read(item.path, channels="mix")
+            reference, rate = item.read(channels="mix")
             if kept:
                 wave = made.reconstruction(item)
             else:

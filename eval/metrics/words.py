@@ -10,7 +10,7 @@ edits over total words.
 from collections.abc import Sequence
 
 from ..recognition import SpeechRecognizer, default_recognizer, word_errors
-from ..units.phones import words_of
+from ..transcripts import words_of
 from .interface import Clip, Metric, MetricError, Ratio
 from .requirements import check_pair, package
 

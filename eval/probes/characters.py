@@ -1,21 +1,19 @@
 """Text as characters, greedy CTC decoding, and the edits between two texts."""
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from ..metrics.requirements import package
+from ..transcripts import words_of
 
 BLANK = 0
 
 
 def normalise(text: str) -> str:
-    """Letters, digits and apostrophes in lower case, words apart by single spaces."""
-    text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    kept = (c if c.isalnum() or c == "'" or unicodedata.combining(c) else " " for c in text)
-    return " ".join("".join(kept).split())
+    """The words of a text, as word errors are counted over, apart by single spaces."""
+    return " ".join(words_of(text))
 
 
 class Alphabet:

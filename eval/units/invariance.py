@@ -10,8 +10,8 @@ import numpy as np
 
 from ...audio.manifests import Utterance
 from ..metrics.interface import MetricError
+from ..transcripts import words_of
 from .edit_distance import UnitErrorRate, unit_error_rate
-from .phones import words_of
 
 
 @dataclass(frozen=True)

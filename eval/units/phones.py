@@ -1,6 +1,5 @@
 """Which phone is spoken when: forced alignment of a transcript by pocketsphinx."""
 
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from ..metrics.interface import MetricError
 from ..metrics.requirements import package
 from ..systems.samples import to_int16
+from ..transcripts import words_of
 
 #: Silence, breath and noise.
 SILENCE = "SIL"
@@ -105,13 +105,6 @@ class PhoneAlignment:
         names = " ".join(PHONES[index] for index in self.phones[:12])
         more = " …" if len(self.phones) > 12 else ""
         return f"PhoneAlignment({self.num_samples / SAMPLE_RATE:.2f} s: {names}{more})"
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a transcript, as the dictionary writes them: lower case, no punctuation."""
-    text = text.lower().replace("\u2019", "'").replace("\u2018", "'")
-    words = re.sub(r"[^\w']+", " ", text).replace("_", " ").split()
-    return [word for word in words if word.strip("'")]
 
 
 class PhoneAligner:

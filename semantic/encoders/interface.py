@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...codecs import checkpoint
 from ...codecs.streaming.protocol import RowStream
+from ...errors import CheckpointError
 from ...plain_torch import PlainModule, plainly
 
 
@@ -99,3 +100,25 @@ class SpeechEncoder(PlainModule):
         """Features (frames, dim) float32 of whole utterances (samples,) float32, each by itself."""
         with torch.autocast(self.device.type, enabled=False):
             return self.start(len(rows)).push(rows, True)
+
+    def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
+        """What the layers give for a batch, with a gradient for the waves; for losses.
+
+        Rows run together and as long as they are, so padding is heard, and a model that was made
+        for windows of one length (Whisper: 30 s) gets fewer positions. Features for tokens come
+        from `features`, which has neither fault.
+
+        Args:
+            waves: (batch, samples) float32 at `sample_rate`, at least one frame.
+
+        Returns:
+            By layer, as `LayerChoice` counts them, (batch, frames, width); n samples have about
+            n / hop frames.
+
+        Raises:
+            CheckpointError: no gradient passes through this kind's analysis.
+        """
+        raise CheckpointError(
+            f"{self.description}: no gradient passes through its analysis, so nothing can be "
+            "trained against it"
+        )

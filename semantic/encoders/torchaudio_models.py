@@ -186,6 +186,16 @@ class TorchaudioModel(WindowedEncoder):
         outputs = {number: layer[0, :frames] for number, layer in enumerate(layers, 1)}
         return self.config.choice.put_together(outputs).float()
 
+    def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
+        if self.config.normalize:
+            waves = torch.nn.functional.layer_norm(waves, waves.shape[1:])
+        samples = waves.shape[1]
+        after = (-(-samples // self.hop) - 1) * self.hop + self.window_field - samples
+        model: Any = self.model
+        padded = torch.nn.functional.pad(waves, (0, max(0, after)))
+        layers, _ = model.extract_features(padded, num_layers=self.depth)
+        return dict(enumerate(layers, 1))
+
 
 def _torchaudio() -> Any:
     try:

@@ -10,7 +10,7 @@ from syllabary.eval.metrics import words
 from syllabary.eval.metrics.interface import Clip, MetricError, Ratio
 from syllabary.eval.pretrained_recognition import PretrainedRecognizer
 from syllabary.eval.recognition import ASR, default_recognizer
-from syllabary.eval.units.phones import words_of
+from syllabary.eval.transcripts import words_of
 
 jiwer = pytest.importorskip("jiwer")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from syllabary.audio.files import read, write
 from syllabary.audio.manifests import Utterance, read_manifest
 from syllabary.eval.metrics.interface import MetricError
+from syllabary.eval.transcripts import words_of
 from syllabary.eval.units import alignment_cache
 from syllabary.eval.units.alignment_cache import AlignmentCache, align_utterances
 from syllabary.eval.units.phones import (
@@ -17,7 +18,6 @@ from syllabary.eval.units.phones import (
     AlignmentError,
     PhoneAligner,
     PhoneAlignment,
-    words_of,
 )
 
 
@@ -40,14 +40,6 @@ def alignment(names, frames, num_samples=None):
     samples = sum(frames) * 160 if num_samples is None else num_samples
     phones = np.array([PHONES.index(name) for name in names])
     return PhoneAlignment(phones, starts, sum(frames), samples)
-
-
-def test_words():
-    assert words_of("The danger trail, Philip Steels, etc.") == [
-        *("the", "danger", "trail", "philip", "steels", "etc")
-    ]
-    assert words_of("DON’T re-do 'it' -- ' _now_!") == ["don't", "re", "do", "'it'", "now"]
-    assert words_of(" ?! ") == []
 
 
 def test_a_frame_takes_the_phone_at_its_centre():
