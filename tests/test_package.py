@@ -20,6 +20,9 @@ FLOORS = {
     "errors": -1,  # the ground: even floor 0 raises them
     "filesystem": 0,
     "typed_fields": 0,
+    "cores": 0,
+    "processors": 0,
+    "kernel_cache": 0,
     "audio": 1,
     "quantizers": 1,
     "codecs": 2,
