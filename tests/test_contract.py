@@ -389,6 +389,16 @@ def test_older_processors_give_the_same_codes(tokenizer, processor, elsewhere):
     tokens = tokenizer.encode(speech(tokenizer, 20_011), tokenizer.spec.sample_rate)
     with np.load(elsewhere(processor)[tokenizer.name] / "found.npz") as found:
         assert np.array_equal(found["codes"], tokens.codes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(processors.cannot_mask() is not None, reason=str(processors.cannot_mask()))
+@pytest.mark.parametrize("processor", processors.MASKS)
+def test_older_processors_give_the_same_samples(tokenizer, processor, elsewhere):
+    promise(tokenizer, "processors")
+    promise(tokenizer, "processors-samples")
+    tokens = tokenizer.encode(speech(tokenizer, 20_011), tokenizer.spec.sample_rate)
+    with np.load(elsewhere(processor)[tokenizer.name] / "found.npz") as found:
         np.testing.assert_allclose(found["samples"], tokenizer.decode(tokens), rtol=0, atol=1e-6)
 
 

@@ -329,7 +329,7 @@ CHECKS = (
         group=None, impossible=cannot_mask,
     ),
     Check(
-        "processors-samples", "processors, decoded", "processors", processors_samples_hold,
+        "processors-samples", "processors, decoded", "processors-samples", processors_samples_hold,
         group=None, parts="samples", decodes=True, impossible=cannot_mask,
     ),
     Check("container", "container", _ROUND, container_holds),
