@@ -48,6 +48,15 @@ class Utterance:
     split: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def language(self) -> str | None:
+        """The one spoken, such as ``en`` or ``pt-BR``: its manifest's `language`, else `lang`."""
+        for name in ("language", "lang"):
+            said = self.extra.get(name)
+            if isinstance(said, str) and said.strip():
+                return said.strip()
+        return None
+
 
 def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a manifest.
