@@ -1,8 +1,10 @@
 """Whisper (Radford et al., arXiv 2212.04356), run by faster-whisper and CTranslate2."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ from .units.phones import SAMPLE_RATE, words_of
 
 #: Whisper's window, seconds: what is no longer needs no time stamps to go on by.
 WINDOW_S = 30.0
+
+#: Tokens of its time stamps: every 20 ms of a window, both ends included. They are the last ones.
+_TIME_STAMPS = 1501
 
 #: Whisper's names of languages that others call otherwise.
 _CALLED = {"jv": "jw", "nb": "no", "fil": "tl", "cmn": "zh", "iw": "he", "in": "id"}
@@ -58,7 +63,14 @@ class WhisperRecognizer:
             raise MetricError(
                 f"recogniser {model.label}: expected a model at {SAMPLE_RATE} Hz, got {rate}"
             )
-        self._codes = frozenset(self._model.supported_languages)
+        self._multilingual = bool(self._model.model.is_multilingual)
+        # Of those that Whisper ever knew, older models lack some.
+        token = self._model.hf_tokenizer.token_to_id
+        self._codes = frozenset(
+            code
+            for code in self._model.supported_languages
+            if not self._multilingual or token(f"<|{code}|>") is not None
+        )
         self.languages: frozenset[str] | None = self._codes | {
             code for code, called in _CALLED.items() if called in self._codes
         }
@@ -66,8 +78,26 @@ class WhisperRecognizer:
             f"faster-whisper {version('faster-whisper')}, CTranslate2 {version('ctranslate2')}"
         )
         self.name = f"{model.label} {folder_digest(folder)[:12]}, {packages}, int8, greedy"
+        self._tells_languages = bool(self._checked_config(folder, model.label).get("lang_ids"))
         self._recall: dict[str | None, Callable[[np.ndarray, int], tuple[str, ...]]] = {}
         self._detect = remembered(self._detected)
+
+    def _checked_config(self, folder: Path, label: str) -> dict[str, Any]:
+        """CTranslate2's configuration. Tokens that are not there would be written past its memory.
+
+        Raises:
+            MetricError: it names tokens that the model does not have.
+        """
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+        last = (self._model.hf_tokenizer.token_to_id("<|notimestamps|>") or 0) + _TIME_STAMPS
+        for name in ("suppress_ids", "suppress_ids_begin", "lang_ids"):
+            for number in config.get(name) or ():
+                if number > last:
+                    raise MetricError(
+                        f"recogniser {label}: config.json: {name} has {number}, but the last token "
+                        f"is {last}"
+                    )
+        return config
 
     def words(self, wave: np.ndarray, sample_rate: int, language: str | None = None) -> list[str]:
         """The words heard, in lower case and without punctuation; there may be none.
@@ -78,7 +108,8 @@ class WhisperRecognizer:
             language: one of `languages`; None: what the model takes it for.
 
         Raises:
-            MetricError: another rate or shape, NaN, or a language that it does not know.
+            MetricError: another rate or shape, NaN, a language that it does not know, or none is
+                given and the model can't tell.
         """
         _check(wave, sample_rate)
         if language is not None:
@@ -93,14 +124,19 @@ class WhisperRecognizer:
         """The language that the model takes its first 30 s for.
 
         Raises:
-            MetricError: another rate or shape, or NaN.
+            MetricError: another rate or shape, NaN, or the model can't tell.
         """
         _check(wave, sample_rate)
         return self._detect(wave, sample_rate)
 
     def _detected(self, wave: np.ndarray, sample_rate: int) -> str:
-        if not self._model.model.is_multilingual:
+        if not self._multilingual:
             return "en"
+        if not self._tells_languages:
+            raise MetricError(
+                f"{self.name}: its config.json has no lang_ids, so it can't tell languages; the "
+                "manifest has to say them"
+            )
         with threadpool_limits(1):
             return str(self._run(wave, lambda: self._model.detect_language(wave))[0])
 
@@ -128,7 +164,7 @@ class WhisperRecognizer:
     def _run(self, wave: np.ndarray, step: Callable[[], Any]) -> Any:
         try:
             return step()
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError) as error:
             raise MetricError(f"recognition of {wave.size} samples: {error}") from None
 
 
