@@ -9,8 +9,8 @@ import pytest
 def write_tiny_whisper(folder, multilingual=True, seed=0):
     """A Whisper model in the files of transformers: 16 wide, one layer, words of four letters.
 
-    CTranslate2 tells multilingual models by their vocabulary, so such a one has as many words as the
-    real ones, and the empty one of theirs.
+    CTranslate2 tells multilingual models by their vocabulary, so such a one has as many words as
+    the real ones, and the empty one of theirs.
     """
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
