@@ -14,7 +14,8 @@ from .metrics.interface import MetricError
 from .metrics.remembered import remembered
 from .metrics.requirements import package
 from .recogniser_folders import ModelFolder, as_ctranslate2, folder_digest
-from .units.phones import SAMPLE_RATE, words_of
+from .transcripts import words_of
+from .units.phones import SAMPLE_RATE
 
 #: Whisper's window, seconds: what is no longer needs no time stamps to go on by.
 WINDOW_S = 30.0
