@@ -30,6 +30,7 @@ DYNAMIC = {
     "eval.studies.catalogue": "BUNDLED",
     "semantic.encoders.catalogue": "KINDS",
     "training.recipes": "TASKS and RECIPES",
+    "eval.studies.other_processors": "where a tokenizer's class lives, which may be another package",
     "eval.metrics.requirements": "packages of others that a metric needs",
     "quantizers.modules.third_party": "another package",
 }
@@ -46,7 +47,12 @@ CIRCLES_OF_FOLDERS = {
             *("codecs.shipped", "codecs.ts3"),
         ),
     ],
-    "eval": [("eval.metrics", "eval.pretrained_recognition", "eval.recognition", "eval.units")],
+    "eval": [
+        (
+            *("eval.metrics", "eval.pretrained_recognition", "eval.recogniser_folders"),
+            *("eval.recognition", "eval.units", "eval.whisper_recognition"),
+        )
+    ],
     "quantizers": [("quantizers.finite_scalar", "quantizers.search")],
     "semantic": [("semantic.speaking", "semantic.units")],
     "training": [("training.content", "training.loop", "training.recipes")],
