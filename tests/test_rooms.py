@@ -30,7 +30,7 @@ DYNAMIC = {
     "eval.studies.catalogue": "BUNDLED",
     "semantic.encoders.catalogue": "KINDS",
     "training.recipes": "TASKS and RECIPES",
-    "eval.studies.other_processors": "where a tokenizer's class lives, which may be another package",
+    "eval.studies.other_processors": "a tokenizer's class, maybe of another package",
     "eval.metrics.requirements": "packages of others that a metric needs",
     "quantizers.modules.third_party": "another package",
 }
