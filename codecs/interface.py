@@ -8,7 +8,7 @@ a stream runs, so that streaming equals offline by construction.
 import operator
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
@@ -236,6 +236,12 @@ class AudioTokenizer(PlainModule):
             with torch.inference_mode(False), torch.no_grad(), plain_torch():
                 known = self._known = Identity(self)
         return known
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        moved = super()._apply(fn, recurse)
+        if self._known is not None and not self._known.holds(self, sampled=False):
+            self._known = None  # and the memory that the weights lay in
+        return moved
 
     def keep_name(self) -> None:
         """From now on the name stands for the weights of now: with others, it gets an addition."""
