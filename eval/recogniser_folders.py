@@ -3,7 +3,6 @@
 Whisper runs as CTranslate2 has it. A folder as transformers writes it is converted once, and kept.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,12 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .metrics.interface import MetricError
+from .metrics.model_files import folder_digest
 from .metrics.requirements import package
-
-#: Files that decide what a model does; the rest of a folder is for people, or other programs.
-DECIDING = ("*.json", "*.txt", "*.model", "*.bin", "*.safetensors")
-#: Weights that a training leaves beside them (in the same suffix), and no model reads.
-_IGNORED = ("training_args.bin", "optimizer.bin", "trainer_state.json")
 
 
 @dataclass(frozen=True)
@@ -42,25 +37,6 @@ class ModelFolder:
     def digest(self) -> str:
         """SHA-256 (hex) of the files that decide what it writes down, with their names."""
         return folder_digest(self.path)
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 (hex) of a model's files, with their names.
-
-    Raises:
-        MetricError: one can't be read.
-    """
-    sha = hashlib.sha256()
-    for path in sorted({path for pattern in DECIDING for path in folder.glob(pattern)}):
-        if path.name in _IGNORED or not path.is_file():
-            continue
-        try:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise MetricError(f"recogniser {folder}: {path.name}: {error.strerror}") from None
-        sha.update(json.dumps([path.name, content]).encode())
-    return sha.hexdigest()
 
 
 def find_model(given: str) -> ModelFolder:

@@ -11,9 +11,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .metrics.interface import MetricError
+from .metrics.model_files import folder_digest
 from .metrics.remembered import remembered
 from .metrics.requirements import package
-from .recogniser_folders import ModelFolder, as_ctranslate2, folder_digest
+from .recogniser_folders import ModelFolder, as_ctranslate2
 from .transcripts import words_of
 from .units.phones import SAMPLE_RATE
 
