@@ -10,7 +10,10 @@ from .imports import circles, dynamic_importers, imports, modules
 #: The rooms, from the ground up; those on one floor don't know each other. "" is the front door.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("filesystem", "typed_fields", "cores", "plain_torch", "processors", "kernel_cache"),
+    (
+        *("filesystem", "typed_fields", "lazy_exports", "cores", "plain_torch"),
+        *("processors", "kernel_cache"),
+    ),
     ("kernels",),
     ("audio", "quantizers"),
     ("codecs", "bpe"),
@@ -25,11 +28,12 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Modules that import what a variable names. All but the packages of others are in a table there,
 #: whose strings `imports` reads.
 DYNAMIC = {
-    "": "_HOMES",
+    "lazy_exports": "the places that a package gives it",
     "codecs.registry": "FAMILIES",
     "eval.studies.catalogue": "BUNDLED",
     "semantic.encoders.catalogue": "KINDS",
     "training.recipes": "TASKS and RECIPES",
+    "eval.studies.other_processors": "the class of a tokenizer that is examined",
     "eval.metrics.requirements": "packages of others that a metric needs",
     "quantizers.modules.third_party": "another package",
 }
@@ -40,7 +44,7 @@ CIRCLES_OF_ROOMS = [("codecs", "semantic")]
 CIRCLES_OF_FOLDERS = {
     "bpe": [("bpe.saved", "bpe.stream", "bpe.unit_bpe")],
     "codecs": [
-        ("codecs.checkpoint", "codecs.interface", "codecs.streaming"),
+        ("codecs.checkpoint", "codecs.identity", "codecs.interface", "codecs.streaming"),
         (
             *("codecs.dmel", "codecs.fsq", "codecs.neural", "codecs.registry", "codecs.rvq"),
             *("codecs.shipped", "codecs.ts3"),
@@ -54,7 +58,7 @@ CIRCLES_OF_FOLDERS = {
 CIRCLES_OF_MODULES = [
     ("bpe.saved", "bpe.stream", "bpe.unit_bpe"),
     (
-        *("codecs.checkpoint", "codecs.interface", "codecs.streaming"),
+        *("codecs.checkpoint", "codecs.identity", "codecs.interface", "codecs.streaming"),
         *("codecs.streaming.async_pool", "codecs.streaming.migration", "codecs.streaming.pool"),
         "codecs.streaming.session",
     ),
