@@ -32,7 +32,8 @@ golden: $(READY)
 check: $(READY) $(TYPES)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p syllabary
+	@# From there: here, `codecs` would be our folder to mypy and not the standard library's module.
+	cd $(dir $(TYPES)) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p syllabary
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only .

@@ -10,7 +10,10 @@ from .imports import circles, dynamic_importers, imports, modules
 #: The rooms, from the ground up; those on one floor don't know each other. "" is the front door.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("filesystem", "typed_fields", "cores", "plain_torch", "processors", "kernel_cache"),
+    (
+        *("filesystem", "typed_fields", "lazy_exports", "cores", "plain_torch"),
+        *("processors", "kernel_cache"),
+    ),
     ("kernels",),
     ("audio", "quantizers"),
     ("codecs", "bpe"),
@@ -25,12 +28,12 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Modules that import what a variable names. All but the packages of others are in a table there,
 #: whose strings `imports` reads.
 DYNAMIC = {
-    "": "_HOMES",
+    "lazy_exports": "the places that a package gives it",
     "codecs.registry": "FAMILIES",
     "eval.studies.catalogue": "BUNDLED",
     "semantic.encoders.catalogue": "KINDS",
     "training.recipes": "TASKS and RECIPES",
-    "eval.studies.other_processors": "a tokenizer's class, maybe of another package",
+    "eval.studies.other_processors": "the class of a tokenizer that is examined",
     "eval.metrics.requirements": "packages of others that a metric needs",
     "quantizers.modules.third_party": "another package",
 }
