@@ -1,0 +1,111 @@
+"""Pictures of patterns, drawn from the same table that lays codes out.
+
+    python -m syllabary.lm.patterns.picture delay --codebooks 4 --frames 6
+    python -m syllabary.lm.patterns.picture delay --svg delay.svg
+    python -m syllabary.lm.patterns.picture --all docs/patterns
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...filesystem import replacing
+from .pattern import Pattern
+
+_COLOURS = ("#4269d0", "#efb118", "#3ca951", "#ff725c", "#a463f2", "#6cc5b0", "#9c6b4e", "#ff8ab7")
+_CELL, _LEFT, _TOP = 26, 64, 24
+
+
+def draw_text(pattern: Pattern, frames: int) -> str:
+    """A row a stream, a column a step: ``q.t`` is frame t of codebook q, S special, E an end."""
+    cells = _cells(pattern, frames)
+    texts = [[_label(cell) for cell in row] for row in cells]
+    width = max((len(text) for row in texts for text in row), default=1)
+    return "".join(" ".join(text.rjust(width) for text in row) + "\n" for row in texts)
+
+
+def draw_svg(pattern: Pattern, frames: int) -> str:
+    """The same as a picture: a colour for each codebook, the number of the frame inside."""
+    cells = _cells(pattern, frames)
+    steps = len(cells[0])
+    width, height = _LEFT + _CELL * steps + 8, _TOP + _CELL * len(cells) + 8
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for step in range(steps):
+        x = _LEFT + _CELL * step + _CELL / 2
+        parts.append(f'<text x="{x:g}" y="16" text-anchor="middle" fill="#777777">{step}</text>')
+    for stream, row in enumerate(cells):
+        y = _TOP + _CELL * stream
+        parts.append(f'<text x="8" y="{y + 17}" fill="#777777">stream {stream}</text>')
+        for step, (codebook, frame) in enumerate(row):
+            x = _LEFT + _CELL * step
+            colour = _COLOURS[codebook % len(_COLOURS)] if codebook >= 0 else "#e6e6e6"
+            ink = "#ffffff" if codebook >= 0 else "#777777"
+            inside = str(frame) if codebook >= 0 else _label((codebook, frame))
+            parts.append(
+                f'<rect x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" rx="3" '
+                f'fill="{colour}"/><text x="{x + _CELL / 2:g}" y="{y + 17}" text-anchor="middle" '
+                f'fill="{ink}">{inside}</text>'
+            )
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _cells(pattern: Pattern, frames: int) -> list[list[tuple[int, int]]]:
+    """Codebook and frame of each; (-1, -1) where it is special, (-2, -1) at an end."""
+    codebooks, times = pattern.layout(frames)
+    for mark in pattern.marks:
+        codebooks[mark.stream, mark.start + mark.after * frames] = -2
+    return [
+        list(zip(row, when, strict=True))
+        for row, when in zip(codebooks.tolist(), times.tolist(), strict=True)
+    ]
+
+
+def _label(cell: tuple[int, int]) -> str:
+    codebook, frame = cell
+    if codebook < 0:
+        return "E" if codebook == -2 else "S"
+    return f"{codebook}.{frame}"
+
+
+def _example(name: str, codebooks: int | None, settings: dict[str, object]) -> Pattern:
+    from .registry import pattern
+
+    counts = {"moshi": 5, "snac": 7, "step-audio": 5}
+    return pattern(name, [1024] * (codebooks or counts.get(name, 4)), **settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from .registry import PATTERNS
+
+    parser = argparse.ArgumentParser(description="Draw codebook patterns.")
+    parser.add_argument("name", nargs="?", default="delay", choices=[*PATTERNS])
+    parser.add_argument("--codebooks", type=int, help="default: those of its first user, or 4")
+    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("--set", default="{}", help='settings as JSON: {"delays": [0, 2, 4, 6]}')
+    parser.add_argument("--svg", type=Path, help="a picture, in place of text")
+    parser.add_argument("--all", type=Path, help="a picture of each pattern, into this folder")
+    args = parser.parse_args(arguments)
+    if args.all:
+        args.all.mkdir(parents=True, exist_ok=True)
+        for name in PATTERNS:
+            _write(args.all / f"{name}.svg", draw_svg(_example(name, None, {}), args.frames))
+        return
+    pattern = _example(args.name, args.codebooks, json.loads(args.set))
+    if args.svg:
+        _write(args.svg, draw_svg(pattern, args.frames))
+    else:
+        print(draw_text(pattern, args.frames), end="")  # noqa: T201
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
