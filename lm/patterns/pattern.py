@@ -8,6 +8,7 @@ all follow from the same table.
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -71,6 +72,10 @@ class Pattern:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, tuple) or field.name == "sizes":
+                object.__setattr__(self, field.name, _integers(field.name, value))
         if not self.sizes or min(self.sizes) < 1:
             raise PatternError(f"sizes must be those of one or more codebooks, got {self.sizes}")
         if self.base and len(self.base) != self.num_codebooks:
@@ -192,8 +197,7 @@ class Pattern:
 
     def with_ids(self: P, base: tuple[int, ...], special: tuple[int, ...] | int) -> P:
         """The same pattern, writing these ids: as a `Vocabulary` has them."""
-        special = (special,) if isinstance(special, int) else tuple(special)
-        return replace(self, base=tuple(base), special=special)
+        return replace(self, base=base, special=special)  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `pattern_from_json` reads them."""
@@ -255,7 +259,9 @@ class Pattern:
             if self.specials[stream] != self.specials[0]:
                 steps[:, stream] = self.specials[stream]
         for codebook, place in enumerate(self.places):
-            given = make.shifted(rows[:, codebook], self.bases[codebook])
+            given, first = rows[:, codebook], self.bases[codebook]
+            if first:
+                given = make.shifted(given, first)
             if valid is None or not place.after:
                 where = self._slice(place, frames)
                 target = steps[:, place.stream, where]
@@ -386,11 +392,11 @@ class Pattern:
             )
 
     def _check_codes(self, make: Arrays, rows: Array, valid: Array | None) -> None:
+        least, greatest = make.bounds(rows)
+        if 0 <= least and greatest < min(self.sizes):
+            return
         for codebook, size in enumerate(self.sizes):
             codes = rows[:, codebook]
-            least, greatest = make.bounds(codes)
-            if 0 <= least and greatest < size:
-                continue
             wrong = (codes < 0) | (codes >= size)
             if valid is not None:
                 wrong = wrong & valid
@@ -405,15 +411,16 @@ class Pattern:
         self, make: Arrays, ids: Array, valid: Array | None, holes: bool, first: int = 0
     ) -> Array:
         """Codes of ids (batch, codebooks, frames), in place; `first` numbers the first frame."""
+        for codebook, base in enumerate(self.base):
+            codes = ids[:, codebook]
+            codes -= base
+        if valid is not None:
+            ids *= valid[:, None]
+        least, greatest = make.bounds(ids)
+        if 0 <= least and greatest < min(self.sizes):
+            return ids
         for codebook, (base, size) in enumerate(zip(self.bases, self.sizes, strict=True)):
             codes = ids[:, codebook]
-            if base:
-                codes -= base
-            least, greatest = make.bounds(codes)
-            if valid is not None:
-                codes *= valid
-            elif 0 <= least and greatest < size:
-                continue
             wrong = (codes < 0) | (codes >= size)
             if not bool(wrong.any()):
                 continue
@@ -427,6 +434,14 @@ class Pattern:
                 "holes=True gives -1 for these"
             )
         return ids
+
+
+def _integers(name: str, values: Any) -> tuple[int, ...]:
+    """A field of whole numbers as a tuple; one number is one of one."""
+    try:
+        return tuple(index(value) for value in np.atleast_1d(values).tolist())
+    except (TypeError, ValueError):
+        raise PatternError(f"{name} must be whole numbers, got {values!r}") from None
 
 
 def _lengths(

@@ -221,9 +221,10 @@ class StepStream:
         self._kept = rows if self._kept is None else make.join([self._kept, rows])
         self.num_frames += rows.shape[-1]
         count = self.num_frames
-        stop = min(
-            place.start + (place.after or place.stride) * count for place in self.pattern.places
-        )
+        # No utterance of these frames or more has fewer steps than this, nor knows more of them.
+        stop = self.pattern.num_steps(count)
+        for place in self.pattern.places:
+            stop = min(stop, place.start + (place.after or place.stride) * count)
         for mark in self.pattern.marks:
             stop = min(stop, mark.start + mark.after * count)
         return self._give(make, max(stop, self.num_steps), None)
