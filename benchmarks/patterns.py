@@ -119,14 +119,14 @@ def main(arguments=None) -> None:
     shape = (args.batch, args.codebooks, args.frames)
     codes = torch.from_numpy(rng.integers(0, args.size, shape))
     print(machine())
-    print(f"{args.batch} × {args.codebooks} codebooks × {args.frames} frames, medians, lay + restore")
+    print(
+        f"{args.batch} × {args.codebooks} codebooks × {args.frames} frames, medians, lay + restore"
+    )
     print("| pattern | ours, ms | M codes/s | audiocraft, new length | the same length again |")
     print("| --- | --- | --- | --- | --- |")
     for kind in ("parallel", "delay", "flatten", "coarse-first", "musiclm"):
         pattern = ours(kind, args.codebooks, args.size)
-        cached = Published(
-            layout(kind, args.codebooks, args.frames), args.codebooks, args.frames
-        )
+        cached = Published(layout(kind, args.codebooks, args.frames), args.codebooks, args.frames)
         steps, _ = pattern.lay(codes)
         theirs, _ = cached.lay(codes, args.size)
         if not same(kind, steps, theirs) or not torch.equal(pattern.restore(steps), codes):
@@ -138,9 +138,7 @@ def main(arguments=None) -> None:
             return pattern.restore(pattern.lay(codes)[0])
 
         def run_new(kind=kind):
-            new = Published(
-                layout(kind, args.codebooks, args.frames), args.codebooks, args.frames
-            )
+            new = Published(layout(kind, args.codebooks, args.frames), args.codebooks, args.frames)
             return new.restore(new.lay(codes, args.size)[0], args.size)
 
         def run_again(cached=cached):

@@ -34,8 +34,7 @@ class Moshi(Delay):
 
     def _check(self) -> None:
         if self.speakers < 1 or (
-            not self.delays
-            and (self.num_codebooks < 2 or (self.num_codebooks - 1) % self.speakers)
+            not self.delays and (self.num_codebooks < 2 or (self.num_codebooks - 1) % self.speakers)
         ):
             raise PatternError(
                 f"moshi has a row of text and as many codebooks for each of {self.speakers} "

@@ -146,7 +146,9 @@ class Pattern:
     def specials(self) -> tuple[int, ...]:
         """The filling id of each stream."""
         if self.special:
-            return self.special if len(self.special) == self.streams else self.special * self.streams
+            return (
+                self.special if len(self.special) == self.streams else self.special * self.streams
+            )
         ends = [0] * self.streams
         for place, first, size in zip(self.places, self.bases, self.sizes, strict=True):
             ends[place.stream] = max(ends[place.stream], first + size)
@@ -444,9 +446,7 @@ def _integers(name: str, values: Any) -> tuple[int, ...]:
         raise PatternError(f"{name} must be whole numbers, got {values!r}") from None
 
 
-def _lengths(
-    make: Arrays, lengths: Array | None, batch: int, most: int, what: str
-) -> Array | None:
+def _lengths(make: Arrays, lengths: Array | None, batch: int, most: int, what: str) -> Array | None:
     if lengths is None:
         return None
     counts = make.integers(lengths, "lengths")

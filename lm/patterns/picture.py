@@ -1,8 +1,8 @@
 """Pictures of patterns, drawn from the same table that lays codes out.
 
-    python -m syllabary.lm.patterns.picture delay --codebooks 4 --frames 6
-    python -m syllabary.lm.patterns.picture delay --svg delay.svg
-    python -m syllabary.lm.patterns.picture --all docs/patterns
+python -m syllabary.lm.patterns.picture delay --codebooks 4 --frames 6
+python -m syllabary.lm.patterns.picture delay --svg delay.svg
+python -m syllabary.lm.patterns.picture --all docs/patterns
 """
 
 import argparse

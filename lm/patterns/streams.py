@@ -242,7 +242,9 @@ class StepStream:
         if kept is None:
             kept = np.zeros((self.batch_size, self.pattern.num_codebooks, 0), np.int64)
             self._kept = kept
-        return self._give(self._make or Arrays(kept), self.pattern.num_steps(self.num_frames), self.num_frames)
+        return self._give(
+            self._make or Arrays(kept), self.pattern.num_steps(self.num_frames), self.num_frames
+        )
 
     def _give(self, make: Arrays, stop: int, total: int | None) -> tuple[Array, Array]:
         """Steps from those given before to `stop`; `total` frames, once known."""

@@ -224,7 +224,9 @@ def test_holes(pattern, frames):
         return
     place = pattern.places[-1]
     steps[0, place.stream, place.start + place.after * frames] = 10**6
-    with pytest.raises(TokenError, match=f"id 1000000 where a code of codebook {codes.shape[1]-1}"):
+    with pytest.raises(
+        TokenError, match=f"id 1000000 where a code of codebook {codes.shape[1] - 1}"
+    ):
         pattern.restore(steps)
     found = pattern.restore(steps, holes=True)
     codes[0, -1, 0] = -1
