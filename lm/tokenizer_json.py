@@ -314,7 +314,7 @@ def _try_out(
             )
     for vocabulary in vocabularies:
         low, high = vocabulary.speech
-        some = list(range(low, high, max(1, (high - low) // 97))) + [high - 1]
+        some = [*range(low, high, max(1, (high - low) // 97)), high - 1]
         for ids in (some, some[::-1], [low], [low, low]):
             if _ids(made, vocabulary.text(ids)) != ids:
                 raise VocabularyError(

@@ -78,7 +78,7 @@ class Vocabulary:
                 f"{self._naming.template!r} gives codes of {len(self.sizes)} codebooks the same "
                 "names: put {codebook} or {number} in"
             )
-        if not 0 <= self.first or self.stop > MAX_ID:
+        if self.first < 0 or self.stop > MAX_ID:
             raise VocabularyError(f"ids {self.first} to {self.stop - 1}; expected 0 to {MAX_ID}")
         repeated = [name for name in self._markers if self._markers.count(name) > 1]
         if repeated or any(self._pattern.fullmatch(name) for name in self._markers):

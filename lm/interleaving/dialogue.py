@@ -17,8 +17,8 @@ from .words import Word
 class Dialogue:
     """Rows for a model that listens while it speaks: text, its codes, the other's codes.
 
-    Moshi's rows (Défossez et al., 2024); with `texts` 0 those of dGSLM (Nguyen et al., 2022), with 2
-    a monologue for each. `pattern` lays them out.
+    Moshi's rows (Défossez et al., 2024); with `texts` 0 those of dGSLM (Nguyen et al., 2022), and
+    with 2 a monologue for each. `pattern` lays them out.
 
     Attributes:
         sizes: of a speaker's codebooks.

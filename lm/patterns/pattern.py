@@ -321,10 +321,7 @@ class Pattern:
         batch, _, total = rows.shape
         step_counts = _lengths(make, lengths, batch, total, "steps")
         counts = None if step_counts is None else self.num_frames(step_counts)
-        if counts is None:
-            frames = self.num_frames(total)
-        else:
-            frames = int(counts.max()) if batch else 0
+        frames = self.num_frames(total) if counts is None else int(counts.max()) if batch else 0
         valid = None if counts is None else make.arange(frames) < counts[:, None]
         codes = make.full((batch, self.num_codebooks, frames), 0)
         for codebook, place in enumerate(self.places):
@@ -395,7 +392,7 @@ class Pattern:
 
     def _check_codes(self, make: Arrays, rows: Array, valid: Array | None) -> None:
         least, greatest = make.bounds(rows)
-        if 0 <= least and greatest < min(self.sizes):
+        if least >= 0 and greatest < min(self.sizes):
             return
         for codebook, size in enumerate(self.sizes):
             codes = rows[:, codebook]
@@ -419,7 +416,7 @@ class Pattern:
         if valid is not None:
             ids *= valid[:, None]
         least, greatest = make.bounds(ids)
-        if 0 <= least and greatest < min(self.sizes):
+        if least >= 0 and greatest < min(self.sizes):
             return ids
         for codebook, (base, size) in enumerate(zip(self.bases, self.sizes, strict=True)):
             codes = ids[:, codebook]

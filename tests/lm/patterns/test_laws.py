@@ -120,7 +120,7 @@ def test_a_stream_gives_the_frames_of_restore(pattern, frames, data):
 def test_a_stream_gives_each_frame_with_its_last_code(pattern, frames):
     """Not a step later than the last of its codes, and it says what it expects before."""
     codes = some_codes(pattern, 1, frames)
-    steps, mask = pattern.lay(codes)
+    steps, _ = pattern.lay(codes)
     codebooks, times = pattern.layout(frames)
     stream = pattern.stream(frames=frames)
     came = 0
@@ -218,7 +218,7 @@ def test_json(pattern):
 def test_holes(pattern, frames):
     """What is no code comes back as -1, and is an error unless it may."""
     codes = some_codes(pattern, 1, frames)
-    steps, mask = pattern.lay(codes)
+    steps, _ = pattern.lay(codes)
     kept = pattern.num_frames(steps.shape[-1])
     if not kept:
         return
@@ -248,7 +248,7 @@ def test_other_codebooks_than_the_pattern_s():
 
 def test_codes_out_of_range():
     pattern = patterns.Flatten((16, 32))
-    with pytest.raises(TokenError, match="code 16 of codebook 0, which has 16 codes .* frame 2"):
+    with pytest.raises(TokenError, match=r"code 16 of codebook 0, which has 16 codes .* frame 2"):
         pattern.lay(np.array([[0, 1, 16], [31, 0, 0]]))
     with pytest.raises(TokenError, match="code -1 of codebook 1"):
         pattern.lay(np.array([[0], [-1]]))

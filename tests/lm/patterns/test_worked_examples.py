@@ -125,9 +125,9 @@ def test_snac_of_four_levels():
     pattern = patterns.SNAC((4096,) * 15, rates=(1, 2, 4, 8))
     levels = [np.arange(2 * rate) + 1000 * rate // 2 for rate in (1, 2, 4, 8)]
     codes = pattern.from_levels(levels)
-    assert codes[:, 0].tolist() == [500, 1000, 2000, 4000, 4001, 2001, 4002, 4003] + [
-        1001, 2002, 4004, 4005, 2003, 4006, 4007,
-    ]  # fmt: skip
+    first = [500, 1000, 2000, 4000, 4001, 2001, 4002, 4003]
+    first += [1001, 2002, 4004, 4005, 2003, 4006, 4007]
+    assert codes[:, 0].tolist() == first
     for level, back in zip(levels, pattern.to_levels(codes), strict=True):
         assert np.array_equal(level, back)
 
