@@ -277,14 +277,15 @@ class Vocabulary:
     def _bound(self, pattern: Pattern | None) -> Pattern:
         if pattern is None:
             pattern = Flatten(self.sizes[: self.codebooks])
-        base = self.speech
-        if pattern.base and all(base[0] <= first < base[1] for first in pattern.base):
-            return pattern  # bound already
-        if PAD in self._markers:
-            return self.bind(pattern)
         # Where every step of every stream holds a code, nothing is ever filled.
         full = pattern.streams == 1 and pattern.num_steps(1) == pattern.num_codebooks
-        return self.bind(pattern, special=self.stop - 1 if full else None)
+        own = pattern.base and pattern.special  # bound already, perhaps with another filling
+        bound = self.bind(pattern, special=self.stop - 1 if full or own else None)
+        if pattern.base == bound.base:
+            return pattern
+        return self.bind(
+            pattern, special=self.stop - 1 if full and PAD not in self._markers else None
+        )
 
     def _global_codes(self, ids: np.ndarray, row: int) -> np.ndarray:
         sizes = np.array(self.spec.global_codebook_sizes)

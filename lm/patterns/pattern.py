@@ -443,7 +443,7 @@ def _integers(name: str, values: Any) -> tuple[int, ...]:
         raise PatternError(f"{name} must be whole numbers, got {values!r}") from None
 
 
-def _lengths(make: Arrays, lengths: Array | None, batch: int, most: int, what: str) -> Array | None:
+def _lengths(make: Arrays, lengths: Array | None, batch: int, most: int, what: str) -> Any:
     if lengths is None:
         return None
     counts = make.integers(lengths, "lengths")

@@ -271,7 +271,9 @@ class StepStream:
                 given = self._kept[:, codebook, first - self._kept_from : last - self._kept_from]
                 steps[:, place.stream, where] = make.shifted(given, pattern.bases[codebook])
                 mask[:, place.stream, where] = True
-        for mark in pattern.marks if total is not None else ():
+        for mark in pattern.marks:
+            if total is None:
+                continue
             at = mark.start + mark.after * total - begin
             steps[:, mark.stream, at] = mark.id
             mask[:, mark.stream, at] = True

@@ -112,7 +112,9 @@ def test_every_unit_is_in_exactly_one_span(case, merged):
     assert (owners == 1).all() and (said == 1).all()
     assert all(a.speech != b.speech for a, b in zip(spans, spans[1:], strict=False))
     text, speech = scheme.split(made.ids)
-    assert speech.tolist() == [u for span in spans if span.speech for u in units[slice(*span.units)]]
+    assert speech.tolist() == [
+        u for span in spans if span.speech for u in units[slice(*span.units)]
+    ]
     assert text.tolist() == [n for n in range(len(words)) if not spoken[n]]
     markers = made.ids[made.ids > 200].tolist()
     assert markers == [202 if span.speech else 201 for span in spans]
