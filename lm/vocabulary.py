@@ -9,7 +9,7 @@ It knows which tokenizer its ids are of: what another one made is refused.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .naming import NAMINGS, Naming
 from .patterns.flatten import Flatten
 from .patterns.pattern import Pattern
 from .patterns.several_rates import SeveralRates
+from .patterns.vall_e import VallE
 
 if TYPE_CHECKING:
     from ..codecs.tokens import Tokens
@@ -137,7 +138,12 @@ class Vocabulary:
             )
         return self.first + self._markers.index(name)
 
-    def bind(self, pattern: Pattern, special: str | int | None = None) -> Pattern:
+    def bind(
+        self,
+        pattern: Pattern,
+        special: str | int | None = None,
+        end: str | int | None = None,
+    ) -> Pattern:
         """The pattern, writing the ids of this vocabulary.
 
         Args:
@@ -145,6 +151,7 @@ class Vocabulary:
                 Of patterns with several codes of a level in a frame, the levels are the codebooks,
                 or each slot is one.
             special: marker, or id, of the steps without a code; default ``<|speech_pad|>``.
+            end: marker, or id, of the end that a pattern such as `VallE` has; default: `special`.
 
         Raises:
             VocabularyError: other codebooks than the vocabulary's, or no such marker.
@@ -165,6 +172,8 @@ class Vocabulary:
                     f"{', '.join(self._markers) or 'none'}"
                 )
             special = PAD
+        if isinstance(pattern, VallE):
+            pattern = replace(pattern, end=self.marker(end) if isinstance(end, str) else end)
         return pattern.with_ids(base, self.marker(special) if isinstance(special, str) else special)
 
     # --- Tokens to ids and back ------------------------------------------------------------------

@@ -320,7 +320,7 @@ class Pattern:
         self._check_streams(rows, steps)
         batch, _, total = rows.shape
         step_counts = _lengths(make, lengths, batch, total, "steps")
-        counts = None if step_counts is None else self.num_frames(step_counts)
+        counts: Any = None if step_counts is None else self.num_frames(step_counts)
         frames = self.num_frames(total) if counts is None else int(counts.max()) if batch else 0
         valid = None if counts is None else make.arange(frames) < counts[:, None]
         codes = make.full((batch, self.num_codebooks, frames), 0)

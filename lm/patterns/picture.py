@@ -1,16 +1,5 @@
-"""Pictures of patterns, drawn from the same table that lays codes out.
+"""Pictures of patterns, drawn from the same table that lays codes out."""
 
-python -m syllabary.lm.patterns.picture delay --codebooks 4 --frames 6
-python -m syllabary.lm.patterns.picture delay --svg delay.svg
-python -m syllabary.lm.patterns.picture --all docs/patterns
-"""
-
-import argparse
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
-from ...filesystem import replacing
 from .pattern import Pattern
 
 _COLOURS = ("#4269d0", "#efb118", "#3ca951", "#ff725c", "#a463f2", "#6cc5b0", "#9c6b4e", "#ff8ab7")

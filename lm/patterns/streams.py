@@ -77,6 +77,20 @@ class FrameStream:
         """(streams,) the special id of each stream, for where none is `expected`."""
         return np.array(self.pattern.specials)
 
+    @property
+    def allowed(self) -> np.ndarray:
+        """(streams, 2) the ids that may come next in each stream, half-open, to mask logits with.
+
+        The special id alone where no codebook is `expected`. An end that the pattern has is
+        allowed besides, while its codebook is expected.
+        """
+        first, count = self.filling, np.ones(self.pattern.streams, np.int64)
+        for stream, codebook in enumerate(self.expected.tolist()):
+            if codebook >= 0:
+                first[stream] = self.pattern.bases[codebook]
+                count[stream] = self.pattern.sizes[codebook]
+        return np.stack([first, first + count], -1)
+
     def push(self, steps: Array, *, holes: bool = False) -> Array:
         """Take steps, give the frames that are whole with them.
 

@@ -1,4 +1,4 @@
-"""Small text tokenizers of every build in use, trained here, and tokens of tokenizers that are not."""
+"""Small text tokenizers of every build in use, trained here, and tokens made up."""
 
 from fractions import Fraction
 

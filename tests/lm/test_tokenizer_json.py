@@ -202,7 +202,7 @@ def test_words_that_no_merges_reach(base_of, tmp_path):
     base = tmp_path / "base.json"
     base.write_text(json.dumps(parts))
     vocabulary = Vocabulary(token_spec((8,)), first_free_id(base))
-    with pytest.raises(VocabularyError, match="1 words .*'<0x0A>'"):
+    with pytest.raises(VocabularyError, match=r"1 words .*'<0x0A>'"):
         write_tokenizer(base, tmp_path / "out.json", vocabulary)
     written = write_tokenizer(base, tmp_path / "out.json", vocabulary, strict=False)
     assert written.changed_words == ("<0x0A>",)

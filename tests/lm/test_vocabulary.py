@@ -129,7 +129,7 @@ def test_a_regex_of_names_takes_these_and_no_others(naming, sizes):
 
 def test_tokens_of_another_tokenizer():
     vocabulary = Vocabulary(token_spec(name="rvq"), 100)
-    with pytest.raises(TokenMismatchError, match="made by other .*not by rvq"):
+    with pytest.raises(TokenMismatchError, match=r"made by other .*not by rvq"):
         vocabulary.encode(tokens_of(token_spec(digest="cd", name="other")))
     with pytest.raises(TokenMismatchError, match=r"of rvq \(abab.*not of other \(cdcd"):
         vocabulary.check_spec(token_spec(digest="cd", name="other"))
@@ -143,7 +143,7 @@ def test_codes_beyond_the_vocabulary():
     tokens.codes[0, 1, 2] = 8
     with pytest.raises(TokenError, match="code 8 is out of range: codebook 1"):
         vocabulary.encode(tokens)
-    with pytest.raises(TokenError, match="needs|1 codebooks; this vocabulary is for 2"):
+    with pytest.raises(TokenError, match="1 codebooks; this vocabulary is for 2"):
         vocabulary.encode(tokens_of(spec, codebooks=1))
 
 
@@ -160,7 +160,7 @@ def test_ids_that_are_no_codes():
         bad[2] = wrong
         with pytest.raises(TokenError, match=message):
             vocabulary.decode([good, bad])
-    with pytest.raises(PatternError, match="steps that are cut short|Steps that"):
+    with pytest.raises(PatternError, match="Steps that are cut short"):
         vocabulary.decode([good[:-1]])
     with pytest.raises(VocabularyError, match="no name of this vocabulary"):
         vocabulary.parse("<|s0_0|><|s0_8|>")
@@ -229,3 +229,27 @@ def test_a_tensor_of_a_model(tmp_path):
     tokens = tokens_of(spec)
     rows = [torch.from_numpy(row) for row in vocabulary.encode(tokens)]
     assert vocabulary.decode(rows).equal(tokens)
+
+
+def test_an_end_of_its_own():
+    """The end of VALL-E's first stage is a marker, whatever it was among bare codes."""
+    spec = token_spec((8, 8))
+    vocabulary = Vocabulary(spec, 100)
+    bare = patterns.VallE((8, 8), end=9)
+    bound = vocabulary.bind(bare, end="<|speech_end|>")
+    tokens = tokens_of(spec, (3,))
+    (row,) = vocabulary.encode(tokens, bound)
+    assert row[3] == vocabulary.marker("<|speech_end|>") == 101
+    assert vocabulary.decode([row], bound).equal(tokens)
+    assert vocabulary.encode(tokens, bare)[0][3] == vocabulary.marker("<|speech_pad|>")
+
+
+def test_a_pattern_that_another_vocabulary_bound():
+    """Its ids are those of the vocabulary that encodes, not of the one before."""
+    spec = token_spec((8, 8))
+    one, other = Vocabulary(spec, 100), Vocabulary(spec, 104)
+    tokens = tokens_of(spec, (3,))
+    moved = one.bind(patterns.Delay((8, 8)))
+    (row,) = other.encode(tokens, moved)
+    assert np.array_equal(row, other.encode(tokens, patterns.Delay((8, 8)))[0])
+    assert other.decode([row], moved).equal(tokens)

@@ -1,5 +1,7 @@
 """What holds for every scheme: nothing is lost unseen, every unit is in one span, JSON."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -110,7 +112,7 @@ def test_every_unit_is_in_exactly_one_span(case, merged):
         said[slice(*span.words)] += 1
         assert all(spoken[n] == span.speech for n in range(*span.words))
     assert (owners == 1).all() and (said == 1).all()
-    assert all(a.speech != b.speech for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.speech != b.speech for a, b in pairwise(spans))
     text, speech = scheme.split(made.ids)
     assert speech.tolist() == [
         u for span in spans if span.speech for u in units[slice(*span.units)]

@@ -127,9 +127,16 @@ def test_a_stream_gives_each_frame_with_its_last_code(pattern, frames):
     for step in range(steps.shape[-1]):
         # What is expected: codes where the mask has them, but for an end.
         assert np.array_equal(stream.expected, codebooks[:, step])
+        low, high = stream.allowed.T
+        ids = steps[0, :, step]
+        ends = [mark.start + mark.after * frames for mark in pattern.marks]
+        assert step in ends or ((low <= ids) & (ids < high)).all() or pattern.lost_frames
+        assert (
+            np.where(codebooks[:, step] < 0, 1, np.array(pattern.sizes)[codebooks[:, step]])
+            == high - low
+        ).all()
         if not pattern.lost_frames:
             forced = stream.expected < 0
-            ends = [m.start + m.after * frames for m in pattern.marks]
             assert step in ends or np.array_equal(steps[0, forced, step], stream.filling[forced])
         stream.push(steps[0, :, step])
         seen = times[:, : step + 1]
