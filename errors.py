@@ -73,10 +73,10 @@ class BPEError(SyllabaryError):
     """Byte-pair encoding can't be trained as asked, or its files are damaged or of another kind."""
 
 
-<<<<<<< HEAD
 class ProcessorError(SyllabaryError):
     """A processor that this one can't work as."""
-=======
+
+
 class PatternError(SyllabaryError):
     """A codebook pattern has settings that don't agree, or doesn't fit the codes or steps given."""
 
@@ -87,4 +87,3 @@ class InterleavingError(SyllabaryError):
 
 class VocabularyError(SyllabaryError):
     """Speech tokens can't be put into a vocabulary, or ids are not of this one."""
->>>>>>> lm
