@@ -5,6 +5,10 @@ class SyllabaryError(ValueError):
     """Base of all errors raised for bad input; the command line prints it and exits with 2."""
 
 
+class SyllabaryWarning(UserWarning):
+    """Base of what is worth a word and stops nothing; the command line prints it."""
+
+
 class WaveError(SyllabaryError):
     """A waveform has a wrong sample rate, shape or dtype, or holds NaN or infinity."""
 
@@ -27,6 +31,10 @@ class ConfigError(SyllabaryError):
 
 class CheckpointError(SyllabaryError):
     """A saved tokenizer is incomplete, damaged or of an unknown family."""
+
+
+class WeightsError(SyllabaryError):
+    """A tokenizer's weights were changed to what it can't run with: another dtype, no values."""
 
 
 class ExportError(SyllabaryError):
@@ -63,3 +71,19 @@ class TrainingError(SyllabaryError):
 
 class BPEError(SyllabaryError):
     """Byte-pair encoding can't be trained as asked, or its files are damaged or of another kind."""
+
+
+class ProcessorError(SyllabaryError):
+    """A processor that this one can't work as."""
+
+
+class PatternError(SyllabaryError):
+    """A codebook pattern has settings that don't agree, or doesn't fit the codes or steps given."""
+
+
+class InterleavingError(SyllabaryError):
+    """Text and speech can't be put in one sequence as asked, or a sequence can't be taken apart."""
+
+
+class VocabularyError(SyllabaryError):
+    """Speech tokens can't be put into a vocabulary, or ids are not of this one."""

@@ -1,14 +1,19 @@
-"""Files that appear whole or not at all, and names of files that can be printed."""
+"""Files that appear whole or not at all, folders that are searched whole, and names to print."""
 
+import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
-from collections.abc import Iterable, Iterator
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+_MOST_LINKS = 40  # as Linux
 
 
 def _temporary_stem(path: Path) -> str:
@@ -18,20 +23,144 @@ def _temporary_stem(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, that takes its place on success."""
-    temporary = path.with_name(f"{_temporary_stem(path)}{os.getpid()}.tmp{path.suffix}")
+    """A temporary path of the same suffix, whose file takes the place of `path` on success.
+
+    Links are followed: what they lead to is replaced. What is no regular file (a FIFO, a device,
+    `/dev/stdout`) is not replaced but written into, once all is there.
+
+    Raises:
+        OSError: the place can't be written.
+    """
+    place = _behind_links(path)
+    if place is None:
+        yield from _writing_into(path)
+        return
+    temporary = place.with_name(f"{_temporary_stem(place)}{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        temporary.replace(path)
+        with suppress(OSError):
+            temporary.chmod(stat.S_IMODE(place.stat().st_mode))
+        temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _writing_into(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="syllabary-") as folder:
+        temporary = Path(folder, "output" + path.suffix)
+        yield temporary
+        with temporary.open("rb") as whole, path.open("wb") as file:
+            shutil.copyfileobj(whole, file)
+
+
+def _behind_links(path: Path) -> Path | None:
+    """The path that can be replaced for `path`, or None where that is no regular file."""
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return path if path.is_file() or path.is_dir() or not path.exists() else None
+        # What is open in a process is not what its name says: a pipe has none.
+        if Path(os.path.realpath(path.parent)).is_relative_to("/proc"):
+            return None
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+
+
+def is_free(path: Path) -> bool:
+    """Whether writing to a path destroys nothing: nothing is there, or what takes a stream."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return True
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+@contextmanager
+def spooled(path: Path) -> Iterator[Path]:
+    """The path of a regular file with the same content: itself, or a copy of what a FIFO gives.
+
+    Raises:
+        OSError: it can't be read, or the copy can't be written.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="syllabary-", suffix=path.suffix) as copy:
+        with path.open("rb") as stream:
+            shutil.copyfileobj(stream, copy)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def what_it_is(path: Path) -> str | None:
+    """What is at a path that is no regular file, in words; None for a file, or for nothing."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    names = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return names.get(stat.S_IFMT(mode))
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse(folder: Path, error: OSError) -> None:
+    raise error
+
+
+def files_below(folder: Path, failed: Callable[[Path, OSError], None] = _refuse) -> Iterator[Path]:
+    """Every file of a folder and its subfolders, sorted in each, links followed.
+
+    Args:
+        folder: to search.
+        failed: is called with each folder that can't be read, and why; default: it is raised.
+
+    Raises:
+        OSError: see `failed`. (`Path.rglob` leaves such a folder out without a word.)
+    """
+    seen = set()
+
+    def report(error: OSError) -> None:
+        failed(Path(error.filename or folder), error)
+
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=report):
+        # A corpus may be a farm of links, and links may lead in circles.
+        try:
+            status = os.stat(parent)  # noqa: PTH116
+        except OSError as error:
+            report(error)
+            folders.clear()
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (Path(parent, name) for name in sorted(files))
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete what `replacing` left beside these paths when its process died, on this machine."""
     stems: dict[Path, set[str]] = {}
-    for path in paths:
-        stems.setdefault(path.parent, set()).add(_temporary_stem(path))
+    for given in paths:
+        with suppress(OSError):
+            path = _behind_links(given)
+            if path is not None:
+                stems.setdefault(path.parent, set()).add(_temporary_stem(path))
     for folder, wanted in stems.items():
         for found in folder.iterdir() if folder.is_dir() else ():
             stem, dash, _ = found.name.rpartition("-")

@@ -188,7 +188,7 @@ def _from_text(hint: Any, text: str, where: str) -> Any:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

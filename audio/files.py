@@ -5,21 +5,25 @@ there is one. What is done with several channels, and with samples that do not f
 caller: nothing is mixed or clipped silently.
 """
 
+import math
 import os
-import shutil
-import struct
-import subprocess
-import tempfile
+import stat
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import soundfile
 
 from ..errors import AudioFileError, WaveError
-from ..filesystem import replacing
+from ..filesystem import replacing, spooled
+from .ffmpeg import FFmpegStream
+from .parts import Part, SequentialFile, find_parts
 from .resampling import Resampler
+from .writer import AudioWriter as AudioWriter
+from .writer import Clipping as Clipping
+from .writer import read_comment as read_comment
 
 #: Suffixes that a folder is searched for.
 SUFFIXES = frozenset(
@@ -30,73 +34,112 @@ SUFFIXES = frozenset(
     )
 )
 
-_FFMPEG_FORMATS = (
-    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,matroska,webm,mov,"
-    "mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mulaw,ogg,tta,w64,wav,wv"
-)
-
 #: What to do with several channels: `mono` refuses them, `mix` averages them, `first` or a number
 #: (counted from 0) picks one.
 Channels = Literal["mono", "mix", "first"] | int
-
-#: What to do with samples beyond [-1, 1], which 16-bit files can't hold: clamp them and count
-#: them, or refuse.
-Clipping = Literal["clamp", "error"]
 
 BLOCK_SECONDS = 30
 
 
 class AudioReader:
-    """An open audio file, read in blocks.
+    """An open audio file, or a segment of one, read in blocks.
+
+    All samples that are in a file come, also where its header counts fewer: see `audio.parts`.
 
     Args:
-        path: the file.
+        path: the file; a FIFO or socket is copied into a temporary file first.
         channels: see `Channels`.
-        name: `-` where the file stands for standard input, for messages.
+        name: of the file, for messages; `-` stands for standard input. Default: its path.
+        offset_s: where the segment begins, in seconds; None: at the file's beginning.
+        duration_s: its length in seconds; None: up to the file's end. Without an offset, a length
+            that differs from the file's by a rounding (10 ms), or is greater, means all of it.
 
     Attributes:
         sample_rate: in Hz.
         num_channels: in the file.
-        num_samples: per channel, or None where the file does not say.
+        num_samples: of the segment, per channel, or None where the file does not say.
+        segment: its first sample, and how many (None: not known); None for the whole file.
 
     Raises:
-        AudioFileError: it can't be opened, or has several channels and `channels` is `mono`.
+        AudioFileError: it can't be opened, or has several channels and `channels` is `mono`; or
+            the segment is not inside of it.
     """
 
     def __init__(
-        self, path: str | Path, channels: Channels = "mono", name: str | None = None
+        self,
+        path: str | Path,
+        channels: Channels = "mono",
+        name: str | None = None,
+        *,
+        offset_s: float | None = None,
+        duration_s: float | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.name = "standard input" if name == "-" else str(path)
+        self.name = "standard input" if name == "-" else str(name or path)
+        with ExitStack() as stack:
+            self._opened = stack
+            self.path = stack.enter_context(_openable(Path(path), self.name))
+            self._open()
+            self._pick = self._picker(channels)
+            self._count = 0
+            self._place_segment(offset_s, duration_s)
+            self._opened = stack.pop_all()
+
+    def _open(self) -> None:
+        self._waiting: list[Part] = []
+        self._part: Part | None = None
+        self._slack = 0
         self._file: soundfile.SoundFile | None = None
-        self._ffmpeg: subprocess.Popen[bytes] | None = None
-        if not self.path.exists():
-            raise AudioFileError(f"{self.name}: no such file")
-        if self.path.is_dir():
-            raise AudioFileError(f"{self.name}: a folder, expected an audio file")
+        self._ffmpeg: FFmpegStream | None = None
         try:
             # As bytes: soundfile refuses text that is not UTF-8, which a file's name may be.
-            self._file = soundfile.SoundFile(os.fsencode(self.path))
-            self.sample_rate: int = self._file.samplerate
-            self.num_channels: int = self._file.channels
-            self.num_samples: int | None = self._file.frames
-            if self._file.frames > 2**48:  # flac from a pipe: libsndfile can't go through it
-                self._file.close()
-                self._file = None
-                raise ValueError("its header has no length")
+            self._file = SequentialFile(os.fsencode(self.path))
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
-            self._open_ffmpeg(error)
-        self._count = 0
-        if self.num_samples == 0 and self.path.stat().st_size > 4096:
-            self.close()
-            raise AudioFileError(
-                f"{self.name}: its header says 0 samples but more follows; it was not finished"
-            )
+            why = str(error).rpartition(": ")[2].rstrip(".")
+            self._ffmpeg = FFmpegStream(self.path, self.name, why)
+            self._opened.callback(self._ffmpeg.close)
+            self.sample_rate: int = self._ffmpeg.sample_rate
+            self.num_channels: int = self._ffmpeg.channels
+            self._total: int | None = None
+            return
+        self._opened.callback(self._close_file)
+        self.sample_rate, self.num_channels = self._file.samplerate, self._file.channels
+        self._total = self._unread = self._file.frames
+        # An mp3's own count may be off by its encoder's delay.
+        self._slack = 3000 if self._file.format == "MP3" else 0
+        parts = find_parts(self.path, self._file, self.name)
+        if parts is not None:
+            self._close_file()
+            self._waiting, counts = parts, []
+            for part in parts:
+                with self._open_part(part) as file:
+                    counts.append(part.frames if part.frames is not None else file.frames)
+            self._slack = sum(part.slack for part in parts)
+            self._total = sum(counts) if max(counts) < 1 << 48 else None
+
+    def _open_part(self, part: Part) -> soundfile.SoundFile:
         try:
-            self._pick = self._picker(channels)
-        except AudioFileError:
-            self.close()
-            raise
+            file = part.open(self.path)
+        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            raise AudioFileError(
+                f"{self.name}: the part from byte {part.start} on can't be read: {error}"
+            ) from None
+        if (file.samplerate, file.channels) != (self.sample_rate, self.num_channels):
+            found = f"{file.channels} channels at {file.samplerate} Hz"
+            file.close()
+            raise AudioFileError(
+                f"{self.name}: from byte {part.start} on it has {found}, before "
+                f"{self.num_channels} at {self.sample_rate} Hz; split it into files"
+            )
+        return file
+
+    def _next_part(self) -> None:
+        self._file = self._open_part(self._waiting.pop(0))
+        self._unread = self._file.frames
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _picker(self, channels: Channels) -> Literal["mix"] | int:
         if isinstance(channels, int):
@@ -116,41 +159,38 @@ class AudioReader:
             )
         return "mix"
 
-    def _open_ffmpeg(self, reason: Exception) -> None:
-        program = shutil.which("ffmpeg")
-        why = str(reason).rpartition(": ")[2].rstrip(".")
-        if program is None:
-            raise AudioFileError(
-                f"{self.name}: libsndfile can't read it ({why}), and there is no ffmpeg program to "
-                "try; install ffmpeg or convert the file to wav or flac"
-            )
-        # The AU format: its header says the rate and the channels, and it needs no seeking.
-        # Formats that name other files (playlists, concatenations) are not among those allowed.
-        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
-        command += ["-format_whitelist", _FFMPEG_FORMATS]
-        command += ["-i", f"file:{self.path.absolute()}", "-map", "0:a:0"]
-        command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
-        # Messages go to a file: a badly damaged input can give more than a pipe holds.
-        self._messages = tempfile.TemporaryFile()  # noqa: SIM115
-        self._ffmpeg = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._messages)
-        assert self._ffmpeg.stdout is not None
-        header = self._ffmpeg.stdout.read(24)
-        if len(header) < 24 or header[:4] != b".snd":
-            message = self._ffmpeg_error() or "no audio in it"
-            self.close()
-            raise AudioFileError(
-                f"{self.name}: not audio that can be read: {why}; ffmpeg: {message}"
-            )
-        offset, _, _, self.sample_rate, self.num_channels = struct.unpack(">5I", header[4:])
-        self._ffmpeg.stdout.read(offset - 24)
-        self.num_samples = None
+    def _place_segment(self, offset_s: float | None, duration_s: float | None) -> None:
+        for what, seconds in (("offset", offset_s), ("duration", duration_s)):
+            if seconds is not None and not 0 <= seconds < math.inf:
+                raise AudioFileError(f"{self.name}: a segment's {what} can't be {seconds} s")
+        rate, total = self.sample_rate, self._total
+        start = round((offset_s or 0) * rate)
+        wanted = None if duration_s is None else round(duration_s * rate)
+        self._wanted_s = duration_s
+        self._left = wanted
+        if total is not None:
+            rest = total - start
+            if start and rest <= 0:
+                raise AudioFileError(
+                    f"{self.name}: a segment from {offset_s:g} s on, of {total / rate:g} s"
+                )
+            if wanted is not None and offset_s is not None:
+                self._check_end(rest, wanted)
+            if wanted is None or wanted >= rest or (not start and rest - wanted <= rate // 100):
+                self._left = None
+            self.num_samples = rest if self._left is None else wanted
+        else:
+            self.num_samples = None
+        self._skip, self._has_offset = start, offset_s is not None
+        self.segment = (start, self.num_samples) if start or self._left is not None else None
 
-    def _ffmpeg_error(self) -> str:
-        assert self._ffmpeg is not None
-        self._ffmpeg.wait()
-        self._messages.seek(0)
-        lines = self._messages.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix(f"file:{self.path.absolute()}: ") if lines else ""
+    def _check_end(self, there: int, wanted: int) -> None:
+        """Refuse a segment that ends behind the file; a tenth of a second is rounding."""
+        if wanted - there > self.sample_rate // 10:
+            raise AudioFileError(
+                f"{self.name}: a segment of {self._wanted_s:g} s, where only "
+                f"{there / self.sample_rate:g} s are left"
+            )
 
     def blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
         """The samples in blocks of (size,) float32, the last one shorter, at the file's rate.
@@ -159,36 +199,71 @@ class AudioReader:
             AudioFileError: the data is damaged.
         """
         size = size or BLOCK_SECONDS * self.sample_rate
+        self._skip_to_start(size)
         while True:
-            block = self._read(size)
+            most = size if self._left is None else min(size, self._left)
+            block = self._read(most) if most else np.zeros((0, self.num_channels), np.float32)
             self._count += block.shape[0]
+            if self._left is not None:
+                self._left -= block.shape[0]
             if block.shape[0]:
                 yield self._mono(block)
             if block.shape[0] < size:
                 break
+        if self._total is None and self._has_offset and self._left:
+            self._check_end(self._count, self._count + self._left)
         missing = (self.num_samples or 0) - self._count
-        # An mp3's own count may be off by its encoder's delay.
-        if missing > (3000 if self._file is not None and self._file.format == "MP3" else 0):
+        if missing > self._slack:
             raise AudioFileError(
                 f"{self.name}: cut short or damaged: {self._count} of {self.num_samples} samples "
                 "can be read"
             )
 
+    def _skip_to_start(self, size: int) -> None:
+        """Go to the segment, without decoding what is before where that is exact."""
+        if not self._skip:
+            return
+        if self._file is None and len(self._waiting) == 1:
+            self._next_part()
+        if self._file is not None and not self._waiting and _is_exact(self._file):
+            self._file.seek(self._skip)
+            self._unread -= self._skip
+        else:
+            left = self._skip
+            while left:
+                count = self._read(min(size, left)).shape[0]
+                if not count:
+                    at = self._skip / self.sample_rate
+                    raise AudioFileError(f"{self.name}: a segment from {at:g} s on, behind its end")
+                left -= count
+        self._skip = 0
+
     def _read(self, size: int) -> np.ndarray:
-        if self._file is not None:
+        """(size, channels) float32, or fewer at the end, from one part after another."""
+        if self._ffmpeg is not None:
+            return self._ffmpeg.read(size)
+        blocks = []
+        while size:
+            if self._file is None:
+                if not self._waiting:
+                    break
+                self._next_part()
+            assert self._file is not None
             try:
-                return self._file.read(size, dtype="float32", always_2d=True)
+                # No more than there is: what stands behind, a tag maybe, is not for the decoder.
+                most = min(size, self._unread)
+                block = self._file.read(most, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                raise AudioFileError(f"{self.name}: {error.error_string}") from None
-        assert self._ffmpeg is not None and self._ffmpeg.stdout is not None
-        data = self._ffmpeg.stdout.read(4 * self.num_channels * size)
-        block = np.frombuffer(data[: len(data) - len(data) % (4 * self.num_channels)], ">f4")
-        block = block.astype(np.float32).reshape(-1, self.num_channels)
-        if block.shape[0] < size:
-            message = self._ffmpeg_error()
-            if self._ffmpeg.returncode or message:
-                raise AudioFileError(f"{self.name}: damaged: ffmpeg: {message}")
-        return block
+                what = error.error_string.rstrip(".")
+                raise AudioFileError(f"{self.name}: damaged: {what}") from None
+            size -= block.shape[0]
+            self._unread -= block.shape[0]
+            blocks.append(block)
+            if size:
+                self._close_file()
+        if not blocks:
+            return np.zeros((0, self.num_channels), np.float32)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def _mono(self, block: np.ndarray) -> np.ndarray:
         if self.num_channels == 1:
@@ -211,12 +286,7 @@ class AudioReader:
         yield resampler.push(np.zeros(0, np.float32), final=True)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._ffmpeg is not None:
-            self._ffmpeg.kill()
-            self._ffmpeg.communicate()
-            self._messages.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -225,15 +295,46 @@ class AudioReader:
         self.close()
 
 
+@contextmanager
+def _openable(path: Path, name: str) -> Iterator[Path]:
+    """A file that can be read again and again: the given one, or a copy of what comes of a FIFO."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise AudioFileError(f"{name}: a folder, expected an audio file")
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise AudioFileError(f"{name}: a device, expected an audio file")
+        with spooled(path) as file:
+            with file.open("rb"):  # libsndfile does not say why it can't
+                pass
+            yield file
+    except FileNotFoundError:
+        raise AudioFileError(f"{name}: no such file") from None
+    except OSError as error:
+        raise AudioFileError(f"{name}: can't be read: {error.strerror or error}") from None
+
+
+def _is_exact(file: soundfile.SoundFile) -> bool:
+    """Whether samples after seeking are those that reading on gives."""
+    bare = file.subtype.startswith("PCM") or file.subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW")
+    return bool(bare and file.format not in ("OGG", "MP3"))
+
+
 def read(
-    path: str | Path, sample_rate: int | None = None, channels: Channels = "mono"
+    path: str | Path,
+    sample_rate: int | None = None,
+    channels: Channels = "mono",
+    *,
+    offset_s: float | None = None,
+    duration_s: float | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Read a whole file.
+    """Read a whole file, or a segment of one.
 
     Args:
         path: wav, flac, ogg, opus, mp3, or whatever an ffmpeg program reads.
         sample_rate: convert to this rate (soxr, high quality); default: leave it.
         channels: see `Channels`; the default refuses files with more than one.
+        offset_s, duration_s: the segment in seconds, see `AudioReader`.
 
     Returns:
         (samples,) float32, and the sample rate in Hz.
@@ -241,97 +342,10 @@ def read(
     Raises:
         AudioFileError: it can't be read, or has several channels and `channels` is `mono`.
     """
-    with AudioReader(path, channels) as reader:
+    with AudioReader(path, channels, offset_s=offset_s, duration_s=duration_s) as reader:
         rate = sample_rate or reader.sample_rate
         blocks = list(reader.resampled_blocks(rate))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate
-
-
-class AudioWriter:
-    """Writes a mono file piece by piece.
-
-    Args:
-        file: path or seekable binary file.
-        sample_rate: Hz.
-        audio_format: wav, flac, ogg, opus or mp3; default: from the path's suffix. Wav and flac
-            hold 16 bits a sample.
-        clipping: see `Clipping`.
-        name: path in whose place `file` stands, for messages and the format.
-
-    Attributes:
-        clipped: samples that were clamped so far.
-
-    Raises:
-        AudioFileError: the format is unknown, or can't hold this sample rate.
-    """
-
-    def __init__(
-        self,
-        file: str | Path | IO[bytes],
-        sample_rate: int,
-        audio_format: str | None = None,
-        clipping: Clipping = "clamp",
-        name: str | Path | None = None,
-    ) -> None:
-        if clipping not in ("clamp", "error"):
-            raise AudioFileError(f"clipping must be clamp or error, got {clipping!r}")
-        self.clipping = clipping
-        self.clipped = 0
-        self.name = str(name or (file if isinstance(file, str | Path) else "output"))
-        if audio_format is None:
-            audio_format = Path(self.name).suffix.lstrip(".").lower()
-        subtype = {"wav": "PCM_16", "flac": "PCM_16"}.get(audio_format)
-        container, codec = {"opus": ("OGG", "OPUS")}.get(
-            audio_format, (audio_format.upper(), subtype)
-        )
-        try:
-            self._file = soundfile.SoundFile(
-                os.fsencode(file) if isinstance(file, str | Path) else file,
-                "w",
-                samplerate=sample_rate,
-                channels=1,
-                subtype=codec,
-                format=container,
-            )
-        except (soundfile.LibsndfileError, TypeError, ValueError) as error:
-            raise AudioFileError(
-                f"{self.name}: can't write {audio_format or 'a file without a suffix'} at "
-                f"{sample_rate} Hz ({error}); try .wav or .flac"
-            ) from None
-
-    def write(self, samples: np.ndarray) -> None:
-        """Append samples (n,) float32 or float64.
-
-        Raises:
-            WaveError: another dtype or shape, NaN or infinity, or samples beyond [-1, 1] where
-                `clipping` is `error`.
-        """
-        if samples.dtype not in (np.float32, np.float64) or samples.ndim != 1:
-            raise WaveError(
-                f"{self.name}: expected samples (n,) of float32 or float64 in [-1, 1], got "
-                f"{samples.dtype} of shape {samples.shape}"
-            )
-        if not np.isfinite(samples).all():
-            raise WaveError(f"{self.name}: the samples hold NaN or infinity")
-        beyond = int(np.count_nonzero(np.abs(samples) > 1))
-        if beyond:
-            if self.clipping == "error":
-                raise WaveError(
-                    f"{self.name}: {beyond} samples lie beyond [-1, 1] (peak "
-                    f"{np.abs(samples).max():.3f}); scale them, or say clipping='clamp'"
-                )
-            self.clipped += beyond
-            samples = np.clip(samples, -1, 1)
-        self._file.write(samples)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.close()
 
 
 def write(

@@ -1,43 +1,58 @@
 """Lists of utterances: JSON-lines manifests, and folders, globs and files in their place.
 
 A manifest has one JSON object a line: ``path`` (relative to the manifest, or absolute) and, where
-known, ``duration_s`` (seconds), ``speaker``, ``text`` and ``split``; other fields are kept.
+known, ``duration_s`` (seconds), ``speaker``, ``text`` and ``split``; with ``offset`` (seconds) the
+utterance is a segment of the file, `duration_s` long or up to the file's end. Other fields are
+kept.
 """
 
+import errno
+import fnmatch
 import glob
 import json
+import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import ManifestError
-from ..filesystem import replacing
-from .files import SUFFIXES
+import numpy as np
+
+from ..errors import AudioFileError, ManifestError, SyllabaryError
+from ..filesystem import files_below, printable, replacing, what_it_is
+from .files import SUFFIXES, AudioReader, Channels, read
 
 #: A folder that holds a file of this name is read through it.
 MANIFEST_NAME = "manifest.jsonl"
 
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "path": str,
-    "duration_s": (int, float),
-    "speaker": str,
-    "text": str,
-    "split": str,
+#: Fields of a line by their names here; `offset` is what other toolkits call it too.
+_FIELDS = {
+    "duration_s": "duration_s",
+    "offset_s": "offset",
+    "speaker": "speaker",
+    "text": "text",
+    "split": "split",
 }
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One audio file.
+    """An audio file, or a segment of one.
 
     Attributes:
-        path: where it is.
+        path: where the file is.
         name: path relative to the folder or manifest that it came from; outputs are named by it.
         duration_s: in seconds, if known.
         speaker, text, split: if known.
         extra: other fields of its manifest line.
+        offset_s: where the segment begins, in seconds; None: the file from its beginning.
+        stream: whether the user named a FIFO or socket; what a folder or list holds is a file.
+        unreadable: why there is nothing to read, if that is known: the utterance then stands for
+            a folder that could not be searched.
     """
 
     path: Path
@@ -47,15 +62,72 @@ class Utterance:
     text: str | None = None
     split: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    offset_s: float | None = None
+    stream: bool = False
+    unreadable: str | None = None
+
+    def check_file(self) -> None:
+        """Raise `AudioFileError` if there is no file that can be opened without waiting for it."""
+        if self.unreadable is not None:
+            raise AudioFileError(self.unreadable)
+        what = what_it_is(self.path)
+        if what is not None and not self.stream:
+            raise AudioFileError(f"{printable(self.path)}: {what}, expected a file")
+
+    def open(self, channels: Channels = "mono", name: str | None = None) -> AudioReader:
+        """Open the file, or the segment of it; arguments and errors are those of `AudioReader`."""
+        self.check_file()
+        return AudioReader(
+            self.path, channels, name, offset_s=self.offset_s, duration_s=self.duration_s
+        )
+
+    def read(
+        self, sample_rate: int | None = None, channels: Channels = "mono"
+    ) -> tuple[np.ndarray, int]:
+        """Samples (samples,) float32 and their rate; arguments and errors as of `files.read`."""
+        self.check_file()
+        return read(
+            self.path,
+            sample_rate,
+            channels,
+            offset_s=self.offset_s,
+            duration_s=self.duration_s,
+        )
+
+    def segment(self) -> tuple[int, int | None] | None:
+        """The first sample of the segment and how many it has, at the file's rate.
+
+        None where all of the file is meant, or where it can't be read.
+        """
+        if self.offset_s is None and self.duration_s is None:
+            return None
+        with suppress(SyllabaryError, OSError), self.open("mix") as reader:
+            return reader.segment
+        return None
+
+    @property
+    def language(self) -> str | None:
+        """The one spoken, such as ``en`` or ``pt-BR``: its manifest's `language`, else `lang`."""
+        for name in ("language", "lang"):
+            said = self.extra.get(name)
+            if isinstance(said, str) and said.strip():
+                return said.strip()
+        return None
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a manifest.
 
+    Where it has several segments of one file, they are told apart by their names:
+    `x-1.0-2.5.wav` is what is between 1 and 2.5 seconds of `x.wav`.
+
     Raises:
         ManifestError: it can't be read, or a line is not as expected (its number is named).
     """
     path = Path(path)
+    what = what_it_is(path)
+    if what is not None:
+        raise ManifestError(f"{path}: {what}, expected a file")
     try:
         # Not splitlines: JSON text may hold other separators, such as U+2028.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -63,24 +135,86 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         raise ManifestError(f"{path}: {error}") from None
     utterances = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise ManifestError(f"{path}, line {number}: not JSON: {error}") from None
-        if not isinstance(fields, dict) or fields.get("path") in (None, "", ".", ".."):
-            raise ManifestError(f'{path}, line {number}: expected an object with a "path"')
-        for name, kind in _FIELDS.items():
-            value = fields.get(name)
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                raise ManifestError(f"{path}, line {number}: {name} is {value!r}")
-        known = {name: fields.pop(name, None) for name in _FIELDS}
-        audio = path.parent / known.pop("path")
-        utterances.append(
-            Utterance(audio, _inside(os.path.relpath(audio, path.parent)), **known, extra=fields)
-        )
-    return utterances
+        if line.strip():
+            try:
+                utterances.append(_utterance(line, path.parent))
+            except ManifestError as error:
+                raise ManifestError(f"{path}, line {number}: {error}") from None
+    return _told_apart(utterances)
+
+
+def _utterance(line: str, home: Path) -> Utterance:
+    try:
+        fields = json.loads(line)
+    except RecursionError:
+        raise ManifestError("not JSON that can be read: it is nested too deep") from None
+    except ValueError as error:
+        raise ManifestError(f"not JSON: {error}") from None
+    if not isinstance(fields, dict) or fields.get("path") in (None, "", ".", ".."):
+        raise ManifestError('expected an object with a "path"')
+    given = fields.pop("path")
+    if not isinstance(given, str):
+        raise ManifestError(f"path is {given!r}, expected text")
+    if not _can_be_a_name(given):
+        raise ManifestError(f"path is {given!r}, which no file can be called")
+    if "offset" not in fields and "offset_s" in fields:
+        fields["offset"] = fields.pop("offset_s")
+    known: dict[str, Any] = {}
+    for name, key in _FIELDS.items():
+        value = fields.pop(key, None)
+        known[name] = (_seconds if name.endswith("_s") else _text)(key, value)
+    audio = home / given
+    return Utterance(audio, _inside(os.path.relpath(audio, home)), **known, extra=fields)
+
+
+def _seconds(key: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ManifestError(f"{key} is {value!r}, expected seconds")
+    if not 0 <= value < math.inf:
+        raise ManifestError(f"{key} is {value!r}, expected seconds, 0 or more")
+    return value
+
+
+def _text(key: str, value: Any) -> str | None:
+    """Text, also where a whole number stands for it, as corpora number their speakers."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a table with gaps has made it a fraction
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise ManifestError(f"{key} is {value!r}, expected text")
+    return value
+
+
+def _can_be_a_name(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _told_apart(items: list[Utterance]) -> list[Utterance]:
+    """The same, segments of one file named by their place if it is there several times."""
+    for with_offset in (True, False):
+        counts = Counter(item.name for item in items)
+        items = [
+            _named_by_place(item)
+            if counts[item.name] > 1 and (item.offset_s is not None or not with_offset)
+            else item
+            for item in items
+        ]
+    return items
+
+
+def _named_by_place(item: Utterance) -> Utterance:
+    if item.offset_s is None and item.duration_s is None:
+        return item
+    start = float(item.offset_s or 0)
+    stop = "end" if item.duration_s is None else repr(round(start + item.duration_s, 6))
+    place = f"{item.name.stem}-{round(start, 6)!r}-{stop}{item.name.suffix}"
+    return replace(item, name=item.name.with_name(place))
 
 
 def _inside(relative: str) -> PurePosixPath:
@@ -98,7 +232,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
             audio = item.path.resolve()
             where = audio.relative_to(home) if audio.is_relative_to(home) else audio
             fields = {"path": where.as_posix()}
-            fields |= {n: v for n in list(_FIELDS)[1:] if (v := getattr(item, n)) is not None}
+            fields |= {key: v for n, key in _FIELDS.items() if (v := getattr(item, n)) is not None}
             file.write(json.dumps(fields | item.extra, ensure_ascii=False) + "\n")
 
 
@@ -108,6 +242,9 @@ def collect(
     suffixes: frozenset[str] = SUFFIXES,
 ) -> list[Utterance]:
     """The utterances that the inputs name, in a fixed order.
+
+    A folder below an input that can't be read is among them, as an utterance that is `unreadable`:
+    whoever reads it fails by its name, and the rest goes on.
 
     Args:
         inputs: files, manifests (.jsonl), folders (through their manifest.jsonl if they have one,
@@ -120,61 +257,127 @@ def collect(
     """
     found: list[Utterance] = []
     for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            manifest = path / MANIFEST_NAME
-            through = suffixes == SUFFIXES and manifest.exists()
-            items = read_manifest(manifest) if through else _search(path, suffixes)
-            if not items:
-                raise ManifestError(
-                    f"{path}: no file in it that ends in {' '.join(sorted(suffixes))}"
-                )
-        elif path.suffix == ".jsonl":
-            items = read_manifest(path)
-        elif not path.exists() and glob.has_magic(str(given)):
-            items = _expand(str(given))
-            if not items:
-                raise ManifestError(f"{given}: matches no file")
-        elif path.exists():
-            items = [Utterance(path, PurePosixPath(path.name))]
-        else:
-            raise ManifestError(f"{path}: no such file or folder")
+        if not str(given):
+            raise ManifestError(
+                "an input is an empty text, expected a file or folder; is a variable of the shell "
+                "not set?"
+            )
+        items = _named_by(given, suffixes)
         if split is not None:
             splits = sorted({item.split for item in items if item.split is not None})
-            items = [item for item in items if item.split == split]
-            if not items:
+            items = [item for item in items if item.split == split or item.unreadable]
+            if not any(item.split == split for item in items):
                 there = f"it has {', '.join(splits)}" if splits else "it has no splits"
                 raise ManifestError(f"{given}: no utterance of split {split!r}; {there}")
         found += items
     return found
 
 
+def _named_by(given: str | Path, suffixes: frozenset[str]) -> list[Utterance]:
+    path = Path(given)
+    if path.is_dir():
+        manifest = path / MANIFEST_NAME
+        if suffixes == SUFFIXES and manifest.exists():
+            return _listed(manifest)
+        items = _search(path, suffixes)
+        if not items:
+            raise ManifestError(f"{path}: no file in it that ends in {' '.join(sorted(suffixes))}")
+        return items
+    if path.suffix == ".jsonl":
+        return _listed(path)
+    if path.exists():
+        is_stream = stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISSOCK(path.stat().st_mode)
+        return [Utterance(path, PurePosixPath(path.name), stream=is_stream)]
+    if not glob.has_magic(str(given)):
+        raise ManifestError(f"{path}: no such file or folder")
+    items = _expand(str(given))
+    if not items:
+        raise ManifestError(f"{given}: matches no file")
+    return items
+
+
+def _listed(manifest: Path) -> list[Utterance]:
+    items = read_manifest(manifest)
+    if not items:
+        raise ManifestError(f"{manifest}: it is empty, expected a line for each utterance")
+    return items
+
+
+def _unreadable(folder: Path, home: Path, error: OSError) -> Utterance:
+    reason = f"{printable(folder)}: this folder can't be read: {error.strerror or error}"
+    return Utterance(folder, PurePosixPath(folder.relative_to(home)), unreadable=reason)
+
+
 def _search(folder: Path, suffixes: frozenset[str]) -> list[Utterance]:
-    found = []
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        # A corpus may be a farm of links, and links may lead in circles.
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.sort()
-        for name in sorted(files):
-            path = Path(parent, name)
-            if path.suffix.lower() in suffixes and not name.startswith("."):
-                found.append(Utterance(path, PurePosixPath(path.relative_to(folder))))
-    return found
+    unreadable: list[Utterance] = []
+
+    def note(place: Path, error: OSError) -> None:
+        if place == folder:
+            raise ManifestError(f"{folder}: can't be read: {error.strerror or error}")
+        unreadable.append(_unreadable(place, folder, error))
+
+    found = [
+        Utterance(path, PurePosixPath(path.relative_to(folder)))
+        for path in files_below(folder, note)
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+    return found + unreadable
 
 
 def _expand(pattern: str) -> list[Utterance]:
-    fixed = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    home = Path(*fixed)
-    paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    return [
-        Utterance(path, PurePosixPath(path.relative_to(home))) for path in paths if path.is_file()
+    """What a glob pattern matches, with the folders that could not be looked into."""
+    parts = Path(pattern).parts
+    fixed = 0
+    while fixed < len(parts) - 1 and not glob.has_magic(parts[fixed]):
+        fixed += 1
+    home = Path(*parts[:fixed])
+    unreadable: dict[Path, Utterance] = {}
+    # A dictionary, since patterns with several ** match a file in several ways.
+    paths = dict.fromkeys(_matching(home, parts[fixed:], home, unreadable))
+    found = [
+        Utterance(path, PurePosixPath(path.relative_to(home)))
+        for path in sorted(paths, key=str)
+        if not os.path.isdir(path)  # noqa: PTH112
     ]
+    return found + list(unreadable.values())
+
+
+def _matching(
+    folder: Path, parts: Sequence[str], home: Path, unreadable: dict[Path, Utterance]
+) -> Iterator[Path]:
+    """As `glob.glob`, which passes silently over what it can't read."""
+    first, rest = parts[0], parts[1:]
+    if not glob.has_magic(first):
+        if rest:
+            yield from _matching(folder / first, rest, home, unreadable)
+        elif os.path.lexists(folder / first):
+            yield folder / first
+        elif not os.access(folder, os.X_OK) and os.path.isdir(folder):  # noqa: PTH112
+            error = OSError(errno.EACCES, os.strerror(errno.EACCES))
+            unreadable[folder] = _unreadable(folder, home, error)
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except (NotADirectoryError, FileNotFoundError):
+        return
+    except OSError as error:
+        unreadable[folder] = _unreadable(folder, home, error)
+        return
+    if first == "**" and rest:
+        yield from _matching(folder, rest, home, unreadable)
+    for name in names:
+        path = folder / name
+        if name.startswith(".") and not first.startswith("."):
+            continue
+        if first == "**":
+            circle = path.is_symlink() and folder.resolve().is_relative_to(path.resolve())
+            if os.path.isdir(path) and not circle:  # noqa: PTH112
+                yield from _matching(path, parts, home, unreadable)
+            elif not rest:
+                yield path
+        elif fnmatch.fnmatchcase(name, first):
+            if not rest:
+                yield path
+            elif os.path.isdir(path):  # noqa: PTH112
+                yield from _matching(path, rest, home, unreadable)

@@ -4,13 +4,16 @@ Another resampler, or another quality, gives other samples and so other tokens: 
 name goes into the metadata of every file (`resampler_name`).
 """
 
+from numbers import Real
+
 import numpy as np
 import soxr
 
 from ..errors import WaveError
-from . import LEAST_RATE, MOST_RATE
 
 QUALITY = "HQ"
+#: Hz that are resampled from and to. Beyond them, a second of samples could become hours.
+LEAST_RATE, MOST_RATE = 1_000, 384_000
 
 
 def resampler_name() -> str:
@@ -30,6 +33,10 @@ class Resampler:
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
         for rate in (source_rate, target_rate):
+            if isinstance(rate, bool) or not isinstance(rate, Real):
+                raise WaveError(
+                    f"sample rates must be numbers in Hz, got {rate!r} ({type(rate).__name__})"
+                )
             if not LEAST_RATE <= rate <= MOST_RATE:
                 raise WaveError(
                     f"sample rates that are resampled must be {LEAST_RATE} to {MOST_RATE} Hz, got "

@@ -11,7 +11,8 @@ so those are of all splits, mostly of train. Alignments are kept in ~/.cache/syl
 
 PNMI, phone purity and cluster purity are over all frames, and over those without silence. They
 depend on how many frames there are: compare rows of one table at equal K. Byte-pair encodings are
-measured on the tokenizers whose units they were trained on.
+measured on the tokenizers whose units they were trained on. With --wer, words are those that
+pocketsphinx hears, or the model that SYLLABARY_ASR names.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from syllabary.codecs.interface import AudioTokenizer
 from syllabary.codecs.spec import TokenSpec
 from syllabary.errors import SyllabaryError
 from syllabary.eval.metrics.interface import MetricError
-from syllabary.eval.recognition import DecodedUtterance, Recognizer, recognition_errors
+from syllabary.eval.recognition import DecodedUtterance, default_recognizer, recognition_errors
 from syllabary.eval.units.abx import ABX, unit_abx
 from syllabary.eval.units.alignment_cache import AlignedUtterances, align_utterances
 from syllabary.eval.units.edit_distance import deduplicate
@@ -221,16 +222,15 @@ def _of_words(tokenizer: AudioTokenizer, speech: Speech) -> dict[str, Any]:
         return resample(back.reshape(-1).cpu().numpy(), rate, SAMPLE_RATE)
 
     report = recognition_errors(
-        (
-            DecodedUtterance(str(item.name), wave, decoded(wave), item.text)
-            for item, wave in zip(speech.items, speech.waves, strict=True)
-        ),
-        Recognizer(),
+        DecodedUtterance(str(item.name), wave, decoded(wave), item.text, item.language)
+        for item, wave in zip(speech.items, speech.waves, strict=True)
     )
     return {
         "dWER": report.against_original.rate,
         "WER": report.against_text.rate,
         "WER original": report.original_against_text.rate,
+        "dWER capped": report.against_original.capped,
+        "words by": default_recognizer().name,
         "not recognized": report.failures,
     }
 
@@ -252,7 +252,7 @@ COLUMNS = (
     *("UED speakers no SIL", "UED other words no SIL", "speakers / other no SIL"),
     *("bit/s", "dedup bit/s", "Huffman bit/s", "runs/s", "used", "perplexity"),
     *("BPE", "units a piece", "BPE bit/s", "BPE Huffman bit/s", "encoding ×"),
-    *("dWER", "WER", "WER original"),
+    *("dWER", "dWER capped", "WER", "WER original", "words by"),
 )
 
 

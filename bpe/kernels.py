@@ -10,7 +10,8 @@ least twice the number of entries. `shift` is 64 - log2(capacity).
 """
 
 import numpy as np
-from numba import njit
+
+from ..kernel_cache import kernel
 
 #: Bits of a unit; of a piece or a node of the trie; of a value.
 _UNIT_BITS, NODE_BITS, _VALUE_BITS = 18, 22, 23
@@ -26,7 +27,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SHORT = 48
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def find(table, shift, left, right):  # type: ignore[no-untyped-def]
     """The value of the pair, or `ABSENT`."""
     key = (np.int64(left) << _UNIT_BITS) | np.int64(right)
@@ -41,7 +42,7 @@ def find(table, shift, left, right):  # type: ignore[no-untyped-def]
         slot = (slot + 1) & mask
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def put(table, shift, left, right, value):  # type: ignore[no-untyped-def]
     """Set the value of the pair."""
     key = (np.int64(left) << _UNIT_BITS) | np.int64(right)
@@ -52,7 +53,7 @@ def put(table, shift, left, right, value):  # type: ignore[no-untyped-def]
     table[slot] = (key << _VALUE_BITS) | np.int64(value)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def put_neighbours(table, shift, units, starts):  # type: ignore[no-untyped-def]
     """Enter every two units that are neighbours inside a piece, as `INSIDE`."""
     for piece in range(starts.shape[0] - 1):
@@ -60,7 +61,7 @@ def put_neighbours(table, shift, units, starts):  # type: ignore[no-untyped-def]
             put(table, shift, units[at], units[at + 1], INSIDE)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def merge_all(units, offsets, table, shift, out, counts):  # type: ignore[no-untyped-def]
     """Segment each sequence units[offsets[s] : offsets[s + 1]] by merges.
 
@@ -109,7 +110,7 @@ def merge_all(units, offsets, table, shift, out, counts):  # type: ignore[no-unt
     return done
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _merge_short(symbols, pairs, size, table, shift, out, done):  # type: ignore[no-untyped-def]
     while True:
         best, where = np.int32(INSIDE), -1
@@ -132,7 +133,7 @@ def _merge_short(symbols, pairs, size, table, shift, out, done):  # type: ignore
     return done + size
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _push(heap, size, entry):  # type: ignore[no-untyped-def]
     at = size
     while at > 0:
@@ -145,7 +146,7 @@ def _push(heap, size, entry):  # type: ignore[no-untyped-def]
     return size + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pop(heap, size):  # type: ignore[no-untyped-def]
     """Take the least entry, heap[0], out; the size that remains."""
     size -= 1
@@ -165,7 +166,7 @@ def _pop(heap, size):  # type: ignore[no-untyped-def]
     return size
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _merge_long(units, table, shift, out, done):  # type: ignore[no-untyped-def]
     """The same with a heap of (merge, position), in n log n."""
     count = units.shape[0]
@@ -210,7 +211,7 @@ def _merge_long(units, table, shift, out, done):  # type: ignore[no-untyped-def]
     return done
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def last_cut(units, table, shift):  # type: ignore[no-untyped-def]
     """The last position between two units that no piece holds side by side; 0 if there is none."""
     for at in range(units.shape[0] - 1, 0, -1):
@@ -219,7 +220,7 @@ def last_cut(units, table, shift):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def grow_trie(table, shift, units, starts, num_units, pieces, leaves):  # type: ignore[no-untyped-def]
     """Enter all pieces: node u is the unit u; the table maps (node, unit) to the next node.
 
@@ -245,7 +246,7 @@ def grow_trie(table, shift, units, starts, num_units, pieces, leaves):  # type: 
     return nodes
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def best_paths(  # type: ignore[no-untyped-def]
     units, offsets, table, shift, pieces, leaves, scores, lengths, longest, out, counts
 ):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..jobs.files import FileReport
 
 SHOWN_FAILURES = 5
+_STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def place(
@@ -44,24 +45,31 @@ def place(
 
     if "-" in inputs and len(inputs) > 1:
         raise SyllabaryError("`-` can't be mixed with other inputs")
+    if output in _STANDARD_OUTPUT:  # where the words go as well: they would overwrite each other
+        output = "-"
     if output == "-" or (output is None and "-" in inputs):
         if len(items) > 1:
             raise SyllabaryError(f"standard output holds one file; {len(items)} inputs were given")
         return [Job(items[0], STANDARD_STREAM)], None
-    single = "-" in inputs or (
-        len(inputs) == 1 and Path(inputs[0]).is_file() and Path(inputs[0]).suffix != ".jsonl"
-    )
+    single = "-" in inputs or (len(inputs) == 1 and _is_one(Path(inputs[0])))
     into_folder = output is not None and (Path(output).is_dir() or output.endswith(os.sep))
     if "-" in inputs and into_folder:
         raise SyllabaryError(f"{output} is a folder; what comes from `-` needs a name: say -o FILE")
     if single and not into_folder:
         source = items[0].path
+        if output is None and (items[0].stream or Path("/dev") in source.absolute().parents):
+            raise SyllabaryError(f"{source}: there is no place beside it: say -o FILE")
         return [Job(items[0], Path(output) if output else source.with_suffix(beside))], None
     if output is None:
         raise SyllabaryError("several inputs need a folder for the outputs: say -o FOLDER")
     if Path(output).exists() and not Path(output).is_dir():
         raise SyllabaryError(f"{output} is a file; several inputs need a folder: say -o FOLDER")
     return plan(items, Path(output), suffix), None if single else Path(output)
+
+
+def _is_one(path: Path) -> bool:
+    """Whether an input is one recording: a file, or what a shell's `<(…)` gives."""
+    return path.exists() and not path.is_dir() and path.suffix != ".jsonl"
 
 
 def choose_workers(wanted: int | None, jobs: int, device: str) -> int:

@@ -82,7 +82,7 @@ def convert(
             units = Path(scratch) / "units.syl"
             name = printable(job.source.name)
             heard = encode_file(
-                tokenizer, job.source.path, units, name=name, channels=channels, stop=stop
+                tokenizer, job.source, units, name=name, channels=channels, stop=stop
             )
             with units.open("rb") as file:
                 said = decode_file(tokenizer, SylReader(file, name), job.target, stop=stop)

@@ -49,7 +49,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Samples beyond ±1: clamp them and say how many, or fail.",
 )
-@click.option("--resume", is_flag=True, help="Keep outputs that exist (they are written whole).")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep outputs that were made of the same tokens; do the others.",
+)
 @options.force
 @options.workers
 @options.device
@@ -74,7 +78,12 @@ def decode(
     must be given with --bpe unless it is one of the package's own.
     """
     from ..codecs.container import ContainerWarning, SylReader
-    from ..jobs.bulk import STANDARD_STREAM, refuse_overwriting
+    from ..jobs.bulk import (
+        STANDARD_STREAM,
+        decoding_comment,
+        is_whole_decoding,
+        refuse_overwriting,
+    )
     from ..jobs.files import decode_file
 
     tokenizers = Tokenizers(codec, device, bpe)
@@ -82,7 +91,7 @@ def decode(
     warnings.simplefilter("ignore", ContainerWarning)
     suffix = f".{audio_format or 'wav'}"
     if "-" in inputs:
-        items = [Utterance(STANDARD_STREAM, PurePosixPath("-"))]
+        items = [Utterance(STANDARD_STREAM, PurePosixPath("-"), stream=True)]
     else:
         items = collect(inputs, suffixes=frozenset([".syl"]))
     jobs, folder = place(items, inputs, output, suffix, beside=f".decoded{suffix}")
@@ -92,6 +101,9 @@ def decode(
     def work(job: "Job", stop: Event) -> "FileReport":
         piped = job.source.path == STANDARD_STREAM
         with sys.stdin.buffer if piped else job.source.path.open("rb") as file:
+            comment = None
+            if not job.source.stream:
+                comment = decoding_comment(job.source.path, clipping)
             reader = SylReader(file, "standard input" if piped else printable(job.source.path))
             tokenizer, coder = tokenizers.with_coder(reader)
             if job.target != STANDARD_STREAM:
@@ -103,6 +115,7 @@ def decode(
                     clipping=clipping,
                     stop=stop,
                     coder=coder,
+                    comment=comment,
                 )
             # A wav header holds the length, known at the end only: not into the pipe at once.
             with tempfile.TemporaryFile() as spool:
@@ -126,7 +139,9 @@ def decode(
         folder=folder,
         workers=choose_workers(workers, len(jobs), device),
         as_json=as_json,
-        is_whole=(lambda job: job.target.exists()) if resume and not force else None,
+        is_whole=(lambda job: is_whole_decoding(job.target, job.source, clipping))
+        if resume and not force
+        else None,
     )
 
 

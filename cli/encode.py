@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 @options.split
 @options.channels
 @options.compress
-@click.option("--resume", is_flag=True, help="Keep outputs that are whole; redo the others.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep outputs that are whole and of the same source; redo the others.",
+)
 @options.force
 @options.workers
 @options.device
@@ -79,7 +83,7 @@ def encode(
         def work(job: "Job", stop: Event) -> "FileReport":
             return encode_file(
                 tokenizer,
-                job.source.path,
+                job.source,
                 sys.stdout.buffer if job.target == STANDARD_STREAM else job.target,
                 name=printable(job.source.name),
                 channels=channels,
@@ -92,7 +96,7 @@ def encode(
         def is_whole(job: "Job") -> bool:
             options = {"channels": channels, "compress": compress}
             expected = {"name": printable(job.source.name), "options": options}
-            return is_whole_encoding(job.target, job.source.path, expected, digest, kept)
+            return is_whole_encoding(job.target, job.source, expected, digest, kept)
 
         execute(
             jobs,

@@ -179,12 +179,12 @@ def _tokens(
     from ..codecs.container import read_tokens
     from ..jobs.files import encode_audio
 
+    item.check_file()
     if item.path.suffix.lower() != ".syl":
         assert tokenizer is not None
         return encode_audio(
             tokenizer,
-            item.path,
-            name=printable(item.path),
+            item,
             channels=channels,
             num_codebooks=codebooks,
         )

@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import SyllabaryError
+from ..errors import SyllabaryError, SyllabaryWarning
 from .convert import convert
 from .decode import decode
 from .demo import demo
@@ -18,6 +20,7 @@ from .fit import fit
 from .info import info
 from .leaderboard import leaderboard
 from .list import list_command
+from .queue import queue
 from .roundtrip import roundtrip
 from .stream import stream
 from .train import train
@@ -48,15 +51,39 @@ def cli() -> None:
 
 for command in (
     encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, list_command, fit,
-    train, export, demo,
+    train, queue, export, demo,
 ):  # fmt: skip
     cli.add_command(command)
+
+
+def _say_or(show: Callable[..., None]) -> Callable[..., None]:
+    """What shows our own warnings without the line of code that ran into them."""
+
+    def say(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, SyllabaryWarning):
+            click.echo(f"syllabary: {message}", err=True)
+        else:
+            show(message, category, *where)
+
+    return say
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty name would mean the current folder, and no argument of ours can be empty."""
+    for argument in arguments:
+        option, is_set, value = argument.partition("=")
+        if not argument or (option.startswith("--") and is_set and not value):
+            what = f"{option} is set to nothing" if argument else "an argument is empty"
+            raise SyllabaryError(f"{what}; is a variable of the shell not set?")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; always ends in `SystemExit`."""
     try:
-        cli.main(arguments, prog_name="syllabary", standalone_mode=False)
+        _refuse_empty(sys.argv[1:] if arguments is None else arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_or(warnings.showwarning)
+            cli.main(arguments, prog_name="syllabary", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

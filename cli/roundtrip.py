@@ -17,7 +17,6 @@ from . import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..audio.manifests import Utterance
     from ..eval.metrics.interface import Metric
     from ..eval.round_trip import RoundTrip
 
@@ -59,8 +58,9 @@ def roundtrip(
     are over the others.
 
     Scores: pesq-wb (or pesq), pesq-nb, stoi, estoi, si-sdr; distances mel, msmel, stft, mcd; pitch
-    f0-corr, voicing, gpe; speaker, wavlm-sv; without a reference dnsmos, dnsmos-sig, dnsmos-bak,
-    plcmos; words of a recogniser dwer, dcer, and against a manifest's text wer, cer; lag.
+    f0-corr, voicing, gpe; faults buzz, haze, tilt, middle, contrast, own-contrast; speaker,
+    wavlm-sv; without a reference dnsmos, dnsmos-sig, dnsmos-bak, plcmos; words of a recogniser
+    dwer, dcer, and against a manifest's text wer, cer; lag.
     """
     from ..audio.manifests import collect
     from ..codecs.registry import load
@@ -87,7 +87,7 @@ def roundtrip(
         try:
             result = round_trip(
                 tokenizer,
-                job.source.path,
+                job.source,
                 job.target,
                 name=printable(job.source.name),
                 channels=channels,
@@ -95,7 +95,7 @@ def roundtrip(
                 num_codebooks=codebooks,
                 scores=chosen,
                 text=job.source.text,
-                language=_language(job.source),
+                language=job.source.language,
             )
         except (SyllabaryError, OSError) as error:
             if len(jobs) == 1:
@@ -116,11 +116,6 @@ def roundtrip(
     if failed:
         click.echo(f"{failed} of {len(jobs)} failed", err=True)
         raise SystemExit(1)
-
-
-def _language(source: "Utterance") -> str | None:
-    found = source.extra.get("lang")
-    return found if isinstance(found, str) else None
 
 
 def _as_json(result: "RoundTrip") -> dict[str, Any]:

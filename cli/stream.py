@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from ..audio import LEAST_RATE, MOST_RATE
+from ..audio.resampling import LEAST_RATE, MOST_RATE
 from ..cores import use_one_thread
 from ..errors import ContainerError, SyllabaryError
 from . import options

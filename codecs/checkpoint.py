@@ -71,6 +71,7 @@ def save(
     """
     from safetensors.torch import save as to_bytes
 
+    spec = tokenizer.spec.tokens
     directory.mkdir(parents=True, exist_ok=True)
     tensors = tokenizer.state_dict() if tensors is None else tensors
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -78,8 +79,8 @@ def save(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "family": tokenizer.family,
-        "name": tokenizer.name,
-        "digest": tokenizer.spec.tokens.digest,
+        "name": spec.tokenizer,
+        "digest": spec.digest,
         "config": config_to_json(tokenizer.config),
     }
     _write(directory / WEIGHTS_FILE, to_bytes(tensors))
@@ -95,7 +96,7 @@ def is_ours(directory: Path) -> bool:
     """Whether the directory's `config.json`, if it can be read, is one that `save` wrote."""
     try:
         fields = json.loads((directory / CONFIG_FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return True  # `read_config` says what is wrong
     return isinstance(fields, dict) and fields.get("format") == FORMAT
 
@@ -111,7 +112,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         fields = json.loads(path.read_text())
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a tokenizer saved by syllabary")
@@ -173,4 +174,29 @@ def read(directory: Path, kind: type[T]) -> T:
             f"{directory}: the weights do not match the digest in {CONFIG_FILE}: one of the two "
             "files was changed"
         )
+    tokenizer.keep_name()
     return tokenizer.eval()
+
+
+def rebuilt(
+    kind: type[T],
+    config: dict[str, Any],
+    name: str,
+    tensors: dict[str, Tensor],
+    attributes: dict[str, Any],
+) -> T:
+    """A tokenizer of class `kind` with such weights; what a pickle of some tokenizers calls.
+
+    Raises:
+        CheckpointError: weights of that class with this configuration have other names or shapes,
+            as where a user has parametrized some.
+    """
+    tokenizer = build(kind, config, name)
+    tokenizer.to(next(iter(tensors.values())).device)
+    try:
+        tokenizer.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{name} can't be copied: {error}") from None
+    tokenizer.train(attributes.pop("training"))
+    vars(tokenizer).update(attributes)
+    return tokenizer

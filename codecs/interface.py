@@ -6,26 +6,37 @@ a stream runs, so that streaming equals offline by construction.
 """
 
 import operator
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from ..errors import TokenError, WaveError
+from ..errors import TokenError, WaveError, WeightsError
+from ..plain_torch import PlainModule, made_plainly, plain_torch, plainly
 from . import checkpoint
+from .identity import AsMade, Identity
 from .spec import TokenizerSpec, TokenSpec
 from .streaming import DecoderStream, EncoderStream, StreamSession
 from .tokens import Tokens, check_same_tokenizer
 
+#: What `_name_for` adds.
+_CHANGED = re.compile(r"@[0-9a-f]{8}$")
 
-class AudioTokenizer(nn.Module, ABC):
+
+class AudioTokenizer(PlainModule):
     """Speech to tokens and back.
+
+    What it is follows its weights: when they change, whichever way, so do the spec and the digest,
+    and tokens of before are refused. It is made in float32 and stays so (`PlainModule`), and what
+    is pickled or copied is weights and configuration only.
 
     A family sets `family` and `Config` (a frozen dataclass whose fields are JSON values) and
     supplies `describe`, `start_encoder` and `start_decoder`.
@@ -44,6 +55,9 @@ class AudioTokenizer(nn.Module, ABC):
         self.name = name or self.family
         self._anchor: Tensor  # says where this module is, at less cost than walking it
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        self._known: Identity | None = None
+        self._as_made: AsMade
+        self._named: tuple[str, str] | None = None
 
     # --- what a family supplies ----------------------------------------------------------------
 
@@ -75,9 +89,10 @@ class AudioTokenizer(nn.Module, ABC):
         global_codebook_sizes: Sequence[int] = (),
     ) -> TokenSpec:
         """The `TokenSpec` of this tokenizer, with the digest of its configuration and weights."""
+        digest = checkpoint.digest(self.family, self.token_config(), self.token_tensors())
         return TokenSpec(
-            tokenizer=self.name,
-            digest=checkpoint.digest(self.family, self.token_config(), self.token_tensors()),
+            tokenizer=self._name_for(digest),
+            digest=digest,
             sample_rate=sample_rate,
             frame_rate=Fraction(sample_rate, hop),
             codebook_sizes=tuple(codebook_sizes),
@@ -85,34 +100,39 @@ class AudioTokenizer(nn.Module, ABC):
         )
 
     def extra_repr(self) -> str:
-        tokens = self.spec.tokens
+        try:
+            tokens = self.spec.tokens
+        except WeightsError as error:
+            return f"{self.name}: {error}"
         return (
-            f"{self.name}: {tokens.sample_rate} Hz, {float(tokens.frame_rate):g} frames/s, "
+            f"{tokens.tokenizer}: {tokens.sample_rate} Hz, {float(tokens.frame_rate):g} frames/s, "
             f"{tokens.num_codebooks} codebooks, {tokens.bitrate():g} bit/s"
         )
 
     # --- what a user calls ---------------------------------------------------------------------
 
-    @cached_property
+    @property
     def spec(self) -> TokenizerSpec:
-        """What to know of this tokenizer; computed once, so change no weights after reading it."""
-        return self.describe()
+        """What to know of this tokenizer with the weights that it has now.
 
-    @cached_property
+        Raises:
+            WeightsError: it can't run with them: a part of it was cast, or has no values.
+        """
+        return self.identity().spec
+
+    @property
     def full_digest(self) -> str:
         """SHA-256 (hex) of the family, the whole configuration and all weights, decoder included.
 
-        `spec.tokens.digest` stands for the codes only. Computed once, as `spec` is.
+        `spec.tokens.digest` stands for the codes only.
         """
-        fields = checkpoint.config_to_json(self.config)
-        return checkpoint.digest(self.family, fields, self.state_dict())
+        return self.identity().full_digest(self)
 
     @property
     def device(self) -> torch.device:
         return self._anchor.device
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def encode(
         self,
         wave: Tensor | np.ndarray,
@@ -137,14 +157,14 @@ class AudioTokenizer(nn.Module, ABC):
             WaveError: wrong sample rate, dtype, shape or length; NaN or infinity.
             TokenError: `num_codebooks` out of range.
         """
-        rows = self._rows(wave, sample_rate, lengths)
-        kept = self._check_codebooks(num_codebooks)
+        spec = self.spec
+        rows = self._rows(wave, sample_rate, lengths, spec)
+        kept = self._check_codebooks(num_codebooks, spec)
         with torch.autocast(self.device.type, enabled=False):
             codes = self.start_encoder(len(rows), kept).push(rows, final=True)
-        return self._tokens(codes, [row.shape[0] for row in rows], kept)
+        return self._tokens(codes, [row.shape[0] for row in rows], kept, spec)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def decode(self, tokens: Tokens) -> Tensor:
         """Turn tokens into speech.
 
@@ -159,7 +179,7 @@ class AudioTokenizer(nn.Module, ABC):
             TokenMismatchError: the tokens were made by another tokenizer.
             TokenError: a code, length or count is out of range.
         """
-        rows = self._code_rows(tokens)
+        rows = self._code_rows(tokens, self.spec)
         with torch.autocast(self.device.type, enabled=False):
             waves = self.start_decoder(len(rows)).push(rows, final=True)
         counts = tokens.num_samples.tolist()
@@ -178,13 +198,17 @@ class AudioTokenizer(nn.Module, ABC):
         """
         if batch_size < 1:
             raise WaveError(f"batch_size must be at least 1, got {batch_size}")
-        return StreamSession(self, batch_size, self._check_codebooks(num_codebooks))
+        return StreamSession(self, batch_size, self._check_codebooks(num_codebooks, self.spec))
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`; `load(directory)` gives an equal one."""
+        """Write `config.json` and `model.safetensors`; `load(directory)` gives an equal one.
+
+        One whose weights were changed after `load` has another name there, as in its tokens.
+        """
         checkpoint.save(self, Path(directory))
 
     @classmethod
+    @made_plainly
     def from_pretrained(cls, directory: str | Path) -> Self:
         """Read what `save_pretrained` wrote.
 
@@ -193,6 +217,61 @@ class AudioTokenizer(nn.Module, ABC):
         """
         return checkpoint.read(Path(directory), cls)
 
+    # --- what it is ----------------------------------------------------------------------------
+
+    def _made_whole(self) -> None:
+        self._as_made = AsMade(self)
+
+    def identity(self, sampled: bool = True) -> Identity:
+        """What follows from the weights as they are now; the same object while they stay so.
+
+        Args:
+            sampled: see `WeightWatch.holds`.
+
+        Raises:
+            WeightsError: as `spec` does.
+        """
+        known = self._known
+        if known is None or not known.holds(self, sampled):
+            with torch.inference_mode(False), torch.no_grad(), plain_torch():
+                known = self._known = Identity(self)
+        return known
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        moved = super()._apply(fn, recurse)
+        if self._known is not None and not self._known.holds(self, sampled=False):
+            self._known = None  # and the memory that the weights lay in
+        return moved
+
+    def keep_name(self) -> None:
+        """From now on the name stands for the weights of now: with others, it gets an addition."""
+        self._named = None
+        self._known = None
+        self._named = self.name, self.spec.tokens.digest
+
+    def _name_for(self, digest: str) -> str:
+        """The name of tokens with a digest: never that of the weights that were loaded."""
+        if self._named is None or self._named == (self.name, digest):
+            return self.name
+        name, _ = self._named
+        if self.name != name:
+            return self.name  # its user has chosen another
+        return _CHANGED.sub("", name) + f"@{digest[:8]}"
+
+    # --- copies --------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights and configuration: what was prepared of them is prepared anew elsewhere."""
+        return {**self.__dict__, "_known": None}
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if any(map(_is_normalised, self.modules())):
+            # Made anew as `load` makes it, since torch pickles none of those.
+            fields = checkpoint.config_to_json(self.config)
+            given = {"training": self.training, "_named": self._named}
+            return checkpoint.rebuilt, (type(self), fields, self.name, self.state_dict(), given)
+        return super().__reduce_ex__(protocol)
+
     # --- checks --------------------------------------------------------------------------------
 
     def _rows(
@@ -200,14 +279,20 @@ class AudioTokenizer(nn.Module, ABC):
         wave: Tensor | np.ndarray,
         sample_rate: int,
         lengths: Tensor | Sequence[int] | None,
+        spec: TokenizerSpec,
         batch_size: int | None = None,
     ) -> list[Tensor]:
         """The valid samples of each row, float32, on this device."""
-        own = self.spec.sample_rate
+        own = spec.sample_rate
+        if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real | Tensor):
+            raise WaveError(
+                f"sample_rate must be a number in Hz, got {sample_rate!r} "
+                f"({type(sample_rate).__name__})"
+            )
         if sample_rate != own:
             raise WaveError(
                 f"{self.name} works at {own} Hz, got {sample_rate} Hz; resample first, for example "
-                f"with syllabary.audio.resampling.resample(wave, {sample_rate}, {own})"
+                f"with syllabary.audio.resample(wave, {sample_rate}, {own})"
             )
         if isinstance(wave, np.ndarray) and wave.dtype.kind in "fiu" and wave.dtype.itemsize <= 8:
             # A tensor can't share memory with read-only, negatively strided or foreign bytes.
@@ -252,28 +337,35 @@ class AudioTokenizer(nn.Module, ABC):
                 raise WaveError(f"row {index} of the wave holds NaN or infinity")
         return rows
 
-    def _code_rows(self, tokens: Tokens) -> list[Tensor]:
+    def _code_rows(self, tokens: Tokens, spec: TokenizerSpec) -> list[Tensor]:
         """The valid frames of each row, checked: (codebooks, frames) each, on this device."""
         if not isinstance(tokens, Tokens):
             raise TokenError(f"expected Tokens, got {type(tokens).__name__}")
-        check_same_tokenizer(tokens.spec, self.spec.tokens)
+        check_same_tokenizer(tokens.spec, spec.tokens)
         tokens.check()
-        self._check_codebooks(tokens.num_codebooks)
+        self._check_codebooks(tokens.num_codebooks, spec)
         tokens = tokens.restore()
         counts = tokens.lengths.tolist()
         codes = tokens.codes.to(self.device)
         return [row[:, :count] for row, count in zip(codes, counts, strict=True)]
 
-    def _check_codebooks(self, count: int | None) -> int:
-        least, most = self.spec.min_codebooks, self.spec.tokens.num_codebooks
+    def _check_codebooks(self, count: int | None, spec: TokenizerSpec | None = None) -> int:
+        spec = spec or self.spec
+        least, most = spec.min_codebooks, spec.tokens.num_codebooks
         if count is None:
             return most
+        if isinstance(count, bool) or not isinstance(count, Integral):
+            raise TokenError(
+                f"num_codebooks must be a whole number, got {count!r} ({type(count).__name__})"
+            )
         if not least <= count <= most:
             expected = f"{most}" if least == most else f"{least} to {most}"
             raise TokenError(f"{self.name} takes {expected} codebooks, got {count}")
         return count
 
-    def _tokens(self, codes: Sequence[Tensor], num_samples: Sequence[int], kept: int) -> Tokens:
+    def _tokens(
+        self, codes: Sequence[Tensor], num_samples: Sequence[int], kept: int, spec: TokenizerSpec
+    ) -> Tokens:
         """A batch from the codes (codebooks, frames) of each row."""
         lengths = [row.shape[1] for row in codes]
         if len(codes) == 1:
@@ -288,8 +380,16 @@ class AudioTokenizer(nn.Module, ABC):
             codes=stacked,
             lengths=torch.tensor(lengths, dtype=torch.long, device=self.device),
             num_samples=torch.tensor(num_samples, dtype=torch.long, device=self.device),
-            spec=self.spec.tokens,
+            spec=spec.tokens,
         )
+
+
+def _is_normalised(part: nn.Module) -> bool:
+    """Whether weights of a module are, or were, computed of others (as weight norm does).
+
+    Torch refuses to pickle such a module, or the function that it leaves there for old checkpoints.
+    """
+    return parametrize.is_parametrized(part) or bool(part._load_state_dict_pre_hooks)
 
 
 def _whole_numbers(lengths: Tensor | Sequence[int]) -> list[int]:

@@ -101,7 +101,8 @@ def family_class(family: str) -> type["AudioTokenizer"]:
     """
     if family in FAMILIES:
         module, name = FAMILIES[family]
-        return getattr(importlib.import_module(module, __package__), name)
+        found: type[Any] = getattr(importlib.import_module(module, __package__), name)
+        return found
     from .interface import AudioTokenizer
 
     kinds = list(AudioTokenizer.__subclasses__())
@@ -146,7 +147,11 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
         CheckpointError: a directory that can't be read, or an option that does not exist.
         SyllabaryError: there is no such device.
     """
-    tokenizer = _find(name, options)
+    from ..plain_torch import made_plainly
+
+    tokenizer = made_plainly(_find)(name, options)
+    if tokenizer._named is None:
+        tokenizer.keep_name()
     try:
         return tokenizer.to(device or "cpu").eval()
     except (RuntimeError, AssertionError) as error:  # torch's, for a device it does not have
@@ -158,6 +163,8 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
 
 def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     key = str(name)
+    if not key:
+        raise UnknownTokenizerError("the tokenizer's name is empty; see `syllabary list`")
     if key in _registered:
         return _registered[key](**options)
     if key in SHIPPED:
@@ -166,7 +173,8 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
         return PRESETS[key](key, **options)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == key:
-            return entry.load()(**options)
+            tokenizer: AudioTokenizer = entry.load()(**options)
+            return tokenizer
     directory = Path(name)
     published = (
         not directory.is_dir() and key.count("/") == 1 and not key.startswith((".", "/", "~"))
@@ -174,7 +182,7 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     if not directory.is_dir() and key in UNTRAINED:
         raise UnknownTokenizerError(
             f"there are no weights of {key!r}: train it with `syllabary train {key}`, or see "
-            "syllabary.codecs.ts3.presets for an untrained one"
+            "syllabary.codecs.TS3_PRESETS for an untrained one"
         )
     if not directory.is_dir() and not published:
         near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)

@@ -55,6 +55,7 @@ class Shipped:
         changed = name_with(name, options)
         tokenizer = checkpoint.build(kind, fields["config"] | options, changed)
         checkpoint.load_weights(tokenizer, directory)
+        tokenizer.keep_name()
         return tokenizer.eval()
 
 
@@ -81,7 +82,7 @@ def export(tokenizer: "AudioTokenizer", directory: Path) -> None:
         if not bool(half[name].isfinite().all()):
             raise CheckpointError(f"{name} has values that float16 can't hold")
     smaller.load_state_dict(half)
-    smaller.__dict__.pop("spec", None)  # computed once, of the weights before
+    smaller.keep_name()  # for the rounded weights
     checkpoint.save(smaller, directory, half)
 
 

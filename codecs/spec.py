@@ -146,7 +146,10 @@ PROMISES = (
     "streaming-equality",
     "constant-memory",
     "determinism",
+    "processors",
+    "processors-samples",
     "round-trips",
+    "identity",
     "bad-input",
     "migration",
 )

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import TokenError, TokenMismatchError
 from .spec import TokenSpec
 
+_ALWAYS_THERE = ("codes", "lengths", "num_samples")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tokens:
@@ -28,7 +30,7 @@ class Tokens:
         global_codes: (batch, global codebooks) or None: codes that stand once for a whole row.
 
     Raises:
-        TokenError: a shape, dtype or count is wrong. The range of the codes is looked at by
+        TokenError: a type, shape, dtype or count is wrong. The range of the codes is looked at by
             `check`, which `decode` and the container call.
     """
 
@@ -40,6 +42,15 @@ class Tokens:
     global_codes: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.spec, TokenSpec):
+            raise TokenError(f"spec must be a TokenSpec, got {type(self.spec).__name__}")
+        for name in ("codes", "lengths", "num_samples", "durations", "global_codes"):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) and (value is not None or name in _ALWAYS_THERE):
+                raise TokenError(
+                    f"{name} must be a tensor of integers, got {type(value).__name__}; "
+                    "torch.as_tensor makes one"
+                )
         if self.codes.ndim != 3:
             raise TokenError(
                 "codes must have shape (batch, codebooks, positions), got "

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..audio.files import Channels, read
+from ..audio.manifests import Utterance
 from ..codecs.container import SylReader
-from ..jobs.files import FileReport, decode_file, encode_file
+from ..filesystem import printable
+from ..jobs.files import FileReport, decode_file, encode_file, readable
 from .metrics.interface import Clip, Ratio
 from .metrics.scoring import score
 
@@ -39,7 +41,7 @@ class RoundTrip:
 
 def round_trip(
     tokenizer: "AudioTokenizer",
-    source: Path,
+    source: Path | Utterance,
     target: Path,
     name: str | None = None,
     channels: Channels = "mix",
@@ -55,7 +57,7 @@ def round_trip(
 
     Args:
         tokenizer: any.
-        source: audio file.
+        source: audio file, or an utterance, which may be a segment of one.
         target: path of the outputs, without their suffixes.
         name: of the source, for the metadata; default: its file name.
         channels: what to do with several channels.
@@ -68,21 +70,25 @@ def round_trip(
         AudioFileError, WaveError, TokenError: as encoding and decoding do.
         UnknownMetricError: a metric that there is not.
     """
+    item = source
+    if isinstance(item, Path):
+        item = Utterance(item, PurePosixPath(item.name), stream=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     tokens = target.with_name(target.name + ".syl")
     decoded = target.with_name(target.name + ".wav")
-    encoding = encode_file(
-        tokenizer,
-        source,
-        tokens,
-        name=name,
-        channels=channels,
-        num_codebooks=num_codebooks,
-        compress=compress,
-    )
-    with tokens.open("rb") as file:
-        decoding = decode_file(tokenizer, SylReader(file, str(tokens)), decoded)
-    reference, rate = read(source, tokenizer.spec.sample_rate, channels)
+    with readable(item) as again:  # what comes of a pipe comes once
+        encoding = encode_file(
+            tokenizer,
+            again,
+            tokens,
+            name=name or printable(item.path.name),
+            channels=channels,
+            num_codebooks=num_codebooks,
+            compress=compress,
+        )
+        with tokens.open("rb") as file:
+            decoding = decode_file(tokenizer, SylReader(file, str(tokens)), decoded)
+        reference, rate = again.read(tokenizer.spec.sample_rate, channels)
     estimate, _ = read(decoded)
     found, missing = score(Clip(reference, estimate, rate, text, language), scores)
-    return RoundTrip(source, tokens, decoded, encoding, decoding, found, missing)
+    return RoundTrip(item.path, tokens, decoded, encoding, decoding, found, missing)

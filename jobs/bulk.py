@@ -1,6 +1,7 @@
 """Many files: workers, resuming, and a record of what failed while the rest goes on."""
 
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +11,12 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any, Literal
 
-from ..audio.files import SUFFIXES
+from ..audio.files import SUFFIXES, read_comment
 from ..audio.manifests import Utterance
 from ..audio.resampling import resampler_name
 from ..codecs.container import SylReader
 from ..errors import ContainerError, SyllabaryError
-from ..filesystem import printable, remove_leftovers
+from ..filesystem import content_digest, is_free, printable, remove_leftovers
 from .files import FileReport
 
 ERRORS_NAME = "errors.jsonl"
@@ -49,7 +50,11 @@ def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
         SyllabaryError: two inputs would have the same output.
     """
     jobs: dict[PurePosixPath, Job] = {}
+    failing = []
     for item in items:
+        if item.unreadable is not None:  # a folder: what is in it would have outputs below this
+            failing.append(Job(item, folder / item.name))
+            continue
         # Only what is a suffix of audio or tokens goes: u.1 and u.2 are two names.
         known = item.name.suffix.lower() in SUFFIXES | {".syl"}
         name = item.name.with_name((item.name.stem if known else item.name.name) + suffix)
@@ -59,12 +64,18 @@ def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
                 "convert them in separate runs with separate output folders"
             )
         jobs[name] = Job(item, folder / name)
-    return list(jobs.values())
+    return [*jobs.values(), *failing]
 
 
 def refuse_overwriting(jobs: Sequence[Job], resumable: bool = True) -> None:
-    """Raise unless every target is free."""
-    taken = [job.target for job in jobs if job.target != STANDARD_STREAM and job.target.exists()]
+    """Raise unless every target is free: not there, or a FIFO or device that takes a stream."""
+    taken = [
+        job.target
+        for job in jobs
+        if job.target != STANDARD_STREAM
+        and job.source.unreadable is None
+        and not is_free(job.target)
+    ]
     if taken:
         exist = f" and {len(taken) - 1} more exist" if len(taken) > 1 else " exists"
         resume = "--resume to keep what is whole, or " if resumable else ""
@@ -74,9 +85,12 @@ def refuse_overwriting(jobs: Sequence[Job], resumable: bool = True) -> None:
 
 
 def is_whole_encoding(
-    path: Path, source: Path, expected: dict[str, Any], digest: str, num_codebooks: int
+    path: Path, source: Utterance, expected: dict[str, Any], digest: str, num_codebooks: int
 ) -> bool:
     """Whether `path` holds all of the tokens that encoding `source` would give now.
+
+    The source's contents are compared, by their SHA-256: a source may have been replaced by
+    another of the same name and size.
 
     Args:
         path: a `.syl` file, or nothing yet.
@@ -85,21 +99,22 @@ def is_whole_encoding(
         digest, num_codebooks: of the tokenizer and its tokens.
 
     Raises:
-        SyllabaryError: it holds the tokens of another tokenizer, source or options; the message
-            names the difference.
+        SyllabaryError: it holds the tokens of another tokenizer or options, or of a source of
+            another name; the message names the difference.
     """
-    if not path.exists():
+    if not path.is_file() or source.stream:
         return False
     try:
         with path.open("rb") as file:
             reader = SylReader(file, printable(path))
             of = reader.metadata.get("source", {})
+            segment = source.segment()
+            now = {"bytes": source.path.stat().st_size, "segment": segment and list(segment)}
             resampler = reader.metadata.get("resampler", resampler_name())
             for what, held, wanted in (
                 ("tokenizer", reader.spec.digest[:12], digest[:12]),
                 ("number of codebooks", reader.num_codebooks, num_codebooks),
                 ("source", of.get("name"), expected["name"]),
-                ("size of the source", of.get("bytes"), source.stat().st_size),
                 *(
                     (f"--{option}", reader.metadata.get("options", {}).get(option), value)
                     for option, value in expected["options"].items()
@@ -111,9 +126,41 @@ def is_whole_encoding(
                         f"{printable(path)} exists, made with {what} {held}, which is now "
                         f"{wanted}; use --force to overwrite it"
                     )
-            return reader.is_whole()
+            if any(of.get(name) != value for name, value in now.items()):
+                return False
+            return reader.is_whole() and of.get("sha256") == content_digest(source.path)
     except ContainerError:
         return False
+
+
+def decoding_comment(source: Path, clipping: str) -> str:
+    """What a decoded file says of itself, for `is_whole_decoding`.
+
+    Raises:
+        OSError: the tokens can't be read.
+    """
+    return f"decoded by syllabary: tokens {content_digest(source)}, clipping {clipping}"
+
+
+def is_whole_decoding(path: Path, source: Utterance, clipping: str) -> bool:
+    """Whether `path` holds what decoding the tokens of `source` would give now.
+
+    Args:
+        path: an audio file (one that exists was written whole), or nothing yet.
+        source: a `.syl` file.
+        clipping: see `AudioWriter`.
+
+    Raises:
+        SyllabaryError: it was made with another `clipping`, or does not say what it was made of.
+    """
+    if not path.is_file() or source.stream:
+        return False
+    held, wanted = read_comment(path), decoding_comment(source.path, clipping)
+    mark, ending = wanted.partition(" tokens ")[0], f", clipping {clipping}"
+    if not held.startswith(mark) or not held.endswith(ending):
+        what = "made with another --clipping" if held.startswith(mark) else "by another program"
+        raise SyllabaryError(f"{printable(path)} exists, {what}; use --force to overwrite it")
+    return held == wanted
 
 
 def run(
@@ -140,17 +187,24 @@ def run(
 
     def attempt(job: Job) -> Outcome:
         try:
+            job.source.check_file()
             if is_whole is not None and is_whole(job):
                 return Outcome(job, "skipped")
             if _same_file(job.target, job.source.path):
                 raise SyllabaryError(f"{printable(job.target)} is the input itself")
+            anew = is_whole is not None and job.target.is_file()
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            return Outcome(job, "done", work(job, stop))
+            report = work(job, stop)
+            if anew:
+                report.notes.append("its output was cut short, or of another source: made anew")
+            return Outcome(job, "done", report)
         except BrokenPipeError:
             raise
         except OSError as error:
             # The name in the error may be that of the temporary file.
-            reason = f"{printable(job.target)}: {error.strerror or error}"
+            of_source = error.filename is not None and _is_path(error.filename, job.source.path)
+            path = job.source.path if of_source else job.target
+            reason = f"{printable(path)}: {error.strerror or error}"
             return Outcome(job, "failed", error=reason)
         except SyllabaryError as error:
             return Outcome(job, "failed", error=printable(str(error)))
@@ -190,6 +244,10 @@ def _in_threads(
     finally:
         # Not waited for here: on the way out, `run` first tells the running jobs to stop.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_path(name: Any, path: Path) -> bool:
+    return isinstance(name, str | bytes) and Path(os.fsdecode(name)) == path
 
 
 def _same_file(one: Path, other: Path) -> bool:

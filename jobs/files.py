@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 
 from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
+from ..audio.manifests import Utterance
 from ..audio.resampling import resampler_name
 from ..codecs.container import Chunk, SylReader, SylWriter
 from ..codecs.spec import TokenSpec
 from ..codecs.tokens import Tokens, check_same_tokenizer
-from ..errors import ContainerError, WaveError
-from ..filesystem import printable, replacing
+from ..errors import AudioFileError, ContainerError, WaveError
+from ..filesystem import content_digest, printable, replacing, spooled
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
@@ -74,7 +76,7 @@ class FileReport:
 
 def encode_file(
     tokenizer: "AudioTokenizer",
-    source: Path,
+    source: Path | Utterance,
     target: Path | IO[bytes],
     *,
     name: str | None = None,
@@ -88,7 +90,7 @@ def encode_file(
 
     Args:
         tokenizer: any.
-        source: audio file.
+        source: audio file, or an utterance, which may be a segment of one.
         target: path, or an open binary file (a pipe will do).
         name: of the source, for the metadata; default: its file name.
         channels: what to do with several channels; said in the metadata and the report.
@@ -96,6 +98,9 @@ def encode_file(
         compress: entropy-code the payload.
         stop: once set, the work is given up with `Stopped`.
         coder: write what it makes of the tokens. Those of the whole file are held for it.
+
+    The metadata has the source's name, size, SHA-256, rate and channels, its `segment` (first
+    sample and how many) if it is one, the options, and the resampler.
 
     Raises:
         AudioFileError, WaveError, TokenError: as the steps do.
@@ -117,16 +122,22 @@ def encode_file(
     spec = tokenizer.spec
     notes = []
     peak = 0.0
-    with AudioReader(source, channels, name) as reader:
+    given = _utterance(source)
+    shown = "-" if name == "-" else str(given.path)
+    with readable(given) as item, item.open(channels, shown) as reader:
         metadata: dict[str, Any] = {
             "source": {
                 "name": name or printable(source.name),
-                "bytes": source.stat().st_size,
+                "bytes": item.path.stat().st_size,
+                "sha256": content_digest(item.path),
                 "sample_rate": reader.sample_rate,
                 "channels": reader.num_channels,
             },
             "options": {"channels": channels, "compress": compress},
         }
+        if reader.segment is not None:
+            metadata["source"]["segment"] = list(reader.segment)
+            notes.append("a segment of the file, as the manifest says")
         if reader.num_channels > 1:
             what = {"mix": "averaged", "first": "the first one used"}.get(
                 str(channels), f"channel {channels} used"
@@ -162,9 +173,29 @@ def encode_file(
     )
 
 
+def _utterance(source: Path | Utterance) -> Utterance:
+    if isinstance(source, Utterance):
+        return source
+    return Utterance(source, PurePosixPath(source.name), stream=True)
+
+
+@contextmanager
+def readable(item: Utterance) -> Iterator[Utterance]:
+    """The same utterance, in a file that can be read twice.
+
+    Raises:
+        AudioFileError: there is no file.
+    """
+    item.check_file()
+    if not item.path.exists():
+        raise AudioFileError(f"{item.path}: no such file")
+    with spooled(item.path) as path:
+        yield replace(item, path=path)
+
+
 def encode_audio(
     tokenizer: "AudioTokenizer",
-    source: Path,
+    source: Path | Utterance,
     *,
     name: str | None = None,
     channels: Channels = "mix",
@@ -176,7 +207,7 @@ def encode_audio(
         AudioFileError, WaveError, TokenError: as the steps do.
     """
     with (
-        AudioReader(source, channels, name) as reader,
+        _utterance(source).open(channels, "-" if name == "-" else None) as reader,
         tokenizer.stream(num_codebooks=num_codebooks) as session,
     ):
         return Tokens.concat([tokens for tokens, _ in _encoded(session, reader, None)])
@@ -228,6 +259,7 @@ def decode_file(
     clipping: Clipping = "clamp",
     stop: Event | None = None,
     coder: TokenCoder | None = None,
+    comment: str | None = None,
 ) -> FileReport:
     """Decode a `.syl` file of any length into an audio file, written whole or not at all.
 
@@ -239,6 +271,7 @@ def decode_file(
         clipping: what to do with samples beyond [-1, 1].
         stop: once set, the work is given up with `Stopped`.
         coder: what made the file's tokens of the tokenizer's. Those of the whole file are held.
+        comment: a text that the audio file carries, where `target` is a path.
 
     Raises:
         ContainerError, TokenMismatchError, TokenError, WaveError: as the steps do.
@@ -249,9 +282,8 @@ def decode_file(
     check_same_tokenizer(source.spec, tokenizer.spec.tokens if coder is None else coder.spec)
     if isinstance(target, Path):
         with replacing(target) as temporary:
-            writer = AudioWriter(
-                temporary, tokenizer.spec.sample_rate, audio_format, clipping, name=target
-            )
+            rate = tokenizer.spec.sample_rate
+            writer = AudioWriter(temporary, rate, audio_format, clipping, target, comment)
             report = _decode(tokenizer, source, writer, stop, coder)
             return replace(report, size=temporary.stat().st_size)
     writer = AudioWriter(target, tokenizer.spec.sample_rate, audio_format, clipping)

@@ -14,7 +14,8 @@ Levels = TypeVar("Levels", np.ndarray, Tensor)
 
 def inner_edges(levels: Levels) -> Levels:
     """Where the cells of ascending levels (…, n) meet, (…, n - 1): halfway between neighbours."""
-    return (levels[..., 1:] + levels[..., :-1]) / 2
+    halfway: Levels = (levels[..., 1:] + levels[..., :-1]) / 2
+    return halfway
 
 
 def uniform_edges(minimum: float, maximum: float, num_levels: int) -> np.ndarray:
@@ -49,7 +50,7 @@ def fit_levels(values: np.ndarray, num_levels: int, iterations: int = 100) -> np
     if distinct.size < num_levels:
         raise ValueError(f"{distinct.size} distinct values can't fill {num_levels} levels")
     totals = np.concatenate([[0.0], np.cumsum(values)])
-    levels = np.quantile(distinct, (np.arange(num_levels) + 0.5) / num_levels)
+    levels: np.ndarray = np.quantile(distinct, (np.arange(num_levels) + 0.5) / num_levels)
     for _ in range(iterations):
         edges = np.searchsorted(values, inner_edges(levels))
         bounds = np.concatenate([[0], edges, [values.size]])

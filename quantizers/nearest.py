@@ -54,6 +54,12 @@ class NearestCode:
         if metric not in METRICS:
             raise QuantizerError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
         self.codebook = checked_codebook(codebook)
+        self._asked = backend
+        if self.codebook.device.type == "cpu":
+            # Engines read this memory; torch would give it back where it moves a tensor's, as it
+            # does to share it with another process.
+            self._memory = self.codebook.numpy().copy()
+            self.codebook = torch.from_numpy(self._memory)
         self.metric: Metric = metric
         device = self.codebook.device.type
         known = BACKENDS.get(device, ("torch",))
@@ -67,6 +73,10 @@ class NearestCode:
         self._few = "panels" if backend == "auto" and self.backend == "products" else self.backend
         self._engines: dict[str, Any] = {}
         self._engine(self.backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is prepared anew, on the machine where it is."""
+        return _searching, (self.codebook, self.metric, self._asked)
 
     def _best(self) -> Backend:
         if self.codebook.device.type == "cuda":
@@ -114,7 +124,8 @@ class NearestCode:
                 raise not_finite(x)
             engine = self._engine(self.backend)
             if self.backend == "triton" and not return_distances:
-                return engine.codes(x)
+                found: Tensor = engine.codes(x)
+                return found
             codes, scores = engine.search(x)
         if return_distances:
             return codes, distances_of(scores, x, self.metric)
@@ -152,6 +163,11 @@ class NearestCode:
             part = slice(start, start + block)
             rows = x[part].float().contiguous().numpy()
             engine.search(rows, codes[part], scores[part])
+
+
+def _searching(codebook: Tensor, metric: Metric, backend: Backend) -> NearestCode:
+    """A search of a copy of a codebook; another machine may lack the backend's device."""
+    return NearestCode(codebook, metric, backend=backend)
 
 
 def nearest(

@@ -51,6 +51,7 @@ class ResidualChain:
         self._starts = np.cumsum((0, *self.codebook_sizes[:-1]))
         self.codebooks = list(self._table.split(self.codebook_sizes))
         self._stages: list[NearestCode] = []
+        self._asked = backend
         self._fused: Any = None
         if self._table.device.type == "cuda" and backend in ("auto", "triton"):
             from .search.cuda import TritonResidualChain
@@ -58,6 +59,10 @@ class ResidualChain:
             self._fused = TritonResidualChain(self.codebooks)
             return
         self._stages = [NearestCode(codebook, backend=backend) for codebook in copies]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is prepared anew, on the machine where it is."""
+        return _chained, (self.codebooks, self._asked)
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
@@ -78,7 +83,8 @@ class ResidualChain:
         if not 1 <= count <= most:
             raise QuantizerError(f"num_codebooks must be 1 to {most}, got {count}")
         if self._fused is not None:
-            return self._fused.encode(x.detach(), count)
+            found: tuple[Tensor, Tensor] = self._fused.encode(x.detach(), count)
+            return found
         first = self._stages[0]
         if x.device.type != "cpu" or first.backend == "torch":
             return self._encode_anywhere(x, count)
@@ -134,7 +140,8 @@ class ResidualChain:
             QuantizerError: a wrong shape, dtype or device, or a code out of range.
         """
         if self._fused is not None:
-            return self._fused.decode(codes)
+            vectors: Tensor = self._fused.decode(codes)
+            return vectors
         self._check_codes(codes)
         if codes.device.type == "cpu":
             from .search.residual_kernels import gather_sum
@@ -147,7 +154,7 @@ class ResidualChain:
 
             share_rows(work, codes.shape[0], 1024)
             return torch.from_numpy(out)
-        total = self.codebooks[0][codes[:, 0]]
+        total: Tensor = self.codebooks[0][codes[:, 0]]
         for codebook, column in zip(self.codebooks[1:], codes.T[1:], strict=False):
             total = total + codebook[column]
         return total
@@ -169,3 +176,7 @@ class ResidualChain:
             if low[stage] < 0 or high[stage] >= size:
                 bad = low[stage] if low[stage] < 0 else high[stage]
                 raise QuantizerError(f"code {bad} of stage {stage} is not in 0..{size - 1}")
+
+
+def _chained(codebooks: list[Tensor], backend: Backend) -> ResidualChain:
+    return ResidualChain(codebooks, backend=backend)

@@ -5,20 +5,29 @@ models of published architectures, saved to disk and loaded as their publishers'
 that a tokenizer declares it can't keep is skipped with its reason; nothing is exempted silently.
 """
 
+import contextlib
+import copy
 import dataclasses
 import io
+import os
+import pickle
 import re
 import subprocess
 import sys
+import types
 from functools import cache
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import syllabary
+from syllabary import processors
 from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
 from syllabary.errors import (
     CheckpointError,
@@ -28,6 +37,7 @@ from syllabary.errors import (
     TokenMismatchError,
     UnknownTokenizerError,
     WaveError,
+    WeightsError,
 )
 
 from . import tiny_codecs, tiny_models, tiny_units
@@ -35,7 +45,9 @@ from .codecs.streaming.random_walk import RandomWalk
 from .conftest import ROOT, synthetic_speech
 from .markdown import blocks
 
-exec(blocks(ROOT / "docs" / "write-your-own.md", "python")[0], {"__name__": "docs"})
+# A module, so that what it defines can be pickled.
+sys.modules["docs"] = types.ModuleType("docs")
+exec(blocks(ROOT / "docs" / "write-your-own.md", "python")[0], vars(sys.modules["docs"]))
 
 tiny_models.register()
 tiny_codecs.register()
@@ -331,6 +343,65 @@ def test_another_process_gives_the_same_codes(tmp_path):
         assert read_tokens(tmp_path / f"{name}.syl").equal(mine), name
 
 
+# --- 5b. processors -----------------------------------------------------------------------------
+
+ELSEWHERE = """
+import sys, numpy, torch, syllabary
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import tests.test_contract
+torch.set_num_threads(1)
+for folder in map(Path, sys.argv[1:]):
+    tokenizer = syllabary.load(folder / "tokenizer")
+    tokens = tokenizer.encode(numpy.load(folder / "wave.npy"), tokenizer.spec.sample_rate)
+    numpy.savez(folder / "found.npz", codes=tokens.codes, samples=tokenizer.decode(tokens))
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """What all tokenizers give in one process that is held to a processor, by its name."""
+
+    @cache
+    def run(processor: str) -> dict[str, Path]:
+        folders = {}
+        for name in NAMES:
+            if "processors" not in load(name).spec.broken_promises:
+                folders[name] = tmp_path_factory.mktemp(f"{processor}-{name}")
+                load(name).save_pretrained(folders[name] / "tokenizer")
+                np.save(folders[name] / "wave.npy", speech(load(name), 20_011).numpy())
+        script = ELSEWHERE.format(root=str(ROOT))
+        environment = processors.masked_environment(processor)
+        environment["PYTHONPATH"] = os.pathsep.join(part or str(ROOT) for part in sys.path)
+        command = [sys.executable, "-c", script, *map(str, folders.values())]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return folders
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(processors.cannot_mask() is not None, reason=str(processors.cannot_mask()))
+@pytest.mark.parametrize("processor", processors.MASKS)
+def test_older_processors_give_the_same_codes(tokenizer, processor, elsewhere):
+    promise(tokenizer, "processors")
+    tokens = tokenizer.encode(speech(tokenizer, 20_011), tokenizer.spec.sample_rate)
+    with np.load(elsewhere(processor)[tokenizer.name] / "found.npz") as found:
+        assert np.array_equal(found["codes"], tokens.codes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(processors.cannot_mask() is not None, reason=str(processors.cannot_mask()))
+@pytest.mark.parametrize("processor", processors.MASKS)
+def test_older_processors_give_the_same_samples(tokenizer, processor, elsewhere):
+    promise(tokenizer, "processors")
+    promise(tokenizer, "processors-samples")
+    tokens = tokenizer.encode(speech(tokenizer, 20_011), tokenizer.spec.sample_rate)
+    with np.load(elsewhere(processor)[tokenizer.name] / "found.npz") as found:
+        np.testing.assert_allclose(found["samples"], tokenizer.decode(tokens), rtol=0, atol=1e-6)
+
+
 # --- 6. round trips ----------------------------------------------------------------------------
 
 
@@ -576,6 +647,314 @@ def test_states_that_do_not_move_are_refused_and_change_nothing(tokenizer):
         with pytest.raises(StateError, match="damaged"):
             session.import_row(0, bytes(flipped))
     assert session.export_row(0) == state
+
+
+# --- 9. identity -------------------------------------------------------------------------------
+
+
+class Holder(torch.nn.Module):
+    """A model that a tokenizer is a part of."""
+
+    def __init__(self, tokenizer: syllabary.AudioTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+
+def answers(tokenizer: syllabary.AudioTokenizer) -> tuple[syllabary.Tokens, torch.Tensor]:
+    """Codes of some speech, and the samples of those codes."""
+    hop = tokenizer.spec.tokens.hop
+    tokens = tokenizer.encode(speech(tokenizer, 9 * hop + 5), tokenizer.spec.sample_rate)
+    return tokens, tokenizer.decode(tokens)
+
+
+def check_same(tokenizer, expected) -> None:
+    tokens, wave = answers(tokenizer)
+    assert tokens.equal(expected[0])
+    assert torch.equal(wave, expected[1])
+
+
+def scaled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: 1.05 * v if v.is_floating_point() else v.clone() for k, v in state.items()}
+
+
+def in_place(tokenizer, name, tensor):
+    with torch.no_grad():
+        tensor.add_(0.01)
+
+
+def through_data(tokenizer, name, tensor):
+    tensor.data.mul_(1.01)
+
+
+def other_data(tokenizer, name, tensor):
+    tensor.data = tensor.data * 1.01
+
+
+def through_numpy(tokenizer, name, tensor):
+    values = tensor.detach().numpy()
+    values *= 1.01
+
+
+def in_inference_mode(tokenizer, name, tensor):
+    with torch.inference_mode():
+        tensor.mul_(1.01)
+
+
+def by_an_optimizer(tokenizer, name, tensor):
+    tensor.grad = torch.ones_like(tensor)
+    torch.optim.SGD([tensor], lr=0.01).step()
+    tensor.grad = None
+
+
+def by_state(tokenizer, name, tensor):
+    tokenizer.load_state_dict({name: tensor * 1.01}, strict=False)
+
+
+def by_a_holders_state(tokenizer, name, tensor):
+    Holder(tokenizer).load_state_dict({f"tokenizer.{name}": tensor * 1.01}, strict=False)
+
+
+def by_a_parts_state(tokenizer, name, tensor):
+    place, _, last = name.rpartition(".")
+    tokenizer.get_submodule(place).load_state_dict({last: tensor * 1.01}, strict=False)
+
+
+def assigned(tokenizer, name, tensor):
+    tokenizer.load_state_dict({name: tensor.detach() * 1.01}, strict=False, assign=True)
+
+
+def by_a_parts_apply(tokenizer, name, tensor):
+    place, _, _ = name.rpartition(".")
+    tokenizer.get_submodule(place)._apply(lambda each: each * 1.01 if each is tensor else each)
+
+
+WAYS = (
+    in_place, through_data, other_data, through_numpy, in_inference_mode, by_an_optimizer,
+    by_state, by_a_holders_state, by_a_parts_state, assigned, by_a_parts_apply,
+)  # fmt: skip
+
+
+def largest(tokenizer, names) -> str | None:
+    state = tokenizer.state_dict()
+    floating = [name for name in names if state[name].is_floating_point()]
+    return max(floating, key=lambda name: state[name].numel(), default=None)
+
+
+def tensor_of(tokenizer, name) -> torch.Tensor:
+    return dict((*tokenizer.named_parameters(), *tokenizer.named_buffers()))[name]
+
+
+#: On which each way and each setting is tried: what tells them apart is no tokenizer's own code.
+SOME = [
+    name
+    for name in ("tiny-rvq", "tiny-content-units", "tiny-mfcc-units", "tiny-encodec")
+    if name in NAMES
+]
+
+
+@pytest.mark.parametrize(
+    "name, way",
+    [(name, in_place) for name in NAMES] + [(name, way) for name in SOME for way in WAYS[1:]],
+)
+def test_a_changed_weight_is_another_digest_and_old_tokens_are_refused(name, way):
+    tokenizer = load(name)
+    promise(tokenizer, "identity")
+    changed = copy.deepcopy(tokenizer)
+    meaning = changed.token_tensors().keys()
+    name = largest(changed, meaning) or largest(changed, changed.state_dict())
+    if name is None:
+        pytest.skip(f"{tokenizer.name} has no weights")
+    tokens, _ = answers(changed)
+    full = changed.full_digest
+    way(changed, name, tensor_of(changed, name))
+    assert changed.full_digest != full
+    if name not in meaning:
+        assert changed.spec == tokenizer.spec  # other sound of the same tokens
+        return
+    assert changed.spec.tokens.digest != tokens.spec.digest
+    assert changed.spec.tokens.tokenizer != tokens.spec.tokenizer
+    with pytest.raises(TokenMismatchError):
+        changed.decode(tokens)
+    with pytest.raises(TokenMismatchError), changed.stream() as session:
+        session.decode(tokens)
+
+
+def test_what_runs_are_the_weights_that_are_there(tokenizer, tmp_path):
+    """Loaded after use, by a module that holds it; as ones that were there from the start."""
+    promise(tokenizer, "identity")
+    new = scaled(tokenizer.state_dict())
+    fresh, used = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    fresh.load_state_dict(new)
+    answers(used)
+    Holder(used).load_state_dict({f"tokenizer.{name}": value for name, value in new.items()})
+    expected = answers(fresh)
+    check_same(used, expected)
+    used.save_pretrained(tmp_path)
+    loaded = syllabary.load(tmp_path)
+    assert loaded.spec == used.spec
+    check_same(loaded, expected)
+    used.load_state_dict(tokenizer.state_dict())
+    assert used.spec == tokenizer.spec
+    check_same(used, answers(tokenizer))
+
+
+def test_an_open_stream_does_not_go_on_with_other_weights(tokenizer):
+    promise(tokenizer, "identity")
+    changed = copy.deepcopy(tokenizer)
+    name = largest(changed, changed.state_dict())
+    if name is None:
+        pytest.skip(f"{tokenizer.name} has no weights")
+    wave = speech(tokenizer, 4 * tokenizer.spec.tokens.hop)
+    session = changed.stream()
+    session.decode(session.encode(wave))
+    torch.nn.ModuleList([changed]).share_memory()  # moves the weights, and no more
+    session.decode(session.encode(wave))
+    in_place(changed, name, tensor_of(changed, name))
+    for call in (lambda: session.encode(wave), lambda: session.export_row(0), session.flush):
+        with pytest.raises(StateError, match="weights"):
+            call()
+
+
+def copies(tokenizer):
+    yield pickle.loads(pickle.dumps(tokenizer))
+    yield pickle.loads(ForkingPickler.dumps(tokenizer))  # for a worker that is spawned
+    yield copy.deepcopy(tokenizer)
+    yield pickle.loads(pickle.dumps(Holder(tokenizer))).tokenizer
+
+
+def test_copies_of_a_used_tokenizer_give_its_codes_and_so_does_it(tokenizer):
+    promise(tokenizer, "identity")
+    used = copy.deepcopy(tokenizer)
+    expected = answers(used)
+    for copied in copies(used):
+        # Memory that was freed under what is still at work would be overwritten.
+        rubbish = [np.full(size, np.nan, np.float32) for size in (512, 4096, 16384, 65536) * 20]
+        assert copied.spec == used.spec
+        check_same(copied, expected)
+        check_same(used, expected)
+        del rubbish
+
+
+CASTS = {
+    "half": lambda module: module.half(),
+    "bfloat16": lambda module: module.bfloat16(),
+    "double": lambda module: module.double(),
+    "to": lambda module: module.to(torch.float16),
+    "type": lambda module: module.type(torch.bfloat16),
+    "there and back": lambda module: module.half().float(),
+    "train": lambda module: module.train(),
+    "share": lambda module: module.share_memory(),
+    "frozen": lambda module: module.requires_grad_(False),
+}
+
+
+def test_casts_and_modes_change_no_code(tokenizer):
+    promise(tokenizer, "identity")
+    expected = answers(tokenizer)
+    for held in (False, True):
+        used = copy.deepcopy(tokenizer)
+        module = Holder(used) if held else used
+        for cast in CASTS.values():
+            cast(module)
+            check_same(used, expected)
+
+
+def test_a_part_that_was_cast_is_an_error(tokenizer):
+    promise(tokenizer, "identity")
+    for dtype in (torch.float16, torch.float64):
+        used = copy.deepcopy(tokenizer)
+        expected = answers(used)
+        for part in used.children():
+            part.to(dtype)
+        try:
+            check_same(used, expected)  # parts that keep their dtypes, or have none
+        except WeightsError as error:
+            assert "must stay" in str(error)
+            assert tokenizer.name in repr(Holder(used))
+
+
+def test_weights_without_values_are_an_error(tokenizer):
+    promise(tokenizer, "identity")
+    empty = copy.deepcopy(tokenizer).to("meta")
+    with pytest.raises(WeightsError, match="meta"):
+        empty.encode(np.zeros(100, np.float32), tokenizer.spec.sample_rate)
+
+
+def test_constants_that_were_changed_are_an_error(tokenizer):
+    """What no state dict has, and no digest tells."""
+    promise(tokenizer, "identity")
+    changed = copy.deepcopy(tokenizer)
+    kept = changed.state_dict()
+    for name, tensor in changed.named_buffers():
+        ours = type(changed.get_submodule(name.rpartition(".")[0])).__module__
+        if name in kept or not tensor.numel() or not ours.startswith("syllabary"):
+            continue
+        before = tensor.clone()
+        with torch.no_grad():
+            tensor.copy_(tensor.flatten().flip(0).reshape(tensor.shape) + 1)
+        with pytest.raises(WeightsError, match=name):
+            answers(changed)
+        tensor.copy_(before)
+    check_same(changed, answers(tokenizer))
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SETTINGS = {
+    "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "float16": lambda: default_dtype(torch.float16),
+    "meta": lambda: torch.device("meta"),
+    "inference mode": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+
+
+def all_of_them():
+    stack = contextlib.ExitStack()
+    for name in ("float16", "meta", "autocast", "inference mode"):
+        stack.enter_context(SETTINGS[name]())
+    return stack
+
+
+@pytest.mark.parametrize(
+    "name, setting",
+    [(name, "all") for name in NAMES] + [(name, each) for name in SOME for each in SETTINGS],
+)
+def test_loaded_and_used_under_other_defaults(name, setting):
+    promise(load(name), "identity")
+    expected = answers(load(name))
+    wave = speech(load(name), 9 * load(name).spec.tokens.hop + 5)
+    with all_of_them() if setting == "all" else SETTINGS[setting]():
+        before = torch.get_default_dtype(), torch.get_default_device()
+        tokenizer = syllabary.load(name)
+        tokens = tokenizer.encode(wave, tokenizer.spec.sample_rate)
+        decoded = tokenizer.decode(tokens)
+        with tokenizer.stream() as session:
+            first = session.encode(wave, final=True)
+        assert before == (torch.get_default_dtype(), torch.get_default_device())
+    assert tokens.equal(expected[0]) and first.equal(expected[0])
+    assert torch.equal(decoded, expected[1])
+    assert tokenizer.spec == load(name).spec
+    check_same(tokenizer, expected)
+    in_place_of_any(tokenizer)
+
+
+def in_place_of_any(tokenizer):
+    """Weights can be changed, and are followed, wherever they were loaded."""
+    name = largest(tokenizer, tokenizer.state_dict())
+    if name is not None:
+        before = tokenizer.full_digest
+        in_place(tokenizer, name, tensor_of(tokenizer, name))
+        assert tokenizer.full_digest != before
 
 
 # --- the spec ----------------------------------------------------------------------------------

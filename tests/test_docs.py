@@ -55,6 +55,7 @@ def workplace(tmp_path, monkeypatch):
     programs.mkdir()
     scripts = {
         "syllabary": f'exec {sys.executable} -m syllabary "$@"',
+        "python": f'exec {sys.executable} "$@"',
         "my-encoder": 'exec cp "$1" "$2"',
         "my-decoder": 'exec cp "$1" "$2"',
     }
@@ -104,8 +105,15 @@ def run_shell(block: Block, names: dict, capfd) -> None:
 
 
 def commands(block: Block) -> list[str]:
-    lines = block.text.replace("\\\n", " ").splitlines()
-    return [line for line in lines if shlex.split(line, comments=True)]
+    """The lines; one that a here-document follows has it with it."""
+    found, lines = [], iter(block.text.replace("\\\n", " ").splitlines())
+    for line in lines:
+        if here := re.search(r"<<'(\w+)'", line):
+            document = [line, *iter(lines.__next__, here[1]), here[1]]
+            found.append("\n".join(document))
+        elif shlex.split(line, comments=True):
+            found.append(line)
+    return found
 
 
 def syllabary(command: str, *more: str) -> int:
@@ -138,7 +146,7 @@ def check_shell(block: Block, capfd) -> None:
     assert block.language == "bash", f"{block.place}: only shell blocks may be left out"
     subprocess.run(["bash", "-n", "-c", block.text], check=True)
     for command in commands(block):
-        words = shlex.split(command, comments=True)
+        words = shlex.split(command.splitlines()[0], comments=True)
         if words[:1] == ["make"]:
             subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
         for word in words:

@@ -190,9 +190,9 @@ class Recipe:
         bf16: autocast to bfloat16 (losses and quantizers stay in float32).
         adversarial: None trains without the discriminator.
         balancer: None sums the losses as they are.
-        start_from: folder of another run, its state file, or a saved tokenizer; its averaged
-            weights, and its discriminator if it has one, are where this run begins. "" begins from
-            the seed.
+        start_from: folder of another run, its state file, a saved tokenizer, or the name of a
+            trained one that ships; its averaged weights, and its discriminator if it has one, are
+            where this run begins. "" begins from the seed.
         log_every: steps between lines of the log, which hold means over the steps between.
         save_every, save_minutes: a state is saved when either is over; 0 switches one off.
     """

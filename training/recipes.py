@@ -47,6 +47,7 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "content-second": ".content.recipes:second",
     "content-third": ".content.recipes:third",
     "content-fourth": ".content.recipes:fourth",
+    "content-from-whisper": ".content.recipes:from_whisper",
     "units-vocoder": ".spectral.recipes:units_vocoder",
 }
 
@@ -153,7 +154,7 @@ def read(path: Path) -> "Recipe":
     """
     try:
         fields = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{printable(path)}: {error}") from None
     return from_fields(fields, printable(path))
 

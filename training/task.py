@@ -29,7 +29,7 @@ The loop (`training.loop`) does the rest: data, order, clipping, averages, ranks
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -95,6 +95,10 @@ class Task(nn.Module, ABC, Generic[R]):
 
     Weights are made from the recipe's seed: the loop seeds torch before it builds the task.
 
+    Attributes:
+        memory: plain values that the loop saves and restores with the modules: what `begin_with`
+            found that later steps must know.
+
     Args:
         recipe: of the class's `Recipe`.
     """
@@ -107,6 +111,7 @@ class Task(nn.Module, ABC, Generic[R]):
     def __init__(self, recipe: R) -> None:
         super().__init__()
         self.recipe = recipe
+        self.memory: dict[str, str] = {}
         # Not as an attribute of the class, which would hide the submodule.
         self.register_module("discriminator", None)
 
@@ -123,13 +128,17 @@ class Task(nn.Module, ABC, Generic[R]):
         """
         return {}
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+    def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
         """Take another run's averaged weights, for recipes with `start_from`.
+
+        Returns:
+            What of the generator those weights do not have, and therefore begins anew, in words.
 
         Raises:
             RuntimeError: as `load_state_dict` does.
         """
         self.generator.load_state_dict(weights)
+        return ()
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         """Weights (out, in) of the generator's hidden layers, for recipes that use Muon."""

@@ -13,7 +13,8 @@ def pack(codes: np.ndarray, widths: Sequence[int]) -> bytes:
     if set(widths) == {16}:
         return codes.astype(">u2").tobytes()
     if set(widths) == {4} and len(widths) % 2 == 0:
-        return (codes[:, ::2] << 4 | codes[:, 1::2]).astype(np.uint8).tobytes()
+        pairs: np.ndarray = codes[:, ::2] << 4 | codes[:, 1::2]
+        return pairs.astype(np.uint8).tobytes()
     bits = np.empty((positions, sum(widths)), np.uint8)
     at = 0
     for codebook, width in enumerate(widths):

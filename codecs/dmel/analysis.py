@@ -25,7 +25,7 @@ class _TileAnalysis:
 
     def __init__(self, mel: MelSpectrogram, tile: int) -> None:
         bins = mel.n_fft // 2 + 1
-        self.window = mel.window
+        self.window, self.source = mel.window, mel.filters
         self.filters = scipy.sparse.csr_array(mel.filters.T.numpy())
         self.padded = torch.zeros(tile, mel.n_fft, dtype=torch.float64)
         self.windowed = self.padded[:, : self.window.shape[0]]
@@ -56,6 +56,8 @@ def analyse(mel: MelSpectrogram, windows: Tensor) -> Tensor:
         return mel.frames(windows).T.contiguous()
     if not hasattr(_scratch, "analyses"):
         _scratch.analyses = WeakKeyDictionary()
-    if mel not in _scratch.analyses:
-        _scratch.analyses[mel] = _TileAnalysis(mel, windows.shape[0])
-    return _scratch.analyses[mel](windows)
+    made = _scratch.analyses.get(mel)
+    if made is None or made.window is not mel.window or made.source is not mel.filters:
+        made = _scratch.analyses[mel] = _TileAnalysis(mel, windows.shape[0])
+    amplitudes: Tensor = made(windows)
+    return amplitudes

@@ -110,6 +110,7 @@ class DMel(AudioTokenizer):
                 if config.levels == "fitted"
                 else f"levels in [{config.minimum:g}, {config.maximum:g}]"
             ),
+            broken_promises=dict(self.vocoder.broken_promises),
         )
 
     @property
@@ -119,7 +120,8 @@ class DMel(AudioTokenizer):
     @property
     def _look_ahead(self) -> int:
         """Samples after a frame, and before it, that its window covers."""
-        return (self.config.window_length - self.config.hop_length) // 2
+        config: DMelConfig = self.config
+        return (config.window_length - config.hop_length) // 2
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         thresholds = (10.0 ** inner_edges(self.levels)).contiguous()

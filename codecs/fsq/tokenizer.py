@@ -6,6 +6,7 @@ place of some of the rounding, and with levels that may be chosen after training
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -65,15 +66,22 @@ class FSQCodec(NeuralCodec):
             description=levels,
         )
 
-    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        return self.quantizer.encode(latents, num_codebooks).transpose(1, 2)
+    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        quantizer: ResidualFiniteScalarQuantizer = self.still_quantizer()
+        return lambda latents, count: quantizer.encode(latents, count).transpose(1, 2)
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        latents = torch.zeros(*codes.shape[:2], self.network.latent_dim, device=codes.device)
-        kept = (codes >= 0).sum(-1, keepdim=True)
-        # As a rule one number: a stream may go on with fewer codebooks in the middle of a tile.
-        for count in kept.unique().tolist():
-            if count:
-                some = self.quantizer.decode(codes[..., :count].clamp_min(0).transpose(1, 2))
-                latents = torch.where(kept == count, some, latents)
-        return latents
+    def dequantizing(self) -> Callable[[Tensor], Tensor]:
+        quantizer: ResidualFiniteScalarQuantizer = self.still_quantizer()
+        dim = self.network.latent_dim
+
+        def dequantize(codes: Tensor) -> Tensor:
+            latents = torch.zeros(*codes.shape[:2], dim, device=codes.device)
+            kept = (codes >= 0).sum(-1, keepdim=True)
+            # As a rule one number: a stream may go on with fewer codebooks in the middle of a tile.
+            for count in kept.unique().tolist():
+                if count:
+                    some = quantizer.decode(codes[..., :count].clamp_min(0).transpose(1, 2))
+                    latents = torch.where(kept == count, some, latents)
+            return latents
+
+        return dequantize

@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Transformer layers compiled: the same sums in the same order, for any number of frames at a time.
 
 As in `kernels`, lanes hold different outputs: attention adds up its scores with a lane for each
@@ -5,15 +7,15 @@ distance, and its values with a lane for each channel, so no sum depends on how 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from ...kernel_cache import kernel
 from ...quantizers.search import vector_ir as v
 from .causal import CausalStack
 from .int8_kernel import linear_int8, pack_int8
@@ -30,9 +32,6 @@ from .kernels import (
 )
 from .packed import Array, PackedStack, addresses, array, on_cache_lines, pack
 from .transformer import CausalTransformer, TransformerConfig, TransformerLayer
-
-_HERE = Path(__file__)
-v.forget_stale_kernels(_HERE.parent, "*.nbi", [_HERE])
 
 _SPAN = 2 * v.LANES  # distances of one turn
 
@@ -149,7 +148,7 @@ def _scores(context, like, query, channels, across, stride, apart, apart_stride,
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
         _, query, channels, across, stride, apart, apart_stride, valid, out = values
-        sums: list = []
+        sums: list[Any] = []
         with v.counted_loop(builder, channels, [spread_constant(kind, 0.0)] * 2) as loop:
             channel, carried, following = loop
             at = v.at(builder, query, v.times(builder, channel, size))
@@ -224,7 +223,7 @@ def _mean_of(count):  # type: ignore[no-untyped-def]
 
         def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
             _, weights, frames, rows, stride, out = values
-            sums: list = []
+            sums: list[Any] = []
             with v.counted_loop(builder, frames, [spread_constant(kind, 0.0)] * count) as loop:
                 frame, carried, following = loop
                 at = v.at(builder, weights, v.times(builder, frame, size))
@@ -246,7 +245,7 @@ def _mean_of(count):  # type: ignore[no-untyped-def]
 _mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _run_layers(  # type: ignore[no-untyped-def]
     x, edges, pasts, window, norms, epsilon, together, distances, scale, outward, widen, narrow,
     norm, norm_bias,
@@ -317,7 +316,7 @@ def _run_layers(  # type: ignore[no-untyped-def]
     normalize(x, norm, norm_bias, epsilon, x)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _linear(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped-def]
     """`linear`, or `linear_int8` with its panels; numba compiles only one of the two."""
     if panels.ndim == 3:
@@ -326,7 +325,7 @@ def _linear(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped
         linear_int8(x, panels, scales, bias, activated, out)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _attend(queries, across, values, distances, window, out):  # type: ignore[no-untyped-def]
     """What frames attend to: the mean of values by the softmax of scores.
 

@@ -1,23 +1,22 @@
 """`NeuralCodec`: an encoder, a quantizer, a decoder, and the streams that run them."""
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoint import config_to_json
 from ..interface import AudioTokenizer
 from ..shipped import inference_state
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
-from .compiled import Compiled, frame_decoder, frame_encoder, is_compilable
-from .frames import FrameConfig, SampleEncoder
-from .network import SpectralConfig, SpectralEncoder
+from .compiled import frame_decoder, frame_encoder, is_compilable, still
+from .frames import FrameConfig
+from .network import SpectralConfig
 from .running import TILE, in_tiles, start_decoding, together
 from .tiles import TileEncoder
-from .waveform import WaveformConfig, WaveformEncoder
+from .waveform import WaveformConfig
 
 #: What an encoder and a decoder are made from, and what is known of them before.
 TrunkConfig = SpectralConfig | WaveformConfig | FrameConfig
@@ -27,7 +26,9 @@ class NeuralCodec(AudioTokenizer):
     """A codec of a trained encoder and decoder, the trunk; families differ in the quantizer.
 
     The encoder runs in float64: then no order of additions, which libraries choose by processor
-    and by number of threads, moves a code. The decoder runs in float32.
+    and by number of threads, moves a code. The decoder runs in float32. What runs are copies of the
+    networks, in eval mode, made again when the weights have changed; a stream keeps those that it
+    began with.
 
     Args:
         config: has a field `network`, a `TrunkConfig`.
@@ -40,22 +41,32 @@ class NeuralCodec(AudioTokenizer):
         self.network = network
         self.encoder = network.make_encoder()
         self.decoder = network.make_decoder()
-        self._prepared: dict[Callable[[], Any], Any] = {}
-        self._frame_encoder = Compiled(frame_encoder)
-        self._frame_decoder = Compiled(frame_decoder)
+        self.quantizer: Any
 
     # --- what a family supplies ----------------------------------------------------------------
 
     @abstractmethod
-    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        """Codes (1, frames, num_codebooks) int64 of latents (1, frames, latent_dim) float32."""
+    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        """What quantizes, with the weights as they are now.
+
+        It takes latents (1, frames, latent_dim) float32 and how many codebooks to keep, and gives
+        codes (1, frames, num_codebooks) int64.
+        """
 
     @abstractmethod
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """Latents (1, frames, latent_dim) float32 of codes (1, frames, codebooks) int64.
+    def dequantizing(self) -> Callable[[Tensor], Tensor]:
+        """What gives latents (1, frames, latent_dim) float32 of codes (1, frames, codebooks) int64.
 
         A code of -1 adds nothing: in all codebooks, there is no frame, and latents are 0.
         """
+
+    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        """See `quantizing`."""
+        return self.quantizing()(latents, num_codebooks)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """See `dequantizing`."""
+        return self.dequantizing()(codes)
 
     # --- the interface -------------------------------------------------------------------------
 
@@ -94,6 +105,7 @@ class NeuralCodec(AudioTokenizer):
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         encoder, tile = self._running_encoder()
+        quantize = self.quantizing()
         if tile is None:
             latents_of = together(encoder.latents)
         else:
@@ -101,7 +113,7 @@ class NeuralCodec(AudioTokenizer):
 
         def encode(windows: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
             latents, after = latents_of(windows, edges, states)
-            return self.quantize(latents.float()[None], num_codebooks)[0], after
+            return quantize(latents.float()[None], num_codebooks)[0], after
 
         return TileEncoder(
             encode,
@@ -116,10 +128,11 @@ class NeuralCodec(AudioTokenizer):
         )
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
+        decoder, compiled = self._running_decoder()
         return start_decoding(
-            self.decoder,
-            self._frame_decoder,
-            self.dequantize,
+            decoder,
+            compiled,
+            self.dequantizing(),
             batch_size=batch_size,
             num_codebooks=self.spec.tokens.num_codebooks,
             hop=self.network.hop,
@@ -127,36 +140,39 @@ class NeuralCodec(AudioTokenizer):
             device=self.device,
         )
 
-    # --- what is made of the weights once --------------------------------------------------------
+    # --- what is made of the weights ----------------------------------------------------------
 
     def prepared(self, make: Callable[[], Any]) -> Any:
-        """What `make`, a method, returned at first; made again after weights were loaded or moved.
+        """What `make`, a method, returned for the weights as they are now."""
+        return self.identity(sampled=False).prepared(make)
 
-        A tokenizer's weights stay as they are once it is used: see `AudioTokenizer.spec`.
-        """
-        if make not in self._prepared:
-            self._prepared[make] = make()
-        return self._prepared[make]
+    def still_quantizer(self) -> Any:
+        """A copy of the quantizer with the weights as they are now."""
+        return self.prepared(self._still_quantizer)
 
     def _running_encoder(self) -> tuple[Any, int | None]:
         """The encoder as it runs on this device, and the frames in one call of it."""
-        encoder: Any = self.encoder
-        if is_compilable(encoder) and self.device.type == "cpu":
-            return self._frame_encoder(encoder), None
+        if is_compilable(self.encoder) and self.device.type == "cpu":
+            return self.prepared(self._compiled_encoder), None
         return self.prepared(self._exact_encoder), TILE
 
-    def _exact_encoder(self) -> SpectralEncoder | WaveformEncoder | SampleEncoder:
-        return copy.deepcopy(self.encoder).double().eval().requires_grad_(False)
+    def _running_decoder(self) -> tuple[nn.Module, Any]:
+        """The decoder, and its compiled form where there is one on this device."""
+        if is_compilable(self.decoder) and self.device.type == "cpu":
+            return self.decoder, lambda decoder: self.prepared(self._compiled_decoder)
+        return self.prepared(self._still_decoder), None
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NeuralCodec":
-        self._prepared.clear()
-        return super()._apply(fn, recurse)
+    def _compiled_encoder(self) -> Any:
+        return frame_encoder(self.encoder)  # type: ignore[arg-type]
 
-    def load_state_dict(self, *args: Any, **options: Any) -> Any:
-        self._prepared.clear()
-        return super().load_state_dict(*args, **options)
+    def _compiled_decoder(self) -> Any:
+        return frame_decoder(self.decoder)  # type: ignore[arg-type]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "NeuralCodec":
-        other = type(self)(self.config, self.name)
-        other.load_state_dict(self.state_dict())
-        return other.to(self.device).train(self.training)
+    def _exact_encoder(self) -> nn.Module:
+        return still(self.encoder).double()
+
+    def _still_decoder(self) -> nn.Module:
+        return still(self.decoder)
+
+    def _still_quantizer(self) -> Any:
+        return still(self.quantizer)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
+from ..weights import WeightWatch
 from .frames import SampleDecoder, SampleEncoder
 from .network import SpectralDecoder, SpectralEncoder
 
@@ -16,14 +18,14 @@ if TYPE_CHECKING:
     from .frame_encoder import FrameEncoder
 
 M = TypeVar("M", bound=nn.Module)
+N = TypeVar("N", bound=nn.Module)
 T = TypeVar("T")
 
 
 class Compiled(Generic[M, T]):
     """What `make` returned for a module, as long as the module's weights stay as they are.
 
-    A change is seen by the tensors' addresses and their counters of in-place changes. What is
-    written through `.data` escapes them.
+    A change is seen as by `WeightWatch`.
 
     Args:
         make: of a copy of the module that holds this only `make` survives, so it is a function of
@@ -32,16 +34,22 @@ class Compiled(Generic[M, T]):
 
     def __init__(self, make: Callable[[M], T]) -> None:
         self._make = make
-        self._last: tuple[list[tuple[int, int]], T] | None = None
+        self._last: tuple[nn.Module, WeightWatch, T] | None = None
 
     def __call__(self, module: M) -> T:
-        now = [version_of(tensor) for tensor in (*module.parameters(), *module.buffers())]
-        if self._last is None or self._last[0] != now:
-            self._last = now, self._make(module)
-        return self._last[1]
+        last = self._last
+        if last is None or last[0] is not module or not last[1].holds():
+            watch = WeightWatch(module)
+            last = self._last = module, watch, self._make(module)
+        return last[2]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Compiled, (self._make,)
+
+
+def still(module: N) -> N:
+    """A copy of a module that stays as it is, in eval mode, whatever becomes of the module."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
 
 
 def is_compilable(module: nn.Module) -> bool:
@@ -70,9 +78,3 @@ def frame_decoder(decoder: SpectralDecoder | SampleDecoder) -> FrameDecoder | Fr
     from .frame_decoder import FrameDecoder
 
     return FrameDecoder(decoder)
-
-
-def version_of(tensor: Tensor) -> tuple[int, int]:
-    """What changes when a tensor's values do, or lie elsewhere; writes to `.data` escape it."""
-    # Tensors made in inference mode have no counter, and can't be changed outside of it.
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...quantizers.modules.vector import VectorQuantizer
 from ...quantizers.nearest import NearestCode
 from .kernels import linear
-from .packed import Array, pack_linear
+from .packed import Array, array, pack_linear
 
 
 class CompiledStages:
@@ -31,7 +31,7 @@ class CompiledStages:
             assert isinstance(stage.project_in, torch.nn.Linear)
             panels, bias = pack_linear(stage.project_in, np.float64)
             self.stages.append((panels, bias, NearestCode(stage.codebook, stage.config.metric)))
-        self.tables = [np.ascontiguousarray(table.numpy()) for table in tables]
+        self.tables = [array(table) for table in tables]
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """Codes (frames, num_codebooks) int64 of latents (frames, dim) float32.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
+from ...kernel_cache import kernel
 from .attention_kernel import packed_layers
 from .harmonic_head import LOG_GAIN, HarmonicHeadConfig
 from .kernels import at_address, exponentials, linear, sine_of_half_turns
@@ -114,7 +114,7 @@ class FrameDecoder:
         return torch.from_numpy(wave)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _first_columns(x, panels, bias, count):  # type: ignore[no-untyped-def]
     """The `count` outputs of a linear layer, contiguous."""
     padded = np.empty((x.shape[0], bias.shape[0]), np.float32)
@@ -122,7 +122,7 @@ def _first_columns(x, panels, bias, count):  # type: ignore[no-untyped-def]
     return padded[:, :count].copy()
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pitch_track(x, panels, bias):  # type: ignore[no-untyped-def]
     """What `source.expected_pitch` makes of the logits, (points,) Hz."""
     points, size = x.shape[0], 2 * AROUND + 1
@@ -151,7 +151,7 @@ def _pitch_track(x, panels, bias):  # type: ignore[no-untyped-def]
     return pitch
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pulses(pitch, before, phase, ramp, sample_rate, top, out):  # type: ignore[no-untyped-def]
     """What `source.PulseTrain` gives, into `out`; the phase after it."""
     step = ramp.shape[0]
@@ -176,7 +176,7 @@ def _pulses(pitch, before, phase, ramp, sample_rate, top, out):  # type: ignore[
     return phase
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _repeat(noise, position, out):  # type: ignore[no-untyped-def]
     """Stored noise from a position on, over and over; the position after it."""
     for i in range(out.shape[0]):
@@ -185,7 +185,7 @@ def _repeat(noise, position, out):  # type: ignore[no-untyped-def]
     return position
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sources(  # type: ignore[no-untyped-def]
     track, edges, pitches, phases, positions, pasts, ramp, sample_rate, top, noise, delay, hop
 ):
@@ -216,7 +216,7 @@ def _sources(  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pieces(sources, edges, window, step, delay, rate):  # type: ignore[no-untyped-def]
     """Windows (frames, 2, rate, window) of what `_sources` gives."""
     rows = edges.shape[0] - 1
@@ -231,7 +231,7 @@ def _pieces(sources, edges, window, step, delay, rate):  # type: ignore[no-untyp
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
     """Spectra (frames, 2, rate, bins) of the sources, filtered and added: (frames, rate, bins)."""
     frames, _, rate, bins = spectra.shape
@@ -264,7 +264,7 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _overlap_add(pieces, edges, window, step, pasts, delay, gain):  # type: ignore[no-untyped-def]
     """Samples (frames, hop) that windowed pieces (frames, rate, window) add up to, times a gain.
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
+from ...kernel_cache import kernel
 from .analysis import FLOOR, SpeechAnalysis
 from .attention_kernel import packed_layers
 from .kernels import exponentials, linear
@@ -134,7 +134,7 @@ class FrameEncoder:
         return heard
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _features(  # type: ignore[no-untyped-def]
     correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, heard
 ):
@@ -148,7 +148,7 @@ def _features(  # type: ignore[no-untyped-def]
     _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, heard)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _log_features(  # type: ignore[no-untyped-def]
     mel, mel_filters, num_mels, bands, band_filters, num_bands, start, heard
 ):
@@ -158,7 +158,7 @@ def _log_features(  # type: ignore[no-untyped-def]
     _logs(bands, band_filters[0], band_filters[1], num_bands, start, heard)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch):  # type: ignore[no-untyped-def]
     """Pieces of each window, which end where it ends, times windows."""
     _cut_spectral(windows, hop, mel_window, band_window, mel, bands)
@@ -166,7 +166,7 @@ def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch)
         _cut_one(windows[t], 0, pitch_window, pitch[t])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: ignore[no-untyped-def]
     """See `_cut`."""
     for t in range(windows.shape[0]):
@@ -174,7 +174,7 @@ def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: i
         _cut_one(windows[t], hop // 4, band_window, bands[t])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cut_one(samples, hop, window, out):  # type: ignore[no-untyped-def]
     """The last pieces of the samples, `hop` apart, times a window; zeros after them."""
     count, length = out.shape[0], window.shape[0]
@@ -186,7 +186,7 @@ def _cut_one(samples, hop, window, out):  # type: ignore[no-untyped-def]
         whole[length:] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _amplitudes(spectra, least):  # type: ignore[no-untyped-def]
     """(frames × pieces, bins) amplitudes, `least` at least."""
     frames, count, bins = spectra.shape
@@ -200,7 +200,7 @@ def _amplitudes(spectra, least):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _correlations(correlation, amplitudes, lags, bias, count, heard):  # type: ignore[no-untyped-def]
     """Put the scaled autocorrelation at `count` lags into the first columns of `heard`."""
     frames, size = correlation.shape
@@ -215,7 +215,7 @@ def _correlations(correlation, amplitudes, lags, bias, count, heard):  # type: i
             heard[t, i] = _PITCH_SCALE * at_lags[t, i] / total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _logs(spectra, filters, bias, channels, start, heard):  # type: ignore[no-untyped-def]
     """Put the scaled logarithms of filtered amplitudes into `heard`, from column `start` on."""
     frames, count, _ = spectra.shape
@@ -229,7 +229,7 @@ def _logs(spectra, filters, bias, channels, start, heard):  # type: ignore[no-un
                 heard[t, start + i * channels + c] = _LOG_SCALE * log + _LOG_SHIFT
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignore[no-untyped-def]
     """Put the guess at the pitch into `heard`, from column `start` on."""
     frames = heard.shape[0]
@@ -252,7 +252,7 @@ def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignor
             heard[t, start + c] = 4 * (logits[t, c] / total)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: ignore[no-untyped-def]
     """The `width` outputs of a linear layer, and all that another's panels have."""
     first = np.empty((x.shape[0], bias.shape[0]))
@@ -262,7 +262,7 @@ def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: igno
     return first[:, :width].copy(), second
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def one_layer(x, panels, bias, width):  # type: ignore[no-untyped-def]
     """The `width` outputs (frames, width) of a linear layer's `panels`."""
     padded = np.empty((x.shape[0], bias.shape[0]))
@@ -270,7 +270,7 @@ def one_layer(x, panels, bias, width):  # type: ignore[no-untyped-def]
     return padded[:, :width].copy()
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _layer_and(x, panels, bias, other, width):  # type: ignore[no-untyped-def]
     """The `width` outputs of a linear layer, plus what others are."""
     padded = np.empty((x.shape[0], bias.shape[0]))

@@ -99,7 +99,9 @@ class SampleEncoder(nn.Module):
     def windows_of(self, wave: Tensor) -> Tensor:
         """All frames (batch, frames, hop) of a wave (batch, samples)."""
         hop = self.config.hop
-        return functional.pad(wave, (0, -wave.shape[1] % hop)).unflatten(1, (-1, hop))
+        whole = functional.pad(wave, (0, -wave.shape[1] % hop))
+        frames: Tensor = whole.unflatten(1, (-1, hop))
+        return frames
 
     @property
     def macs_per_frame(self) -> int:

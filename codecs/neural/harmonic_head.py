@@ -90,11 +90,13 @@ class Rendered:
         wave: (batch, frames × hop), which lag by `HarmonicHeadConfig.delay` samples.
         pitch_logits: (batch, frames × rate, PITCH_BINS).
         state: what follows goes on from it.
+        pulse_share: (batch, frames × rate), what part of each spectrum's energy is pulses.
     """
 
     wave: Tensor
     pitch_logits: Tensor
     state: HeadState
+    pulse_share: Tensor
 
 
 class HarmonicHead(nn.Module):
@@ -169,17 +171,20 @@ class HarmonicHead(nn.Module):
             if noise is None:
                 noise = self._stored_noise(state.position, pulses)
             sources = torch.cat([state.sources, torch.stack([pulses, noise], 1)], 2)
-            wave, overlap = self._filter(sources, gains, state.overlap)
+            wave, overlap, share = self._filter(sources, gains, state.overlap)
         position = (state.position + pulses.shape[1]) % self.noise.shape[0]
         tail = sources[..., sources.shape[2] - self.config.delay :]
-        return Rendered(wave, logits, HeadState(layers, last, phase, position, tail, overlap))
+        after = HeadState(layers, last, phase, position, tail, overlap)
+        return Rendered(wave, logits, after, share)
 
     def _stored_noise(self, position: int, like: Tensor) -> Tensor:
         index = torch.arange(position, position + like.shape[1], device=like.device)
         return self.noise[index % self.noise.shape[0]].expand_as(like)
 
-    def _filter(self, sources: Tensor, gains: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples that no window to come adds to, and what is left of the overlap.
+    def _filter(
+        self, sources: Tensor, gains: Tensor, overlap: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples that no window to come adds to, what is left of the overlap, and pulses' share.
 
         Args:
             sources: (batch, 2, delay + samples).
@@ -191,7 +196,9 @@ class HarmonicHead(nn.Module):
         spectra = torch.fft.rfft(sources.unfold(2, config.window, config.step) * self.window)
         pulse_gain, noise_gain, angle = gains.chunk(3, -1)
         turned = torch.polar(pulse_gain.clamp(*LOG_GAIN).exp(), angle)
-        spectrum = spectra[:, 0] * turned + spectra[:, 1] * noise_gain.clamp(*LOG_GAIN).exp()
+        pulses = spectra[:, 0] * turned
+        noise = spectra[:, 1] * noise_gain.clamp(*LOG_GAIN).exp()
+        spectrum = pulses + noise
         pieces = torch.fft.irfft(spectrum, config.window) * self.window
         count = pieces.shape[1]
         total = functional.fold(
@@ -203,7 +210,7 @@ class HarmonicHead(nn.Module):
         total = total * config.overlap_gain
         total = torch.cat([total[:, : config.delay] + overlap, total[:, config.delay :]], 1)
         done = count * config.step
-        return total[:, :done], total[:, done:]
+        return total[:, :done], total[:, done:], _share(pulses, noise)
 
     @property
     def macs_per_frame(self) -> int:
@@ -213,3 +220,11 @@ class HarmonicHead(nn.Module):
         fourier = int(3 * 2.5 * config.window * math.log2(config.window))
         a_spectrum = linear + self.stack.macs_per_frame + fourier
         return self.upsample.weight.numel() + config.rate * a_spectrum
+
+
+def _share(pulses: Tensor, noise: Tensor) -> Tensor:
+    """Part (batch, spectra) of the energy of both, complex (batch, spectra, bins), in the first."""
+    of_pulses, of_noise = (
+        torch.view_as_real(part).square().sum((-1, -2)) for part in (pulses, noise)
+    )
+    return of_pulses / (of_pulses + of_noise + 1e-8)

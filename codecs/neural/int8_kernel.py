@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Linear layers of 8-bit weights and activations: a quarter of the bytes, and whole numbers.
 
 Weights have a scale for each output, what comes in one for each frame (Dettmers et al.,
@@ -5,20 +7,18 @@ Weights have a scale for each output, what comes in one for each frame (Dettmers
 a result depends neither on the processor nor on how many frames come with it.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from ...kernel_cache import kernel
+from ...processors import compiles_for
 from ...quantizers.search import vector_ir as v
-from .kernels import DOUBLE, DOUBLES, ROUNDER, compiled_for, gelu, spread_constant
+from .kernels import DOUBLE, DOUBLES, ROUNDER, gelu, spread_constant
 from .packed import on_cache_lines
-
-_HERE = Path(__file__)
-v.forget_stale_kernels(_HERE.parent, "*.nbi", [_HERE])
 
 #: Outputs side by side in a panel of weights.
 PANEL = 64
@@ -32,7 +32,7 @@ _BYTES = ir.VectorType(ir.IntType(8), v.LANES)
 _PAIRS = ir.VectorType(v.INT16, 2 * v.LANES)
 
 
-_FAST = compiled_for("avx512f") and compiled_for("avx512vnni")
+_FAST = compiles_for("avx512f", "avx512vnni")
 # Frames that share each load of a panel: as many as the registers hold the sums of.
 _ROWS = 4 if _FAST else 1
 
@@ -112,14 +112,14 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
                 return builder.fpext(lanes, kind) if wide else lanes
 
             zero = ir.Constant(v.INTS, [0] * v.LANES)
-            begin: list = []
+            begin: list[Any] = []
             for r in range(rows):
                 start = v.load(builder, v.at(builder, starts, 4 * r), v.INT32)
                 begin += [v.spread(builder, start)] * _VECTORS
             # A single frame's sums are too few to keep the multipliers busy.
             halves = 2 if rows == 1 else 1
             begin += [zero] * (len(begin) * (halves - 1))
-            sums: list = []
+            sums: list[Any] = []
             with v.counted_loop(builder, steps, begin) as (step, carried, following):
                 sums += carried
                 line = v.at(builder, panel, v.times(builder, step, _STEP * PANEL))
@@ -213,7 +213,7 @@ def _round(context, like, address, vectors, inverse, out):  # type: ignore[no-un
     return types.int32(like, types.int64, types.int64, like, types.int64), code
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _quantize(x, inputs, whole, factors, starts):  # type: ignore[no-untyped-def]
     """Whole numbers for the first `inputs` columns of x, what 1 of them is, and -128 × their sum.
 
@@ -241,7 +241,7 @@ def _quantize(x, inputs, whole, factors, starts):  # type: ignore[no-untyped-def
         starts[t] = -_OFFSET * total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def linear_int8(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped-def]
     """out = x·weights + bias, through GELU if `activated`, as `kernels.linear` has it.
 

@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Compiled layers whose results for a frame do not depend on how many frames come with it.
 
 Libraries choose the order of a sum by the shape of their input. Here it is written down: each
@@ -8,30 +10,21 @@ sums are float32 or float64, as the arrays are.
 """
 
 import math
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import carray, config, njit, types
+from llvmlite import ir
+from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from ...kernel_cache import kernel
+from ...processors import compiles_for
 from ...quantizers.search import vector_ir as v
-
-_HERE = Path(__file__)
-v.forget_stale_kernels(_HERE.parent, "*.nbi", [_HERE, Path(v.__file__)])
-
-
-def compiled_for(feature: str) -> bool:
-    """Whether code is compiled for processors that have a feature: this one, or those told of."""
-    if config.CPU_FEATURES is not None:
-        return f"+{feature}" in config.CPU_FEATURES.split(",")
-    return bool(binding.get_host_cpu_features().get(feature))
-
 
 #: Outputs side by side in a panel of weights, for sums in float32 and in float64.
 PANEL = {np.dtype(np.float32): 64, np.dtype(np.float64): 32}
 # Frames that share each load of a panel: as many as the registers hold the sums of.
-_ROWS = 4 if compiled_for("avx512f") else 1
+_ROWS = 4 if compiles_for("avx512f") else 1
 # Frames from which on a panel is worth a copy of it in float64.
 _MANY = 32
 DOUBLE = ir.DoubleType()
@@ -127,7 +120,7 @@ def _product_of(rows, activated, widened=False):  # type: ignore[no-untyped-def]
                 return narrow(address, j)
 
             start = [narrow(bias, j) for j in range(count)] * rows
-            sums: list = []
+            sums: list[Any] = []
             with v.counted_loop(builder, steps, start) as (step, carried, following):
                 line = v.at(builder, panel, v.times(builder, step, each * v.LANES * count))
                 lanes = [weights(line, j) for j in range(count)]
@@ -171,7 +164,7 @@ def _exponential_of(context, like, address):  # type: ignore[no-untyped-def]
     return types.void(like, types.int64), code
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
     """out = x·weights + bias, through GELU if `activated`.
 
@@ -217,7 +210,7 @@ def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
             done += _ROWS
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
     """LayerNorm of x (frames, channels) to out (frames, at least channels)."""
     zero = x.dtype.type(0)
@@ -266,7 +259,7 @@ def at_address(like, address, shape):  # type: ignore[no-untyped-def]
     return carray(_pointer(like, address), shape)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def most_frames(edges):  # type: ignore[no-untyped-def]
     """Frames of the row that has most of them; see `run_blocks` for `edges`."""
     most = 0
@@ -275,7 +268,7 @@ def most_frames(edges):  # type: ignore[no-untyped-def]
     return most
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def run_blocks(  # type: ignore[no-untyped-def]
     x, edges, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
 ):
@@ -316,7 +309,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 x[t, c] += scales[b, c] * back[t, c]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def exponentials(values):  # type: ignore[no-untyped-def]
     """Replace contiguous numbers, a multiple of 16 of them, by their exponentials."""
     for start in range(0, values.size, v.LANES):

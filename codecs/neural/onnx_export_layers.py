@@ -148,7 +148,7 @@ def _maybe_int8(g: Graph, x: Value, layer: nn.Linear) -> Value:
     zero = g.value(_ZERO_POINT, np.uint8)
     sums = g.op("MatMulInteger", rounded, g.constant(whole.T), zero, zero, dtype=np.int32)
     # In another order, ONNX Runtime makes one operation of it that takes no float64.
-    y = sums.cast(x.dtype) * scales * (most / _MOST)
+    y: Value = sums.cast(x.dtype) * scales * (most / _MOST)
     return y if layer.bias is None else y + _array(layer.bias)
 
 

@@ -57,7 +57,8 @@ class OnnxSteps:
         names = [self.part["output"], *(tensor["output"] for tensor in self.part["state"])]
         result, *after = self.session.run(names, {wanted["name"]: first, **self.state})
         self.state = dict(zip(self.state, after, strict=True))
-        return result[0]
+        whole: np.ndarray[Any, Any] = result[0]
+        return whole
 
 
 def read_description(directory: Path) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def read_description(directory: Path) -> dict[str, Any]:
     """
     path = directory / DESCRIPTION_FILE
     try:
-        description = json.loads(path.read_text())
+        description: dict[str, Any] = json.loads(path.read_text())
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
     except ValueError as error:

@@ -15,8 +15,8 @@ _LINE = 64  # bytes
 
 
 def array(tensor: Tensor) -> Array:
-    """A float32 copy of a tensor, contiguous."""
-    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+    """A float32 copy of a tensor, contiguous, whatever becomes of the tensor's memory."""
+    return np.array(tensor.detach().cpu().float().numpy(), order="C")
 
 
 def addresses(arrays: Sequence[Array]) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .compiled import Compiled, is_compilable
+from .compiled import is_compilable
 from .tiles import RowsFunction, TileDecoder
 
 S = TypeVar("S")
@@ -45,7 +45,7 @@ def together(
 
 def start_decoding(
     decoder: nn.Module,
-    compiled: Compiled[Any, Any] | None,
+    compiled: Callable[[Any], Any] | None,
     latents_of: Callable[[Tensor], Tensor],
     *,
     batch_size: int,
@@ -58,7 +58,7 @@ def start_decoding(
 
     Args:
         decoder: with `init_state` and `wave`.
-        compiled: its compiled form, for a spectral one on a CPU; None for tiles everywhere.
+        compiled: gives its compiled form, for a CPU; None for tiles everywhere.
         latents_of: maps codes (1, frames, codebooks), of which -1 are none, to latents
             (1, frames, channels), each frame by itself.
         batch_size, num_codebooks, hop, delay, device: see `TileDecoder`.

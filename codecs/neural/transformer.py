@@ -131,7 +131,8 @@ class SlidingAttention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(batch, frames, width) to (batch, heads, frames, head_dim)."""
-        return x.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.config.heads, -1))
+        return heads.transpose(1, 2)
 
 
 class TransformerLayer(nn.Module):

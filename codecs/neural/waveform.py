@@ -130,7 +130,8 @@ class WaveformEncoder(nn.Module):
         """All windows (batch, frames, hop) of a wave (batch, samples), look-ahead included."""
         hop = self.config.hop
         after = self.config.encoder_look_ahead * hop + -wave.shape[1] % hop
-        return functional.pad(wave, (0, after)).unflatten(1, (-1, hop))
+        windows: Tensor = functional.pad(wave, (0, after)).unflatten(1, (-1, hop))
+        return windows
 
     @property
     def macs_per_frame(self) -> int:

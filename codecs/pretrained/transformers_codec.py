@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ...plain_torch import made_plainly
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream, row_flags
@@ -88,6 +89,7 @@ class TransformersCodec(AudioTokenizer):
         )
 
     @classmethod
+    @made_plainly
     def from_published(cls, directory: Path, name: str | None = None) -> Self:
         """Read a model as it is published: transformers' `config.json` and safetensors.
 
@@ -115,6 +117,12 @@ class TransformersCodec(AudioTokenizer):
         codec.model = loaded.float().eval()
         return codec
 
+    def train(self, mode: bool = True) -> Self:
+        """The model stays in eval mode, in which nothing is dropped by chance."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
     def describe(self) -> TokenizerSpec:
         settings = self.settings
         architecture = self.config.architecture
@@ -137,6 +145,9 @@ class TransformersCodec(AudioTokenizer):
                 "migration": "a row's state is all of its audio, which can be sent again",
                 "determinism": "convolutions round differently on other numbers of threads, which "
                 "can change a code",
+                "processors": "convolutions round differently on other processors, which can "
+                "change a code",
+                "processors-samples": "convolutions round differently on other processors",
             },
         )
 
@@ -150,8 +161,10 @@ class TransformersCodec(AudioTokenizer):
         """Codes (codebooks, frames) of a wave of whole frames (samples,)."""
         wave = wave[None, None]
         if self.config.architecture == "encodec":
-            return self.model.quantizer.encode(self.model.encoder(wave), None)[:, 0]
-        return self.model.encode(wave).audio_codes[0]
+            codes: Tensor = self.model.quantizer.encode(self.model.encoder(wave), None)[:, 0]
+            return codes
+        codes = self.model.encode(wave).audio_codes[0]
+        return codes
 
     def decode_whole(self, codes: Tensor) -> Tensor:
         """Samples (frames × hop,) of codes (codebooks, frames)."""

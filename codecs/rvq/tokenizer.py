@@ -4,6 +4,7 @@ Residual quantization with quantizer dropout is SoundStream's (Zeghidour et al.,
 factorised codes are those of Improved RVQGAN (Kumar et al., arXiv 2306.06546).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...quantizers.modules.residual import ResidualVectorQuantizer, ResidualVectorQuantizerConfig
-from ...quantizers.modules.vector import VectorQuantizerConfig
+from ...quantizers.modules.vector import VectorQuantizer, VectorQuantizerConfig
 from ..neural.codec import NeuralCodec, TrunkConfig
 from ..neural.network import SpectralConfig
 from ..spec import TokenizerSpec
@@ -70,24 +71,29 @@ class RVQCodec(NeuralCodec):
             description=f"keep 1 to {config.num_codebooks}",
         )
 
-    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        if latents.device.type != "cpu":
-            return self.quantizer.encode(latents, num_codebooks).transpose(1, 2)
+    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        if self.device.type != "cpu":
+            quantizer: ResidualVectorQuantizer = self.still_quantizer()
+            return lambda latents, count: quantizer.encode(latents, count).transpose(1, 2)
         stages: CompiledStages = self.prepared(self._stages)
-        return stages.encode(latents[0], num_codebooks)[None]
+        return lambda latents, count: stages.encode(latents[0], count)[None]
 
-    def dequantize(self, codes: Tensor) -> Tensor:
+    def dequantizing(self) -> Callable[[Tensor], Tensor]:
         table: Tensor = self.prepared(self._table)
-        first = torch.arange(codes.shape[2], device=codes.device) * (self.config.codebook_size + 1)
-        parts = functional.embedding(codes + (first + 1), table).unbind(2)
-        # One by one: the order in which `sum` adds is a library's affair.
-        return reduce(torch.add, parts)
+        size = self.config.codebook_size + 1
+
+        def dequantize(codes: Tensor) -> Tensor:
+            first = torch.arange(codes.shape[2], device=codes.device) * size
+            parts = functional.embedding(codes + (first + 1), table).unbind(2)
+            # One by one: the order in which `sum` adds is a library's affair.
+            return reduce(torch.add, parts)
+
+        return dequantize
 
     def _stages(self) -> "CompiledStages":
         from ..neural.compiled_stages import CompiledStages  # numba takes a while to import
 
-        stages = map(self.quantizer.stage, range(self.config.num_codebooks))
-        return CompiledStages(list(stages), self.prepared(self._decoded))
+        return CompiledStages(self._quantizers(), self.prepared(self._decoded))
 
     def _table(self) -> Tensor:
         """What the codes of each codebook add to the latents, after a row of zeros for none."""
@@ -98,5 +104,8 @@ class RVQCodec(NeuralCodec):
     def _decoded(self) -> list[Tensor]:
         """What each stage decodes each code to, (codebook_size, latent_dim)."""
         codes = torch.arange(self.config.codebook_size, device=self.device)[None, None]
-        stages = map(self.quantizer.stage, range(self.config.num_codebooks))
-        return [stage.decode(codes)[0] for stage in stages]
+        return [stage.decode(codes)[0] for stage in self._quantizers()]
+
+    def _quantizers(self) -> list[VectorQuantizer]:
+        quantizer: ResidualVectorQuantizer = self.still_quantizer()
+        return [quantizer.stage(index) for index in range(self.config.num_codebooks)]

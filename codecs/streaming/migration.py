@@ -107,7 +107,7 @@ def check_identity(
     Raises:
         StateError: it is of another tokenizer, decoder, or number of codebooks.
     """
-    parts = header.get("parts")
+    parts: Any = header.get("parts")
     if parts not in ([], ["encoder"], ["decoder"], ["encoder", "decoder"]):
         raise StateError(f"the state of a row has the parts {parts!r}")
     mine = identity(tokenizer, num_codebooks, parts)
@@ -127,7 +127,7 @@ def check_identity(
             raise StateError(
                 f"the row's state has {name} {header.get(name)!r}, this session {value!r}"
             )
-    return parts
+    return list(parts)
 
 
 def check_promise(tokenizer: "AudioTokenizer") -> None:

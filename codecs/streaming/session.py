@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ...errors import StateError, TokenError, WaveError
+from ...plain_torch import plainly
+from ..spec import TokenizerSpec
 from ..tokens import Tokens
 from .latency import StreamStats, StreamTiming
 from .migration import check_identity, check_promise, identity, pack, unpack
@@ -43,6 +45,9 @@ class StreamSession:
     end (`final`) and begin afresh (`reset`) when it likes, and may move to another session
     (`export_row`, `import_row`).
 
+    A session runs with the weights that it began with. When they have changed, its calls raise
+    `StateError`: its state would be of one tokenizer and its next frames of another.
+
     One session serves one loop: if it encodes and decodes, `flush` takes the last tokens through
     its decoder too. It is not safe to share between threads; the tokenizer is, so give every thread
     its own session, or take a `StreamPool`.
@@ -61,7 +66,10 @@ class StreamSession:
         self._encoder: EncoderStream | None = None
         self._decoder: DecoderStream | None = None
         self._closed = False
-        self._hop = tokenizer.spec.tokens.hop  # a division of fractions, too slow for every call
+        self._identity = tokenizer.identity()
+        self._device = tokenizer.device
+        self._full_digest: str | None = None
+        self._hop = self._spec.tokens.hop  # a division of fractions, too slow for every call
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +99,7 @@ class StreamSession:
     @property
     def stats(self) -> StreamStats:
         """How long the calls took so far, and the latency of the algorithm."""
-        return self.timing.stats(self.tokenizer.spec)
+        return self.timing.stats(self._spec)
 
     @property
     def state_bytes(self) -> list[int]:
@@ -107,8 +115,7 @@ class StreamSession:
 
     # --- encode and decode -----------------------------------------------------------------------
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def encode(
         self,
         chunk: Tensor | np.ndarray,
@@ -132,11 +139,13 @@ class StreamSession:
         Raises:
             WaveError: as in `AudioTokenizer.encode`, or samples for a row that has ended, or the
                 session has.
+            StateError: the tokenizer's weights have changed.
         """
         self._check_open("encode")
         begun = time.perf_counter()
-        tokenizer = self.tokenizer
-        rows = tokenizer._rows(chunk, tokenizer.spec.sample_rate, lengths, self.batch_size)
+        self._check_weights()
+        tokenizer, spec = self.tokenizer, self._spec
+        rows = tokenizer._rows(chunk, spec.sample_rate, lengths, spec, self.batch_size)
         finals = row_flags(final, self.batch_size)
         for index, (row, state) in enumerate(zip(rows, self._rows, strict=True)):
             if row.shape[0] and state.encode_ended:
@@ -153,7 +162,7 @@ class StreamSession:
             state.frames_out += new.shape[1]
             state.encode_ended |= end
             num_samples.append(max(0, min(state.samples_in, state.frames_out * hop) - start))
-        tokens = tokenizer._tokens(codes, num_samples, self.num_codebooks)
+        tokens = tokenizer._tokens(codes, num_samples, self.num_codebooks, spec)
         self.timing.encode.record(
             time.perf_counter() - begun,
             sum(new.shape[1] for new in codes),
@@ -161,8 +170,7 @@ class StreamSession:
         )
         return tokens
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def decode(
         self, tokens: Tokens, final: bool | np.bool_ | Sequence[bool | np.bool_] = False
     ) -> Tensor:
@@ -182,10 +190,12 @@ class StreamSession:
                 that stands for less than a whole frame of samples.
             WaveError: frames for a row that has ended, or the session has; or it has another
                 number of rows.
+            StateError: the tokenizer's weights have changed.
         """
         self._check_open("decode")
         begun = time.perf_counter()
-        rows = self.tokenizer._code_rows(tokens)
+        self._check_weights()
+        rows = self.tokenizer._code_rows(tokens, self._spec)
         if len(rows) != self.batch_size:
             raise WaveError(f"this stream has {self.batch_size} rows, got {len(rows)}")
         finals = row_flags(final, self.batch_size)
@@ -237,7 +247,10 @@ class StreamSession:
             device = self.tokenizer.device
             nothing = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=device)
             return self.tokenizer._tokens(
-                [nothing] * self.batch_size, [0] * self.batch_size, self.num_codebooks
+                [nothing] * self.batch_size,
+                [0] * self.batch_size,
+                self.num_codebooks,
+                self._spec,
             )
         going = torch.tensor([not row.decode_ended for row in self._rows], device=tokens.device)
         return replace(
@@ -277,10 +290,12 @@ class StreamSession:
 
         Raises:
             WaveError: there is no such row, or the session has ended.
-            StateError: the tokenizer declares that it can't keep `migration`.
+            StateError: the tokenizer declares that it can't keep `migration`, or its weights have
+                changed.
         """
         self._check_open("export")
         row = self._row_index(row)
+        self._check_weights()
         check_promise(self.tokenizer)
         tensors = flatten(self._rows[row], "progress")
         parts: list[tuple[str, RowStream[Any] | None]] = [
@@ -293,8 +308,7 @@ class StreamSession:
         used = [name for name, machine in parts if machine is not None]
         return pack(identity(self.tokenizer, self.num_codebooks, used), tensors)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def import_row(self, row: int, data: bytes) -> None:
         """Go on where an exported row was; what this row did before is forgotten.
 
@@ -305,11 +319,12 @@ class StreamSession:
         Raises:
             WaveError: there is no such row, or the session has ended.
             StateError: the bytes are damaged, or of another tokenizer, number of codebooks, version
-                or kind of device, or the tokenizer declares that it can't keep `migration`.
-                Nothing has changed then.
+                or kind of device, or the tokenizer declares that it can't keep `migration`, or its
+                weights have changed. Nothing has changed then.
         """
         self._check_open("import")
         row = self._row_index(row)
+        self._check_weights()
         check_promise(self.tokenizer)
         header, tensors = unpack(data)
         parts = check_identity(header, self.tokenizer, self.num_codebooks)
@@ -345,6 +360,35 @@ class StreamSession:
             machine.import_row(row, state)
         self._rows[row] = progress
 
+    # --- the weights -----------------------------------------------------------------------------
+
+    @property
+    def _spec(self) -> TokenizerSpec:
+        return self._identity.spec
+
+    def _check_weights(self) -> None:
+        """Look at whether the tokenizer is the one that the session began with.
+
+        Not at samples of its values, for which a single frame's time is too dear. Where weights
+        were only moved, as when they are shared with another process, the session goes on.
+
+        Raises:
+            StateError: it is not.
+        """
+        now = self.tokenizer.identity(sampled=False)
+        before = self._identity
+        if now is before:
+            return
+        same = now.spec.tokens == before.spec.tokens and self._device == self.tokenizer.device
+        if same and self._decoder is not None:
+            same = self._full_digest == now.full_digest(self.tokenizer)
+        if not same:
+            raise StateError(
+                f"the weights of {before.spec.tokens.tokenizer} have changed, or were moved to "
+                "another device, since this session began: open another one"
+            )
+        self._identity = now
+
     # --- the machines ----------------------------------------------------------------------------
 
     def _encoder_at_work(self) -> EncoderStream:
@@ -361,6 +405,7 @@ class StreamSession:
         return self._decoder
 
     def _start_decoder(self) -> DecoderStream:
+        self._full_digest = self._identity.full_digest(self.tokenizer)
         return self.tokenizer.start_decoder(self.batch_size)
 
     def _row_index(self, row: int) -> int:

@@ -44,7 +44,8 @@ def rebuild(like: T, tensors: Mapping[str, Tensor], name: str = "state") -> T:
     """
     branches = _branches(like)
     if branches is None:
-        return _leaf_like(like, tensors, name)
+        leaf: T = _leaf_like(like, tensors, name)
+        return leaf
     parts = [rebuild(part, tensors, f"{name}.{key}") for key, part in branches]
     if dataclasses.is_dataclass(like):
         # Frozen ones too, and without what their constructors may do beside.
@@ -55,7 +56,8 @@ def rebuild(like: T, tensors: Mapping[str, Tensor], name: str = "state") -> T:
     if like is None:
         return like
     kind: Any = type(like)
-    return kind(*parts) if hasattr(like, "_fields") else kind(parts)
+    made: T = kind(*parts) if hasattr(like, "_fields") else kind(parts)
+    return made
 
 
 def size_in_bytes(state: Any) -> int:

@@ -7,6 +7,7 @@ data can teach.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -108,20 +109,24 @@ class TS3Codec(NeuralCodec):
             description="int8 transformer" if int8 else "transformer",
         )
 
-    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        quantizer = self.quantizer
-        if latents.device.type != "cpu" or not isinstance(quantizer, VectorQuantizer):
-            return quantizer.encode(latents).transpose(1, 2)
+    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        if self.device.type != "cpu" or not isinstance(self.quantizer, VectorQuantizer):
+            quantizer = self.still_quantizer()
+            return lambda latents, count: quantizer.encode(latents).transpose(1, 2)
         stages: CompiledStages = self.prepared(self._stages)
-        return stages.encode(latents[0], 1)[None]
+        return lambda latents, count: stages.encode(latents[0], 1)[None]
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        present = codes[..., 0] >= 0
-        latents = self.quantizer.decode(codes.clamp_min(0).transpose(1, 2))
-        return torch.where(present[..., None], latents, 0.0)
+    def dequantizing(self) -> Callable[[Tensor], Tensor]:
+        quantizer = self.still_quantizer()
+
+        def dequantize(codes: Tensor) -> Tensor:
+            present = codes[..., 0] >= 0
+            latents = quantizer.decode(codes.clamp_min(0).transpose(1, 2))
+            return torch.where(present[..., None], latents, 0.0)
+
+        return dequantize
 
     def _stages(self) -> "CompiledStages":
         from ..neural.compiled_stages import CompiledStages  # numba takes a while to import
 
-        assert isinstance(self.quantizer, VectorQuantizer)
-        return CompiledStages([self.quantizer], [])
+        return CompiledStages([self.still_quantizer()], [])

@@ -8,7 +8,6 @@ from typing import Any
 
 import soundfile
 
-from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
 from ...filesystem import printable, replacing
@@ -58,7 +57,7 @@ def write_originals(items: Sequence[Utterance], folder: Path) -> None:
     for number, item in enumerate(items):
         path = folder / ORIGINALS / f"{number:02d}.flac"
         try:
-            wave, rate = read(item.path, channels="mix")
+            wave, rate = item.read(channels="mix")
         except (SyllabaryError, OSError):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)

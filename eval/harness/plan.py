@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ...audio.files import AudioReader
 from ...audio.manifests import Utterance, collect
 from ...cores import usable_cores
 from ...errors import SyllabaryError
-from ...filesystem import printable, replacing
+from ...filesystem import content_digest, printable, replacing
 from ..metrics import catalogue as metrics
 from ..metrics.interface import Metric, MetricError
 from .lines import as_bytes
@@ -29,6 +28,7 @@ FORMAT = "syllabary-evaluation/1"
 PACKAGES = (
     *("numpy", "scipy", "soundfile", "soxr", "numba", "pesq", "pystoi", "speechmos", "onnxruntime"),
     *("librosa", "resemblyzer", "pocketsphinx", "jiwer", "rapidfuzz", "pyworld-prebuilt"),
+    *("faster-whisper", "ctranslate2"),
 )
 #: Seconds that an item counts for where its manifest does not say.
 _UNKNOWN_SECONDS = 1.0
@@ -77,10 +77,12 @@ class Data:
         sha = hashlib.sha256()
         for item in self.items:
             try:
-                content = hashlib.sha256(item.path.read_bytes()).hexdigest()
+                content = content_digest(item.path)
             except OSError as error:
                 content = type(error).__name__
-            fields = [printable(item.name), content, item.text, item.speaker]
+            fields: list[Any] = [printable(item.name), content, item.text, item.speaker]
+            if (segment := item.segment()) is not None:
+                fields.append(segment)
             sha.update(json.dumps(fields).encode() + b"\n")
         for item in self.everything:
             size = item.path.stat().st_size if item.path.exists() else None
@@ -125,7 +127,7 @@ def read_data(inputs: Sequence[str], split: str | None, limit: int | None = None
 
 def _with_duration(item: Utterance) -> Utterance:
     """As the file's header has it, if it says."""
-    with suppress(SyllabaryError, OSError), AudioReader(item.path, "mix") as reader:
+    with suppress(SyllabaryError, OSError), item.open("mix") as reader:
         if reader.num_samples is not None:
             return replace(item, duration_s=reader.num_samples / reader.sample_rate)
     return item

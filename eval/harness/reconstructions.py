@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...codecs.container import read_tokens, write_tokens
 from ...codecs.tokens import Tokens
@@ -36,7 +35,7 @@ class Reconstructions:
 
     def wave(self, item: Utterance) -> np.ndarray:
         """(samples,) float32 of an item at the system's rate, several channels averaged."""
-        return read(item.path, self.system.sample_rate, "mix")[0]
+        return item.read(self.system.sample_rate, "mix")[0]
 
     def path(self, item: Utterance, suffix: str = ".flac") -> Path:
         return kept_at(self.folder, item, suffix)

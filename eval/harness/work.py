@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...audio.resampling import resample
 from ...cores import use_one_thread
@@ -156,7 +155,7 @@ class Worker:
     ) -> dict[str, Any]:
         line = _line(item)
         try:
-            reference, rate = read(item.path, channels="mix")
+            reference, rate = item.read(channels="mix")
             if kept:
                 wave = made.reconstruction(item)
             else:
@@ -166,10 +165,16 @@ class Worker:
             estimate = at_rate(wave, made.system.sample_rate, rate, len(reference))
         except Exception as error:
             return line | {"error": reason_of(error)}
-        clip = Clip(reference, estimate, rate, item.text, _language(item))
+        clip = Clip(reference, estimate, rate, item.text, item.language)
         scores, failures = score(clip, names)
         plain = {name: _plain(value) for name, value in scores.items()}
-        return line | {"scores": plain, "failures": failures}
+        capped = {
+            name: value.uncapped
+            for name, value in scores.items()
+            if isinstance(value, Ratio) and value.uncapped is not None
+        }
+        line |= {"scores": plain, "failures": failures}
+        return line | {"capped": capped} if capped else line
 
     def _study(self, task: StudyTask, made: Reconstructions) -> dict[str, Any]:
         start = time.perf_counter()
@@ -225,11 +230,6 @@ def reason_of(error: Exception) -> str:
 
 def _line(item: Utterance) -> dict[str, Any]:
     return {"item": printable(item.name)}
-
-
-def _language(item: Utterance) -> str | None:
-    found = item.extra.get("lang")
-    return found if isinstance(found, str) else None
 
 
 def _plain(value: float | Ratio) -> float | list[float]:

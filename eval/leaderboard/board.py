@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ...filesystem import files_below
 from .check import load
 from .reading import ResultError
 from .schema import DataEntry, MetricEntry, Result, StudyEntry
@@ -158,7 +159,9 @@ def find(places: Iterable[Path]) -> list[Path]:
     """Result files, each once, in an order that does not depend on the file system's."""
     found: dict[Path, Path] = {}
     for place in places:
-        below = sorted(place.rglob(RESULT_FILE)) if place.is_dir() else [place]
+        below = [place]
+        if place.is_dir():
+            below = sorted(path for path in files_below(place) if path.name == RESULT_FILE)
         for path in below:
             found.setdefault(path.resolve(), path)
     return [found[resolved] for resolved in sorted(found)]

@@ -11,8 +11,11 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 
 from ...errors import SyllabaryError
 from . import (
+    buzz,
     cepstral_distortion,
+    contrast,
     dnsmos,
+    haze,
     intelligibility,
     lag,
     mel_distance,
@@ -22,6 +25,7 @@ from . import (
     si_sdr,
     speaker,
     stft_distance,
+    tilt,
     words,
 )
 from .interface import Metric, MetricError
@@ -46,6 +50,12 @@ BUNDLED = {
         pitch.F0_CORRELATION,
         pitch.VOICING,
         pitch.GROSS_PITCH_ERROR,
+        buzz.BUZZ,
+        contrast.CONTRAST,
+        contrast.OWN_CONTRAST,
+        haze.HAZE,
+        tilt.TILT,
+        tilt.MIDDLE,
         speaker.SPEAKER,
         speaker.WAVLM_SPEAKER,
         dnsmos.OVERALL,
@@ -63,7 +73,7 @@ BUNDLED = {
 #: What an evaluation computes if nothing else is asked: cheap ones, one or two of each kind.
 DEFAULT = (
     *("pesq-wb", "stoi", "estoi", "si-sdr", "mel", "msmel", "stft", "mcd", "f0-corr", "voicing"),
-    *("speaker", "dnsmos", "dwer", "wer", "lag"),
+    *("buzz", "contrast", "haze", "tilt", "speaker", "dnsmos", "dwer", "wer", "lag"),
 )
 
 ALIASES = {"pesq": "pesq-wb"}

@@ -74,11 +74,13 @@ def gross_pitch_error(clip: Clip) -> Ratio:
 
 def _tracks(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     check_pair(clip)
-    return _track(clip.reference, clip.sample_rate), _track(clip.estimate, clip.sample_rate)
+    return pitch_track(clip.reference, clip.sample_rate), pitch_track(
+        clip.estimate, clip.sample_rate
+    )
 
 
 @remembered
-def _track(wave: np.ndarray, sample_rate: int) -> np.ndarray:
+def pitch_track(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     """(frames,) float64, Hz, every 10 ms; 0 where there is no voice."""
     pyworld = package("pyworld")
     wave = wave.astype(np.float64)

@@ -28,6 +28,16 @@ def check_pair(clip: Clip) -> None:
         raise MetricError("the reference is silent")
 
 
+def check_rate(clip: Clip, metric: str, sample_rate: int) -> None:
+    """Refuse another sample rate than the one that a metric is defined at.
+
+    Raises:
+        MetricError: it is another.
+    """
+    if clip.sample_rate != sample_rate:
+        raise MetricError(f"{metric}: {clip.sample_rate} Hz; expected {sample_rate}")
+
+
 def check_sounding(clip: Clip) -> None:
     """Refuse a reconstruction that a metric without a reference has nothing to say of.
 

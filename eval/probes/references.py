@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...audio.files import read
 from ...errors import ConfigError
-from ...filesystem import replacing
+from ...filesystem import content_digest, replacing
 from ...typed_fields import to_json
 from .encoding import FAILURES, heard
 from .inputs import Codes, Features, Inputs
@@ -106,10 +105,11 @@ def _digest(reference: Reference, task: Task, parts: Parts, seed: int) -> str:
 
 def _identity(example: Example) -> list[str]:
     try:
-        content = hashlib.sha256(example.utterance.path.read_bytes()).hexdigest()
+        content = content_digest(example.utterance.path)
     except OSError as error:
         content = str(error)
-    return [example.name, example.label, content]
+    segment = example.utterance.segment()
+    return [example.name, example.label, content, *([] if segment is None else [str(segment)])]
 
 
 def _waves(task: Task, examples: Sequence[Example]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -117,7 +117,7 @@ def _waves(task: Task, examples: Sequence[Example]) -> tuple[dict[str, np.ndarra
     failed: dict[str, str] = {}
     for example in examples:
         try:
-            wave, _ = read(example.utterance.path, _RATE, "mix")
+            wave, _ = example.utterance.read(_RATE, "mix")
             waves[example.name] = heard(wave, _RATE, task)
         except FAILURES as error:
             failed[example.name] = str(error)

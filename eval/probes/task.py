@@ -156,7 +156,7 @@ def read_task(path: str | Path) -> Task:
     path = Path(path)
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a task that can be read: {error}") from None
     if isinstance(fields, Mapping):
         fields = {**fields, **_beside(path.parent, fields)}
@@ -198,6 +198,8 @@ def field_of(utterance: Utterance, name: str) -> Any:
     """A field of an utterance's manifest line, or None."""
     if name in ("speaker", "text", "split", "duration_s"):
         return getattr(utterance, name)
+    if name == "offset":
+        return utterance.offset_s
     return utterance.extra.get(name)
 
 

@@ -64,8 +64,8 @@ def choose_speech(items: Sequence[Utterance], everything: Sequence[Utterance], s
     Raises:
         MetricError: there is nothing to train on.
     """
-    asked = {item.path for item in items}
-    others = [item for item in everything if item.path not in asked]
+    asked = {(item.path, item.offset_s) for item in items}
+    others = [item for item in everything if (item.path, item.offset_s) not in asked]
     train = [item for item in others if item.split == "train"]
     if train:
         return Speech(even_order(train, seed), list(items), "the split `train`")

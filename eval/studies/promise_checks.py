@@ -4,9 +4,12 @@ Each compares with the codes of the utterance alone, in float32, on one thread; 
 the same row alone behind the same padding. So what breaks one promise shows in that check only.
 """
 
+import copy
+import dataclasses
+import pickle
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,13 @@ from ...codecs.interface import AudioTokenizer
 from ...codecs.registry import load
 from ...codecs.tokens import Tokens
 from ...cores import torch_threads
+from ...errors import TokenMismatchError
+from ...processors import MASKS, cannot_mask
+from .other_processors import saved
 
 _BATCH = 4  # rows
 _PIECES = 12  # at most, of a stream
+_CLOSE = 1e-6  # samples of other processors
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +82,7 @@ class Check:
         group: cases to give at once; None: all.
         parts: what is counted within an utterance.
         decodes: only of cases with samples.
+        impossible: why it can't be tried here, or None.
     """
 
     name: str
@@ -84,6 +92,7 @@ class Check:
     group: int | None = 1
     parts: str = "codes"
     decodes: bool = False
+    impossible: Callable[[], str | None] = lambda: None
 
 
 # --- the checks ---------------------------------------------------------------------------------
@@ -204,6 +213,36 @@ def dtypes_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
     return results
 
 
+def processors_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Held to older processors, against loaded from the same folder here."""
+    results: list[list[Compared]] = [[] for _ in cases]
+    kept, waves = subject.num_codebooks, [case.wave for case in cases]
+    with saved(subject.tokenizer, subject.folder) as there:
+        rate = there.tokenizer.spec.sample_rate
+        here = [there.tokenizer.encode(wave, rate, num_codebooks=kept) for wave in waves]
+        for name in MASKS:
+            found = there.encode(name, waves, kept)
+            for tokens, expected, result in zip(found, here, results, strict=True):
+                # What a file does not hold of a spec is another promise's matter.
+                tokens = dataclasses.replace(tokens, spec=expected.spec)
+                result.append(compare_tokens(tokens, expected))
+    return [all_of(result) for result in results]
+
+
+def processors_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """Decoded on older processors, to within a millionth of full scale."""
+    results: list[list[Compared]] = [[] for _ in cases]
+    with saved(subject.tokenizer, subject.folder) as there:
+        kept, rate = subject.num_codebooks, there.tokenizer.spec.sample_rate
+        given = [there.tokenizer.encode(case.wave, rate, num_codebooks=kept) for case in cases]
+        here = [there.tokenizer.decode(tokens)[0].cpu() for tokens in given]
+        for name in MASKS:
+            found = there.decode(name, given)
+            for wave, expected, result in zip(found, here, results, strict=True):
+                result.append(compare_samples(wave, expected, _CLOSE))
+    return [all_of(result) for result in results]
+
+
 def runs_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
     """Encoded again."""
     return [compare_tokens(subject.encode(case.wave), case.tokens) for case in cases]
@@ -232,6 +271,41 @@ def saving_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
         return [compare_tokens(again.encode(case.wave), case.tokens) for case in cases]
 
 
+def identity_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
+    """By a pickled copy, and by one in a module that was cast; with other weights, refused."""
+    copied = pickle.loads(pickle.dumps(subject.tokenizer))
+    cast, other = copy.deepcopy(subject.tokenizer), copy.deepcopy(subject.tokenizer)
+    torch.nn.ModuleList([cast]).to(torch.bfloat16)
+    others = [replace(subject, tokenizer=each) for each in (copied, cast)]
+    changed = _change_a_weight(other)
+    results = []
+    for case in cases:
+        found = [compare_tokens(each.encode(case.wave), case.tokens) for each in others]
+        if changed:
+            found.append(_refused(other, case.tokens))
+        results.append(all_of(found))
+    return results
+
+
+@torch.no_grad()
+def _change_a_weight(tokenizer: AudioTokenizer) -> bool:
+    """Whether there is one that gives codes their meaning."""
+    meant = tokenizer.token_tensors()
+    for name, tensor in tokenizer.state_dict().items():
+        if name in meant and tensor.is_floating_point() and tensor.numel():
+            tensor.mul_(1.01).add_(0.01)
+            return True
+    return False
+
+
+def _refused(tokenizer: AudioTokenizer, tokens: Tokens) -> Compared:
+    try:
+        tokenizer.decode(tokens)
+    except TokenMismatchError:
+        return Compared(True, 1, 1)
+    return Compared(False, 0, 1)
+
+
 _STREAMING, _ROUND, _SAME = "streaming-equality", "round-trips", "determinism"
 DETERMINISM = Check("determinism", "runs", _SAME, runs_hold)
 CHECKS = (
@@ -250,8 +324,17 @@ CHECKS = (
     Check("threads", "threads", _SAME, threads_hold),
     Check("dtype", "dtypes", _SAME, dtypes_hold),
     DETERMINISM,
+    Check(
+        "processors", "processors", "processors", processors_hold,
+        group=None, impossible=cannot_mask,
+    ),
+    Check(
+        "processors-samples", "processors, decoded", "processors-samples", processors_samples_hold,
+        group=None, parts="samples", decodes=True, impossible=cannot_mask,
+    ),
     Check("container", "container", _ROUND, container_holds),
     Check("save-load", "save, load", _ROUND, saving_holds, group=None),
+    Check("identity", "identity", "identity", identity_holds, group=None),
 )  # fmt: skip
 
 
@@ -267,10 +350,12 @@ def compare_tokens(found: Tokens, expected: Tokens) -> Compared:
     return Compared(found.equal(expected), same, total)
 
 
-def compare_samples(found: torch.Tensor, expected: torch.Tensor) -> Compared:
-    """Samples (samples,) that are equal to the last bit."""
+def compare_samples(
+    found: torch.Tensor, expected: torch.Tensor, tolerance: float = 0.0
+) -> Compared:
+    """Samples (samples,) that are equal to the last bit, or differ by no more than a tolerance."""
     shared = min(len(found), len(expected))
-    same = int((found[:shared] == expected[:shared]).sum())
+    same = int(((found[:shared] - expected[:shared]).abs() <= tolerance).sum())
     total = max(len(found), len(expected))
     return Compared(same == total, same, total)
 

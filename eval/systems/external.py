@@ -173,7 +173,7 @@ def _read(path: Path) -> dict[str, Any]:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SyllabaryError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SyllabaryError(f"{path}: not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise SyllabaryError(f"{path}: expected an object")

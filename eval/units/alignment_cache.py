@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ...audio.files import read
 from ...audio.manifests import Utterance
 from ...errors import AudioFileError
 from ...filesystem import replacing
@@ -161,7 +160,7 @@ def align_utterances(
                 result.missing[item.name] = "no transcript"
                 continue
             try:
-                wave, rate = read(item.path, SAMPLE_RATE, "mix")
+                wave, rate = item.read(SAMPLE_RATE, "mix")
                 result.found[item.name] = cache.align(wave, rate, item.text)
             except (AudioFileError, AlignmentError) as error:
                 result.missing[item.name] = str(error)

@@ -4,7 +4,8 @@ import math
 from typing import Literal
 
 import numpy as np
-from numba import njit
+
+from ...kernel_cache import kernel
 
 #: Distance of two frames: the angle between them over π, 1 − cosine, or 0 and 1 for equal and
 #: different (first values).
@@ -46,7 +47,7 @@ def warped_distances(
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _all_pairs(frames, spans, pairs, kind, longest):  # type: ignore[no-untyped-def]
     out = np.empty(len(pairs))
     sums = np.empty((longest, longest))

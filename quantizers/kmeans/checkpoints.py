@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def load_checkpoint(
     if not found:
         return False
     error: QuantizerError | None = None
-    progress: dict = {}
+    progress: dict[str, Any] = {}
     if processes.rank == 0:
         try:
             progress = _load(path, state, _fit_of(config, survey))
@@ -102,7 +103,7 @@ def load_checkpoint(
     return True
 
 
-def _fit_of(config: KMeansConfig, survey: Survey) -> dict:
+def _fit_of(config: KMeansConfig, survey: Survey) -> dict[str, Any]:
     """What a checkpoint must have in common with the fit that goes on from it."""
     features = hashlib.sha256(survey.largest.numpy().tobytes())
     features.update(survey.sample.numpy().tobytes())
@@ -114,7 +115,7 @@ def _fit_of(config: KMeansConfig, survey: Survey) -> dict:
     }
 
 
-def _load(path: Path, state: FitState, expected: dict) -> dict:
+def _load(path: Path, state: FitState, expected: dict[str, Any]) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -137,7 +138,7 @@ def _load(path: Path, state: FitState, expected: dict) -> dict:
         raise QuantizerError(f"{printable(path)} is damaged: {error}") from error
 
 
-def _check_same(path: Path, fit: dict, expected: dict) -> None:
+def _check_same(path: Path, fit: dict[str, Any], expected: dict[str, Any]) -> None:
     if fit == expected:
         return
     for name, value in expected["config"].items():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import QuantizerError
 from ...filesystem import printable, remove_leftovers, replacing
+from ..modules.prepared import Prepared
 from ..nearest import NearestCode
 from .checkpoints import load_checkpoint, save_checkpoint
 from .config import KMeansConfig
@@ -54,7 +55,7 @@ class KMeans:
     def __init__(self, config: KMeansConfig, centroids: Tensor | None = None):
         self.config = config
         self._centroids: Tensor | None = None
-        self._search: NearestCode | None = None
+        self._search = Prepared(NearestCode)
         self.inertia: float | None = None
         self.inertias: list[float] = []
         if centroids is not None:
@@ -68,13 +69,10 @@ class KMeans:
 
     def _set_centroids(self, centroids: Tensor) -> None:
         self._centroids = centroids
-        self._search = NearestCode(centroids)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Codes (N,) int64 of rows (N, D): the index of the nearest centroid."""
-        if self._search is None:
-            raise QuantizerError("the centroids have not been fitted or loaded")
-        return self._search(rows)
+        return self._search([self.centroids])(rows)
 
     def fit(
         self,

@@ -58,7 +58,9 @@ class Inert:
         array: the array that followed it in a joblib file.
     """
 
-    def __init__(self, name: str | None = None, function: "Inert | None" = None, args: tuple = ()):
+    def __init__(
+        self, name: str | None = None, function: "Inert | None" = None, args: tuple[Any, ...] = ()
+    ):
         self.name = name
         self.function = function
         self.args = args
@@ -183,7 +185,7 @@ def _unpacked(content: bytes) -> bytes:
         decompressor = lzma.LZMADecompressor()
     else:
         return content
-    unpacked = decompressor.decompress(content, LARGEST)
+    unpacked: bytes = decompressor.decompress(content, LARGEST)
     if not decompressor.eof:
         raise QuantizerError(f"it is cut short, or unpacks to more than {LARGEST} bytes")
     return unpacked
@@ -207,7 +209,8 @@ def _dtype(value: Any) -> np.dtype | None:
     order = value.state[1] if isinstance(value.state, tuple) and len(value.state) > 1 else "="
     if kind not in _KINDS or order not in ("<", ">", "=", "|"):
         return None
-    return np.dtype(kind).newbyteorder(order)
+    found: np.dtype = np.dtype(kind).newbyteorder(order)
+    return found
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def pass_gradient(x: Tensor, quantized: Tensor, passing: Passing = "straight_thr
     if passing not in get_args(Passing):
         known = ", ".join(get_args(Passing))
         raise QuantizerError(f"unknown way of passing gradients {passing!r}; there are {known}")
-    function = _Rotation if passing == "rotation" else _StraightThrough
+    function: Any = _Rotation if passing == "rotation" else _StraightThrough
     passed: Tensor = function.apply(x, quantized.detach())
     return passed
 

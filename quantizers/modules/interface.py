@@ -1,19 +1,21 @@
 """The interface of quantizer modules, and the checks of what goes into them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import QuantizerError
+from ...plain_torch import PlainModule
 from .result import Quantized
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(PlainModule):
     """Vectors to codes and back, for training and inference.
 
-    Everything inside is float32, under autocast and after `.to(torch.bfloat16)`, too. Padded
+    Everything inside is float32, under autocast, other default dtypes and after
+    `.to(torch.bfloat16)`, too: moving averages of usage vanish in half precision. Padded
     frames, where `mask` is False, are taken as zero vectors: what they hold, NaN included, has no
     influence on anything.
 
@@ -31,21 +33,6 @@ class Quantizer(nn.Module, ABC):
             )
         self.dim = dim
         self.codebook_sizes = tuple(codebook_sizes)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Quantizer":
-        """What `.to`, `.half` and the like do; floating-point dtypes stay as they are.
-
-        Moving averages of usage vanish in half precision.
-        """
-
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            changed = fn(tensor)
-            if tensor.is_floating_point() and changed.dtype != tensor.dtype:
-                return tensor.to(changed.device)
-            return changed
-
-        applied: Quantizer = super()._apply(keep_dtype, recurse)
-        return applied
 
     def training_state(self, prefix: str = "") -> set[str]:
         """Names in the state dict, after `prefix`, of what only training needs.

@@ -11,7 +11,8 @@ def derived_seed(seed: int, *path: int) -> int:
 def chosen_positions(total: int, count: int, seed: int, *path: int) -> list[int]:
     """`count` different positions of `total`, in random order; all where there are fewer."""
     generator = np.random.default_rng([seed, *path])
-    return generator.choice(total, min(count, total), replace=False).tolist()
+    chosen: list[int] = generator.choice(total, min(count, total), replace=False).tolist()
+    return chosen
 
 
 def chosen_item(items: tuple[int, ...], seed: int, *path: int) -> int:

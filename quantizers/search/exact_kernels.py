@@ -1,14 +1,15 @@
 """The deciding score of `scores.py`, compiled: the same bits, one row and one code at a time."""
 
 import numpy as np
-from numba import njit
+
+from ...kernel_cache import kernel
 
 L2, COSINE, IP = 0, 1, 2
 # In place of a code, where a screen could not tell: it would overflow, or leaves too many.
 UNDECIDED = -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
     """The float64 score of row (D,) and code (D,); `work` holds D float64."""
     dim = row.shape[0]
@@ -37,7 +38,7 @@ def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
     return -work[0] / norm
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def settle(row, codebook, norms, metric, candidates, count, work):  # type: ignore[no-untyped-def]
     """The best of candidates[:count] (code numbers, any order) and its score."""
     code = candidates[0]

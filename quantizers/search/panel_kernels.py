@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """Compiled searches of short vectors: codes in panels of 64, and boxes around panels.
 
 Layout: a panel holds the *negated* codes side by side, so that the screen of a code, |c|²/2 - x·c,
@@ -6,10 +8,13 @@ which VNNI multiplies twice as fast. A step is 256 bytes of a panel and 4 bytes 
 are (D, 2, 16) float32: lower corners, then upper.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from ...kernel_cache import kernel
 from . import vector_ir as v
 from .exact_kernels import UNDECIDED, settle
 
@@ -30,7 +35,7 @@ def _screen(builder, whole, row, stride, panel, offsets, steps, rows):  # type: 
     kind, scalar = (v.INTS, v.INT32) if whole else (v.FLOATS, v.FLOAT)
     add = v.multiply_add_pairs if whole else v.multiply_add
     start = [v.load(builder, v.at(builder, offsets, 64 * j), kind) for j in range(4)] * rows
-    sums: list = []
+    sums: list[Any] = []
     with v.counted_loop(builder, steps, start) as (step, carried, following):
         codes = v.at(builder, panel, v.times(builder, step, 4 * PANEL))
         lanes = [v.load(builder, v.at(builder, codes, 64 * j), kind) for j in range(4)]
@@ -112,7 +117,7 @@ def _box_distances(context, row, boxes, dim, out):  # type: ignore[no-untyped-de
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
         row, boxes, dim, out = values
         zero = v.zeros()
-        sums: list = []
+        sums: list[Any] = []
         with v.counted_loop(builder, dim, [zero]) as (d, carried, following):
             corners = v.at(builder, boxes, v.times(builder, d, 2 * 4 * BOXES))
             value = v.spread_from(builder, v.at(builder, row, v.times(builder, d, 4)))
@@ -138,7 +143,7 @@ def _near(context, distances, limit):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.float32), code
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _prepare(  # type: ignore[no-untyped-def]
     rows, order, start, count, center, unit, longest, grid, moved, screened, rounding, state
 ):
@@ -210,7 +215,7 @@ def _prepare(  # type: ignore[no-untyped-def]
         state[2, r] = margin if fits else np.float32(-1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def search_panels(  # type: ignore[no-untyped-def]
     rows,
     center,
@@ -333,7 +338,7 @@ def search_panels(  # type: ignore[no-untyped-def]
                     scores[row] = score
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def order_by_home(  # type: ignore[no-untyped-def]
     rows, order, center, unit, group_boxes, moved, rounding, homes
 ):
@@ -362,7 +367,7 @@ def order_by_home(  # type: ignore[no-untyped-def]
     order[:] = np.argsort(homes, kind="mergesort")
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def search_cells(  # type: ignore[no-untyped-def]
     rows,
     order,

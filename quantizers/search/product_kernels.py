@@ -1,9 +1,12 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
 """The compiled parts around the matrix product of `products.py`."""
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from ...kernel_cache import kernel
 from . import vector_ir as v
 from .exact_kernels import UNDECIDED, settle
 
@@ -62,7 +65,7 @@ _least_bfloat16, _within_bfloat16 = _screens(half=True)
 _least_float32, _within_float32 = _screens(half=False)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@kernel(fastmath={"reassoc", "contract", "nsz"})
 def prepare_bfloat16(rows, center, narrow, sizes):  # type: ignore[no-untyped-def]
     """Rows less the centre, rounded to bfloat16; their lengths and the lengths of the rounding.
 
@@ -88,7 +91,7 @@ def prepare_bfloat16(rows, center, narrow, sizes):  # type: ignore[no-untyped-de
         sizes[r, 1] = np.sqrt(error)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@kernel(fastmath={"reassoc", "contract", "nsz"})
 def prepare_float32(rows, center, moved, sizes):  # type: ignore[no-untyped-def]
     """Rows less the centre (n, D'), their lengths, and what a product may round them by."""
     for r in range(rows.shape[0]):
@@ -101,7 +104,7 @@ def prepare_float32(rows, center, moved, sizes):  # type: ignore[no-untyped-def]
         sizes[r, 1] = np.sqrt(length) * np.float32(2.0**-8)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _product(products, row, code, half):  # type: ignore[no-untyped-def]
     if half:
         bits = np.uint32(np.uint32(products[row, code]) << np.uint32(16))
@@ -109,7 +112,7 @@ def _product(products, row, code, half):  # type: ignore[no-untyped-def]
     return np.float32(products[row, code])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _first_within(products, offsets, block, half, slack, limit):  # type: ignore[no-untyped-def]
     """The first code of a block whose lower bound is within the limit."""
     for first in range(block * BLOCK, (block + 1) * BLOCK, 64):
@@ -124,7 +127,7 @@ def _first_within(products, offsets, block, half, slack, limit):  # type: ignore
     return block * BLOCK
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def decide_tile(  # type: ignore[no-untyped-def]
     products, offsets, sizes, bounds, rows, codebook, norms, metric, least, work, codes, scores
 ):

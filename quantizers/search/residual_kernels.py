@@ -1,9 +1,9 @@
 """Compiled steps of a residual chain."""
 
-from numba import njit
+from ...kernel_cache import kernel
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def subtract(residual, codebook, codes):  # type: ignore[no-untyped-def]
     """Take the codes (n,) of codebook (K, D) from residual (n, D) float32, in place."""
     for r in range(residual.shape[0]):
@@ -12,7 +12,7 @@ def subtract(residual, codebook, codes):  # type: ignore[no-untyped-def]
             residual[r, d] -= codebook[code, d]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def gather_sum(codes, table, starts, out):  # type: ignore[no-untyped-def]
     """The sum over stages s of table[starts[s] + codes[n, s]]: out (N, D), in stage order."""
     for r in range(codes.shape[0]):

@@ -1,12 +1,13 @@
 """Compiled finite scalar quantization: one pass over blocks of vectors that stay in the cache."""
 
 import numpy as np
-from numba import njit
+
+from ...kernel_cache import kernel
 
 _BLOCK = 128
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pack_levels(values, thresholds, sizes, codes):  # type: ignore[no-untyped-def]
     """Codes (N,) int64, out, of values (N, D) float32; returns whether there is a NaN.
 
@@ -40,7 +41,7 @@ def pack_levels(values, thresholds, sizes, codes):  # type: ignore[no-untyped-de
     return unordered > 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def unpack_levels(codes, sizes, values):  # type: ignore[no-untyped-def]
     """Values (N, D) float32, out, of codes (N,) int64 in range."""
     total = 1.0
@@ -58,7 +59,7 @@ def unpack_levels(codes, sizes, values):  # type: ignore[no-untyped-def]
             rest = above
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unpack_few(codes, sizes, values):  # type: ignore[no-untyped-def]
     """The same for up to 2^21 codes, without integer division, of which there are no vectors.
 

@@ -24,7 +24,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """An uninitialised array of this thread's, valid until the next call with the same name."""
     buffers = _local.__dict__.setdefault("buffers", {})
     count = math.prod(shape)
-    buffer = buffers.get((name, dtype))
+    buffer: np.ndarray | None = buffers.get((name, dtype))
     if buffer is None or buffer.size < count:
         # On a cache line: matrix kernels are slower off it.
         raw = np.empty(count * np.dtype(dtype).itemsize + 64, np.uint8)

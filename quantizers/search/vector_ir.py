@@ -4,37 +4,17 @@ numba's own loops are vectorized or not as LLVM sees fit; a minimum over bfloat1
 an eighth of the speed. An intrinsic says which vectors it means, for LLVM to map to what there is.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ...processors import compiles_for
+
 LANES = 16
-
-
-def forget_stale_kernels(folder: Path, pattern: str, parts: Iterable[Path]) -> None:
-    """Delete compiled kernels that are older than what they are made of.
-
-    numba's cache notices a change of a kernel's own file only, not of what is compiled into it.
-
-    Args:
-        folder: of the kernels' sources.
-        pattern: of the names of numba's index files.
-        parts: what is compiled into the kernels.
-    """
-    newest = max(part.stat().st_mtime for part in parts)
-    for index in (folder / "__pycache__").glob(pattern):
-        with suppress(OSError):
-            if index.stat().st_mtime < newest:
-                index.unlink()
-
-
-_HERE = Path(__file__)
-forget_stale_kernels(_HERE.parent, "*_kernels.*.nbi", [_HERE, _HERE.with_name("exact_kernels.py")])
 FLOAT = ir.FloatType()
 INT16 = ir.IntType(16)
 INT32 = ir.IntType(32)
@@ -154,9 +134,8 @@ def multiply_add_pairs(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def has_pair_products() -> bool:
-    """Whether the processor multiplies int16 pairs into int32 in one instruction of 16 lanes."""
-    features = binding.get_host_cpu_features()
-    return bool(features.get("avx512vnni") and features.get("avx512f"))
+    """Whether kernels may multiply int16 pairs into int32 in one instruction of 16 lanes."""
+    return compiles_for("avx512f", "avx512vnni")
 
 
 def magnitude(builder: Any, a: Any) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...codecs.neural.analysis import AnalysisConfig, SpeechAnalysis, windows_of
 from ...codecs.neural.causal import StackConfig
 from ...codecs.neural.network import LayersConfig
+from ...codecs.neural.transformer import CausalTransformer
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,28 @@ class ContentEncoder(nn.Module):
     def projected(self, y: Tensor) -> Tensor:
         """Features (batch, frames, dim) of all that the layers give (batch, frames, width)."""
         return self._means(torch.cat([self._no_answers(y.shape[0]), self.outward(y)], 1))
+
+    def hidden_states(self, wave: Tensor) -> dict[int, Tensor]:
+        """By layer from 1 on, (batch, frames, width) of a wave (batch, samples), with a gradient.
+
+        The answers for the same frames come last, by the number -1.
+        """
+        found: dict[int, Tensor] = {}
+        with torch.autocast(wave.device.type, enabled=False):
+            heard = self.analysis(self.windows_of(wave))[..., self.config.analysis.num_lags :]
+        stack = self.stack
+        blocks = stack.layers if isinstance(stack, CausalTransformer) else stack.blocks
+        hooks = [
+            block.register_forward_hook(lambda _, __, out, n=n: found.__setitem__(n, out[0]))
+            for n, block in enumerate(blocks, 1)
+        ]
+        try:
+            y, _ = stack(heard)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        found[-1] = self.projected(y)
+        return found
 
     def _means(self, answers: Tensor) -> Tensor:
         """Of each `averaged` answers (batch, averaged - 1 + frames, dim): (batch, frames, dim)."""

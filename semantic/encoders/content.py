@@ -72,6 +72,9 @@ class Content(SpeechEncoder):
             device=self.device,
         )
 
+    def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
+        return self.network.hidden_states(waves)
+
 
 class _ContentStream(TileEncoder, FeatureStream):
     """`TileEncoder` for a function that gives features instead of codes."""

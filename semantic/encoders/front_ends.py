@@ -51,6 +51,15 @@ class WaveFrontEnd:
             return samples[None, : len(samples) + after]
         return torch.nn.functional.pad(samples, (0, after))[None]
 
+    def batch(self, waves: Tensor) -> Tensor:
+        """(batch, n) float32 to (batch, padded), with a gradient."""
+        if self.normalize:
+            variance, mean = torch.var_mean(waves, 1, correction=0, keepdim=True)
+            waves = (waves - mean) / (variance + 1e-7).sqrt()
+        samples = waves.shape[1]
+        after = (-(-samples // self.hop) - 1) * self.hop + self.field - samples
+        return torch.nn.functional.pad(waves, (0, after))
+
 
 class FilterbankFrontEnd:
     """w2v-BERT's: Kaldi's log-mel filterbank, each channel normalised, two frames in one.
@@ -112,6 +121,34 @@ class WhisperFrontEnd:
             samples.cpu().numpy(), sampling_rate=self.sample_rate, return_tensors="pt"
         )
         return found["input_features"].to(samples.device)
+
+    def batch(self, waves: Tensor) -> Tensor:
+        """(batch, n) float32 to (batch, channels, 2 × ceil(n / hop)), with a gradient.
+
+        What `__call__` computes, but for the silence that it fills a window with. The loudest point
+        of a row, below which 80 dB count, is found in the row itself.
+
+        Raises:
+            CheckpointError: more samples than the model has positions for.
+        """
+        frames = 2 * -(-waves.shape[1] // self.hop)
+        if frames > 2 * (self.max_frames or 0):
+            raise CheckpointError(
+                f"{waves.shape[1]} samples, and the model has positions for {self.max_frames} "
+                f"frames of {self.hop}"
+            )
+        hop, n_fft = int(self.extractor.hop_length), int(self.extractor.n_fft)
+        with torch.autocast(waves.device.type, enabled=False):
+            padded = torch.nn.functional.pad(waves, (0, frames * hop - waves.shape[1]))
+            # The reflection on both sides that the extractor's transform has.
+            padded = torch.nn.functional.pad(padded, (n_fft // 2, n_fft // 2), mode="reflect")
+            window = torch.hann_window(n_fft, device=waves.device)
+            spectra = torch.fft.rfft(padded.unfold(1, n_fft, hop)[:, :frames] * window)
+            power = torch.view_as_real(spectra).square().sum(-1)
+            filters = torch.from_numpy(np.asarray(self.extractor.mel_filters, np.float32))
+            logs = (power @ filters.to(power)).clamp(min=1e-10).log10()
+            loudest = logs.detach().amax((1, 2), keepdim=True)
+            return (torch.maximum(logs, loudest - 8) + 4).transpose(1, 2) / 4
 
 
 FrontEnd = WaveFrontEnd | FilterbankFrontEnd | WhisperFrontEnd

@@ -1,14 +1,16 @@
 """What a speech encoder does: a running machine that turns samples into features of frames."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...codecs import checkpoint
 from ...codecs.streaming.protocol import RowStream
+from ...errors import CheckpointError
+from ...plain_torch import PlainModule, plainly
 
 
 class FeatureStream(RowStream[Any]):
@@ -29,8 +31,8 @@ class FeatureStream(RowStream[Any]):
         """
 
 
-class SpeechEncoder(nn.Module, ABC):
-    """Speech to features of frames.
+class SpeechEncoder(PlainModule):
+    """Speech to features of frames, always in eval mode: nothing is dropped by chance.
 
     A kind sets `kind` and `Config` (a frozen dataclass whose fields are JSON values), is made by
     ``kind(config)``, and supplies `start`. `catalogue.py` knows the kinds by name.
@@ -72,6 +74,10 @@ class SpeechEncoder(nn.Module, ABC):
     def start(self, batch_size: int) -> FeatureStream:
         """A fresh machine for `batch_size` rows."""
 
+    def train(self, mode: bool = True) -> Self:
+        """Does nothing; a module that holds this is trained without it."""
+        return super().train(False)
+
     @property
     def broken_promises(self) -> dict[str, str]:
         return {}
@@ -89,8 +95,30 @@ class SpeechEncoder(nn.Module, ABC):
         """The configuration as JSON values, with the kind: what `catalogue.build` takes."""
         return {"kind": self.kind, **checkpoint.config_to_json(self.config)}
 
-    @torch.no_grad()
+    @plainly
     def features(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Features (frames, dim) float32 of whole utterances (samples,) float32, each by itself."""
         with torch.autocast(self.device.type, enabled=False):
             return self.start(len(rows)).push(rows, True)
+
+    def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
+        """What the layers give for a batch, with a gradient for the waves; for losses.
+
+        Rows run together and as long as they are, so padding is heard, and a model that was made
+        for windows of one length (Whisper: 30 s) gets fewer positions. Features for tokens come
+        from `features`, which has neither fault.
+
+        Args:
+            waves: (batch, samples) float32 at `sample_rate`, at least one frame.
+
+        Returns:
+            By layer, as `LayerChoice` counts them, (batch, frames, width); n samples have about
+            n / hop frames.
+
+        Raises:
+            CheckpointError: no gradient passes through this kind's analysis.
+        """
+        raise CheckpointError(
+            f"{self.description}: no gradient passes through its analysis, so nothing can be "
+            "trained against it"
+        )

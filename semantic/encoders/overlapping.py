@@ -140,4 +140,6 @@ class WindowedEncoder(SpeechEncoder):
         return {
             "determinism": "float32 layers round differently on other numbers of threads, which "
             "can change a code",
+            "processors": "float32 layers round differently on other processors, which can change "
+            "a code",
         }

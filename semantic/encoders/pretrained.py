@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor, nn
 
 from ...errors import CheckpointError
+from ...plain_torch import made_plainly
 from .front_ends import (
     FilterbankFrontEnd,
     FrontEnd,
@@ -150,6 +151,7 @@ class Pretrained(WindowedEncoder):
             layers[0].register_forward_pre_hook(_before_layers)
 
     @classmethod
+    @made_plainly
     def from_published(
         cls,
         directory: Path,
@@ -210,6 +212,32 @@ class Pretrained(WindowedEncoder):
             _outputs.reset(token)
         rows = {layer: output[0, :frames] for layer, output in outputs.items()}
         return self.config.choice.put_together(rows).float()
+
+    def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
+        if isinstance(self.front_end, FilterbankFrontEnd):
+            return super().hidden_states(waves)
+        outputs: dict[int, Tensor] = {}
+        token = _outputs.set(outputs)
+        try:
+            taken = self.front_end.batch(waves)
+            if isinstance(self.front_end, WhisperFrontEnd):
+                outputs[OUTPUT] = _whisper_layers(self.model, taken)
+            else:
+                outputs[OUTPUT] = self.model(taken).last_hidden_state
+        finally:
+            _outputs.reset(token)
+        return outputs
+
+
+def _whisper_layers(encoder: Any, mel: Tensor) -> Tensor:
+    """Whisper's encoder on mel (batch, channels, frames) of any length up to its positions."""
+    x = nn.functional.gelu(encoder.conv1(mel))
+    x = nn.functional.gelu(encoder.conv2(x)).transpose(1, 2)
+    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    for layer in encoder.layers:
+        x = layer(x, None)
+    normed: Tensor = encoder.layer_norm(x)
+    return normed
 
 
 def _after_layer(number: int, layer: nn.Module, inputs: Any, output: Any) -> None:

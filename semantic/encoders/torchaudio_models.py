@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, UnknownTokenizerError
+from ...plain_torch import made_plainly
 from .layers import LayerChoice
 from .overlapping import WindowedEncoder
 
@@ -84,6 +85,7 @@ class TorchaudioModel(WindowedEncoder):
         self.description = f"{config.architecture} through torchaudio, layer {layers}"
 
     @classmethod
+    @made_plainly
     def from_bundle(
         cls,
         name: str,
@@ -117,6 +119,7 @@ class TorchaudioModel(WindowedEncoder):
         )  # fmt: skip
 
     @classmethod
+    @made_plainly
     def from_file(
         cls,
         path: Path,
@@ -182,6 +185,16 @@ class TorchaudioModel(WindowedEncoder):
         layers, _ = model.extract_features(wave, num_layers=self.depth)
         outputs = {number: layer[0, :frames] for number, layer in enumerate(layers, 1)}
         return self.config.choice.put_together(outputs).float()
+
+    def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
+        if self.config.normalize:
+            waves = torch.nn.functional.layer_norm(waves, waves.shape[1:])
+        samples = waves.shape[1]
+        after = (-(-samples // self.hop) - 1) * self.hop + self.window_field - samples
+        model: Any = self.model
+        padded = torch.nn.functional.pad(waves, (0, max(0, after)))
+        layers, _ = model.extract_features(padded, num_layers=self.depth)
+        return dict(enumerate(layers, 1))
 
 
 def _torchaudio() -> Any:

@@ -36,7 +36,8 @@ class DurationPredictor(nn.Module):
         x = self.units(torch.where(units < 0, none, units))
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = x + functional.gelu(layer(norm(x).mT).mT, approximate="tanh")
-        return self.outward(x)[..., 0].float().clamp(-6, 4)
+        logs = self.outward(x)[..., 0]
+        return logs.to(torch.promote_types(logs.dtype, torch.float32)).clamp(-6, 4)
 
     def loss(self, units: Tensor, durations: Tensor, known: Tensor) -> Tensor:
         """Minus the log likelihood up to a constant, a mean over all positions.
@@ -59,7 +60,10 @@ class DurationPredictor(nn.Module):
             return units.new_zeros(0)
         # Behind the last unit is what was there in training: none, as far as the layers reach.
         padded = functional.pad(units, (0, 2 * _REACH), value=-1)
-        means = 1 + self(padded[None])[0, : len(units)].double().exp()
+        # In float64: in float32 other processors round differently, and an end could move.
+        precise = {name: weight.double() for name, weight in self.named_parameters()}
+        logs = torch.func.functional_call(self, precise, (padded[None],))
+        means = 1 + logs[0, : len(units)].double().exp()
         ends = means.cumsum(0).round().long()
         ends = torch.maximum(ends, torch.arange(1, len(units) + 1, device=units.device))
         return torch.diff(ends, prepend=ends.new_zeros(1)).clamp_min(1)

@@ -65,8 +65,11 @@ class SpeakingVocoder(UnitVocoder):
 
     @torch.no_grad()
     def start(self, batch_size: int) -> DecoderStream:
+        # In float64, as the order of a product's sum differs between processors, and the phase of
+        # the pulses adds up what it makes of that.
+        voice = self.voicing.weight.double() @ self.voice.double()
         # A row of zeros before the others, for no frame.
-        table = functional.pad(self.units.weight + self.voicing(self.voice), (0, 0, 1, 0))
+        table = functional.pad((self.units.weight + voice).float(), (0, 0, 1, 0))
         return start_decoding(
             self.decoder,
             self._frame_decoder,

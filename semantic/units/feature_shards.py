@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...audio.files import AudioReader, Channels
+from ...audio.files import Channels
 from ...audio.manifests import Utterance
 from ...codecs import checkpoint
 from ...errors import QuantizerError, SyllabaryError, WaveError
-from ...filesystem import printable, remove_leftovers, replacing
+from ...filesystem import content_digest, printable, remove_leftovers, replacing
 from ..encoders.interface import SpeechEncoder
 from ..encoders.log_mel import LogMel
 
@@ -184,7 +184,7 @@ class FeatureShards:
         """Append a file's rows, a block at a time, and return its samples."""
         streams = [self.encoder.start(1)] + ([self.mel.start(1)] if self.mel else [])
         count = 0
-        with AudioReader(item.path, self.channels) as reader:
+        with item.open(self.channels) as reader:
             for block, final in _with_end(reader.resampled_blocks(self.encoder.sample_rate)):
                 if not np.isfinite(block).all():
                     raise WaveError(f"{item.path}: the samples hold NaN or infinity")
@@ -266,13 +266,13 @@ def _with_end(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]
 
 
 def _fingerprint(utterances: Sequence[Utterance]) -> str:
-    """Of the files' places, sizes and times: audio that changed gives other features."""
+    """Of the files' places and contents, and the segments of them: other audio, other features."""
     sha = hashlib.sha256()
     for item in utterances:
-        path = item.path.absolute()
-        stamp: list[Any] = [printable(path)]
-        if path.exists():
-            status = path.stat()
-            stamp += [status.st_size, status.st_mtime_ns]
+        stamp: list[Any] = [printable(item.path.absolute()), item.offset_s, item.duration_s]
+        try:
+            stamp.append(content_digest(item.path))
+        except OSError as error:
+            stamp.append(type(error).__name__)  # it is among the failures, until it can be read
         sha.update(json.dumps(stamp).encode())
     return sha.hexdigest()

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...audio.files import AudioReader
 from ...audio.manifests import Utterance
 from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.phase_retrieval import PhaseRetrievalConfig
@@ -249,7 +248,7 @@ def _duration(item: Utterance) -> float:
     """Seconds, from the manifest or else from the file's header."""
     if item.duration_s is not None:
         return item.duration_s
-    with AudioReader(item.path, "mix") as reader:
+    with item.open("mix") as reader:
         if reader.num_samples is None:
             raise ManifestError(
                 f"{item.path}: its header has no length, which max_hours needs; give a manifest "

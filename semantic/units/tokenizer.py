@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...codecs.interface import AudioTokenizer
-from ...codecs.neural.compiled import version_of
 from ...codecs.spec import TokenizerSpec
 from ...codecs.streaming import DecoderStream, EncoderStream
 from ...codecs.tokens import Tokens
 from ...errors import CheckpointError, QuantizerError, TokenError, WaveError
+from ...plain_torch import plainly
 from ...quantizers import NearestCode
 from ..encoders import catalogue
 from ..encoders.interface import FeatureStream, SpeechEncoder
@@ -89,10 +89,9 @@ class UnitTokenizer(AudioTokenizer):
             own, heard = ((part.sample_rate, part.hop) for part in (self.vocoder, self.encoder))
             if own != heard:
                 raise ValueError(f"the vocoder has rate and hop {own}, the encoder {heard}")
-        self._prepared: tuple[Any, list[NearestCode]] | None = None
 
     @classmethod
-    @torch.no_grad()
+    @plainly
     def of(
         cls,
         encoder: SpeechEncoder,
@@ -125,7 +124,7 @@ class UnitTokenizer(AudioTokenizer):
             own.copy_(table)
         return tokenizer.to(encoder.device).eval()
 
-    @torch.no_grad()
+    @plainly
     def with_mel_table(self, table: Tensor, config: MelTableConfig | None = None) -> Self:
         """The same units, spoken by the mean log10 mel spectrum (K, channels) of each."""
         changed = self._spoken_by(config or MelTableConfig())
@@ -138,7 +137,7 @@ class UnitTokenizer(AudioTokenizer):
         changed.vocoder.table.copy_(table)
         return changed.to(self.device).eval()
 
-    @torch.no_grad()
+    @plainly
     def with_vocoder(self, vocoder: "SpeakingVocoder", name: str | None = None) -> Self:
         """The same units, spoken by a trained vocoder, of which a copy is made.
 
@@ -154,8 +153,7 @@ class UnitTokenizer(AudioTokenizer):
         changed.vocoder.load_state_dict(vocoder.state_dict())
         return changed.to(self.device).eval()
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def with_voice(self, wave: Tensor | np.ndarray, sample_rate: int) -> Self:
         """The same units, spoken in the voice of some speech: decoding then converts voices.
 
@@ -168,7 +166,7 @@ class UnitTokenizer(AudioTokenizer):
             CheckpointError: the vocoder is not one that takes a voice.
         """
         speaking = self._speaking()
-        (row,) = self._rows(wave, sample_rate, None, 1)
+        (row,) = self._rows(wave, sample_rate, None, self.spec, 1)
         if len(row) < sample_rate // 10:
             raise WaveError(f"a voice can't be told from {len(row)} samples; give some seconds")
         changed = self.with_vocoder(speaking)
@@ -176,8 +174,7 @@ class UnitTokenizer(AudioTokenizer):
         changed._speaking().voice.copy_(speaking.hearing(heard[None])[0])
         return changed
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def with_guessed_durations(self, tokens: Tokens) -> Tokens:
         """Units with the durations that speech has on average, in place of any that they have.
 
@@ -191,7 +188,7 @@ class UnitTokenizer(AudioTokenizer):
             TokenError: as `decode` does.
         """
         guess, hop = self._speaking().durations, self.spec.tokens.hop
-        self._code_rows(tokens)  # for its checks
+        self._code_rows(tokens, self.spec)  # for its checks
         merged = tokens.to(self.device).deduplicate()
         assert merged.durations is not None
         durations = torch.zeros_like(merged.durations)
@@ -250,7 +247,8 @@ class UnitTokenizer(AudioTokenizer):
             license=encoder.license,
             source=encoder.source,
             description=f"units of {encoder.description}",
-            broken_promises=encoder.broken_promises,
+            broken_promises=encoder.broken_promises
+            | dict(self.vocoder.broken_promises if self.vocoder else {}),
         )
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
@@ -267,21 +265,15 @@ class UnitTokenizer(AudioTokenizer):
         return self.vocoder.start(batch_size)
 
     def _searches(self) -> list[NearestCode]:
-        """The searches, made anew where the centroids have changed or moved."""
-        tables = self.centroids
-        state = [(version_of(table), table.device) for table in tables]
-        prepared = self._prepared
-        if prepared is None or prepared[0] != state:
-            prepared = self._prepared = (state, [NearestCode(table) for table in tables])
-        return prepared[1]
+        """The searches among the centroids as they are now."""
+        return self.identity(sampled=False).prepared(self._made_searches)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_prepared": None}  # compiled searches can't be copied
+    def _made_searches(self) -> list[NearestCode]:
+        return [NearestCode(table) for table in self.centroids]
 
     # --- features and distances ----------------------------------------------------------------
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def features(
         self,
         wave: Tensor | np.ndarray,
@@ -300,7 +292,7 @@ class UnitTokenizer(AudioTokenizer):
         Raises:
             WaveError: as `encode` does.
         """
-        rows = self._rows(wave, sample_rate, lengths)
+        rows = self._rows(wave, sample_rate, lengths, self.spec)
         features = self.encoder.features(rows)
         counts = [len(row) for row in features]
         out = torch.zeros(len(rows), max(counts, default=0), self.encoder.dim, device=self.device)
@@ -308,8 +300,7 @@ class UnitTokenizer(AudioTokenizer):
             out[index, : len(row)] = row
         return out, torch.tensor(counts, dtype=torch.long, device=self.device)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @plainly
     def encode_soft(
         self,
         wave: Tensor | np.ndarray,

@@ -120,9 +120,14 @@ def test_resume_does_not_mix_options_or_sources(run, wav, option, what):
     code, _, err = run("encode", wav, "--resume", *option)
     assert code == 2 and f"made with {what}, which is now" in err
     assert run("encode", wav, "--resume")[0] == 0
-    write(wav, synthetic_speech(9000), 16000)
-    code, _, err = run("encode", wav, "--resume")
-    assert code == 2 and "made with size of the source" in err
+    for length, seed in ((9000, 0), (9000, 1)):  # another size, and then the same one
+        write(wav, synthetic_speech(length, seed), 16000)
+        code, out, _ = run("encode", wav, "--resume")
+        assert code == 0 and "of another source: made anew" in out
+        expected = syllabary.load("rvq-16k").encode(*read(wav))
+        assert read_tokens(wav.with_suffix(".syl")).equal(expected)
+        code, out, _ = run("encode", wav, "--resume")
+        assert code == 0 and "were whole already" in out
 
 
 def test_names_that_are_not_text(run, tmp_path):

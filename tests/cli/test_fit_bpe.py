@@ -93,7 +93,8 @@ def test_every_frame_comes_back_without_deduplication(run, tree, tmp_path):
         assert (
             run("decode", tmp_path / f"{name}.syl", "-o", tmp_path / f"{name}.wav", *more)[0] == 0
         )
-    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    # Samples: each file also says of which tokens it was made.
+    assert np.array_equal(*(read(tmp_path / f"{name}.wav")[0] for name in ("a", "b")))
 
 
 def test_several_codebooks(run, wav, tmp_path):

@@ -1,14 +1,17 @@
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import syllabary
+from syllabary.audio.resampling import resample
 from syllabary.codecs.spec import TokenizerSpec, TokenSpec, bits_for
 from syllabary.codecs.tokens import Tokens
-from syllabary.errors import TokenError, TokenMismatchError
+from syllabary.errors import TokenError, TokenMismatchError, WaveError
 
 SPEC = TokenSpec("toy", "d" * 64, 16000, Fraction(50), (10, 1024), ())
 
@@ -218,3 +221,30 @@ def test_bad_durations():
     bad = Tokens(tokens.codes, tokens.lengths, tokens.num_samples, SPEC, tokens.durations * 0)
     with pytest.raises(TokenError, match="duration"):
         bad.check()
+
+
+@pytest.mark.parametrize("form", [lambda t: t.numpy(), lambda t: t.tolist(), lambda t: "codes"])
+@pytest.mark.parametrize("name", ["codes", "lengths", "num_samples", "durations"])
+def test_what_is_no_tensor_is_named(form, name):
+    fields = {
+        "codes": torch.zeros(1, 2, 3, dtype=torch.long),
+        "lengths": torch.tensor([3]),
+        "num_samples": torch.tensor([3 * 320]),
+        "durations": torch.ones(1, 3, dtype=torch.long),
+    }
+    fields[name] = form(fields[name])
+    kind = type(fields[name]).__name__
+    with pytest.raises(TokenError, match=f"{name} must be a tensor of integers, got {kind}"):
+        Tokens(spec=SPEC, **fields)
+
+
+@pytest.mark.parametrize("rate", ["16000", b"16000", None, True, [16000]])
+def test_a_sample_rate_that_is_no_number_is_named_with_its_type(rate):
+    tokenizer = syllabary.load("dmel")
+    wave = np.zeros(1600, np.float32)
+    with pytest.raises(WaveError, match=f"a number in Hz, got .*{type(rate).__name__}"):
+        tokenizer.encode(wave, rate)
+    with pytest.raises(WaveError, match="numbers in Hz"):
+        resample(wave, 8000, rate)
+    for same in (16000, 16000.0, np.int64(16000), torch.tensor(16000)):
+        assert tokenizer.encode(wave, same).equal(tokenizer.encode(wave, 16000))

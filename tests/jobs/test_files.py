@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import io
 import warnings
 from threading import Event
@@ -64,6 +65,7 @@ def test_what_was_done_to_the_audio_is_said(tmp_path, dmel):
         "source": {
             "name": "x.wav",
             "bytes": (tmp_path / "x.wav").stat().st_size,
+            "sha256": hashlib.sha256((tmp_path / "x.wav").read_bytes()).hexdigest(),
             "sample_rate": 44100,
             "channels": 2,
         },

@@ -161,9 +161,9 @@ def test_stft_is_that_of_numpy(samples):
 @both
 def test_zero_for_equal_and_growing_with_distortion(name):
     loss, wave = make(name), noise(2, 3000)
-    assert loss(wave, wave) == 0
+    assert loss(wave, wave) < 1e-6
     values = [loss(wave + level * noise(2, 3000, seed=5), wave) for level in (0.01, 0.1, 0.5, 2)]
-    assert values == sorted(values) and values[0] > 0
+    assert values == sorted(values) and values[0] > 1e-4
     gains = [loss(gain * wave, wave) for gain in (0.9, 0.5, 0.1, 0.0)]
     assert gains == sorted(gains) and gains[0] > 0
 

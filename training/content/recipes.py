@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ...codecs.neural.causal import StackConfig
 from ...semantic.content.encoder import ContentConfig
 from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from .perturb import PerturbConfig
@@ -64,4 +65,15 @@ def fourth() -> ContentRecipe:
         mask_share=0.35,
         perturb=PerturbConfig(speed=1.25, noise=0.5, room=0.5, noise_snr_db=(2.0, 25.0)),
         targets=TargetsConfig(teacher="runs/content-third/last", layer=0, clusters=(100, 500)),
+    )
+
+
+def from_whisper() -> ContentRecipe:
+    """Predicts units of Whisper's encoder, with two more blocks than the shipped encoder."""
+    return replace(
+        fourth(),
+        steps=8_000,
+        start_from="units-16k",
+        model=ContentConfig(dim=64, layers=StackConfig(width=320, blocks=7)),
+        targets=TargetsConfig(encoder="openai/whisper-base", layer=4, clusters=(100, 500, 2000)),
     )

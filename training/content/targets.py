@@ -17,6 +17,7 @@ from torch import Tensor
 from ...audio.mel import MelSpectrogram
 from ...errors import TrainingError
 from ...quantizers.kmeans import KMeans, KMeansConfig
+from ...semantic.encoders.interface import SpeechEncoder
 from ..data.draws import draws
 from ..data.store import SpeechStore
 from ..data.utterance_units import frame_starts
@@ -24,6 +25,8 @@ from ..data.utterance_units import frame_starts
 _MOST_CLUSTERS = 1 << 15
 _BATCH_FRAMES = 6000
 _SILENT_FRAMES = 4
+# Whisper has positions for 30 s.
+_PIECE_SECONDS = 30
 
 #: Maps waves (batch, samples) float32, of which each is padded with zeros, to features
 #: (batch, frames, dim), where a wave of n samples has ceil(n / hop) frames.
@@ -35,7 +38,10 @@ class TargetsConfig:
     """Which units.
 
     Attributes:
-        teacher: folder of a content encoder's run, or its state file; "" takes cepstra.
+        teacher: folder of a content encoder's run, or its state file; "" takes cepstra, unless
+            there is an `encoder`.
+        encoder: of another kind, such as Whisper's: see `ContentLossConfig`. Where a run goes on,
+            it may lie elsewhere.
         layer: of the teacher, from 1; the norm behind it has no gains. 0: what comes out of it
             behind its last layer, for which the teacher is a unit tokenizer: a run's own state
             knows no projection (see `projection.py`).
@@ -46,6 +52,7 @@ class TargetsConfig:
     """
 
     teacher: str = ""
+    encoder: str = ""
     layer: int = 5
     smooth: int = 0
     clusters: tuple[int, ...] = (500,)
@@ -55,6 +62,8 @@ class TargetsConfig:
         most = min(_MOST_CLUSTERS, self.rows)
         if self.layer < 0 or self.smooth < 0:
             raise TrainingError(f"layer and smooth can't be negative: {self}")
+        if self.teacher and self.encoder:
+            raise TrainingError(f"a teacher or an encoder, not both: {self}")
         if not self.clusters or not all(2 <= k <= most for k in self.clusters):
             raise TrainingError(f"clusters must be from 2 to {_MOST_CLUSTERS}, rows more: {self}")
 
@@ -64,7 +73,8 @@ def find_targets(
 ) -> np.ndarray:
     """Units (clusterings, frames) of all utterances of a store, end to end.
 
-    Within an utterance, features have mean 0, and cepstra variance 1.
+    Within an utterance, features have mean 0, and cepstra variance 1; those of an `encoder`, which
+    knows speakers by itself, stay as they are.
 
     Args:
         store: the utterances.
@@ -89,8 +99,9 @@ def find_targets(
             found = np.empty((int(starts[-1]), values.shape[2]), np.float16)
         for row, number in enumerate(numbers):
             own = smoothed(values[row, : counts[number]], config.smooth)
-            own = own - own.mean(0)
-            if not config.teacher:
+            if not config.encoder:
+                own = own - own.mean(0)
+            if not config.teacher and not config.encoder:
                 own = own / np.maximum(own.std(0), 1e-3)
             found[starts[number] : starts[number + 1]] = own
     assert found is not None
@@ -125,6 +136,34 @@ def _batches(order: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
             batches.append(order[first:end])
             first = end
     return batches
+
+
+class EncoderFeatures:
+    """A layer of a speech encoder, in pieces where that has positions for no more.
+
+    Args:
+        encoder: it.
+        layer: from 1.
+        hop: samples of a frame, the encoder's.
+
+    Raises:
+        TrainingError: the encoder's frames are of another rate.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, layer: int, hop: int) -> None:
+        if encoder.hop != hop:
+            raise TrainingError(f"frames of {encoder.hop} samples, and the model's have {hop}")
+        self.encoder, self.layer, self.hop = encoder, layer, hop
+
+    def __call__(self, waves: Tensor) -> Tensor:
+        """(batch, frames, width) of waves (batch, samples)."""
+        found = []
+        with torch.autocast(waves.device.type, torch.bfloat16):
+            for piece in waves.split(_PIECE_SECONDS * self.encoder.sample_rate, 1):
+                states = self.encoder.hidden_states(piece)[self.layer].float()
+                missing = -(-piece.shape[1] // self.hop) - states.shape[1]
+                found.append(torch.cat([states, states[:, -1:].expand(-1, max(0, missing), -1)], 1))
+        return torch.cat(found, 1)
 
 
 class Cepstra:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -26,11 +26,13 @@ from .. import recipes
 from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
 from ..loop.state import beginning
+from ..losses.content import find_teacher, teacher_digest
 from ..recipe import Recipe
+from ..spectral.growth import load_grown
 from ..task import Batch, Generated, Task, block_matrices
 from .perturb import PerturbConfig, at_speeds, perturbed
 from .projection import steady_directions
-from .targets import Cepstra, FeaturesFunction, TargetsConfig, find_targets
+from .targets import Cepstra, EncoderFeatures, FeaturesFunction, TargetsConfig, find_targets
 
 _PROJECTION = "encoder.outward."
 
@@ -140,18 +142,24 @@ class ContentTask(Task[ContentRecipe]):
             teacher = teacher_of(weights, settings)
             features = LayerFeatures(teacher, config.layer or None, projected=not config.layer)
             self._origin = digest("content", to_json(settings), dict(weights))
+        if config.encoder:
+            encoder = find_teacher(config.encoder, (config.layer,), model.sample_rate)
+            features = EncoderFeatures(encoder, config.layer, model.hop)
+            self._origin = teacher_digest(encoder)
+        # Where the encoder lies does not matter: what it is stands in its digest.
+        kind = replace(config, encoder="encoder") if config.encoder else config
         self._targets = UtteranceUnits(
             store,
             model.hop,
             len(config.clusters),
             lambda: find_targets(store, config, features, model.hop),
-            f"{self._origin} {config}",
+            f"{self._origin} {kind}",
         )
 
     def digests(self) -> dict[str, str]:
         return {"targets": self._origin}
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+    def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
         """Another run's encoder and mask, or a unit tokenizer's encoder; units have new heads.
 
         The projection, which no training knows of, may have another size.
@@ -163,7 +171,8 @@ class ContentTask(Task[ContentRecipe]):
             kept["mask"] = weights["mask"]
         untaught = ("heads.", "mask", _PROJECTION)
         rest = {k: v for k, v in own.items() if k.startswith(untaught)}
-        self.generator.load_state_dict(rest | kept)
+        load_grown(self.generator, rest | kept)
+        return ("the heads",)
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         return block_matrices(self.generator)

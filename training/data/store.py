@@ -7,6 +7,7 @@ A store is a folder with ``samples.i16`` (little-endian, utterance after utteran
 import fcntl
 import hashlib
 import json
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,11 +16,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from ...audio.files import AudioReader, Channels
+from ...audio.files import Channels
 from ...audio.manifests import Utterance, collect
 from ...audio.resampling import resampler_name
 from ...errors import AudioFileError, TrainingError, WaveError
-from ...filesystem import printable, remove_leftovers, replacing
+from ...filesystem import content_digest, printable, remove_leftovers, replacing
 
 SAMPLES_NAME = "samples.i16"
 INDEX_NAME = "index.json"
@@ -57,7 +58,8 @@ class SpeechStore:
         entries: the utterances, in the manifest's order.
         failures: files that could not be read.
         clipped: samples that int16 could not hold and that were clamped.
-        digest: SHA-256 of what went in: names, sizes in bytes, speakers, sources, rate, resampler.
+        digest: SHA-256 of what went in: names, contents, segments, speakers, sources, rate,
+            resampler.
         samples_digest: SHA-256 of the samples; on every machine where they are the same.
 
     Raises:
@@ -154,6 +156,9 @@ def build_store(
 ) -> SpeechStore:
     """Decode every file once, in constant memory, unless that was done already.
 
+    Whether it was is told by the files' contents. Those whose size and times are as they were when
+    the store was built are not read again for that.
+
     The store appears whole or not at all. Of several processes that ask for the same one, one
     builds and the others wait for it. Samples are rounded to int16 without dither, so that 16-bit
     files at `sample_rate` come out as they went in.
@@ -204,9 +209,14 @@ def build_store(
         names.add(_name(item))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    digest = _digest_of_inputs(items, sample_rate, channels)
     with _only_one(folder):
         there = _read_index(folder)
+        stamps = _stamps(items, there)
+        digest = _digest_of_inputs(items, stamps, sample_rate, channels)
+        if there is not None and there.get("digest") == digest and there.get("files") != stamps:
+            # Touched or copied, and the same: they need not be read the next time.
+            with replacing(folder / INDEX_NAME) as temporary, temporary.open("w") as text:
+                json.dump(there | {"files": stamps}, text, indent=0)
         if there is not None and there.get("digest") == digest:
             return SpeechStore(folder)
         if there is not None and not rebuild:
@@ -217,7 +227,8 @@ def build_store(
         remove_leftovers([folder / SAMPLES_NAME, folder / INDEX_NAME])
         # From here until the new index is there, the folder is no store.
         (folder / INDEX_NAME).unlink(missing_ok=True)
-        index = {"format": _FORMAT, "version": _VERSION, "digest": digest}
+        index: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "digest": digest}
+        index["files"] = stamps
         index |= {"sample_rate": sample_rate, "resampler": resampler_name()}
         with replacing(folder / SAMPLES_NAME) as temporary, temporary.open("wb") as file:
             index |= _decode_all(items, file, sample_rate, channels, progress)
@@ -235,16 +246,37 @@ def _source(item: Utterance) -> str | None:
     return None if source is None else str(source)
 
 
-def _digest_of_inputs(items: list[Utterance], sample_rate: int, channels: Channels) -> str:
+def _stamps(items: list[Utterance], there: dict[str, Any] | None) -> dict[str, list[Any]]:
+    """Of each file its size, times of change and SHA-256, which an index may know already."""
+    known = (there or {}).get("files")
+    stamps: dict[str, list[Any]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        name = printable(path.absolute())
+        held = known.get(name) if isinstance(known, dict) else None
+        try:
+            status = path.stat()
+            # Of the two times, no program can set the second.
+            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            if isinstance(held, list) and held[:3] == stamp and len(held) == 4:
+                stamps[name] = held
+            elif stat.S_ISREG(status.st_mode):
+                stamps[name] = [*stamp, content_digest(path)]
+        except OSError:
+            continue  # it will be among the failures, until it is there
+    return stamps
+
+
+def _digest_of_inputs(
+    items: list[Utterance], stamps: dict[str, list[Any]], sample_rate: int, channels: Channels
+) -> str:
     """Not of the files' times, which copying changes."""
     settings = [_FORMAT, _VERSION, sample_rate, resampler_name(), channels]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for item in items:
-        try:
-            size = item.path.stat().st_size
-        except OSError:
-            size = None  # it will be among the failures, until it is there
-        digest.update(json.dumps([_name(item), size, item.speaker, _source(item)]).encode())
+        content = stamps.get(printable(item.path.absolute()), [None])[-1]
+        segment = [item.offset_s, item.duration_s]
+        fields = [_name(item), content, segment, item.speaker, _source(item)]
+        digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
 
 
@@ -259,7 +291,7 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
         index = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{printable(path)}: can't be read: {error}") from None
     if not isinstance(index, dict) or index.get("format") != _FORMAT:
         raise TrainingError(f"{printable(path)}: not the index of a store; choose another folder")
@@ -287,7 +319,7 @@ def _decode_all(
         length = beyond = 0
         digest_with_it = digest.copy()
         try:
-            for block in _blocks(item.path, channels, sample_rate):
+            for block in _blocks(item, channels, sample_rate):
                 data, too_large = _to_int16(block)
                 file.write(data.data)
                 digest_with_it.update(data.data)
@@ -318,10 +350,10 @@ def _decode_all(
     }
 
 
-def _blocks(path: Path, channels: Channels, sample_rate: int) -> Iterator[np.ndarray]:
+def _blocks(item: Utterance, channels: Channels, sample_rate: int) -> Iterator[np.ndarray]:
     # A generator, so that failing to read is told from failing to write, as on a full disk.
     try:
-        with AudioReader(path, channels) as reader:
+        with item.open(channels) as reader:
             yield from reader.resampled_blocks(sample_rate)
     except OSError as error:
         raise AudioFileError(str(error)) from None

@@ -16,6 +16,7 @@ def save_tokenizer(tokenizer: AudioTokenizer, recipe: Recipe, folder: Path) -> N
     A folder that holds something can't be replaced in one move. A process that dies between the
     two moves leaves the folder as it was under a name with a dot before and `.old` after.
     """
+    folder = folder.resolve()  # what a link leads to is replaced, not the link
     new = folder.with_name(f".{folder.name}.new")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(new, ignore_errors=True)

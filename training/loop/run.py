@@ -138,7 +138,9 @@ class _Run:
         if saved is not None:
             self._take(saved)
         elif recipe.start_from:
-            self.stepper.start_from(states.beginning(Path(recipe.start_from)))
+            anew = self.stepper.start_from(states.beginning(Path(recipe.start_from)))
+            if anew and ranks.first:
+                observer.said(f"not in {recipe.start_from}, begins anew: {', '.join(anew)}")
         _check_same_step(self.step, ranks)
         self.stepper.share()
         self.saved_at, self.saved_when = self.step if saved else -1, time.perf_counter()

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ...codecs.checkpoint import WEIGHTS_FILE
+from ...codecs.shipped import MODELS
 from ...errors import TrainingError
 from ...filesystem import printable, replacing
 from ..recipe import Recipe
@@ -21,7 +22,7 @@ _FORMAT = "syllabary-training-state"
 _VERSION = 1
 
 #: Fields that a run may be resumed with other values of: they decide how long it goes on, where
-#: the data lies and what is reported, but not what the steps compute.
+#: the data and the teacher lie and what is reported, but not what the steps compute.
 FREE = frozenset(
     {
         "steps",
@@ -30,6 +31,9 @@ FREE = frozenset(
         "save_minutes",
         "data.manifest",
         "data.noise",
+        "supervision.content.encoder",
+        "distillation.encoder",
+        "targets.encoder",
         "validation.every",
         "validation.pictures",
     }
@@ -68,12 +72,15 @@ def beginning(place: Path) -> dict[str, Any]:
     """What a run with `start_from` takes of another run or of a saved tokenizer.
 
     Args:
-        place: a run's folder, its state file, or a folder that `save_pretrained` or `export` wrote,
-            which has averaged weights and no discriminator.
+        place: a run's folder, its state file, a folder that `save_pretrained` or `export` wrote,
+            or the name of a trained tokenizer inside the package; the last two have averaged
+            weights and no discriminator.
 
     Raises:
         TrainingError: it can't be read.
     """
+    if not place.exists() and (MODELS / place / WEIGHTS_FILE).exists():
+        place = MODELS / place
     weights = place / WEIGHTS_FILE
     if not weights.exists():
         return load(place / STATE_FILE if place.is_dir() else place)

@@ -1,7 +1,7 @@
 """One step: the discriminator's, the generator's, and the average's."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -198,6 +198,7 @@ class Stepper:
                 self.judge_optimizer.state_dict() if self.judge_optimizer is not None else None
             ),
             "balancer": self.balancer.state_dict() if self.balancer is not None else None,
+            "memory": dict(self.task.memory),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -215,22 +216,28 @@ class Stepper:
                 self.judge_optimizer.load_state_dict(state["discriminator_optimizer"])
             if self.balancer is not None:
                 self.balancer.load_state_dict(state["balancer"])
+            # States of before had none.
+            self.task.memory = dict(state.get("memory", {}))
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise TrainingError(f"the state does not fit the task: {error}") from None
 
-    def start_from(self, state: Mapping[str, Any]) -> None:
+    def start_from(self, state: Mapping[str, Any]) -> Sequence[str]:
         """Begin with another run's averaged weights and, if both have one, its discriminator.
+
+        Returns:
+            See `Task.begin_with`.
 
         Raises:
             TrainingError: it is of other modules.
         """
         try:
-            self.task.begin_with(state["average"])
+            anew = self.task.begin_with(state["average"])
             self.average.module.load_state_dict(self.task.generator.state_dict())
             if self.task.discriminator is not None and state.get("discriminator") is not None:
                 self.task.discriminator.load_state_dict(state["discriminator"])
         except (KeyError, RuntimeError) as error:
             raise TrainingError(f"start_from: the modules do not fit: {error}") from None
+        return anew
 
     def share(self) -> None:
         """Give every rank the first one's weights, should building them have differed."""

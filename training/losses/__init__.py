@@ -3,16 +3,23 @@
 from .adversarial import AdversarialLoss
 from .balancer import GradientBalancer
 from .compressed import CompressedLossConfig, CompressedSpectralLoss
+from .content import ContentLoss, ContentLossConfig
+from .distillation import Distillation, DistillationConfig
 from .envelope import EnvelopeLoss, EnvelopeLossConfig
 from .feature_matching import feature_matching_loss
 from .loudness import LoudnessLoss, LoudnessLossConfig
 from .mel import MelLossConfig, MultiScaleMelLoss
 from .stft import MultiResolutionSTFTLoss, STFTLossConfig
+from .texture import TextureLoss, TextureLossConfig
 
 __all__ = [
     "AdversarialLoss",
     "CompressedLossConfig",
     "CompressedSpectralLoss",
+    "ContentLoss",
+    "ContentLossConfig",
+    "Distillation",
+    "DistillationConfig",
     "EnvelopeLoss",
     "EnvelopeLossConfig",
     "GradientBalancer",
@@ -22,5 +29,7 @@ __all__ = [
     "MultiResolutionSTFTLoss",
     "MultiScaleMelLoss",
     "STFTLossConfig",
+    "TextureLoss",
+    "TextureLossConfig",
     "feature_matching_loss",
 ]

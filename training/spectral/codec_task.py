@@ -1,7 +1,7 @@
 """Training of RVQ, FSQ and TS3 codecs."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -14,12 +14,17 @@ from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.codec import NeuralCodec
 from ...codecs.neural.network import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
+from ...codecs.shipped import inference_state
 from ...codecs.ts3.tokenizer import TS3Codec, TS3Config
+from ...quantizers.modules.gradient import pass_gradient
+from ...quantizers.modules.interface import full_precision
 from ...quantizers.modules.result import Quantized
 from ...quantizers.modules.vector import VectorQuantizer
 from ..data.draws import draws
 from ..data.store import SpeechStore
+from ..losses import Distillation, DistillationConfig
 from ..task import Batch, Generated
+from .growth import load_grown
 from .quantizer_start import start_codebook, start_projections
 from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
@@ -32,11 +37,14 @@ class CodecRecipe(SupervisedRecipe):
         quantize_from: step before which latents go through unquantized, so that the codebooks
             start from latents that mean something.
         start_batches: batches whose latents say where the quantizer starts, for those that need
-            more than the first batch; 0 leaves it as it is.
+            more than the first batch; 0 leaves it as it is, and so does a `start_from` that has
+            such a quantizer.
+        distillation: of a speech encoder's features into the first codebooks.
     """
 
     quantize_from: int = 300
     start_batches: int = 0
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +84,25 @@ class TS3Recipe(CodecRecipe):
 
 R = TypeVar("R", bound=CodecRecipe)
 
+# Batches from which the teacher's features have their mean and spread.
+_STANDARD_BATCHES = 32
+
+
+class TaughtCodec(nn.Module):
+    """A codec, and the layer that finds a teacher's features in its first codebooks.
+
+    Args:
+        codec: it.
+        width: of the features.
+    """
+
+    CODEC: ClassVar[str] = "codec"
+
+    def __init__(self, codec: NeuralCodec, width: int) -> None:
+        super().__init__()
+        self.codec = codec
+        self.features = nn.Linear(codec.network.latent_dim, width)
+
 
 class CodecTask(SupervisedTask[R]):
     """Encoder, quantizer and decoder together; a family makes the codec.
@@ -86,12 +113,16 @@ class CodecTask(SupervisedTask[R]):
         recipe: see `CodecRecipe`.
     """
 
-    generator: NeuralCodec
+    generator: NeuralCodec | TaughtCodec
 
     def __init__(self, recipe: R) -> None:
         super().__init__(recipe)
-        self.generator = self.make(recipe)
-        network = self.generator.network
+        self.codec = self.generator = self.make(recipe)
+        network = self.codec.network
+        self.distillation: Distillation | None = None
+        if recipe.distillation.weight:
+            self.distillation = Distillation(recipe.distillation, network.sample_rate)
+            self.generator = TaughtCodec(self.codec, self.distillation.width)
         step = network.head.step if isinstance(network, SpectralConfig) else network.hop
         self.supervise(step)
 
@@ -100,16 +131,24 @@ class CodecTask(SupervisedTask[R]):
 
     def prepare(self, store: SpeechStore) -> None:
         self._store = store
-        if isinstance(self.generator.network, SpectralConfig):
+        if isinstance(self.codec.network, SpectralConfig):
             super().prepare(store)
+        if self.distillation is not None:
+            crops = self.recipe.crops(store, self.recipe.seed + 2)
+            waves = (crops.batch(number).waves for number in range(_STANDARD_BATCHES))
+            self.distillation.standardise(wave.to(self.codec.device) for wave in waves)
+
+    def digests(self) -> dict[str, str]:
+        found = super().digests()
+        return found if self.distillation is None else found | {"teacher": self.distillation.digest}
 
     def generate(self, batch: Batch, step: int) -> Generated:
-        network = self.generator.network
+        network = self.codec.network
         if isinstance(network, SpectralConfig):
             return self._spectral(network, batch, step)
-        codec, samples = self.generator, batch.inputs.shape[1]
+        codec, samples = self.codec, batch.inputs.shape[1]
         latents, _ = codec.encoder.latents(codec.encoder.windows_of(batch.inputs))
-        latents, losses, figures = self._quantized(latents, step)
+        latents, losses, figures = self._quantized(latents, batch, step)
         # Frames of zeros push out what the decoder holds back, as at the end of a stream.
         latents = functional.pad(latents, (0, 0, 0, network.decoder_look_ahead))
         wave, _ = codec.decoder.wave(latents)
@@ -118,14 +157,14 @@ class CodecTask(SupervisedTask[R]):
         return Generated(wave, losses, figures)
 
     def _spectral(self, network: SpectralConfig, batch: Batch, step: int) -> Generated:
-        codec, supervision = self.generator, self.supervision
+        codec, supervision = self.codec, self.supervision
         samples = batch.inputs.shape[1]
         pitch, voiced = supervision.pitch(batch)
         latents, guess, _ = codec.encoder(codec.encoder.windows_of(batch.inputs))
-        latents, losses, figures = self._quantized(latents, step)
+        latents, losses, figures = self._quantized(latents, batch, step)
         rate = network.head.rate
         assert isinstance(codec.decoder, SpectralDecoder)
-        wave, logits = rendered(
+        wave, voicing = rendered(
             codec.decoder, latents, network.delay, network.hop, samples,
             supervision.forced_pitch(pitch, step),
         )  # fmt: skip
@@ -135,22 +174,24 @@ class CodecTask(SupervisedTask[R]):
         losses["pitch_guess"] = supervision.pitch_loss(
             guess, pitch[:, rate - 1 :: rate], voiced[:, rate - 1 :: rate]
         )
-        losses["pitch"] = supervision.pitch_loss(logits, pitch, voiced)
+        losses |= supervision.voicing_losses(voicing, pitch, voiced)
         return Generated(wave, losses, figures)
 
     def _quantized(
-        self, latents: Tensor, step: int
+        self, latents: Tensor, batch: Batch, step: int
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Latents of the frames as the decoder gets them, the quantizer's losses, and figures.
 
         Args:
             latents: (batch, look-ahead + frames, latent_dim) as the encoder gives them.
+            batch: what they are of.
             step: from 0.
         """
-        latents = latents[:, self.generator.network.encoder_look_ahead :].float()
+        latents = latents[:, self.codec.network.encoder_look_ahead :].float()
         if step < self.recipe.quantize_from:
-            return latents, {}, {}
-        if step == self.recipe.quantize_from and self.recipe.start_batches:
+            return latents, self._distilled(latents, batch), {}
+        given = self.memory.get("quantizer") == "given"
+        if step == self.recipe.quantize_from and self.recipe.start_batches and not given:
             self.start_quantizer(self._sampled_latents())
         quantized = self.quantize(latents, step)
         figures = {
@@ -158,11 +199,27 @@ class CodecTask(SupervisedTask[R]):
             for name, values in quantized.statistics.items()
             for stage, value in enumerate(values)
         }
-        return quantized.quantized, dict(quantized.losses), figures
+        losses = dict(quantized.losses)
+        losses |= self._distilled(self.first_codebooks(latents, quantized), batch)
+        return quantized.quantized, losses, figures
+
+    def _distilled(self, latents: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss of what the first codebooks (batch, frames, latent_dim) say of the teacher's."""
+        if self.distillation is None:
+            return {}
+        assert isinstance(self.generator, TaughtCodec)
+        found = self.generator.features(latents)
+        hop = self.codec.network.hop
+        loss = self.distillation(found, batch.targets, batch.lengths, hop)
+        return {"distillation": loss}
+
+    def first_codebooks(self, latents: Tensor, quantized: Quantized) -> Tensor:
+        """What the codebooks that are taught say (batch, frames, latent_dim), with a gradient."""
+        return quantized.quantized
 
     def quantize(self, latents: Tensor, step: int) -> Quantized:
         """Latents (batch, frames, latent_dim) through the quantizer, in training mode."""
-        quantizer: Any = self.generator.quantizer
+        quantizer: Any = self.codec.quantizer
         return quantizer(latents)
 
     def start_quantizer(self, latents: Tensor) -> None:
@@ -172,7 +229,7 @@ class CodecTask(SupervisedTask[R]):
     @torch.no_grad()
     def _sampled_latents(self) -> Tensor:
         """Latents (N, latent_dim) of the training set, the same on all ranks."""
-        recipe, codec = self.recipe, self.generator
+        recipe, codec = self.recipe, self.codec
         crops, parts = recipe.crops(self._store, recipe.seed + 1), []
         for number in range(recipe.start_batches):
             waves = crops.batch(number).waves.to(codec.device)
@@ -180,23 +237,48 @@ class CodecTask(SupervisedTask[R]):
             parts.append(latents[:, codec.network.encoder_look_ahead :].float().flatten(0, 1))
         return torch.cat(parts)
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Another codec's encoder and decoder, and its quantizer if it is of the same kind."""
-        codec = self.generator
-        if any(
-            name.startswith("quantizer.") and name not in weights for name in codec.state_dict()
-        ):
-            own = {k: v for k, v in codec.state_dict().items() if k.startswith("quantizer.")}
-            weights = {k: v for k, v in weights.items() if not k.startswith("quantizer.")} | own
-        codec.load_state_dict(weights)
+    def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
+        """Another codec's encoder and decoder, and its quantizer if it is one like this.
+
+        A codec for use (`export`) lacks what only training needs of its quantizer: its codebook
+        counts, and the rest begins anew. Stacks may have more layers here.
+        """
+        codec, inside = self.codec, f"{TaughtCodec.CODEC}."
+        head: dict[str, Tensor] = {}
+        if any(name.startswith(inside) for name in weights):
+            head = {k: v for k, v in weights.items() if not k.startswith(inside)}
+            weights = {
+                k.removeprefix(inside): v for k, v in weights.items() if k.startswith(inside)
+            }
+        quantizer: Any = codec.quantizer
+        prefix, own = "quantizer.", quantizer.state_dict()
+        given = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        like = given.keys() <= own.keys() and all(
+            name in given and given[name].shape == tensor.shape
+            for name, tensor in inference_state(quantizer).items()
+        )
+        if like:
+            quantizer.load_state_dict(given)
+        rest = {k: v for k, v in weights.items() if not k.startswith(prefix)}
+        load_grown(codec, rest | {prefix + k: v for k, v in quantizer.state_dict().items()})
+        self.memory["quantizer"] = "given" if like else "new"
+        anew = [] if like else ["the quantizer"]
+        if isinstance(self.generator, TaughtCodec):
+            own_head = self.generator.features.state_dict()
+            head = {k.removeprefix("features."): v for k, v in head.items()}
+            if {k: v.shape for k, v in head.items()} == {k: v.shape for k, v in own_head.items()}:
+                self.generator.features.load_state_dict(head)
+            else:
+                anew.append("the layer that finds the teacher's features")
+        return anew
 
     def is_whole(self, step: int) -> bool:
         return step > self.recipe.quantize_from
 
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
-        codec = copy.deepcopy(generator)
+        codec = generator.codec if isinstance(generator, TaughtCodec) else generator
         assert isinstance(codec, NeuralCodec)
-        return codec.eval()
+        return copy.deepcopy(codec).eval()
 
 
 class RVQTask(CodecTask[RVQRecipe]):
@@ -206,6 +288,22 @@ class RVQTask(CodecTask[RVQRecipe]):
 
     def make(self, recipe: RVQRecipe) -> NeuralCodec:
         return RVQCodec(recipe.model, recipe.name)
+
+    def first_codebooks(self, latents: Tensor, quantized: Quantized) -> Tensor:
+        assert isinstance(self.codec, RVQCodec)
+        quantizer, rest = self.codec.quantizer, latents
+        count = min(self.recipe.distillation.codebooks, quantized.codes.shape[1])
+        total: Tensor | None = None
+        with full_precision(latents.device):
+            for number in range(count):
+                stage = quantizer.stage(number)
+                vectors = stage.project_in(rest)
+                chosen = functional.embedding(quantized.codes[:, number], stage.codebook.float())
+                said = stage.project_out(pass_gradient(vectors, chosen, stage.config.passing))
+                rest = rest - said
+                total = said if total is None else total + said
+        assert total is not None
+        return total
 
 
 class FSQTask(CodecTask[FSQRecipe]):
@@ -217,12 +315,12 @@ class FSQTask(CodecTask[FSQRecipe]):
         return FSQCodec(recipe.model, recipe.name)
 
     def start_quantizer(self, latents: Tensor) -> None:
-        assert isinstance(self.generator, FSQCodec)
-        start_projections(self.generator.quantizer, latents)
+        assert isinstance(self.codec, FSQCodec)
+        start_projections(self.codec.quantizer, latents)
 
     def quantize(self, latents: Tensor, step: int) -> Quantized:
-        assert isinstance(self.generator, FSQCodec)
-        quantizer, others = self.generator.quantizer, self.recipe.level_dropout
+        assert isinstance(self.codec, FSQCodec)
+        quantizer, others = self.codec.quantizer, self.recipe.level_dropout
         # The same on all ranks, so not by torch's generators.
         dropped, which = draws("levels", (self.recipe.seed, step), 2)
         if others and dropped < self.recipe.dropout_share:
@@ -240,8 +338,8 @@ class TS3Task(CodecTask[TS3Recipe]):
         return TS3Codec(recipe.model, recipe.name)
 
     def start_quantizer(self, latents: Tensor) -> None:
-        assert isinstance(self.generator, TS3Codec)
-        quantizer = self.generator.quantizer
+        assert isinstance(self.codec, TS3Codec)
+        quantizer = self.codec.quantizer
         if isinstance(quantizer, VectorQuantizer):
             start_codebook(quantizer, latents)
         else:

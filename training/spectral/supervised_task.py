@@ -13,7 +13,7 @@ from ..data import SpeechStore
 from ..discriminators import Discriminators
 from ..recipe import Recipe
 from ..task import Batch, Generated, Task, block_matrices
-from .supervision import Supervision, SupervisionConfig
+from .supervision import Supervision, SupervisionConfig, Voicing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,16 @@ class SupervisedTask(Task[S]):
             step: samples between the points of the pitch.
         """
         config = self.recipe.supervision
-        self.supervision = Supervision(config, step)
+        self.supervision = Supervision(config, step, self.recipe.data.sample_rate)
         self.discriminator = (
             Discriminators(config.discriminators) if self.recipe.adversarial else None
         )
 
     def prepare(self, store: SpeechStore) -> None:
         self.supervision.prepare(store)
+
+    def digests(self) -> dict[str, str]:
+        return self.supervision.digests()
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
         """The weights of the linear layers inside all blocks."""
@@ -72,8 +75,8 @@ def rendered(
     hop: int,
     samples: int,
     pitch: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """The wave (batch, samples) and the pitch logits of a crop, with what lags behind it.
+) -> tuple[Tensor, Voicing]:
+    """The wave (batch, samples) of a crop, with what lags behind it, and what voices it.
 
     As in a stream, frames of zeros follow the last one to push out what the decoder holds back; so
     it learns to go on by itself for that long.
@@ -95,5 +98,7 @@ def rendered(
         pitch = functional.pad(pitch, (ahead, after), mode="replicate")
     noise = torch.randn(latents.shape[0], total, device=latents.device)
     result, _ = decoder(latents, None, pitch, noise)
-    logits = result.pitch_logits[:, ahead : ahead + points]
-    return result.wave[:, delay : delay + samples], logits
+    voicing = Voicing(
+        *(x[:, ahead : ahead + points] for x in (result.pitch_logits, result.pulse_share))
+    )
+    return result.wave[:, delay : delay + samples], voicing

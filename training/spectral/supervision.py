@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...codecs.neural.source import PITCH_BINS, pitch_bin
 from ..data import PitchConfig, PitchTracks, SpeechStore
@@ -12,15 +13,22 @@ from ..losses import (
     AdversarialLoss,
     CompressedLossConfig,
     CompressedSpectralLoss,
+    ContentLoss,
+    ContentLossConfig,
     EnvelopeLoss,
     EnvelopeLossConfig,
     LoudnessLoss,
     LoudnessLossConfig,
     MelLossConfig,
     MultiScaleMelLoss,
+    TextureLoss,
+    TextureLossConfig,
     feature_matching_loss,
 )
 from ..task import Batch, Generated
+
+# Milliseconds around voice where pulses are welcome: a window of the head's, and the track's error.
+_NEAR_VOICE = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +38,17 @@ class SupervisionConfig:
     Attributes:
         mel: scales of the log-mel loss. Windows below 16 ms, which show the phase of single
             pulses, are left out: a pulse train that starts anywhere can't match them.
-        mel_weight, compressed_weight, envelope_weight, loudness_weight, pitch_weight: of the
-            losses.
+        mel_weight, compressed_weight, envelope_weight, loudness_weight, texture_weight,
+            content_weight, pitch_weight: of the losses.
         compressed: resolutions of the compressed loss.
         envelope: bands of the envelope loss.
         loudness: resolution of the loudness loss.
+        texture: patches of the texture loss.
+        content: encoder of the content loss.
+        bridged_pitch_weight: of the pitch, where there is no voice, as it would go on from voice to
+            voice, relative to where there is. Without it the pitch there is anything.
+        unvoiced_weight: of the part of the energy that is pulses where no voice is near. Without it
+            they are heard in fricatives, as a buzz.
         own_pitch_from: step from which pulses run at the network's pitch instead of the data's;
             None: they never do.
         adversarial_weight, matching_weight: of the discriminators' losses, where the recipe has
@@ -54,11 +68,30 @@ class SupervisionConfig:
     envelope_weight: float = 0.0
     loudness: LoudnessLossConfig = field(default_factory=LoudnessLossConfig)
     loudness_weight: float = 0.0
+    texture: TextureLossConfig = field(default_factory=TextureLossConfig)
+    texture_weight: float = 0.0
+    content: ContentLossConfig = field(default_factory=ContentLossConfig)
+    content_weight: float = 0.0
+    bridged_pitch_weight: float = 0.0
+    unvoiced_weight: float = 0.0
     pitch_weight: float = 1.0
     own_pitch_from: int | None = None
     adversarial_weight: float = 0.1
     matching_weight: float = 0.5
     discriminators: DiscriminatorsConfig = field(default_factory=DiscriminatorsConfig)
+
+
+@dataclass(frozen=True)
+class Voicing:
+    """What voices a decoded crop, at the points of its pitch track.
+
+    Attributes:
+        logits: (batch, points, PITCH_BINS) of the pitch.
+        pulse_share: (batch, points), what part of the energy is pulses.
+    """
+
+    logits: Tensor
+    pulse_share: Tensor
 
 
 class Supervision(nn.Module):
@@ -67,21 +100,28 @@ class Supervision(nn.Module):
     Args:
         config: see `SupervisionConfig`.
         hop: samples between the points of the pitch.
+        sample_rate: of the waves, in Hz.
     """
 
-    def __init__(self, config: SupervisionConfig, hop: int) -> None:
+    def __init__(self, config: SupervisionConfig, hop: int, sample_rate: int) -> None:
         super().__init__()
-        self.config, self.hop = config, hop
+        self.config, self.hop, self.sample_rate = config, hop, sample_rate
         self.mel = MultiScaleMelLoss(config.mel)
         self.compressed = CompressedSpectralLoss(config.compressed)
         self.envelope = EnvelopeLoss(config.envelope) if config.envelope_weight else None
         self.loudness = LoudnessLoss(config.loudness) if config.loudness_weight else None
+        self.texture = TextureLoss(config.texture) if config.texture_weight else None
+        self.content = ContentLoss(config.content, sample_rate) if config.content_weight else None
         self.game = AdversarialLoss()
         self._tracks: PitchTracks | None = None
 
     def prepare(self, store: SpeechStore) -> None:
         """Find the pitch of the training set, unless that was done already."""
         self._tracks = PitchTracks(store, PitchConfig(self.hop))
+
+    def digests(self) -> dict[str, str]:
+        """See `Task.digests`: of what teaches content."""
+        return {} if self.content is None else {"content": self.content.digest}
 
     def pitch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Hz (batch, points) at the end of every hop, and whether there is voice."""
@@ -105,10 +145,25 @@ class Supervision(nn.Module):
             losses["envelope"] = config.envelope_weight * self.envelope(*of)
         if self.loudness is not None:
             losses["loudness"] = config.loudness_weight * self.loudness(*of)
+        if self.texture is not None:
+            losses["texture"] = config.texture_weight * self.texture(*of)
+        if self.content is not None:
+            losses["content"] = config.content_weight * self.content(*of)
+        return losses
+
+    def voicing_losses(self, voicing: Voicing, pitch: Tensor, voiced: Tensor) -> dict[str, Tensor]:
+        """Of a decoder's pitch and pulses, by the data's pitch and voice (batch, points)."""
+        config = self.config
+        losses = {"pitch": self.pitch_loss(voicing.logits, pitch, voiced)}
+        if config.unvoiced_weight:
+            points = 2 * _NEAR_VOICE * self.sample_rate // 1000 // self.hop + 1
+            near = functional.max_pool1d(voiced.float(), points, 1, points // 2)
+            heard = voicing.pulse_share.float() * (1 - near)
+            losses["unvoiced"] = config.unvoiced_weight * heard.mean()
         return losses
 
     def pitch_loss(self, logits: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
-        """Cross-entropy with a bell one bin wide around the pitch, where there is voice.
+        """Cross-entropy with a bell one bin wide around the pitch, most where there is voice.
 
         Args:
             logits: (batch, points, PITCH_BINS).
@@ -117,8 +172,9 @@ class Supervision(nn.Module):
         bins = torch.arange(PITCH_BINS, device=logits.device)
         bell = torch.softmax(-0.5 * (bins - pitch_bin(pitch)[..., None]) ** 2, -1)
         entropy = -(bell * torch.log_softmax(logits.float(), -1)).sum(-1)
+        weights = torch.where(voiced, 1.0, self.config.bridged_pitch_weight)
         # A mean over all points, voiced or not, so that ranks may be averaged.
-        return self.config.pitch_weight * (entropy * voiced).mean()
+        return self.config.pitch_weight * (entropy * weights).mean()
 
     def discriminator_losses(
         self, discriminator: Discriminators, batch: Batch, wave: Tensor

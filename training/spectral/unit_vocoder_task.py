@@ -1,7 +1,7 @@
 """Training of the vocoder that speaks units."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +21,7 @@ from ...semantic.units.tokenizer import UnitTokenizer
 from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
 from ..task import Batch, Generated
+from .growth import load_grown
 from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
 
@@ -104,7 +105,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
             self._begin_with_other()
 
     def digests(self) -> dict[str, str]:
-        return {"units": self._base[0].spec.tokens.digest}
+        return super().digests() | {"units": self._base[0].spec.tokens.digest}
 
     @torch.no_grad()
     def _begin_with_other(self) -> None:
@@ -197,14 +198,15 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         places = skipped[:, None].to(waves.device) + torch.arange(samples, device=waves.device)
         return waves.gather(1, places), starts + skipped
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+    def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
         """Another run's vocoder, or that of a saved tokenizer."""
         prefix = "vocoder."
         if any(name.startswith(prefix) for name in weights):
             weights = {
                 k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)
             }
-        self.generator.load_state_dict(weights)
+        load_grown(self.generator, weights)
+        return ()
 
     def generate(self, batch: Batch, step: int) -> Generated:
         supervision, model = self.supervision, self.recipe.model
@@ -220,7 +222,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         units, there = units.to(device), there.to(device)
         voices = self._voices(batch.names, device)
         latents = self.generator.latents(units, voices) * there[..., None]
-        wave, logits = rendered(
+        wave, voicing = rendered(
             self.generator.decoder,
             latents,
             model.delay,
@@ -229,7 +231,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
             supervision.forced_pitch(pitch, step),
         )
         losses = supervision.spectral_losses(wave, batch)
-        losses["pitch"] = supervision.pitch_loss(logits, pitch, voiced)
+        losses |= supervision.voicing_losses(voicing, pitch, voiced)
         runs, durations, known = _runs(units, there)
         losses["durations"] = self.recipe.duration_weight * self.generator.durations.loss(
             runs, durations, known

@@ -1,7 +1,7 @@
 """Training of the vocoder that turns dMel's levels into speech."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from ...codecs.dmel.tokenizer import DMel
 from ...codecs.interface import AudioTokenizer
 from ...errors import TrainingError
 from ..task import Batch, Generated
+from .growth import load_grown
 from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
 
@@ -67,16 +68,17 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
         )
         self.supervise(recipe.model.head.step)
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+    def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
         """Another run's vocoder, or that of a saved tokenizer."""
         prefix = "vocoder."
-        self.generator.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
+        load_grown(self.generator, {k.removeprefix(prefix): v for k, v in weights.items()})
+        return ()
 
     def generate(self, batch: Batch, step: int) -> Generated:
         supervision, model = self.supervision, self.recipe.model
         pitch, voiced = supervision.pitch(batch)
         latents = self.generator.latents(self.levels(batch.inputs))
-        wave, logits = rendered(
+        wave, voicing = rendered(
             self.generator.decoder,
             latents,
             self.generator.delay,
@@ -85,7 +87,7 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
             supervision.forced_pitch(pitch, step),
         )
         losses = supervision.spectral_losses(wave, batch)
-        losses["pitch"] = supervision.pitch_loss(logits, pitch, voiced)
+        losses |= supervision.voicing_losses(voicing, pitch, voiced)
         return Generated(wave, losses)
 
     def levels(self, wave: Tensor) -> Tensor:

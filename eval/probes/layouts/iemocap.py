@@ -30,11 +30,11 @@ def read(folder: Path) -> list[Utterance]:
         ManifestError: a folder or a label file is missing, or an utterance's audio is.
     """
     found = []
-    for session in sorted(folder.glob("Session*")):
+    for session in sorted(path for path in folder.iterdir() if path.name.startswith("Session")):
         labels = session / "dialog" / "EmoEvaluation"
         if not labels.is_dir():
             raise ManifestError(f"{session}: expected {_EXPECTED}; no {labels.name} is there")
-        for file in sorted(labels.glob("*.txt")):
+        for file in sorted(path for path in labels.iterdir() if path.suffix == ".txt"):
             texts = _texts(session / "dialog" / "transcriptions" / file.name)
             for line in lines_of(file):
                 if label := _LABEL.match(line):

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ....audio.manifests import Utterance
 from ....errors import ManifestError
+from ....filesystem import files_below
 from .text_files import lines_of
 
 _EXPECTED = "SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac beside SPEAKER-CHAPTER.trans.txt"
@@ -25,7 +26,7 @@ def read(folder: Path) -> list[Utterance]:
     """
     genders = _genders(folder / "SPEAKERS.TXT")
     found = []
-    for chapter in sorted({path.parent for path in folder.rglob("*.flac")}):
+    for chapter in sorted({path.parent for path in files_below(folder) if path.suffix == ".flac"}):
         texts = _texts(chapter)
         for path in sorted(chapter.glob("*.flac")):
             if path.stem not in texts:

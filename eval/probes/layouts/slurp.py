@@ -44,7 +44,7 @@ def _recordings(folder: Path, split: str, line: str, where: str) -> list[Utteran
         scenario, action = str(said["scenario"]), str(said["action"])
         sentence, files = str(said["sentence"]), [str(row["file"]) for row in said["recordings"]]
         slots = sorted({str(entity["type"]) for entity in said.get("entities", [])})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(
             f"{where}: expected an object with sentence, scenario, action, recordings (each with "
             f"a file) and entities (each with a type): {error!r}"

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from ....audio.files import SUFFIXES
 from ....audio.manifests import Utterance
 from ....errors import ManifestError
+from ....filesystem import files_below
 from .text_files import lines_of
 
 _EXPECTED = "a folder for each label, with audio files in it"
@@ -29,9 +30,11 @@ def read(folder: Path) -> list[Utterance]:
     for name in lists:
         listed |= {line.strip(): _LISTS[name] for line in lines_of(folder / name)}
     found = []
-    for path in sorted(folder.glob("*/*")):
+    for path in sorted(files_below(folder)):
         label = path.parent.name
-        if path.suffix.lower() not in SUFFIXES or label.startswith(("_", ".")):
+        if path.parent.parent != folder or path.suffix.lower() not in SUFFIXES:
+            continue
+        if label.startswith(("_", ".")):
             continue
         name = f"{label}/{path.name}"
         speaker, mark, _ = path.stem.partition("_nohash_")

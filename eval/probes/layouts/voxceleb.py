@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from ....audio.files import SUFFIXES
 from ....audio.manifests import Utterance
 from ....errors import ManifestError
+from ....filesystem import files_below
 from .text_files import lines_of
 
 _EXPECTED = "idXXXXX/VIDEO/NUMBER.wav"
@@ -29,7 +30,7 @@ def read(folder: Path) -> list[Utterance]:
     """
     known = _meta(folder / "vox1_meta.csv")
     found = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(files_below(folder)):
         inside = path.relative_to(folder).parts
         if path.suffix.lower() not in SUFFIXES or len(inside) < 3:
             continue

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 # Triton reads the types of a kernel's arguments from its launch.
 """The deciding score in kernels: rows that screening left open, and scores of chosen codes.
 

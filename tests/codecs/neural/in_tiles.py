@@ -9,9 +9,8 @@ class InTiles(RVQCodec):
 
     family = "rvq-in-tiles"
 
-    def __init__(self, config, name=None):
-        super().__init__(config, name)
-        self._frame_decoder = None
-
     def _running_encoder(self):
         return self.prepared(self._exact_encoder), TILE
+
+    def _running_decoder(self):
+        return self.prepared(self._still_decoder), None

@@ -80,7 +80,9 @@ def test_intelligibility_is_the_packages(rate, start, length, noise):
 def test_a_reconstruction_that_falls_silent_has_no_chance_to_correlate(wave):
     estimate = wave * (np.arange(len(wave)) < len(wave) // 2)
     for metric in (stoi, estoi):
-        assert metric(Clip(wave, estimate, 16000)) == metric(Clip(wave, estimate, 16000)) < 0.6
+        found = metric(Clip(wave, estimate, 16000))
+        assert found < 0.6  # and has no random part:
+        assert metric(Clip(wave, estimate, 16000)) == pytest.approx(found, abs=1e-9)
         assert metric(Clip(wave, wave * 0, 16000)) == 0
 
 

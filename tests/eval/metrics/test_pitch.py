@@ -63,12 +63,12 @@ def test_a_quarter_of_the_rate_is_enough(demo_clip):
     import pyworld
 
     from syllabary.audio.files import read
-    from syllabary.eval.metrics.pitch import _track
+    from syllabary.eval.metrics.pitch import pitch_track
 
     wave = read(demo_clip)[0]
     coarse = pyworld.dio(wave.astype(float), 16000, f0_floor=60, f0_ceil=500, frame_period=10)
     whole = pyworld.stonemask(wave.astype(float), *coarse, 16000)
-    quick = _track(wave, 16000)
+    quick = pitch_track(wave, 16000)
     assert ((whole > 0) != (quick > 0)).mean() < 0.02
     both = (whole > 0) & (quick > 0)
     assert (np.abs(quick[both] / whole[both] - 1) > 0.02).mean() < 0.02

@@ -1,6 +1,7 @@
 """Each promise is broken on purpose, and shows in its own column."""
 
 import dataclasses
+import os
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,11 +17,13 @@ from syllabary.codecs.spec import TokenizerSpec, TokenSpec
 from syllabary.codecs.streaming import StreamSession
 from syllabary.codecs.windowed import FrameDecoder, WindowEncoder
 from syllabary.eval.metrics.interface import MetricError
-from syllabary.eval.studies import promises
+from syllabary.eval.studies import other_processors, promises
 from syllabary.eval.studies.interface import Bench
+from syllabary.eval.studies.other_processors import saved, work
 from syllabary.eval.studies.promise_checks import CHECKS, compare_samples, compare_tokens, split
 from syllabary.eval.systems import catalogue
 from syllabary.eval.systems.tokenizers import TokenizerSystem
+from syllabary.processors import MASKS, cannot_mask
 
 from ...conftest import synthetic_speech
 
@@ -131,6 +134,14 @@ class HearsPadding(Shifting):
         return (torch.tensor(lengths) < wave.shape[-1]).long()[:, None, None]
 
 
+class Sometimes(HearsPadding):
+    family = "sometimes"
+
+    def shift(self, wave, lengths):
+        few = lengths is not None and len(lengths) == 1 and lengths[0] <= 5007
+        return super().shift(wave, lengths) if few and np.isnan(wave).any() else 0
+
+
 class NotInStreams(Shifting):
     family = "not-in-streams"
 
@@ -154,6 +165,20 @@ class CountsThreads(Shifting):
 
     def shift(self, wave, lengths):
         return torch.get_num_threads() - 1
+
+
+class AsksTheProcessor(Shifting):
+    family = "asks-the-processor"
+
+    def shift(self, wave, lengths):
+        return int(os.environ.get("ATEN_CPU_CAPABILITY") == "default")
+
+
+class LouderElsewhere(Loudness):
+    family = "louder-elsewhere"
+
+    def decode(self, tokens):
+        return super().decode(tokens) * (1.0001 if "ATEN_CPU_CAPABILITY" in os.environ else 1)
 
 
 class LooksAtTypes(Shifting):
@@ -208,6 +233,37 @@ class Forgets(Loudness):
     family = "forgets"
 
 
+class Stale(Loudness):
+    """Says the same of itself whatever becomes of its weights."""
+
+    family = "stale"
+    said = None
+
+    def __init__(self, config=None, name=None):
+        super().__init__(config, name)
+        self.gain = torch.nn.Parameter(torch.ones(3))
+
+    def describe(self):
+        self.said = self.said or super().describe()
+        return self.said
+
+
+class Elsewhere(Shifting):
+    """Other codes in another process."""
+
+    family = "elsewhere"
+    here = True
+
+    def __setstate__(self, state):
+        super().__setstate__({**state, "here": False})
+
+    def __deepcopy__(self, memo):
+        return type(self)(self.config, self.name)
+
+    def shift(self, wave, lengths):
+        return int(not self.here)
+
+
 BROKEN = {
     WrongLength: "length-law",
     NotInBatches: "batch",
@@ -216,16 +272,34 @@ BROKEN = {
     NotInStreams: "streaming",
     QuietInStreams: "streaming-samples",
     CountsThreads: "threads",
+    AsksTheProcessor: "processors",
+    LouderElsewhere: "processors-samples",
     LooksAtTypes: "dtype",
     UnderAutocast: "dtype",
     KeepsASecret: "container",
     Forgets: "save-load",
+    Stale: "identity",
+    Elsewhere: "identity",
 }
 
 
 @pytest.fixture(scope="module")
 def items():
     return [Utterance(PurePosixPath(f"{n}.wav"), PurePosixPath(f"{n}.wav")) for n in range(14)]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Other processes are slow: what they would do is done here, with their environment."""
+
+    def run_as(processor, folder, tokenizer, num_codebooks):
+        module, device = type(tokenizer).__module__, str(tokenizer.device)
+        with monkeypatch.context() as context:
+            for name, value in MASKS[processor].items():
+                context.setenv(name, value)
+            work(str(folder), str(num_codebooks), module, device)
+
+    monkeypatch.setattr(other_processors, "run_as", run_as)
 
 
 @pytest.fixture
@@ -263,6 +337,7 @@ def test_one_that_keeps_them_all(measure, given):
     assert values["batch-samples"].count == promises.DECODED
     books = 1 if given == "x:1" else 2
     waves = [5000 + 7 * (n * 14 // 12) for n in range(12)]
+    assert values["identity-parts"].count == 2 * values["padding-parts"].count
     assert values["padding-parts"].count == books * sum(-(-count // HOP) for count in waves)
 
 
@@ -301,13 +376,6 @@ def test_codes_that_change_later_count_once(measure):
 
 
 def test_some_utterances_only(measure, items):
-    class Sometimes(HearsPadding):
-        family = "sometimes"
-
-        def shift(self, wave, lengths):
-            few = lengths is not None and len(lengths) == 1 and lengths[0] <= 5007
-            return super().shift(wave, lengths) if few and np.isnan(wave).any() else 0
-
     found, values = measure(Sometimes())
     assert values["padding"].value == pytest.approx(100 * 10 / 12)
     assert values["all"].value == pytest.approx(100 * 10 / 12)
@@ -327,7 +395,8 @@ def test_failures_are_no_scores(measure):
 
     found, values = measure(Fails())
     assert found.missing["streaming"] == "RuntimeError: it has no streams"
-    assert found.missing["save-load-parts"] == "OSError: it can't be saved"
+    for name in ("save-load-parts", "processors", "processors-samples-parts"):
+        assert found.missing[name] == "OSError: it can't be saved"
     assert not {"streaming", "streaming-samples", "save-load"} & set(values)
     assert values["all"].value == 0  # what could not be tried was not kept
     assert (
@@ -379,6 +448,38 @@ def test_declared_ones_are_measured_too(measure):
         "declares that it can't keep determinism (threads, dtype, determinism): it counts threads",
         "declares that it can't keep migration: no state",
     ]
+
+
+def test_where_no_process_can_be_held_to_another_processor(measure, monkeypatch):
+    """It is missing with the reason; nothing is counted, and the other promises are."""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    found, values = measure(Loudness())
+    assert values["all"].value == 100 and not found.notes
+    assert "another kind, aarch64" in found.missing["processors"]
+    assert "another kind, aarch64" in found.missing["processors-samples-parts"]
+    assert not any(name.startswith("processors") for name in values)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cannot_mask() is not None, reason=str(cannot_mask()))
+def test_other_processes_are_held_to_processors(monkeypatch, tmp_path):
+    """One whose class the package does not know, and one that another process can't find."""
+    monkeypatch.undo()
+    wave = synthetic_speech(4000)
+    with saved(AsksTheProcessor(), tmp_path) as there:
+        here = there.tokenizer.encode(wave, 16000)
+        assert there.encode("avx2", [wave, wave[:900]], 2)[0].equal(here)
+        (shifted,) = there.encode("sse4.2", [wave], 2)
+        assert torch.equal(shifted.codes, (here.codes + 1) % SIZE)
+        (decoded,) = there.decode("avx2", [here])
+        assert torch.equal(decoded, there.tokenizer.decode(here)[0])
+    assert not list(tmp_path.iterdir())
+
+    class Local(Loudness):
+        family = "local"
+
+    with saved(Local(), tmp_path) as there, pytest.raises(RuntimeError, match=r"as on avx2.*local"):
+        there.encode("avx2", [wave], 2)
 
 
 def test_others_promise_nothing(tmp_path):

@@ -83,8 +83,13 @@ def test_what_is_whole_is_kept_and_the_rest_is_done_again(corpus, encoder, tmp_p
 
 def test_other_audio_has_other_features(corpus, encoder, tmp_path):
     stores = [FeatureShards(tmp_path, encoder, part, None) for part in (corpus, corpus[:8])]
-    os.utime(corpus[0].path, (1, 1))
+    before = corpus[0].path.stat()
+    write(corpus[0].path, synthetic_speech(8000, 99), 16000)  # as long as the one that was there
+    os.utime(corpus[0].path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert corpus[0].path.stat().st_size == before.st_size
     stores.append(FeatureShards(tmp_path, encoder, corpus, None))
+    corpus[0].path.touch()
+    assert FeatureShards(tmp_path, encoder, corpus, None).folder == stores[-1].folder
     stores.append(FeatureShards(tmp_path, catalogue.find("log-mel"), corpus, None))
     assert len({store.folder for store in stores}) == 4
 

@@ -1,6 +1,7 @@
 """Masked prediction of units: targets, perturbations and the task."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from syllabary.training.loop.ranks import Ranks
 from syllabary.training.loop.step import Stepper
 from syllabary.training.task import Batch
 
+from ... import tiny_units
 from ...conftest import synthetic_speech
 
 SMALL = ContentConfig(layers=StackConfig(width=32, blocks=2), dim=16, look_ahead=2)
@@ -323,3 +325,29 @@ def test_crops_that_are_too_short_are_refused():
 
 def _one_rank():
     return Ranks(0, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["hubert", "whisper"])
+def test_units_may_be_a_published_encoders(name, store, tmp_path, monkeypatch):
+    """Also where an utterance is longer than the encoder has positions; wherever it lies."""
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(targets, "_PIECE_SECONDS", 1)
+    directory = tiny_units.directory(name)
+    config = TargetsConfig(encoder=str(directory), layer=2, clusters=(10, 20), rows=150)
+    task = ContentTask(replace(recipe(), targets=config))
+    task.prepare(store)
+    found = task._targets._units
+    assert found.shape == (2, int(frame_starts(store, 320)[-1]))
+    assert len(np.unique(found[0])) > 5 and found[1].max() > 9
+    moved = tmp_path / "moved"
+    shutil.copytree(directory, moved)
+    again = ContentTask(replace(recipe(), targets=replace(config, encoder=str(moved))))
+    # Found already: nothing is computed again.
+    monkeypatch.setattr("syllabary.training.content.task.find_targets", None)
+    again.prepare(store)
+    assert again.digests() == task.digests() and np.array_equal(again._targets._units, found)
+
+
+def test_one_teacher_is_enough():
+    with pytest.raises(TrainingError, match="not both"):
+        TargetsConfig(teacher="runs/x", encoder="openai/whisper-base")

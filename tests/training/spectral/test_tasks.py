@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import shutil
 
 import pytest
 import torch
@@ -10,13 +12,15 @@ import syllabary
 from syllabary.codecs.dmel.config import DMelConfig
 from syllabary.codecs.dmel.tokenizer import DMel
 from syllabary.codecs.neural.network import SpectralDecoder
+from syllabary.codecs.shipped import export
 from syllabary.errors import TrainingError
 from syllabary.training import recipes
 from syllabary.training.data import AugmentConfig
 from syllabary.training.discriminators import MultiPeriodConfig
 from syllabary.training.discriminators.joined import DiscriminatorsConfig
 from syllabary.training.loop import train
-from syllabary.training.losses import MelLossConfig
+from syllabary.training.loop.observer import Observer
+from syllabary.training.losses import ContentLossConfig, DistillationConfig, MelLossConfig
 from syllabary.training.losses.compressed import CompressedLossConfig
 from syllabary.training.recipe import (
     AdversarialConfig,
@@ -33,10 +37,10 @@ from syllabary.training.spectral.codec_task import (
     rendered,
 )
 from syllabary.training.spectral.quantizer_start import start_codebook
-from syllabary.training.spectral.supervision import SupervisionConfig
+from syllabary.training.spectral.supervision import Supervision, SupervisionConfig, Voicing
 from syllabary.training.spectral.vocoder_task import VocoderRecipe, VocoderTask
 
-from ... import tiny_codecs
+from ... import tiny_codecs, tiny_units
 from ...conftest import synthetic_speech
 from ..loop import tiny
 
@@ -229,8 +233,10 @@ def test_a_crop_is_rendered_where_it_was(look_ahead):
     pitch = torch.full((1, samples // step), 100.0)
     pitch[:, pitch.shape[1] // 2 :] = 200.0
     latents = torch.randn(1, samples // 320, config.latent_dim)
-    wave, logits = rendered(decoder, latents, config.delay, 320, samples, pitch)
-    assert wave.shape == (1, samples) and logits.shape[:2] == pitch.shape
+    wave, voicing = rendered(decoder, latents, config.delay, 320, samples, pitch)
+    assert wave.shape == (1, samples) and voicing.logits.shape[:2] == pitch.shape
+    assert voicing.pulse_share.shape == pitch.shape
+    assert float(voicing.pulse_share[:, 20:].min()) > 0.99
     wave = wave[0] / wave.max()
     # With its power held, a faster pulse train has lower pulses.
     peaks = [
@@ -262,3 +268,113 @@ def test_a_vocoder_of_other_frames_is_refused(corpus):
         VocoderRecipe(
             name="x", tokens=DMelConfig(hop_length=200), model=tiny_codecs.vocoder_config()
         )
+
+
+@pytest.mark.parametrize("kind", ["rvq", "fsq", "ts3"])
+def test_fine_tuning_what_ships_keeps_its_codes(kind, corpus, cache, tmp_path):
+    """A codec for use lacks the quantizer's training state; its codebook is where a run begins."""
+    make = {"rvq": tiny_codecs.rvq, "fsq": tiny_codecs.fsq, "ts3": tiny_codecs.ts3}[kind]
+    shipped = make()
+    export(shipped, tmp_path / "shipped")
+    recipe = {"rvq": rvq, "fsq": fsq, "ts3": ts3}[kind](
+        corpus,
+        shipped.config,
+        start_from=str(tmp_path / "shipped"),
+        optimizer=OptimizerConfig(lr=0.0),
+        start_batches=0 if kind == "rvq" else 8,
+        steps=2,
+        adversarial=None,
+    )
+    said = []
+    observer = Observer()
+    observer.said = said.append
+    train(recipe, tmp_path / "run", device="cpu", cache=cache, observer=observer)
+    assert not [line for line in said if "anew" in line]
+    wave = torch.from_numpy(synthetic_speech(16_000))
+    before = syllabary.load(tmp_path / "shipped").encode(wave, 16_000).codes
+    after = syllabary.load(tmp_path / "run" / "last").encode(wave, 16_000).codes
+    # A step moves the codes that it saw to the means of what they stand for.
+    assert float((before[:, 0] == after[:, 0]).float().mean()) > 0.8
+    other = fsq if kind == "rvq" else rvq
+    model = tiny_codecs.fsq_config() if kind == "rvq" else tiny_codecs.rvq_config()
+    again = other(
+        corpus,
+        dataclasses.replace(model, network=shipped.network),
+        start_from=str(tmp_path / "shipped"),
+        steps=1,
+        adversarial=None,
+    )
+    train(again, tmp_path / "other", device="cpu", cache=cache, observer=observer)
+    assert [line for line in said if "begins anew: the quantizer" in line]
+
+
+def test_teachers_teach(corpus, cache, tmp_path):
+    """Content, distillation, texture and voicing losses; the teachers' digests hold a run."""
+    teacher = str(tiny_units.directory("hubert"))
+    supervision = dataclasses.replace(
+        SUPERVISION,
+        content_weight=1.0,
+        content=ContentLossConfig(teacher),
+        texture_weight=1.0,
+        unvoiced_weight=1.0,
+        bridged_pitch_weight=0.1,
+    )
+    distillation = DistillationConfig(weight=1.0, encoder=teacher, layer=2, delay=1)
+    for kind, make in {"rvq": rvq, "ts3": ts3}.items():
+        fields = {"supervision": supervision, "distillation": distillation, "adversarial": None}
+        recipe = make(corpus, **fields)
+        train(recipe, tmp_path / kind, device="cpu", cache=cache)
+        lines = [
+            json.loads(line) for line in (tmp_path / kind / "log.jsonl").read_text().split("\n")[:3]
+        ]
+        assert all(
+            {"content", "distillation", "texture", "unvoiced"} <= set(line) for line in lines
+        )
+        tokenizer = syllabary.load(tmp_path / kind / "last")
+        assert not [name for name in tokenizer.state_dict() if "features" in name]
+        state = torch.load(tmp_path / kind / "state.pt", weights_only=True)
+        assert {"content", "teacher"} <= state["data"].keys()
+        # The layer that predicts goes on with a run that starts from this one.
+        further = dataclasses.replace(recipe, start_from=str(tmp_path / kind), steps=1)
+        said = []
+        observer = Observer()
+        observer.said = said.append
+        train(further, tmp_path / f"{kind}-on", device="cpu", cache=cache, observer=observer)
+        assert not [line for line in said if "anew" in line]
+    # The same teacher elsewhere goes on; another one does not.
+    moved = tmp_path / "moved"
+    shutil.copytree(teacher, moved)
+    longer = dataclasses.replace(
+        recipe,
+        schedule=dataclasses.replace(recipe.schedule, decay_steps=3),
+        steps=4,
+        supervision=dataclasses.replace(supervision, content=ContentLossConfig(str(moved))),
+        distillation=dataclasses.replace(distillation, encoder=str(moved)),
+    )
+    assert train(longer, tmp_path / "ts3", device="cpu", cache=cache).step == 4
+    other = dataclasses.replace(
+        longer,
+        steps=5,
+        supervision=dataclasses.replace(
+            supervision, content=ContentLossConfig(str(tiny_units.directory("wavlm")))
+        ),
+    )
+    with pytest.raises(TrainingError, match="content differ"):
+        train(other, tmp_path / "ts3", device="cpu", cache=cache)
+
+
+def test_pulses_are_unwelcome_where_no_voice_is_near():
+    supervision = Supervision(
+        dataclasses.replace(SUPERVISION, unvoiced_weight=2.0, bridged_pitch_weight=0.5), 80, 16_000
+    )
+    pitch = torch.full((1, 40), 120.0)
+    voiced = torch.zeros(1, 40, dtype=torch.bool)
+    logits = torch.zeros(1, 40, 128)
+    share = torch.ones(1, 40)
+    all_pulses = supervision.voicing_losses(Voicing(logits, share), pitch, voiced)
+    assert float(all_pulses["unvoiced"]) == pytest.approx(2.0)
+    assert float(all_pulses["pitch"]) == pytest.approx(0.5 * math.log(128), rel=1e-3)
+    voiced[:, 20] = True
+    near = supervision.voicing_losses(Voicing(logits, share), pitch, voiced)
+    # 20 ms on either side of the voiced point: four points of 5 ms.
+    assert float(near["unvoiced"]) == pytest.approx(2.0 * 31 / 40)

@@ -1,0 +1,68 @@
+"""`syllabary queue`: work through a list of trainings, or say how far they are."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .batch import clock_of
+
+if TYPE_CHECKING:
+    from ..training.queue import RunStatus
+
+
+@click.command()
+@click.argument("runs", metavar="LIST")
+@click.option(
+    "--at-a-time",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs that train beside each other.",
+)
+@click.option("--idle", is_flag=True, help="Use only time that no other program wants (Linux).")
+@click.option("--status", is_flag=True, help="Print how far each run is, and stop.")
+def queue(runs: str, at_a_time: int, idle: bool, status: bool) -> None:
+    """Train the runs of LIST, one after another; again goes on where it stopped.
+
+    A line of LIST is what `syllabary train` takes, such as
+
+        rvq-16k steps=20000 -o runs/long
+
+    Lines that are added meanwhile are taken up. A run whose start_from is another run of the list
+    waits for it. Ctrl-C or SIGTERM let the runs save and stop. Exit code 1: not all are done.
+    """
+    from ..training.queue import Queue, read_list, status_of
+
+    path = Path(runs)
+    if status:
+        known = read_list(path)
+        for run in known:
+            click.echo(_line(run.output, run.steps, status_of(run, known)))
+        return
+    if idle:
+        _only_idle_time()
+    runs_one = (sys.executable, "-m", "syllabary", "train")
+    work = Queue(path, at_a_time, lambda text: click.echo(text, err=True), command=runs_one).work
+    sys.exit(0 if work() else 1)
+
+
+def _line(output: Path, steps: int, status: "RunStatus") -> str:
+    left = "" if status.seconds_left is None else f"  {clock_of(status.seconds_left)} left"
+    if status.state == "done":
+        left = ""
+    scores = "".join(f"  {name} {value:.4g}" for name, value in status.scores.items())
+    best = f"  best {status.best[0]:.4g} at {status.best[1]}" if status.best else ""
+    return f"{output}  {status.state}  {status.step}/{steps}{left}{scores}{best}"
+
+
+def _only_idle_time() -> None:
+    """Of this process and those that it starts."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError) as error:
+        raise click.UsageError(f"--idle: this system has no idle scheduling ({error})") from None
+    os.nice(19)

@@ -1,0 +1,136 @@
+"""What follows from a tokenizer's weights: its spec, its digests, and what was prepared of them."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import WeightsError
+from . import checkpoint
+from .weights import WeightWatch
+
+if TYPE_CHECKING:
+    from .interface import AudioTokenizer
+
+_PACKAGE = __name__.split(".")[0]
+
+
+class Identity:
+    """A tokenizer as it was at one moment; another one is made when it has changed since.
+
+    Args:
+        tokenizer: with its weights in place.
+
+    Attributes:
+        spec: what `describe` said.
+
+    Raises:
+        WeightsError: the tokenizer can't run with these weights: see `check_weights`.
+    """
+
+    def __init__(self, tokenizer: "AudioTokenizer") -> None:
+        # The watch comes first: what changes while the rest is made, it will see.
+        self._watch = WeightWatch(tokenizer)
+        self._named = tokenizer.name, tokenizer.config
+        check_weights(tokenizer)
+        self.spec = tokenizer.describe()
+        self._full_digest: str | None = None
+        self._prepared: dict[Any, Any] = {}
+
+    def holds(self, tokenizer: "AudioTokenizer", sampled: bool) -> bool:
+        """Whether the tokenizer is still the same; see `WeightWatch.holds`."""
+        name, config = self._named
+        same = tokenizer.name == name and tokenizer.config is config
+        return same and self._watch.holds(sampled)
+
+    def full_digest(self, tokenizer: "AudioTokenizer") -> str:
+        """See `AudioTokenizer.full_digest`; `holds` must just have been true."""
+        if self._full_digest is None:
+            fields = checkpoint.config_to_json(tokenizer.config)
+            tensors, meant = tokenizer.state_dict(), tokenizer.token_tensors()
+            if fields == tokenizer.token_config() and tensors.keys() == meant.keys():
+                self._full_digest = self.spec.tokens.digest
+            else:
+                self._full_digest = checkpoint.digest(tokenizer.family, fields, tensors)
+        return self._full_digest
+
+    def prepared(self, make: Callable[[], Any]) -> Any:
+        """What `make`, a method of the tokenizer, returned at first."""
+        key = getattr(make, "__func__", make)
+        if key not in self._prepared:
+            self._prepared[key] = make()
+        return self._prepared[key]
+
+
+class AsMade:
+    """What a tokenizer must keep of what it was made with, whatever weights come.
+
+    Args:
+        tokenizer: just made.
+    """
+
+    def __init__(self, tokenizer: nn.Module) -> None:
+        self.dtypes = {
+            name: tensor.dtype
+            for name, tensor in _named_tensors(tokenizer)
+            if tensor.is_floating_point()
+        }
+        self.constants = _constants(tokenizer)
+
+
+def check_weights(tokenizer: "AudioTokenizer") -> None:
+    """Look at whether a tokenizer's tensors are such as it can run with.
+
+    Raises:
+        WeightsError: a weight has another dtype than it was made with, or no values; or a constant
+            that follows from the configuration was changed, which no digest would tell.
+    """
+    made = tokenizer._as_made
+    for name, tensor in _named_tensors(tokenizer):
+        if tensor.is_meta:
+            raise WeightsError(
+                f"{tokenizer.name} has no values in {name}: it is on the meta device; load it anew"
+            )
+        dtype = made.dtypes.get(name, tensor.dtype)
+        if tensor.dtype != dtype:
+            raise WeightsError(
+                f"{name} of {tokenizer.name} is {_short(tensor.dtype)}, and must stay "
+                f"{_short(dtype)}: rounded weights are those of another tokenizer. Cast the whole "
+                "tokenizer or what holds it (it keeps its own dtypes), not a part of it"
+            )
+    changed = [name for name, digest in _constants(tokenizer).items()
+               if made.constants.get(name, digest) != digest]  # fmt: skip
+    if changed:
+        raise WeightsError(
+            f"{', '.join(changed)} of {tokenizer.name} follows from its configuration and was "
+            "changed: load the tokenizer anew, with another configuration if need be"
+        )
+
+
+def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _constants(module: nn.Module) -> dict[str, str]:
+    """Digests of the tensors of this package's modules that no state dict has.
+
+    Those of other packages may be anything, such as a cache.
+    """
+    found = {}
+    for prefix, part in module.named_modules():
+        if type(part).__module__.split(".")[0] != _PACKAGE:
+            continue
+        for name in part._non_persistent_buffers_set:
+            tensor = part._buffers.get(name)
+            if tensor is not None and tensor.numel() and not tensor.is_meta:
+                values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+                full = f"{prefix}.{name}" if prefix else name
+                found[full] = hashlib.blake2b(values.tobytes()).hexdigest()
+    return found
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

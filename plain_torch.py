@@ -1,0 +1,172 @@
+"""Torch as this package expects it, whatever the rest of the program has set.
+
+Programs load models under other default dtypes and devices (`torch.set_default_dtype`, a
+``torch.device("meta")`` context), cast the module that holds a tokenizer, and fork. None of that
+may change a code.
+"""
+
+import os
+import threading
+from abc import ABCMeta
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import wraps
+from typing import Any, ParamSpec, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CPU = torch.device("cpu")
+_AUTOCAST = "cpu", "cuda"
+_nothing = nullcontext()
+
+
+# --- defaults ------------------------------------------------------------------------------------
+
+
+class _DefaultDtype:
+    """float32 while anyone is inside, and then what it was: the default is one for all threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.before = torch.float32
+
+    def is_plain(self) -> bool:
+        return not self.inside and torch.get_default_dtype() is torch.float32
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+            self.inside += 1
+
+    def __exit__(self, *failure: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                torch.set_default_dtype(self.before)
+
+
+_default_dtype = _DefaultDtype()
+
+
+def plain_torch() -> AbstractContextManager[None]:
+    """A context in which what is made is float32 and on the CPU unless it says otherwise.
+
+    Autocast, which would round what is computed, is off there.
+
+    In a forked process torch also goes on with one thread: see `_settle_after_fork`.
+    """
+    if _inherited_threads is not None:
+        _settle_after_fork()
+    cast = [device for device in _AUTOCAST if torch.is_autocast_enabled(device)]
+    if not cast and _default_dtype.is_plain() and torch.get_default_device() == _CPU:
+        return _nothing
+    return _plain_defaults(cast)
+
+
+@contextmanager
+def _plain_defaults(cast: list[str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for device in cast:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(_default_dtype)
+        stack.enter_context(_CPU)
+        yield
+
+
+def plainly(call: Callable[P, R]) -> Callable[P, R]:
+    """Run a function under `plain_torch`, without gradients and out of inference mode.
+
+    Tensors of inference mode could not be changed outside of it, where streams go on.
+    """
+
+    @wraps(call)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.no_grad(), plain_torch():
+            return call(*args, **kwargs)
+
+    return run
+
+
+def made_plainly(call: Callable[P, R]) -> Callable[P, R]:
+    """Run a function that makes modules under `plain_torch`, as if nobody had set anything.
+
+    Weights made in inference mode could not be changed outside of it, and where gradients are off
+    torch takes a folded weight for a buffer.
+    """
+
+    @wraps(call)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.enable_grad(), plain_torch():
+            return call(*args, **kwargs)
+
+    return run
+
+
+# --- modules -------------------------------------------------------------------------------------
+
+
+class _PlainlyMade(ABCMeta):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return _construct(super().__call__, args, kwargs)
+
+
+@made_plainly
+def _construct(make: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    made = make(*args, **kwargs)
+    made._made_whole()
+    return made
+
+
+class PlainModule(nn.Module, metaclass=_PlainlyMade):
+    """A module that is made under `plain_torch` and keeps the dtypes that it was made with.
+
+    `.half()`, `.bfloat16()`, `.double()`, `.type()` and `.to(dtype)`, of it or of a module that
+    holds it, move it at most. Weights rounded to half precision would be other weights.
+    """
+
+    def _made_whole(self) -> None:
+        """Called once the constructors of all classes are done."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `.to`, `.half` and the like do."""
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
+
+        return super()._apply(keep_dtype, recurse)
+
+
+# --- forked processes ----------------------------------------------------------------------------
+
+#: Torch's threads when this process was forked, until it is known that they do no harm.
+_inherited_threads: int | None = None
+
+
+def _notice_fork() -> None:
+    global _inherited_threads, _default_dtype
+    _inherited_threads = torch.get_num_threads()
+    _default_dtype.lock = threading.Lock()
+
+
+def _settle_after_fork() -> None:
+    """One thread for torch, unless the process has chosen a number itself.
+
+    Threads don't survive a fork, but OpenMP's memory of them does: the first operation that is
+    shared out would wait for them for ever.
+    """
+    global _inherited_threads
+    inherited, _inherited_threads = _inherited_threads, None
+    if inherited != 1 and torch.get_num_threads() == inherited:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_notice_fork)

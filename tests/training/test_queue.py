@@ -1,0 +1,177 @@
+"""A list of trainings is worked through, stopped, and gone on with."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from syllabary.errors import TrainingError
+from syllabary.training.queue import Queue, read_list, status_of
+
+# Stands for `syllabary train`: a step every 20 ms, a log, and a stop at SIGTERM.
+FAKE = """
+import fcntl, json, pathlib, signal, sys, time
+words = sys.argv[1:]
+output = pathlib.Path(words[words.index("-o") + 1])
+steps = int(next(w for w in words if w.startswith("steps=")).partition("=")[2])
+lock = (output / ".lock").open("w")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+if "seed=13" in words:
+    sys.exit("what a pity")
+stopped = []
+signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+log = output / "log.jsonl"
+step = len(log.read_text().splitlines()) if log.exists() else 0
+with log.open("a") as file:
+    while step < steps and not stopped:
+        time.sleep(0.02)
+        step += 1
+        line = {"kind": "train", "step": step, "seconds": step / 50}
+        print(json.dumps(line), file=file, flush=True)
+    if step == steps:
+        scores = {"kind": "validation", "step": step, "scores": {"PESQ-wb": 2.5}, "best": True}
+        print(json.dumps(scores), file=file, flush=True)
+sys.exit(143 if stopped and step < steps else 0)
+"""
+
+
+@pytest.fixture
+def command(tmp_path):
+    program = tmp_path / "fake.py"
+    program.write_text(textwrap.dedent(FAKE))
+    return (sys.executable, str(program))
+
+
+def listed(tmp_path, *lines):
+    path = tmp_path / "queue.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_runs_are_done_in_order_and_once(tmp_path, command):
+    a, b = tmp_path / "a", tmp_path / "b"
+    path = listed(
+        tmp_path,
+        "# two runs, the first from the second",
+        f"rvq-16k steps=3 start_from={b} -o {a}",
+        "",
+        f"rvq-16k steps=2 -o {b}  # first",
+    )
+    runs = read_list(path)
+    assert [status_of(run, runs).state for run in runs] == ["waiting", "new"]
+    said = []
+    assert Queue(path, said=said.append, command=command).work()
+    assert [line.partition(":")[0] for line in said] == [str(b)] * 2 + [str(a)] * 2
+    for run in runs:
+        status = status_of(run, runs)
+        assert (status.state, status.step, status.best) == ("done", run.steps, (2.5, run.steps))
+    said.clear()
+    assert Queue(path, said=said.append, command=command).work() and not said
+
+
+def test_a_run_that_fails_is_named_and_the_rest_goes_on(tmp_path, command):
+    path = listed(
+        tmp_path,
+        f"rvq-16k steps=2 seed=13 -o {tmp_path / 'a'}",
+        f"rvq-16k steps=2 -o {tmp_path / 'b'}",
+    )
+    said = []
+    assert not Queue(path, said=said.append, command=command).work()
+    (failure,) = [line for line in said if "failed" in line]
+    assert "exit code 1" in failure and "output.txt" in failure
+    assert "what a pity" in (tmp_path / "a" / "output.txt").read_text()
+    assert status_of(read_list(path)[1]).state == "done"
+
+
+def test_lines_that_are_added_are_taken_up(tmp_path, command):
+    path = listed(tmp_path, f"rvq-16k steps=2 -o {tmp_path / 'a'}")
+
+    def said(text):
+        if text.endswith("done"):
+            listed(tmp_path, *(f"rvq-16k steps=2 -o {tmp_path / name}" for name in "ab"))
+
+    assert Queue(path, said=said, command=command).work()
+    assert status_of(read_list(path)[1]).state == "done"
+
+
+def test_a_signal_lets_runs_save_and_the_queue_goes_on_later(tmp_path, command):
+    path = listed(
+        tmp_path,
+        *(f"rvq-16k steps=300 -o {tmp_path / name}" for name in "abc"),
+    )
+    program = (
+        "import sys; from syllabary.training.queue import Queue; from pathlib import Path; "
+        f"sys.exit(not Queue(Path({str(path)!r}), 2, command={command!r}).work())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    runs = read_list(path)
+    deadline = time.monotonic() + 60
+    while not all(status_of(run).step > 3 for run in runs[:2]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [status_of(run).state for run in runs] == ["running", "running", "new"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 1
+    states = [status_of(run) for run in runs]
+    assert [status.state for status in states] == ["stopped", "stopped", "new"]
+    assert all(3 < status.step < 300 and status.seconds_left > 0 for status in states[:2])
+
+
+def test_a_run_of_another_process_is_left_alone(tmp_path, command):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    path = listed(tmp_path, f"rvq-16k steps=2 -o {folder}")
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert status_of(read_list(path)[0]).state == "running"
+        assert not Queue(path, command=command).work()
+    assert not (folder / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("rvq-17k", "line 2: no recipe 'rvq-17k'"),
+        ("rvq-16k stepz=3", "line 2: .*steps"),
+        ("rvq-16k -o", "-o without a folder"),
+        ("rvq-16k --fresh", "can't take --fresh"),
+        ("-o x", "no recipe"),
+        ("rvq-16k 'steps=3", "line 2: No closing quotation"),
+        ("rvq-16k steps=5 -o a", "two runs in a"),
+    ],
+)
+def test_mistakes_in_a_list_are_named_by_line(tmp_path, line, match):
+    with pytest.raises(TrainingError, match=match):
+        read_list(listed(tmp_path, "rvq-16k -o a", line))
+
+
+def test_status_on_the_command_line(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    lines = [
+        {"kind": "train", "step": 50, "seconds": 100.0},
+        {"kind": "validation", "step": 50, "scores": {"PESQ-wb": 2.25, "STOI": 0.9}, "best": True},
+        {"kind": "train", "step": 100, "seconds": 200.0},
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = listed(tmp_path, f"rvq-16k steps=1000 -o {folder}")
+    result = subprocess.run(
+        [sys.executable, "-m", "syllabary", "queue", str(path), "--status"],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert result.returncode == 0, result.stderr
+    expected = "stopped  100/1000  0:30:00 left  PESQ-wb 2.25  STOI 0.9  best 2.25 at 50"
+    assert result.stdout == f"{folder}  {expected}\n"
+    missing = subprocess.run(
+        [sys.executable, "-m", "syllabary", "queue", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+    )
+    assert missing.returncode == 2 and "Traceback" not in missing.stderr
