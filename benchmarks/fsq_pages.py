@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from vector_quantize_pytorch import FSQ
 
-from syllabary.processors import MASKS, masked_environment
+from syllabary.kernels.processors import MASKS, masked_environment
 from syllabary.quantizers import fsq_encode
 
 LEVELS = (8, 8, 8, 5, 5, 5)

@@ -38,17 +38,17 @@ from syllabary.codecs.spec import TokenSpec
 from syllabary.errors import SyllabaryError
 from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.recognition import DecodedUtterance, default_recognizer, recognition_errors
-from syllabary.eval.units.abx import ABX, unit_abx
-from syllabary.eval.units.alignment_cache import AlignedUtterances, align_utterances
-from syllabary.eval.units.edit_distance import deduplicate
-from syllabary.eval.units.invariance import parallel_sentences, speaker_invariance
-from syllabary.eval.units.perturbations import PERTURBATIONS
-from syllabary.eval.units.phones import PHONES, SAMPLE_RATE, SILENCE
-from syllabary.eval.units.purity import joint_count, purity
-from syllabary.eval.units.rates import bitrate, unit_rates, usage
-from syllabary.eval.units.robustness import robustness
+from syllabary.eval.unit_measures.abx import ABX, unit_abx
+from syllabary.eval.unit_measures.alignment import PHONES, SAMPLE_RATE, SILENCE
+from syllabary.eval.unit_measures.alignment_cache import AlignedUtterances, align_utterances
+from syllabary.eval.unit_measures.edit_distance import deduplicate
+from syllabary.eval.unit_measures.invariance import parallel_sentences, speaker_invariance
+from syllabary.eval.unit_measures.perturbations import PERTURBATIONS
+from syllabary.eval.unit_measures.purity import joint_count, purity
+from syllabary.eval.unit_measures.rates import bitrate, unit_rates, usage
+from syllabary.eval.unit_measures.robustness import robustness
 from syllabary.filesystem import replacing
-from syllabary.semantic.pieces import load_bpe
+from syllabary.semantic.token_bpe import load_bpe
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import machine

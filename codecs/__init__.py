@@ -8,13 +8,12 @@ if TYPE_CHECKING:
     from .dmel.config import DMelConfig
     from .dmel.tokenizer import DMel
     from .fsq.tokenizer import FSQCodec, FSQConfig
-    from .neural.onnx_export import export_onnx
-    from .neural.onnx_steps import OnnxSteps
+    from .neural.onnx.export import export_onnx
+    from .neural.onnx.steps import OnnxSteps
     from .rvq.tokenizer import RVQCodec, RVQConfig
     from .ts3.presets import PRESETS as TS3_PRESETS
     from .ts3.tokenizer import TS3Codec, TS3Config
-    from .windowed import FrameDecoder as StatelessDecoder
-    from .windowed import WindowEncoder
+    from .windowed import StatelessDecoder, WindowEncoder
 
 __all__ = [
     "TS3_PRESETS",
@@ -39,14 +38,14 @@ __getattr__, __dir__ = lazy_exports(
         "DMelConfig": "syllabary.codecs.dmel.config",
         "FSQCodec": "syllabary.codecs.fsq.tokenizer",
         "FSQConfig": "syllabary.codecs.fsq.tokenizer",
-        "OnnxSteps": "syllabary.codecs.neural.onnx_steps",
+        "OnnxSteps": "syllabary.codecs.neural.onnx.steps",
         "RVQCodec": "syllabary.codecs.rvq.tokenizer",
         "RVQConfig": "syllabary.codecs.rvq.tokenizer",
-        "StatelessDecoder": "syllabary.codecs.windowed:FrameDecoder",
+        "StatelessDecoder": "syllabary.codecs.windowed:StatelessDecoder",
         "TS3Codec": "syllabary.codecs.ts3.tokenizer",
         "TS3Config": "syllabary.codecs.ts3.tokenizer",
         "TS3_PRESETS": "syllabary.codecs.ts3.presets:PRESETS",
         "WindowEncoder": "syllabary.codecs.windowed",
-        "export_onnx": "syllabary.codecs.neural.onnx_export",
+        "export_onnx": "syllabary.codecs.neural.onnx.export",
     },
 )

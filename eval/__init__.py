@@ -7,7 +7,7 @@ from ..lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .metrics.catalogue import register as register_metric
     from .metrics.interface import Clip, Metric, MetricError, Ratio
-    from .probes.task import Task as ProbeTask
+    from .probes.task import ProbeTask as ProbeTask
     from .studies.interface import Bench, Curve, Findings, Study, Value
     from .systems.interface import Reconstruction, System
 
@@ -36,7 +36,7 @@ __getattr__, __dir__ = lazy_exports(
         "Findings": "syllabary.eval.studies.interface",
         "Metric": "syllabary.eval.metrics.interface",
         "MetricError": "syllabary.eval.metrics.interface",
-        "ProbeTask": "syllabary.eval.probes.task:Task",
+        "ProbeTask": "syllabary.eval.probes.task:ProbeTask",
         "Ratio": "syllabary.eval.metrics.interface",
         "Reconstruction": "syllabary.eval.systems.interface",
         "Study": "syllabary.eval.studies.interface",

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from .metrics.cache import remembered
 from .metrics.interface import MetricError
-from .metrics.remembered import remembered
 from .metrics.requirements import package
 from .recogniser_folders import ModelFolder
 from .transcripts import words_of
-from .units.phones import SAMPLE_RATE
+from .unit_measures.alignment import SAMPLE_RATE
 
 
 class PretrainedRecognizer:

@@ -22,11 +22,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .metrics.cache import remembered
 from .metrics.interface import MetricError
-from .metrics.remembered import remembered
 from .metrics.requirements import package
 from .transcripts import words_of
-from .units.phones import SAMPLE_RATE, hear, sixteen_bits
+from .unit_measures.alignment import SAMPLE_RATE, hear, sixteen_bits
 
 #: Environment variable: the model that listens instead of pocketsphinx, as `find_model` takes it.
 ASR = "SYLLABARY_ASR"

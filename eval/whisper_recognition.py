@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .metrics.cache import remembered
 from .metrics.interface import MetricError
 from .metrics.model_files import folder_digest
-from .metrics.remembered import remembered
 from .metrics.requirements import package
 from .recogniser_folders import ModelFolder, as_ctranslate2
 from .transcripts import words_of
-from .units.phones import SAMPLE_RATE
+from .unit_measures.alignment import SAMPLE_RATE
 
 #: Whisper's window, seconds: what is no longer needs no time stamps to go on by.
 WINDOW_S = 30.0

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .files import FileReport, decode_file, encode_file
-    from .live import LiveReport, decode_pcm, encode_pcm
+    from .one_file import FileReport, decode_file, encode_file
+    from .pcm_stream import LiveReport, decode_pcm, encode_pcm
 
 __all__ = [
     "FileReport",
@@ -20,11 +20,11 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "FileReport": "syllabary.jobs.files",
-        "LiveReport": "syllabary.jobs.live",
-        "decode_file": "syllabary.jobs.files",
-        "decode_pcm": "syllabary.jobs.live",
-        "encode_file": "syllabary.jobs.files",
-        "encode_pcm": "syllabary.jobs.live",
+        "FileReport": "syllabary.jobs.one_file",
+        "LiveReport": "syllabary.jobs.pcm_stream",
+        "decode_file": "syllabary.jobs.one_file",
+        "decode_pcm": "syllabary.jobs.pcm_stream",
+        "encode_file": "syllabary.jobs.one_file",
+        "encode_pcm": "syllabary.jobs.pcm_stream",
     },
 )

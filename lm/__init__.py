@@ -4,8 +4,9 @@ vocabularies.
 Importing this loads no torch: names are looked up where they live when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .interleaving import (
@@ -27,29 +28,6 @@ if TYPE_CHECKING:
     from .patterns import PATTERNS, Pattern, pattern, pattern_from_json
     from .tokenizer_json import first_free_id, read_vocabulary, write_tokenizer
     from .vocabulary import Vocabulary
-
-_HOMES = {
-    "patterns": ("PATTERNS", "Pattern", "pattern", "pattern_from_json"),
-    "interleaving": (
-        "CHATML",
-        "CosyVoice",
-        "Dialogue",
-        "FixedRatio",
-        "InnerMonologue",
-        "Interleaved",
-        "SpeechThenText",
-        "TextThenSpeech",
-        "Word",
-        "WordAligned",
-        "chat",
-        "draw_spans",
-        "scheme_from_json",
-    ),
-    "naming": ("NAMINGS", "Naming"),
-    "tokenizer_json": ("first_free_id", "read_vocabulary", "write_tokenizer"),
-    "vocabulary": ("Vocabulary",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "CHATML",
@@ -77,12 +55,31 @@ __all__ = [
     "write_tokenizer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "CHATML": "syllabary.lm.interleaving",
+        "CosyVoice": "syllabary.lm.interleaving",
+        "Dialogue": "syllabary.lm.interleaving",
+        "FixedRatio": "syllabary.lm.interleaving",
+        "InnerMonologue": "syllabary.lm.interleaving",
+        "Interleaved": "syllabary.lm.interleaving",
+        "NAMINGS": "syllabary.lm.naming",
+        "Naming": "syllabary.lm.naming",
+        "PATTERNS": "syllabary.lm.patterns",
+        "Pattern": "syllabary.lm.patterns",
+        "SpeechThenText": "syllabary.lm.interleaving",
+        "TextThenSpeech": "syllabary.lm.interleaving",
+        "Vocabulary": "syllabary.lm.vocabulary",
+        "Word": "syllabary.lm.interleaving",
+        "WordAligned": "syllabary.lm.interleaving",
+        "chat": "syllabary.lm.interleaving",
+        "draw_spans": "syllabary.lm.interleaving",
+        "first_free_id": "syllabary.lm.tokenizer_json",
+        "pattern": "syllabary.lm.patterns",
+        "pattern_from_json": "syllabary.lm.patterns",
+        "read_vocabulary": "syllabary.lm.tokenizer_json",
+        "scheme_from_json": "syllabary.lm.interleaving",
+        "write_tokenizer": "syllabary.lm.tokenizer_json",
+    },
+)

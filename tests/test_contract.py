@@ -27,7 +27,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import syllabary
-from syllabary import processors
 from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
 from syllabary.errors import (
     CheckpointError,
@@ -39,6 +38,7 @@ from syllabary.errors import (
     WaveError,
     WeightsError,
 )
+from syllabary.kernels import processors
 
 from . import tiny_codecs, tiny_models, tiny_units
 from .codecs.streaming.random_walk import RandomWalk

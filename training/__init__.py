@@ -7,14 +7,13 @@ from ..lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .loop import Outcome, train
     from .recipe import DataConfig, Recipe, ValidationConfig
-    from .recipes import find as find_recipe
-    from .recipes import override as override_recipe
-    from .recipes import read as read_recipe
-    from .recipes import register as register_task
-    from .recipes import write as write_recipe
+    from .recipe_registry import find as find_recipe
+    from .recipe_registry import override as override_recipe
+    from .recipe_registry import read as read_recipe
+    from .recipe_registry import register as register_task
+    from .recipe_registry import write as write_recipe
     from .spectral.codec_task import FSQRecipe, FSQTask, RVQRecipe, RVQTask, TS3Recipe, TS3Task
-    from .task import Batch, Generated
-    from .task import Task as TrainingTask
+    from .task import Batch, Generated, TrainingTask
 
 __all__ = [
     "Batch",
@@ -52,13 +51,13 @@ __getattr__, __dir__ = lazy_exports(
         "Recipe": "syllabary.training.recipe",
         "TS3Recipe": "syllabary.training.spectral.codec_task",
         "TS3Task": "syllabary.training.spectral.codec_task",
-        "TrainingTask": "syllabary.training.task:Task",
+        "TrainingTask": "syllabary.training.task:TrainingTask",
         "ValidationConfig": "syllabary.training.recipe",
-        "find_recipe": "syllabary.training.recipes:find",
-        "override_recipe": "syllabary.training.recipes:override",
-        "read_recipe": "syllabary.training.recipes:read",
-        "register_task": "syllabary.training.recipes:register",
+        "find_recipe": "syllabary.training.recipe_registry:find",
+        "override_recipe": "syllabary.training.recipe_registry:override",
+        "read_recipe": "syllabary.training.recipe_registry:read",
+        "register_task": "syllabary.training.recipe_registry:register",
         "train": "syllabary.training.loop",
-        "write_recipe": "syllabary.training.recipes:write",
+        "write_recipe": "syllabary.training.recipe_registry:write",
     },
 )

@@ -85,7 +85,7 @@ class ItemTask:
     metrics: tuple[tuple[str, ...], ...]
     made: tuple[bool, ...]
 
-    def parts(self) -> "list[Task]":
+    def parts(self) -> "list[WorkItem]":
         """The same work, an item at a time."""
         return [
             ItemTask(self.system, self.folder, (item,), (names,), (made,))
@@ -109,14 +109,14 @@ class StudyTask:
     folder: Path
     study: str
 
-    def parts(self) -> "list[Task]":
+    def parts(self) -> "list[WorkItem]":
         return [self]
 
     def failed(self, plan: Plan, reason: str) -> list[dict[str, Any]]:
         return [{"study": self.study, "error": reason}]
 
 
-Task = ItemTask | StudyTask
+WorkItem = ItemTask | StudyTask
 
 
 class Worker:
@@ -130,7 +130,7 @@ class Worker:
         self.plan = plan
         self._held: tuple[str, Reconstructions] | None = None
 
-    def do(self, task: Task) -> list[dict[str, Any]]:
+    def do(self, task: WorkItem) -> list[dict[str, Any]]:
         """Lines of results: failures are lines too, and nothing is raised but interrupts."""
         try:
             made = self._reconstructions(task)
@@ -143,7 +143,7 @@ class Worker:
             for index, names, kept in zip(task.items, task.metrics, task.made, strict=True)
         ]
 
-    def _reconstructions(self, task: Task) -> Reconstructions:
+    def _reconstructions(self, task: WorkItem) -> Reconstructions:
         if self._held is None or self._held[0] != task.system:
             self._held = None  # the old one's memory goes before the new one's comes
             found = Reconstructions(systems.find(task.system), task.folder / AUDIO_NAME)
@@ -287,7 +287,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def do_in_worker(task: Task) -> list[dict[str, Any]]:
+def do_in_worker(task: WorkItem) -> list[dict[str, Any]]:
     assert _worker is not None
     try:
         return _worker.do(task)

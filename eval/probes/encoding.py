@@ -16,7 +16,7 @@ from ..metrics.interface import MetricError
 from ..systems.interface import System
 from .inputs import Codes
 from .sampling import Example
-from .task import Task
+from .task import ProbeTask
 
 _BATCH = 16
 #: What may go wrong with one utterance, without saying anything of the others.
@@ -26,7 +26,7 @@ FAILURES = (SyllabaryError, RuntimeError, OSError)
 def encode(
     system: System,
     wave_of: Callable[[Utterance], np.ndarray],
-    task: Task,
+    task: ProbeTask,
     examples: Sequence[Example],
     folder: Path,
 ) -> Codes:
@@ -87,7 +87,7 @@ def encode(
     return Codes(found, float(tokenizer.spec.tokens.frame_rate), failed)
 
 
-def heard(wave: np.ndarray, sample_rate: int, task: Task) -> np.ndarray:
+def heard(wave: np.ndarray, sample_rate: int, task: ProbeTask) -> np.ndarray:
     """What a task hears of an utterance.
 
     Raises:

@@ -21,7 +21,7 @@ from ...codecs.registry import load
 from ...codecs.tokens import Tokens
 from ...cores import torch_threads
 from ...errors import TokenMismatchError
-from ...processors import MASKS, cannot_mask
+from ...kernels.processors import MASKS, cannot_mask
 from .other_processors import saved
 
 _BATCH = 4  # rows

@@ -13,9 +13,9 @@ import numpy as np
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
 from ..bootstrap import interval
-from ..units.invariance import parallel_sentences, speaker_invariance
-from ..units.perturbations import PERTURBATIONS
-from ..units.robustness import CodeChange, code_robustness
+from ..unit_measures.invariance import parallel_sentences, speaker_invariance
+from ..unit_measures.perturbations import PERTURBATIONS
+from ..unit_measures.robustness import CodeChange, code_robustness
 from .clips import encode, even_clips, frame_codes, needs_tokens
 from .interface import Bench, Curve, Findings, Study, Value
 

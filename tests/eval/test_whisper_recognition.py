@@ -21,7 +21,7 @@ from syllabary.eval.recognition import (
     open_recognizer,
     word_errors,
 )
-from syllabary.eval.units.phones import words_of
+from syllabary.eval.unit_measures.alignment import words_of
 from syllabary.eval.whisper_recognition import WhisperRecognizer
 
 from ..tiny_whisper import write_tiny_ctranslate2, write_tiny_whisper
