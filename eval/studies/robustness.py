@@ -1,6 +1,6 @@
 """Robustness: how much codes change when the recording does, or the speaker, and the words do not.
 
-These are our own definitions (`eval.units.robustness`, `eval.units.invariance`), after Gat et al.,
+These are our own definitions (`eval.unit_measures.robustness`, `eval.unit_measures.invariance`), after Gat et al.,
 arXiv 2209.15483; they are not STAB's scores (Vashishth et al., arXiv 2409.02384), which ask similar
 things of other data.
 """
