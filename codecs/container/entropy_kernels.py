@@ -9,7 +9,7 @@ it and the blocks double when they are full, so that a short chunk stays in the 
 
 import numpy as np
 
-from ...kernel_cache import kernel
+from ...kernels.cache import kernel
 
 BY_CODEBOOK, BY_PREVIOUS, BY_NEIGHBOURS = 0, 1, 2
 
