@@ -9,8 +9,9 @@
 Importing this package loads no torch; that happens where the work starts.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .codecs.container import read_tokens, write_tokens
@@ -20,18 +21,6 @@ if TYPE_CHECKING:
     from .codecs.tokens import Tokens
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "AudioTokenizer": ".codecs.interface",
-    "TokenSpec": ".codecs.spec",
-    "TokenizerSpec": ".codecs.spec",
-    "Tokens": ".codecs.tokens",
-    "list_tokenizers": ".codecs.registry",
-    "load": ".codecs.registry",
-    "read_tokens": ".codecs.container",
-    "register": ".codecs.registry",
-    "write_tokens": ".codecs.container",
-}
 
 __all__ = [
     "AudioTokenizer",
@@ -45,12 +34,16 @@ __all__ = [
     "write_tokens",
 ]
 
+_PLACES = {
+    "AudioTokenizer": "syllabary.codecs.interface",
+    "TokenSpec": "syllabary.codecs.spec",
+    "TokenizerSpec": "syllabary.codecs.spec",
+    "Tokens": "syllabary.codecs.tokens",
+    "list_tokenizers": "syllabary.codecs.registry",
+    "load": "syllabary.codecs.registry",
+    "read_tokens": "syllabary.codecs.container",
+    "register": "syllabary.codecs.registry",
+    "write_tokens": "syllabary.codecs.container",
+}
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+__getattr__, __dir__ = lazy_exports(__name__, _PLACES)

@@ -75,3 +75,15 @@ class BPEError(SyllabaryError):
 
 class ProcessorError(SyllabaryError):
     """A processor that this one can't work as."""
+
+
+class PatternError(SyllabaryError):
+    """A codebook pattern has settings that don't agree, or doesn't fit the codes or steps given."""
+
+
+class InterleavingError(SyllabaryError):
+    """Text and speech can't be put in one sequence as asked, or a sequence can't be taken apart."""
+
+
+class VocabularyError(SyllabaryError):
+    """Speech tokens can't be put into a vocabulary, or ids are not of this one."""

@@ -105,6 +105,15 @@ class Utterance:
             return reader.segment
         return None
 
+    @property
+    def language(self) -> str | None:
+        """The one spoken, such as ``en`` or ``pt-BR``: its manifest's `language`, else `lang`."""
+        for name in ("language", "lang"):
+            said = self.extra.get(name)
+            if isinstance(said, str) and said.strip():
+                return said.strip()
+        return None
+
 
 def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a manifest.

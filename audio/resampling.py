@@ -10,9 +10,10 @@ import numpy as np
 import soxr
 
 from ..errors import WaveError
-from . import LEAST_RATE, MOST_RATE
 
 QUALITY = "HQ"
+#: Hz that are resampled from and to. Beyond them, a second of samples could become hours.
+LEAST_RATE, MOST_RATE = 1_000, 384_000
 
 
 def resampler_name() -> str:

@@ -1,13 +1,21 @@
 """Tokenizers beside their peers, on the same real sentences in the same run.
 
-    SYLLABARY_SPEECH=… python benchmarks/codec_quality.py --codec dmel --codec rvq-16k:4 \\
+    SYLLABARY_SPEECH=… python benchmarks/codec_quality.py --codec dmel rvq-16k:4 runs/mine/best \\
         --peer lyra-v2-3.2 --peer opus-6 [--scores pesq,stoi] [--words] [--limit N] [--output FILE]
 
-The sentences are the test split's of LibriSpeech and speechocean762 (186 files, 20 minutes).
+    # How many words a codec loses, which is what trainings are judged by:
+    SYLLABARY_SPEECH=… python benchmarks/codec_quality.py --codec ts3-16k runs/mine/best \\
+        --no-peers --scores none --words --asr base --sentences hard
+
+The sentences are the test split's of LibriSpeech and speechocean762 (186 files, 20 minutes);
+`hard` are every second one of LibriSpeech that has a text (35 of test-other, 650 words).
 Every reconstruction is rounded to 16 bits before it is scored, as a file would hold it. Bits are
 the codes' own: no container, no Ogg pages. What can't be computed is counted and named, never
-imputed; a mean is over what is there. With --words, the last column is dWER: edits between the
-words that pocketsphinx hears in the decoded speech and in the original, over the latter's words.
+imputed; a mean is over what is there. With --words, the last columns are dWER with its 95 %
+interval (sentences resampled), the words that it is over, and the sentences whose errors were
+capped: edits between the words that a recogniser hears in the decoded speech and in the original,
+in a sentence at most its words, over the latter's words. The recogniser is pocketsphinx, or what
+--asr or $SYLLABARY_ASR names.
 
 Reconstructions (.wav, to listen to) and scores are kept in the cache folder by codec, its digest
 (weights, settings, delay) and the sentence, so that a second run computes only what is new. A
@@ -22,7 +30,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +45,7 @@ from syllabary.eval.metrics.catalogue import find
 from syllabary.eval.metrics.catalogue import parse as parse_metrics
 from syllabary.eval.metrics.interface import Clip, Ratio
 from syllabary.eval.metrics.scoring import mean, score
-from syllabary.eval.recognition import Recognizer, WordErrors, word_errors
+from syllabary.eval.recognition import ASR, SpeechRecognizer, language_to_hear, open_recognizer
 from syllabary.eval.systems import catalogue
 from syllabary.eval.systems.interface import MissingSystemError, System
 from syllabary.eval.systems.lyra import WEIGHTS, Lyra
@@ -45,43 +53,20 @@ from syllabary.eval.systems.tokenizers import TokenizerSystem
 from syllabary.filesystem import replacing
 
 sys.path.insert(0, __file__.rpartition("/")[0])
+from lost_words import WORDS, Originals, Row, left_out, words_cells
 from peers import RATE, lag, reconstruct
 
 from timing import machine
 
-WORDS = "dWER"
 SCORES = "pesq-wb,stoi,estoi,mel,dnsmos,speaker"
 SOURCES = ("librispeech_tc100", "librispeech_test_other", "speechocean762")
+#: By name: the corpora, whether a text is asked for, and of how many sentences the first is taken.
+SENTENCES = {"all": (SOURCES, False, 1), "hard": (SOURCES[:2], True, 2)}
 
 LYRA = "lyra-v2-"
 # Variable rates come out below their target, since pauses cost little: 7 spends about 6.
 PEERS = (*catalogue.PEERS, "opus-7", "opus-6-hard-cbr", "codec2-2400")
 DEFAULT_PEERS = ("lyra-v2-3.2", "lyra-v2-6", "opus-6", "opus-9", "codec2-3200", "codec2-1300")
-
-
-@dataclass
-class Row:
-    """One codec on one sentence.
-
-    Attributes:
-        codec, file: their names.
-        seconds: of audio.
-        bits: spent.
-        lag: samples by which the reconstruction's envelope is still late (peak of the
-            cross-correlation; a few samples are nothing, tens are a wrong delay).
-        scores: by metric, those that could be computed; numerator and denominator of a ratio.
-        missing: by metric, why a score is missing.
-        words: that the recognizer hears in it, once it was asked.
-    """
-
-    codec: str
-    file: str
-    seconds: float
-    bits: float
-    lag: int
-    scores: dict[str, float | list[float]] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    words: list[str] | None = None
 
 
 class Cache:
@@ -96,6 +81,8 @@ class Cache:
         if self._path.exists() and not fresh:
             for line in self._path.read_text().splitlines():
                 key, fields = json.loads(line)
+                if not isinstance(fields["words"], dict):
+                    fields["words"] = {}  # of nobody knows which recognizer
                 self._rows[key] = Row(**fields)
 
     def row(self, key: str) -> Row | None:
@@ -120,13 +107,16 @@ class Cache:
             file.write(json.dumps([key, asdict(row) | {"missing": {}}]) + "\n")
 
 
-def sentences(folder: Path, limit: int | None = None) -> list[Utterance]:
+def sentences(folder: Path, limit: int | None = None, which: str = "all") -> list[Utterance]:
     """The test sentences, or `limit` of them at even distances."""
+    sources, with_text, step = SENTENCES[which]
     found = [
         item
         for item in read_manifest(folder / "manifest.jsonl")
-        if item.split == "test" and item.extra.get("source") in SOURCES
-    ]
+        if item.split == "test"
+        and item.extra.get("source") in sources
+        and (item.text or not with_text)
+    ][::step]
     count = min(limit or len(found), len(found))
     return [found[index * len(found) // count] for index in range(count)]
 
@@ -136,7 +126,7 @@ def measure(
     items: Sequence[Utterance],
     scores: Sequence[str],
     cache: Cache,
-    recognizer: Recognizer | None = None,
+    recognizer: SpeechRecognizer | None = None,
 ) -> Iterator[Row | tuple[str, str]]:
     """A row for each sentence, or its name and why the codec failed on it."""
     for item in items:
@@ -145,7 +135,7 @@ def measure(
         key = f"{item.path.stem}-{hashlib.sha256(wave.tobytes()).hexdigest()[:8]}"
         row = cache.row(key)
         wanted = [name for name in scores if not row or name not in row.scores]
-        if row and not wanted and (recognizer is None or row.words is not None):
+        if row and not wanted and (recognizer is None or recognizer.name in row.words):
             yield row
             continue
         decoded = cache.wave(key) if row else None
@@ -159,16 +149,18 @@ def measure(
             late = lag(wave, decoded)
             row = Row(codec.name, str(item.name), len(wave) / RATE, bits, late)
             wanted = list(scores)
-        clip = Clip(wave, decoded, RATE, item.text, item.extra.get("lang"))
+        clip = Clip(wave, decoded, RATE, item.text, item.language)
         found, missing = score(clip, wanted)
         values = {
             name: [one.numerator, one.denominator] if isinstance(one, Ratio) else one
             for name, one in found.items()
         }
         row = replace(row, scores=row.scores | values, missing=missing)
-        if recognizer is not None and row.words is None:
+        if recognizer is not None and recognizer.name not in row.words:
             try:
-                row = replace(row, words=recognizer.words(decoded, RATE))
+                language = language_to_hear(recognizer, item.language, wave, RATE)
+                heard = recognizer.words(decoded, RATE, language)
+                row = replace(row, words=row.words | {recognizer.name: heard})
             except SyllabaryError as error:
                 row.missing[WORDS] = str(error)
         cache.keep(key, row, decoded if new else None)
@@ -187,35 +179,28 @@ def sixteen_bit_reconstruction(codec: System, wave: np.ndarray) -> tuple[np.ndar
     return (np.clip(decoded, -1, 32767 / 32768) * 32768).round().astype("<f4") / 32768, bits
 
 
-def words_cell(rows: Sequence[Row], originals: Sequence[Row]) -> str:
-    """Total edits over the total of the originals' words, where both were heard."""
-    expected = {row.file: row.words for row in originals if row.words}
-    errors, heard = WordErrors(), 0
-    for row in rows:
-        if row.words is not None and row.file in expected:
-            errors += word_errors(expected[row.file] or [], row.words)
-            heard += 1
-    if not errors.words:
-        return "–"
-    return f"{errors.rate:.2f}" + (f" ({heard})" if heard < len(rows) else "")
+def shown_name(codec: System) -> str:
+    """A folder as it was given: those of several runs all end in `best`."""
+    given = str(getattr(codec, "given", codec.name))
+    return given if "/" in given else codec.name
 
 
 def table_line(
     codec: System,
     rows: Sequence[Row],
     scores: Sequence[str],
-    originals: Sequence[Row] | None = None,
+    originals: Originals | None = None,
 ) -> str:
     """A markdown row of means; a mean over fewer than all files says over how many."""
     kbps = sum(row.bits for row in rows) / sum(row.seconds for row in rows) / 1000
-    cells = [codec.name, f"{kbps:.2f}", f"{len(rows)}"]
+    cells = [shown_name(codec), f"{kbps:.2f}", f"{len(rows)}"]
     for name in scores:
         found = [row.scores[name] for row in rows if name in row.scores]
         values = [Ratio(*one) if isinstance(one, list) else one for one in found]
         cell = f"{mean(values):.{find(name).digits}f}" if values else "–"
         cells.append(cell + (f" ({len(values)})" if len(values) < len(rows) else ""))
     if originals is not None:
-        cells.append(words_cell(rows, originals))
+        cells += words_cells(rows, originals)
     return f"| {' | '.join(cells)} |"
 
 
@@ -259,15 +244,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--codec",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="NAME[:CODEBOOKS]",
-        help="a tokenizer of ours",
+        help="tokenizers of ours, or folders of them",
     )
     parser.add_argument("--peer", action="append", metavar="NAME", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--no-peers", action="store_true", help="only what --codec names")
-    parser.add_argument("--scores", default=SCORES, help="names of metrics, all or default")
-    parser.add_argument("--words", action="store_true", help="also dWER, by pocketsphinx")
+    parser.add_argument("--scores", default=SCORES, help="names of metrics, all, default or none")
+    parser.add_argument("--words", action="store_true", help="also dWER")
+    parser.add_argument(
+        "--asr",
+        default=os.environ.get(ASR, ""),
+        metavar="MODEL",
+        help="what hears the words: a folder of CTranslate2 or transformers, a size of Whisper or "
+        f"a hub id; default: ${ASR}, or pocketsphinx",
+    )
+    parser.add_argument("--sentences", choices=SENTENCES, default="all", help="which; default: all")
     parser.add_argument("--limit", type=int, metavar="N", help="an even sample of N sentences")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON, a row for each file")
     parser.add_argument("--cache", type=Path, default=Path(".cache/quality"), metavar="DIR")
@@ -276,7 +270,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lyra", type=Path, metavar="DIR", help=lyra)
     options = parser.parse_args(arguments)
     try:
-        options.scores = parse_metrics(options.scores)
+        options.scores = () if options.scores == "none" else parse_metrics(options.scores)
     except SyllabaryError as error:
         parser.error(str(error))
     if options.limit is not None and options.limit < 1:
@@ -294,14 +288,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not speech:
         raise SystemExit("set SYLLABARY_SPEECH to a folder of real speech with a manifest.jsonl")
     torch.set_num_threads(1)
-    items = sentences(Path(speech), options.limit)
+    items = sentences(Path(speech), options.limit, options.sentences)
     codecs, remarks = contenders(options)
     headings = [find(name).heading for name in options.scores]
-    recognizer, originals = None, None
+    recognizer: SpeechRecognizer | None = None
+    originals: Originals | None = None
     if options.words:
-        recognizer, originals = Recognizer(), []
-        headings.append(WORDS)
+        try:
+            recognizer = open_recognizer(options.asr)
+        except SyllabaryError as error:
+            raise SystemExit(f"--words: {error}") from None
+        originals = Originals(recognizer.name, [])
+        headings += [WORDS, "words", "capped"]
         codecs.insert(0, catalogue.find("original"))
+        remarks.append(f"{WORDS}: {recognizer.name}")
     print(f"{len(items)} sentences of the test split; {machine()}\n")
     print(f"| codec | kbit/s | files | {' | '.join(headings)} |")
     print("| --- " * (3 + len(headings)) + "|", flush=True)
@@ -320,7 +320,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"\r{codec.name} {len(rows)}/{len(items)}", end="\r", file=sys.stderr)
         print(f"{codec.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         if originals is not None and codec.name == "original":
-            originals = rows
+            originals = Originals(originals.recognizer, rows)
+            remarks += left_out(rows, originals)
         if rows:
             print(table_line(codec, rows, options.scores, originals), flush=True)
         remarks += notes(codec, rows)

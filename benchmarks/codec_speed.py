@@ -38,7 +38,7 @@ _BANDWIDTH = 6.0  # kbit/s at 24 kHz: 8 codebooks, as many as rvq has
 
 def speech_like(seconds: float, sample_rate: int, seed: int = 0) -> Tensor:
     """Pulses and noise in turns of a syllable's length, with pauses: (samples,) float32."""
-    from syllabary.codecs.neural.source import PulseTrain
+    from syllabary.codecs.neural.layers.pulses import PulseTrain
 
     generator = torch.Generator().manual_seed(seed)
     hop = sample_rate // 100

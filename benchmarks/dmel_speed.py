@@ -17,7 +17,7 @@ import torch
 import syllabary
 from syllabary.audio.files import read
 from syllabary.cli.main import main as command_line
-from syllabary.jobs.files import encode_file
+from syllabary.jobs.one_file import encode_file
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import interleaved, machine, speech_manifest

@@ -65,7 +65,7 @@ if [ -e "$SPEECH" ]; then
     # Units: the encoder predicts units of what it itself makes of clean speech.
     continue_units() {
         local shipped=assets/models/units-16k
-        "$PYTHON" -m syllabary train content-fourth "start_from=$shipped" \
+        "$PYTHON" -m syllabary train content-stage-4 "start_from=$shipped" \
             "targets.teacher=$shipped" "data.manifest=$SPEECH" batch_size=96 steps=20000 \
             --cache "$PACKAGES/stores" --device "${DEVICE:-cuda}" \
             --output "$PACKAGES/runs/content" --time-budget 55s &&

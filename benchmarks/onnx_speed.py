@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 import syllabary
-from syllabary.codecs.neural.onnx_export import DESCRIPTION_FILE, GRAPH_FILES, export_onnx
-from syllabary.codecs.neural.onnx_steps import OnnxSteps
+from syllabary.codecs.neural.onnx.export import DESCRIPTION_FILE, GRAPH_FILES, export_onnx
+from syllabary.codecs.neural.onnx.steps import OnnxSteps
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from codec_speed import speech_like

@@ -11,7 +11,8 @@ so those are of all splits, mostly of train. Alignments are kept in ~/.cache/syl
 
 PNMI, phone purity and cluster purity are over all frames, and over those without silence. They
 depend on how many frames there are: compare rows of one table at equal K. Byte-pair encodings are
-measured on the tokenizers whose units they were trained on.
+measured on the tokenizers whose units they were trained on. With --wer, words are those that
+pocketsphinx hears, or the model that SYLLABARY_ASR names.
 """
 
 import argparse
@@ -36,18 +37,18 @@ from syllabary.codecs.interface import AudioTokenizer
 from syllabary.codecs.spec import TokenSpec
 from syllabary.errors import SyllabaryError
 from syllabary.eval.metrics.interface import MetricError
-from syllabary.eval.recognition import DecodedUtterance, Recognizer, recognition_errors
-from syllabary.eval.units.abx import ABX, unit_abx
-from syllabary.eval.units.alignment_cache import AlignedUtterances, align_utterances
-from syllabary.eval.units.edit_distance import deduplicate
-from syllabary.eval.units.invariance import parallel_sentences, speaker_invariance
-from syllabary.eval.units.perturbations import PERTURBATIONS
-from syllabary.eval.units.phones import PHONES, SAMPLE_RATE, SILENCE
-from syllabary.eval.units.purity import joint_count, purity
-from syllabary.eval.units.rates import bitrate, unit_rates, usage
-from syllabary.eval.units.robustness import robustness
+from syllabary.eval.recognition import DecodedUtterance, default_recognizer, recognition_errors
+from syllabary.eval.unit_measures.abx import ABX, unit_abx
+from syllabary.eval.unit_measures.alignment import PHONES, SAMPLE_RATE, SILENCE
+from syllabary.eval.unit_measures.alignment_cache import AlignedUtterances, align_utterances
+from syllabary.eval.unit_measures.edit_distance import deduplicate
+from syllabary.eval.unit_measures.invariance import parallel_sentences, speaker_invariance
+from syllabary.eval.unit_measures.perturbations import PERTURBATIONS
+from syllabary.eval.unit_measures.purity import joint_count, purity
+from syllabary.eval.unit_measures.rates import bitrate, unit_rates, usage
+from syllabary.eval.unit_measures.robustness import robustness
 from syllabary.filesystem import replacing
-from syllabary.semantic.pieces import load_bpe
+from syllabary.semantic.token_bpe import load_bpe
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import machine
@@ -221,16 +222,15 @@ def _of_words(tokenizer: AudioTokenizer, speech: Speech) -> dict[str, Any]:
         return resample(back.reshape(-1).cpu().numpy(), rate, SAMPLE_RATE)
 
     report = recognition_errors(
-        (
-            DecodedUtterance(str(item.name), wave, decoded(wave), item.text)
-            for item, wave in zip(speech.items, speech.waves, strict=True)
-        ),
-        Recognizer(),
+        DecodedUtterance(str(item.name), wave, decoded(wave), item.text, item.language)
+        for item, wave in zip(speech.items, speech.waves, strict=True)
     )
     return {
         "dWER": report.against_original.rate,
         "WER": report.against_text.rate,
         "WER original": report.original_against_text.rate,
+        "dWER capped": report.against_original.capped,
+        "words by": default_recognizer().name,
         "not recognized": report.failures,
     }
 
@@ -252,7 +252,7 @@ COLUMNS = (
     *("UED speakers no SIL", "UED other words no SIL", "speakers / other no SIL"),
     *("bit/s", "dedup bit/s", "Huffman bit/s", "runs/s", "used", "perplexity"),
     *("BPE", "units a piece", "BPE bit/s", "BPE Huffman bit/s", "encoding ×"),
-    *("dWER", "WER", "WER original"),
+    *("dWER", "dWER capped", "WER", "WER original", "words by"),
 )
 
 

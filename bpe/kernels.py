@@ -11,7 +11,7 @@ least twice the number of entries. `shift` is 64 - log2(capacity).
 
 import numpy as np
 
-from ..kernel_cache import kernel
+from ..kernels.cache import kernel
 
 #: Bits of a unit; of a piece or a node of the trie; of a value.
 _UNIT_BITS, NODE_BITS, _VALUE_BITS = 18, 22, 23

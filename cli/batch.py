@@ -19,7 +19,7 @@ from ..filesystem import printable
 
 if TYPE_CHECKING:
     from ..jobs.bulk import Job, Outcome
-    from ..jobs.files import FileReport
+    from ..jobs.one_file import FileReport
 
 SHOWN_FAILURES = 5
 _STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from ..jobs.bulk import Job
-    from ..jobs.files import FileReport
+    from ..jobs.one_file import FileReport
 
 
 @click.command()
@@ -63,7 +63,7 @@ def convert(
     from ..codecs.container import SylReader
     from ..codecs.registry import load
     from ..jobs.bulk import refuse_overwriting
-    from ..jobs.files import decode_file, encode_file
+    from ..jobs.one_file import decode_file, encode_file
     from ..semantic.units.tokenizer import UnitTokenizer
 
     if "-" in (*inputs, output):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..codecs.container import SylReader
     from ..codecs.interface import AudioTokenizer
     from ..jobs.bulk import Job
-    from ..jobs.files import FileReport
-    from ..semantic.pieces import PieceCoder
+    from ..jobs.one_file import FileReport
+    from ..semantic.token_bpe import PieceCoder
 
 
 @click.command()
@@ -84,7 +84,7 @@ def decode(
         is_whole_decoding,
         refuse_overwriting,
     )
-    from ..jobs.files import decode_file
+    from ..jobs.one_file import decode_file
 
     tokenizers = Tokenizers(codec, device, bpe)
     # A file that is cut short says so in its report.
@@ -171,7 +171,7 @@ class Tokenizers:
             if bpe is None:
                 return tokenizer, None
             if (name, bpe) not in self.coders:
-                from ..semantic.pieces import PieceCoder, load_bpe
+                from ..semantic.token_bpe import PieceCoder, load_bpe
 
                 self.coders[name, bpe] = PieceCoder(load_bpe(bpe), tokenizer.spec.tokens)
             return tokenizer, self.coders[name, bpe]
@@ -179,7 +179,7 @@ class Tokenizers:
     def _names(self, reader: "SylReader") -> tuple[str, str | None]:
         """Of the tokenizer and the byte-pair encoding."""
         from ..codecs.registry import list_tokenizers
-        from ..semantic.names import list_bpes, split_name
+        from ..semantic.bundled_bpe import list_bpes, split_name
 
         own = reader.spec.tokenizer
         parts = None if own in list_tokenizers() else split_name(own)

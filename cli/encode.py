@@ -20,8 +20,8 @@ from .batch import choose_workers, execute, place
 if TYPE_CHECKING:
     from ..codecs.spec import TokenSpec
     from ..jobs.bulk import Job
-    from ..jobs.files import FileReport
-    from ..semantic.pieces import PieceCoder
+    from ..jobs.one_file import FileReport
+    from ..semantic.token_bpe import PieceCoder
 
 
 @click.command()
@@ -66,7 +66,7 @@ def encode(
     """
     from ..codecs.registry import load
     from ..jobs.bulk import STANDARD_STREAM, is_whole_encoding, refuse_overwriting
-    from ..jobs.files import encode_file
+    from ..jobs.one_file import encode_file
 
     with _collected(inputs, split) as items:
         jobs, folder = place(items, inputs, output, ".syl", beside=".syl")
@@ -110,7 +110,7 @@ def encode(
 
 
 def _coder(bpe: str, base: "TokenSpec", codebooks: int | None) -> "PieceCoder":
-    from ..semantic.pieces import PieceCoder, load_bpe
+    from ..semantic.token_bpe import PieceCoder, load_bpe
 
     coder = PieceCoder(load_bpe(bpe), base)
     if codebooks not in (None, coder.num_codebooks):

@@ -63,6 +63,14 @@ _TELLING = 0.02
     help="Tasks learned from tokens: names, .json files of your own, or none.",
 )
 @options.output("Folder of the results. Default: results.")
+@click.option(
+    "--asr",
+    envvar="SYLLABARY_ASR",
+    show_envvar=True,
+    metavar="MODEL",
+    help="What hears the words of dwer, wer, dcer and cer: a folder of CTranslate2 or "
+    "transformers, a size of Whisper such as base, or a hub id. Default: pocketsphinx.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="An even sample of N items.")
 @click.option(
     "--seed",
@@ -90,6 +98,7 @@ def eval_command(
     studies: str,
     probes: str,
     output: str | None,
+    asr: str | None,
     limit: int | None,
     seed: int,
     workers: int | None,
@@ -108,6 +117,8 @@ def eval_command(
     from ..eval.harness.run import describe, evaluate
     from ..eval.harness.work import Request
     from ..eval.metrics import catalogue as metric_catalogue
+    from ..eval.metrics import words
+    from ..eval.recognition import listening_with, open_recognizer
     from ..eval.studies import catalogue as study_catalogue
     from ..eval.systems import catalogue as system_catalogue
 
@@ -120,8 +131,10 @@ def eval_command(
         metrics=metric_catalogue.parse(metrics),
         studies=tuple(study_catalogue.parse(studies, probes)),
         seed=seed,
-        command=_command(codecs, data, split, metrics, studies, probes, limit, seed),
+        command=_command(codecs, data, split, metrics, studies, probes, asr, limit, seed),
     )
+    if asr and words.NAMES & set(request.metrics):
+        open_recognizer(asr)  # a model that is not there would fail every item
     plan = request.plan()
     found, reasons = describe(names, plan.studies)
     if fresh and folder.exists():
@@ -136,7 +149,7 @@ def eval_command(
         err=True,
     )
     try:
-        with _telling() as tell:
+        with _telling() as tell, listening_with(asr):
             written = evaluate(plan, request, found, folder, workers or usable_cores(), retry, tell)
     except KeyboardInterrupt:
         click.echo("stopped; the same command goes on", err=True)
@@ -155,6 +168,7 @@ def _command(
     metrics: str,
     studies: str,
     probes: str,
+    asr: str | None,
     limit: int | None,
     seed: int,
 ) -> str:
@@ -167,6 +181,7 @@ def _command(
         ("--metrics", metrics, "default"),
         ("--studies", studies, "default"),
         ("--probes", probes, "default"),
+        ("--asr", asr or None, None),
         ("--limit", limit, None),
         ("--seed", seed, 0),
     ):

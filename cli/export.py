@@ -43,7 +43,7 @@ def _export(tokenizer: str, target: Path, force: bool) -> None:
 
 
 def _export_onnx(tokenizer: str, target: Path, force: bool) -> None:
-    from ..codecs.neural.onnx_export import DESCRIPTION_FILE, GRAPH_FILES, export_onnx
+    from ..codecs.neural.onnx.export import DESCRIPTION_FILE, GRAPH_FILES, export_onnx
     from ..codecs.registry import load
 
     if (target / DESCRIPTION_FILE).exists() and not force:

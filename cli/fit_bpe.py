@@ -102,7 +102,7 @@ def bpe(
     """
     from ..bpe import UnitBPE
     from ..codecs.registry import load
-    from ..semantic.pieces import fit_bpe
+    from ..semantic.token_bpe import fit_bpe
 
     folder = Path(output)
     if folder.suffix in (".model", ".json") or folder.is_file():
@@ -177,7 +177,7 @@ def _tokens(
     codebooks: int | None,
 ) -> "Tokens":
     from ..codecs.container import read_tokens
-    from ..jobs.files import encode_audio
+    from ..jobs.one_file import encode_audio
 
     item.check_file()
     if item.path.suffix.lower() != ".syl":

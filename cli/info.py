@@ -46,7 +46,7 @@ def _inspect(name: str) -> dict[str, Any]:
     import warnings
 
     from ..codecs.container import ContainerWarning, SylReader
-    from ..semantic.names import split_name
+    from ..semantic.bundled_bpe import split_name
 
     try:
         file = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115

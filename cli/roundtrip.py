@@ -17,7 +17,6 @@ from . import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..audio.manifests import Utterance
     from ..eval.metrics.interface import Metric
     from ..eval.round_trip import RoundTrip
 
@@ -96,7 +95,7 @@ def roundtrip(
                 num_codebooks=codebooks,
                 scores=chosen,
                 text=job.source.text,
-                language=_language(job.source),
+                language=job.source.language,
             )
         except (SyllabaryError, OSError) as error:
             if len(jobs) == 1:
@@ -117,11 +116,6 @@ def roundtrip(
     if failed:
         click.echo(f"{failed} of {len(jobs)} failed", err=True)
         raise SystemExit(1)
-
-
-def _language(source: "Utterance") -> str | None:
-    found = source.extra.get("lang")
-    return found if isinstance(found, str) else None
 
 
 def _as_json(result: "RoundTrip") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from ..audio import LEAST_RATE, MOST_RATE
+from ..audio.resampling import LEAST_RATE, MOST_RATE
 from ..cores import use_one_thread
 from ..errors import ContainerError, SyllabaryError
 from . import options
@@ -20,7 +20,7 @@ from .batch import size
 
 if TYPE_CHECKING:
     from ..codecs.streaming.latency import Histogram
-    from ..jobs.live import LiveReport
+    from ..jobs.pcm_stream import LiveReport
     from ..jobs.pipes import PipeInput
 
 STDIN, STDOUT = 0, 1
@@ -107,7 +107,7 @@ def encode(
     with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("encode", stats) as printer:
         # Not before the signals are ours: importing torch takes seconds.
         from ..codecs.registry import load
-        from ..jobs.live import encode_pcm
+        from ..jobs.pcm_stream import encode_pcm
 
         use_one_thread()
         tokenizer = load(codec, device=device)
@@ -149,7 +149,7 @@ def decode(
     with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("decode", stats) as printer:
         # Before the header comes, which is when the other end of the pipe has loaded its own.
         from ..codecs.container import ContainerWarning, SylReader
-        from ..jobs.live import decode_pcm
+        from ..jobs.pcm_stream import decode_pcm
         from .decode import Tokenizers
 
         use_one_thread()

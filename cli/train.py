@@ -73,7 +73,7 @@ def train(
     stopped. Under torchrun, several processes share each batch. Exit codes as for all commands,
     and 128 + the signal's number where one ended the run; its state is saved then, too.
     """
-    from ..training.recipes import RECIPES
+    from ..training.recipe_registry import RECIPES
 
     if list_recipes:
         for name in RECIPES:
@@ -100,7 +100,7 @@ def _train(
 ) -> None:
     import json
 
-    from ..training import recipes
+    from ..training import recipe_registry as recipes
 
     chosen = recipes.override(recipes.find(name), overrides)
     if show:

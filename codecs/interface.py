@@ -299,7 +299,7 @@ class AudioTokenizer(PlainModule):
         if sample_rate != own:
             raise WaveError(
                 f"{self.name} works at {own} Hz, got {sample_rate} Hz; resample first, for example "
-                f"with syllabary.audio.resampling.resample(wave, {sample_rate}, {own})"
+                f"with syllabary.audio.resample(wave, {sample_rate}, {own})"
             )
         if isinstance(wave, np.ndarray) and wave.dtype.kind in "fiu" and wave.dtype.itemsize <= 8:
             # A tensor can't share memory with read-only, negatively strided or foreign bytes.

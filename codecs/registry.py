@@ -182,7 +182,7 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     if not directory.is_dir() and key in UNTRAINED:
         raise UnknownTokenizerError(
             f"there are no weights of {key!r}: train it with `syllabary train {key}`, or see "
-            "syllabary.codecs.ts3.presets for an untrained one"
+            "syllabary.codecs.TS3_PRESETS for an untrained one"
         )
     if not directory.is_dir() and not published:
         near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)

@@ -147,6 +147,7 @@ PROMISES = (
     "constant-memory",
     "determinism",
     "processors",
+    "processors-samples",
     "round-trips",
     "identity",
     "bad-input",

@@ -112,7 +112,7 @@ class WindowEncoder(EncoderStream):
         return samples.unfold(0, self.window, self.hop)[:frames]
 
 
-class FrameDecoder(DecoderStream):
+class StatelessDecoder(DecoderStream):
     """Runs a function that turns each frame's codes into that frame's samples, without delay.
 
     Args:

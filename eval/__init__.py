@@ -1,1 +1,47 @@
 """Scores and pictures of reconstructions."""
+
+from typing import TYPE_CHECKING
+
+from ..lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from .metrics.catalogue import register as register_metric
+    from .metrics.interface import Clip, Metric, MetricError, Ratio
+    from .probes.task import ProbeTask as ProbeTask
+    from .studies.interface import Bench, Curve, Findings, Study, Value
+    from .systems.interface import Reconstruction, System
+
+__all__ = [
+    "Bench",
+    "Clip",
+    "Curve",
+    "Findings",
+    "Metric",
+    "MetricError",
+    "ProbeTask",
+    "Ratio",
+    "Reconstruction",
+    "Study",
+    "System",
+    "Value",
+    "register_metric",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Bench": "syllabary.eval.studies.interface",
+        "Clip": "syllabary.eval.metrics.interface",
+        "Curve": "syllabary.eval.studies.interface",
+        "Findings": "syllabary.eval.studies.interface",
+        "Metric": "syllabary.eval.metrics.interface",
+        "MetricError": "syllabary.eval.metrics.interface",
+        "ProbeTask": "syllabary.eval.probes.task:ProbeTask",
+        "Ratio": "syllabary.eval.metrics.interface",
+        "Reconstruction": "syllabary.eval.systems.interface",
+        "Study": "syllabary.eval.studies.interface",
+        "System": "syllabary.eval.systems.interface",
+        "Value": "syllabary.eval.studies.interface",
+        "register_metric": "syllabary.eval.metrics.catalogue:register",
+    },
+)

@@ -1,27 +1,26 @@
-"""Published recognisers, such as Whisper or wav2vec 2.0 with CTC, through `transformers`."""
+"""Published recognisers other than Whisper, such as wav2vec 2.0 with CTC, by `transformers`."""
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .metrics.cache import remembered
 from .metrics.interface import MetricError
-from .metrics.remembered import remembered
 from .metrics.requirements import package
+from .recogniser_folders import ModelFolder
 from .transcripts import words_of
-from .units.phones import SAMPLE_RATE
+from .unit_measures.alignment import SAMPLE_RATE
 
 
 class PretrainedRecognizer:
     """A CTC or sequence-to-sequence model with its tokenizer and feature extractor.
 
     Text is the most likely one at each step, no beam search and nothing drawn, on the CPU in
-    float32. Utterances are taken whole; Whisper models go on after 30 s by their time stamps.
-    Words of samples that were heard before are remembered.
+    float32. Utterances are taken whole. Words of samples that were heard before are remembered.
 
     Args:
-        model: a directory, or an id on the Hugging Face hub.
+        model: see `find_model`.
 
     Raises:
         MetricError: it can't be loaded, it works at another rate than 16 kHz, or no `transformers`
@@ -30,30 +29,33 @@ class PretrainedRecognizer:
 
     languages: frozenset[str] | None = None
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: ModelFolder) -> None:
         transformers = package("transformers", "ssl")
-        short = Path(model).name if Path(model).is_dir() else model
         try:
             self._pipeline: Any = transformers.pipeline(
-                "automatic-speech-recognition", model=model, device="cpu", dtype="float32"
+                "automatic-speech-recognition",
+                model=str(model.path),
+                device="cpu",
+                dtype="float32",
             )
         except (OSError, ValueError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise MetricError(f"recogniser {model}: {reason}") from None
+            raise MetricError(f"recogniser {model.label}: {reason}") from None
         rate = self._pipeline.feature_extractor.sampling_rate
         if rate != SAMPLE_RATE:
             raise MetricError(
-                f"recogniser {model}: expected a model at {SAMPLE_RATE} Hz, got {rate}"
+                f"recogniser {model.label}: expected a model at {SAMPLE_RATE} Hz, got {rate}"
             )
-        self.name = f"{short}, transformers {version('transformers')}"
+        self.name = f"{model.label} {model.digest[:12]}, transformers {version('transformers')}"
         self._recall = remembered(self._listen)
 
-    def words(self, wave: np.ndarray, sample_rate: int) -> list[str]:
+    def words(self, wave: np.ndarray, sample_rate: int, language: str | None = None) -> list[str]:
         """The words heard, as `words_of` writes them; there may be none.
 
         Args:
             wave: (samples,), full scale at 1.
             sample_rate: 16000 Hz.
+            language: it hears what it was trained on whatever this says.
 
         Raises:
             MetricError: another rate or shape, NaN, or too short for the model.
@@ -64,13 +66,14 @@ class PretrainedRecognizer:
             raise MetricError(f"recognition: expected finite (samples,), got shape {wave.shape}")
         return list(self._recall(wave, sample_rate))
 
+    def language_of(self, wave: np.ndarray, sample_rate: int) -> str | None:
+        return None
+
     def _listen(self, wave: np.ndarray, sample_rate: int) -> tuple[str, ...]:
         options: dict[str, Any] = {}
         if self._pipeline.type != "ctc":
             # The pipeline's own default is five beams: slower, and other words.
             options["generate_kwargs"] = {"do_sample": False, "num_beams": 1}
-        if self._pipeline.type == "seq2seq_whisper":
-            options["return_timestamps"] = wave.size > 30 * SAMPLE_RATE
         try:
             found = self._pipeline({"raw": wave, "sampling_rate": sample_rate}, **options)
         except RuntimeError as error:

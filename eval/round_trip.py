@@ -9,7 +9,7 @@ from ..audio.files import Channels, read
 from ..audio.manifests import Utterance
 from ..codecs.container import SylReader
 from ..filesystem import printable
-from ..jobs.files import FileReport, decode_file, encode_file, readable
+from ..jobs.one_file import FileReport, decode_file, encode_file, readable
 from .metrics.interface import Clip, Ratio
 from .metrics.scoring import score
 

@@ -17,7 +17,7 @@ from ..audio.resampling import resampler_name
 from ..codecs.container import SylReader
 from ..errors import ContainerError, SyllabaryError
 from ..filesystem import content_digest, is_free, printable, remove_leftovers
-from .files import FileReport
+from .one_file import FileReport
 
 ERRORS_NAME = "errors.jsonl"
 #: In a path's place: standard input or output.

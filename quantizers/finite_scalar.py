@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import QuantizerError
-from .search.threads import share_rows
+from ..kernels.threads import share_rows
 
 # The paper's: keeps tanh from ever reaching the outermost rounding edge.
 _EPSILON = 1e-3

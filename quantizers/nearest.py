@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..errors import QuantizerError
+from ..kernels.threads import share_rows
 from .search.reference import NotFiniteError, ReferenceSearch
 from .search.scores import METRICS, Metric, distances_of
-from .search.threads import share_rows
 
 Backend = Literal["auto", "torch", "products", "panels", "cells", "triton"]
 BACKENDS: dict[str, tuple[str, ...]] = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..errors import QuantizerError
+from ..kernels.threads import scratch, share_rows
 from .nearest import Backend, NearestCode, checked_codebook, not_finite
 from .search.reference import NotFiniteError
-from .search.threads import scratch, share_rows
 
 # Values of the residual that stay in the second-level cache while the stages pass over them.
 _TILE_VALUES = 1 << 17

@@ -27,7 +27,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import syllabary
-from syllabary import processors
 from syllabary.codecs.container import SylReader, SylWriter, read_tokens, write_tokens
 from syllabary.errors import (
     CheckpointError,
@@ -39,6 +38,7 @@ from syllabary.errors import (
     WaveError,
     WeightsError,
 )
+from syllabary.kernels import processors
 
 from . import tiny_codecs, tiny_models, tiny_units
 from .codecs.streaming.random_walk import RandomWalk
@@ -389,6 +389,16 @@ def test_older_processors_give_the_same_codes(tokenizer, processor, elsewhere):
     tokens = tokenizer.encode(speech(tokenizer, 20_011), tokenizer.spec.sample_rate)
     with np.load(elsewhere(processor)[tokenizer.name] / "found.npz") as found:
         assert np.array_equal(found["codes"], tokens.codes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(processors.cannot_mask() is not None, reason=str(processors.cannot_mask()))
+@pytest.mark.parametrize("processor", processors.MASKS)
+def test_older_processors_give_the_same_samples(tokenizer, processor, elsewhere):
+    promise(tokenizer, "processors")
+    promise(tokenizer, "processors-samples")
+    tokens = tokenizer.encode(speech(tokenizer, 20_011), tokenizer.spec.sample_rate)
+    with np.load(elsewhere(processor)[tokenizer.name] / "found.npz") as found:
         np.testing.assert_allclose(found["samples"], tokenizer.decode(tokens), rtol=0, atol=1e-6)
 
 

@@ -25,7 +25,7 @@ from syllabary.eval.probes.task import read_task
 from syllabary.eval.studies import catalogue as studies
 from syllabary.eval.systems import catalogue as systems
 from syllabary.eval.systems.external import External
-from syllabary.training import recipes
+from syllabary.training import recipe_registry as recipes
 
 from .conftest import ROOT, synthetic_speech
 from .markdown import Block, code_blocks

@@ -13,13 +13,13 @@ from syllabary.codecs.dmel.config import DMelConfig
 from syllabary.codecs.dmel.neural_vocoder import NeuralVocoderConfig
 from syllabary.codecs.dmel.tokenizer import DMel
 from syllabary.codecs.fsq.tokenizer import FSQCodec, FSQConfig
-from syllabary.codecs.neural.analysis import AnalysisConfig
-from syllabary.codecs.neural.causal import StackConfig
-from syllabary.codecs.neural.frames import FrameConfig
-from syllabary.codecs.neural.harmonic_head import HarmonicHeadConfig
-from syllabary.codecs.neural.network import SpectralConfig
-from syllabary.codecs.neural.transformer import TransformerConfig
-from syllabary.codecs.neural.waveform import WaveformConfig
+from syllabary.codecs.neural.layers.analysis import AnalysisConfig
+from syllabary.codecs.neural.layers.causal import StackConfig
+from syllabary.codecs.neural.layers.harmonic_head import HarmonicHeadConfig
+from syllabary.codecs.neural.layers.transformer import TransformerConfig
+from syllabary.codecs.neural.trunks.raw_frames import FrameConfig
+from syllabary.codecs.neural.trunks.spectral import SpectralConfig
+from syllabary.codecs.neural.trunks.waveform import WaveformConfig
 from syllabary.codecs.rvq.tokenizer import RVQCodec, RVQConfig
 from syllabary.codecs.ts3.tokenizer import CodebookConfig, TS3Codec, TS3Config
 from syllabary.semantic.content.encoder import ContentConfig

@@ -1,1 +1,63 @@
 """Training: data, losses, the loop and the recipes. Knows nothing of the command line."""
+
+from typing import TYPE_CHECKING
+
+from ..lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from .loop import Outcome, train
+    from .recipe import DataConfig, Recipe, ValidationConfig
+    from .recipe_registry import find as find_recipe
+    from .recipe_registry import override as override_recipe
+    from .recipe_registry import read as read_recipe
+    from .recipe_registry import register as register_task
+    from .recipe_registry import write as write_recipe
+    from .spectral.codec_task import FSQRecipe, FSQTask, RVQRecipe, RVQTask, TS3Recipe, TS3Task
+    from .task import Batch, Generated, TrainingTask
+
+__all__ = [
+    "Batch",
+    "DataConfig",
+    "FSQRecipe",
+    "FSQTask",
+    "Generated",
+    "Outcome",
+    "RVQRecipe",
+    "RVQTask",
+    "Recipe",
+    "TS3Recipe",
+    "TS3Task",
+    "TrainingTask",
+    "ValidationConfig",
+    "find_recipe",
+    "override_recipe",
+    "read_recipe",
+    "register_task",
+    "train",
+    "write_recipe",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Batch": "syllabary.training.task",
+        "DataConfig": "syllabary.training.recipe",
+        "FSQRecipe": "syllabary.training.spectral.codec_task",
+        "FSQTask": "syllabary.training.spectral.codec_task",
+        "Generated": "syllabary.training.task",
+        "Outcome": "syllabary.training.loop",
+        "RVQRecipe": "syllabary.training.spectral.codec_task",
+        "RVQTask": "syllabary.training.spectral.codec_task",
+        "Recipe": "syllabary.training.recipe",
+        "TS3Recipe": "syllabary.training.spectral.codec_task",
+        "TS3Task": "syllabary.training.spectral.codec_task",
+        "TrainingTask": "syllabary.training.task:TrainingTask",
+        "ValidationConfig": "syllabary.training.recipe",
+        "find_recipe": "syllabary.training.recipe_registry:find",
+        "override_recipe": "syllabary.training.recipe_registry:override",
+        "read_recipe": "syllabary.training.recipe_registry:read",
+        "register_task": "syllabary.training.recipe_registry:register",
+        "train": "syllabary.training.loop",
+        "write_recipe": "syllabary.training.recipe_registry:write",
+    },
+)

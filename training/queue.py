@@ -18,7 +18,7 @@ from typing import Literal
 
 from ..errors import TrainingError
 from ..filesystem import printable
-from . import recipes
+from . import recipe_registry as recipes
 from .loop.journal import LOG_FILE
 
 LOCK_FILE = ".lock"

@@ -54,7 +54,7 @@ class OptimizerConfig:
 
     Attributes:
         lr: learning rate at its highest.
-        muon_lr: of the matrices that `Task.hidden_matrices` names; 0 leaves them to AdamW.
+        muon_lr: of the matrices that `TrainingTask.hidden_matrices` names; 0 leaves them to AdamW.
         muon_momentum: of their gradients' moving average.
         betas, eps: of Adam. Codecs train with β₁ = 0.8 since HiFi-GAN (arXiv 2010.05646).
         weight_decay: of tensors with two axes or more; biases and gains have none.
@@ -119,7 +119,7 @@ class AdversarialConfig:
     """When and how the discriminator learns.
 
     Attributes:
-        start_step: before it, only the losses of `Task.generate` count. The discriminator's
+        start_step: before it, only the losses of `TrainingTask.generate` count. The discriminator's
             warm-up begins here.
         discriminator_every: it learns at every so many steps.
         optimizer: the discriminator's.
@@ -181,7 +181,7 @@ class Recipe:
     """What every recipe has; a task's own recipe adds its model and its losses' weights.
 
     Attributes:
-        task: (of the class) the name of its `Task` in `recipes.TASKS`.
+        task: (of the class) the name of its `TrainingTask` in `recipes.TASKS`.
         name: what the tokenizer will be called.
         seed: of everything random.
         steps: of the optimizer.

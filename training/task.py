@@ -1,4 +1,4 @@
-"""`Task`: what a family of models supplies, so that one loop trains them all.
+"""`TrainingTask`: what a family of models supplies, so that one loop trains them all.
 
 A task is a recipe turned into modules and losses::
 
@@ -8,7 +8,7 @@ A task is a recipe turned into modules and losses::
         model: CodecConfig = field(default_factory=CodecConfig)
         mel_weight: float = 15.0
 
-    class CodecTask(Task[CodecRecipe]):
+    class CodecTask(TrainingTask[CodecRecipe]):
         Recipe = CodecRecipe
 
         def __init__(self, recipe: CodecRecipe) -> None:
@@ -36,8 +36,8 @@ from typing import ClassVar, Generic, TypeVar
 from torch import Tensor, nn
 
 from ..codecs.interface import AudioTokenizer
-from ..codecs.neural.causal import CausalBlock
-from ..codecs.neural.transformer import TransformerLayer
+from ..codecs.neural.layers.causal import CausalBlock
+from ..codecs.neural.layers.transformer import TransformerLayer
 from .data.store import SpeechStore
 from .recipe import Recipe
 
@@ -82,7 +82,7 @@ class Generated:
     figures: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Task(nn.Module, ABC, Generic[R]):
+class TrainingTask(nn.Module, ABC, Generic[R]):
     """Modules and losses of a recipe; a subclass sets `Recipe` and supplies the methods below.
 
     The loop saves, averages (EMA) and optimises `generator`, and saves and optimises
@@ -203,7 +203,7 @@ class Task(nn.Module, ABC, Generic[R]):
 
 
 def block_matrices(module: nn.Module) -> Iterator[nn.Parameter]:
-    """The weights of the linear layers inside all blocks, for `Task.hidden_matrices`."""
+    """The weights of the linear layers inside all blocks, for `TrainingTask.hidden_matrices`."""
     for block in module.modules():
         if isinstance(block, CausalBlock | TransformerLayer):
             for weight in block.matrices():

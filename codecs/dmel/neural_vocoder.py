@@ -10,11 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..neural.causal import StackConfig
-from ..neural.compiled import Compiled, frame_decoder
-from ..neural.harmonic_head import HarmonicHeadConfig
-from ..neural.network import SpectralDecoder
-from ..neural.running import start_decoding
+from ..neural.compiled.cache import Compiled, compiled_decoder
+from ..neural.layers.causal import StackConfig
+from ..neural.layers.harmonic_head import HarmonicHeadConfig
+from ..neural.streams.decoding import start_decoding
+from ..neural.trunks.spectral import SpectralDecoder
 from ..streaming import DecoderStream
 from .vocoder import MelVocoder
 
@@ -58,7 +58,7 @@ class NeuralVocoder(MelVocoder):
         self.config = config
         self.hop = config.hop
         self.decoder = SpectralDecoder(config.num_mels + 1, config.stack, config.head)
-        self._frame_decoder = Compiled(frame_decoder)
+        self._frame_decoder = Compiled(compiled_decoder)
         self.macs_per_second = (
             self.decoder.macs_per_frame * config.head.sample_rate / config.head.hop
         )

@@ -13,6 +13,7 @@ Each block goes through three stages of constant cost and memory:
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -120,6 +121,13 @@ class PhaseRetrievalVocoder(BlockVocoder):
         config: see `PhaseRetrievalConfig`.
         filterbank: (channels, n_fft // 2 + 1).
     """
+
+    broken_promises = MappingProxyType(
+        {
+            "processors-samples": "phase retrieval is chaotic: what other processors round "
+            "differently grows into other phases of the same spectrum"
+        }
+    )
 
     analysis: Tensor
     spread: Tensor

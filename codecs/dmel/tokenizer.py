@@ -110,6 +110,7 @@ class DMel(AudioTokenizer):
                 if config.levels == "fitted"
                 else f"levels in [{config.minimum:g}, {config.maximum:g}]"
             ),
+            broken_promises=dict(self.vocoder.broken_promises),
         )
 
     @property

@@ -1,8 +1,9 @@
 """What a vocoder for dMel does, and the stream that drives one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,10 +20,12 @@ class MelVocoder(nn.Module, ABC):
     Attributes:
         hop: samples per frame.
         macs_per_second: multiply-accumulates per second of audio.
+        broken_promises: of `TokenizerSpec.broken_promises`, what samples of this can't keep.
     """
 
     hop: int
     macs_per_second: float
+    broken_promises: Mapping[str, str] = MappingProxyType({})
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ from ...quantizers.modules.finite_scalar import (
     ResidualFiniteScalarQuantizer,
 )
 from ..neural.codec import NeuralCodec, TrunkConfig
-from ..neural.network import SpectralConfig
+from ..neural.trunks.spectral import SpectralConfig
 from ..spec import TokenizerSpec
 
 

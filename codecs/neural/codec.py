@@ -11,12 +11,12 @@ from ..interface import AudioTokenizer
 from ..shipped import inference_state
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
-from .compiled import frame_decoder, frame_encoder, is_compilable, still
-from .frames import FrameConfig
-from .network import SpectralConfig
-from .running import TILE, in_tiles, start_decoding, together
-from .tiles import TileEncoder
-from .waveform import WaveformConfig
+from .compiled.cache import compiled_decoder, compiled_encoder, is_compilable, still
+from .streams.decoding import TILE, in_tiles, start_decoding, together
+from .streams.tiles import TileEncoder
+from .trunks.raw_frames import FrameConfig
+from .trunks.spectral import SpectralConfig
+from .trunks.waveform import WaveformConfig
 
 #: What an encoder and a decoder are made from, and what is known of them before.
 TrunkConfig = SpectralConfig | WaveformConfig | FrameConfig
@@ -163,10 +163,10 @@ class NeuralCodec(AudioTokenizer):
         return self.prepared(self._still_decoder), None
 
     def _compiled_encoder(self) -> Any:
-        return frame_encoder(self.encoder)  # type: ignore[arg-type]
+        return compiled_encoder(self.encoder)  # type: ignore[arg-type]
 
     def _compiled_decoder(self) -> Any:
-        return frame_decoder(self.decoder)  # type: ignore[arg-type]
+        return compiled_decoder(self.decoder)  # type: ignore[arg-type]
 
     def _exact_encoder(self) -> nn.Module:
         return still(self.encoder).double()

@@ -147,6 +147,7 @@ class TransformersCodec(AudioTokenizer):
                 "can change a code",
                 "processors": "convolutions round differently on other processors, which can "
                 "change a code",
+                "processors-samples": "convolutions round differently on other processors",
             },
         )
 

@@ -16,11 +16,11 @@ from torch.nn import functional
 from ...quantizers.modules.residual import ResidualVectorQuantizer, ResidualVectorQuantizerConfig
 from ...quantizers.modules.vector import VectorQuantizer, VectorQuantizerConfig
 from ..neural.codec import NeuralCodec, TrunkConfig
-from ..neural.network import SpectralConfig
+from ..neural.trunks.spectral import SpectralConfig
 from ..spec import TokenizerSpec
 
 if TYPE_CHECKING:
-    from ..neural.compiled_stages import CompiledStages
+    from ..neural.compiled.residual_stages import CompiledStages
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class RVQCodec(NeuralCodec):
         return dequantize
 
     def _stages(self) -> "CompiledStages":
-        from ..neural.compiled_stages import CompiledStages  # numba takes a while to import
+        from ..neural.compiled.residual_stages import (
+            CompiledStages,  # numba takes a while to import
+        )
 
         return CompiledStages(self._quantizers(), self.prepared(self._decoded))
 

@@ -8,8 +8,8 @@ channels (8 and 16). The talk says 1.6 billion parameters and 60.52 GMAC; width 
 layers comes close to both.
 """
 
-from ..neural.frames import FrameConfig
-from ..neural.transformer import TransformerConfig
+from ..neural.layers.transformer import TransformerConfig
+from ..neural.trunks.raw_frames import FrameConfig
 from .tokenizer import CodebookConfig, TS3Config
 
 

@@ -20,13 +20,13 @@ from ...quantizers.modules.finite_scalar import (
 )
 from ...quantizers.modules.vector import VectorQuantizer, VectorQuantizerConfig
 from ..neural.codec import NeuralCodec
-from ..neural.frames import FrameConfig
-from ..neural.network import SpectralConfig
-from ..neural.transformer import TransformerConfig
+from ..neural.layers.transformer import TransformerConfig
+from ..neural.trunks.raw_frames import FrameConfig
+from ..neural.trunks.spectral import SpectralConfig
 from ..spec import TokenizerSpec
 
 if TYPE_CHECKING:
-    from ..neural.compiled_stages import CompiledStages
+    from ..neural.compiled.residual_stages import CompiledStages
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ class TS3Codec(NeuralCodec):
         return dequantize
 
     def _stages(self) -> "CompiledStages":
-        from ..neural.compiled_stages import CompiledStages  # numba takes a while to import
+        from ..neural.compiled.residual_stages import (
+            CompiledStages,  # numba takes a while to import
+        )
 
         return CompiledStages([self.still_quantizer()], [])

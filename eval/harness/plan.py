@@ -28,6 +28,7 @@ FORMAT = "syllabary-evaluation/1"
 PACKAGES = (
     *("numpy", "scipy", "soundfile", "soxr", "numba", "pesq", "pystoi", "speechmos", "onnxruntime"),
     *("librosa", "resemblyzer", "pocketsphinx", "jiwer", "rapidfuzz", "pyworld-prebuilt"),
+    *("faster-whisper", "ctranslate2"),
 )
 #: Seconds that an item counts for where its manifest does not say.
 _UNKNOWN_SECONDS = 1.0

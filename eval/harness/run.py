@@ -20,7 +20,7 @@ from .clips import ORIGINALS, choose_clips, copy_clips, write_originals
 from .lines import ResultLines, as_bytes
 from .plan import FORMAT, PLAN_NAME, Plan, PlanError, environment
 from .summary import merged, result
-from .work import AUDIO_NAME, SHARED_NAME, ItemTask, Request, StudyTask, Task
+from .work import AUDIO_NAME, SHARED_NAME, ItemTask, Request, StudyTask, WorkItem
 from .workers import do_here, do_in_processes
 
 RESULT_NAME = "result.json"
@@ -65,7 +65,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Described:
+class SystemRecord:
     """What the harness has to know of a system, without having it in memory.
 
     Attributes:
@@ -85,7 +85,7 @@ class Described:
 
 def describe(
     names: Sequence[str], study_names: Sequence[str] = ()
-) -> tuple[list[Described], dict[str, str]]:
+) -> tuple[list[SystemRecord], dict[str, str]]:
     """Load each system once, to see that it is there, and which of the studies it is fit for.
 
     Returns:
@@ -94,13 +94,13 @@ def describe(
     Raises:
         SyllabaryError: there is none.
     """
-    found: list[Described] = []
+    found: list[SystemRecord] = []
     reasons: dict[str, str] = {}
     for given in names:
         try:
             system = systems.find(given)
             unfit = frozenset(name for name in study_names if _unsuitable(name, system))
-            one = Described(given, system.to_json(), unfit)
+            one = SystemRecord(given, system.to_json(), unfit)
         except (SyllabaryError, RuntimeError, OSError) as error:
             reasons[given] = str(error)
             continue
@@ -126,12 +126,12 @@ class Contestant:
     """A system and its results.
 
     Attributes:
-        system: see `Described`.
+        system: see `SystemRecord`.
         folder: of the results.
         lines: of the results.
     """
 
-    system: Described
+    system: SystemRecord
     folder: Path
     lines: ResultLines
 
@@ -151,7 +151,7 @@ def folder_name(system: str) -> str:
 def evaluate(
     plan: Plan,
     request: Request,
-    found: Sequence[Described],
+    found: Sequence[SystemRecord],
     folder: Path,
     processes: int,
     retry: bool = False,
@@ -193,7 +193,7 @@ def evaluate(
             contestants[own] = Contestant(system, own, lines)
         tasks = [task for one in contestants.values() for task in _open_tasks(plan, one, retry)]
 
-        def size(task: Task) -> float:
+        def size(task: WorkItem) -> float:
             return _size(plan, task, contestants[task.folder].system)
 
         progress = Progress(total=sum(map(size, tasks)))
@@ -217,7 +217,7 @@ def evaluate(
     return [path / RESULT_NAME for path in folders]
 
 
-def _make_way(system: Described, folder: Path) -> None:
+def _make_way(system: SystemRecord, folder: Path) -> None:
     """Throw away what another version of a system gave."""
     path = folder / SYSTEM_NAME
     stale = folder.with_name(f".old-{folder.name}")
@@ -242,7 +242,7 @@ def _make_way(system: Described, folder: Path) -> None:
         temporary.write_bytes(as_bytes(system.fields, indent=1))
 
 
-def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[Task]:
+def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[WorkItem]:
     known = merged(one.lines.lines)
     chosen: list[tuple[int, tuple[str, ...], bool]] = []
     seconds = 0.0
@@ -286,13 +286,13 @@ def _left(
     return left or None
 
 
-def _runs_alone(task: Task) -> bool:
+def _runs_alone(task: WorkItem) -> bool:
     return isinstance(task, StudyTask) and studies.find(task.study).alone
 
 
 def _do_all(
-    plan: Plan, request: Request, tasks: Sequence[Task], processes: int
-) -> Iterator[tuple[Task, list[dict[str, Any]]]]:
+    plan: Plan, request: Request, tasks: Sequence[WorkItem], processes: int
+) -> Iterator[tuple[WorkItem, list[dict[str, Any]]]]:
     """First what may run side by side, then, one at a time, what measures time."""
     alone = [task for task in tasks if _runs_alone(task)]
     together = [task for task in tasks if task not in alone]
@@ -310,11 +310,11 @@ def _write_result(plan: Plan, one: Contestant, clips: Sequence[Utterance]) -> No
         temporary.write_bytes(as_bytes(found, indent=1) + b"\n")
 
 
-def _size(plan: Plan, task: Task, system: Described) -> float:
+def _size(plan: Plan, task: WorkItem, system: SystemRecord) -> float:
     if isinstance(task, StudyTask):
         return 0.0 if task.study in system.unsuitable else _STUDY_SECONDS
     return sum(plan.data.items[index].duration_s or 1.0 for index in task.items)
 
 
-def _what(task: Task) -> str:
+def _what(task: WorkItem) -> str:
     return task.study if isinstance(task, StudyTask) else f"{len(task.items)} items"

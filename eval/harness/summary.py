@@ -27,6 +27,9 @@ def merged(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, value in line["scores"].items():
             held["scores"][name] = value
             held["failures"].pop(name, None)
+            held.get("capped", {}).pop(name, None)
+        if "capped" in line:
+            held["capped"] = held.get("capped", {}) | line["capped"]
         for name, reason in line["failures"].items():
             held["failures"][name] = reason
             held["scores"].pop(name, None)
@@ -65,6 +68,9 @@ def result(
             "failures": {name: why for name in names if (why := found["failures"].get(name))},
             "error": found.get("error"),
         }
+        capped = {n: found["capped"][n] for n in names if n in found.get("capped", {})}
+        if capped:
+            line["capped"] = capped
         items.append(line)
     whole = [item for item in items if item["error"] is None]
     seconds = sum(item["seconds"] for item in whole)
@@ -117,9 +123,16 @@ def _metric(metric: Metric, plan: Plan, items: Sequence[Mapping[str, Any]]) -> d
         "asked": len(asked),
         "domains": {
             name: mean_of([item["scores"].get(metric.name) for item in found], plan.seed)
+            | _capped(metric, found)
             for name, found in sorted(domains.items())
         },
     }
+
+
+def _capped(metric: Metric, items: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many scores were capped, where any was."""
+    count = sum(metric.name in item.get("capped", {}) for item in items)
+    return {"capped": count} if count else {}
 
 
 def mean_of(scores: Sequence[float | Sequence[float] | None], seed: int) -> dict[str, Any]:

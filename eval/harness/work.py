@@ -85,7 +85,7 @@ class ItemTask:
     metrics: tuple[tuple[str, ...], ...]
     made: tuple[bool, ...]
 
-    def parts(self) -> "list[Task]":
+    def parts(self) -> "list[WorkItem]":
         """The same work, an item at a time."""
         return [
             ItemTask(self.system, self.folder, (item,), (names,), (made,))
@@ -109,14 +109,14 @@ class StudyTask:
     folder: Path
     study: str
 
-    def parts(self) -> "list[Task]":
+    def parts(self) -> "list[WorkItem]":
         return [self]
 
     def failed(self, plan: Plan, reason: str) -> list[dict[str, Any]]:
         return [{"study": self.study, "error": reason}]
 
 
-Task = ItemTask | StudyTask
+WorkItem = ItemTask | StudyTask
 
 
 class Worker:
@@ -130,7 +130,7 @@ class Worker:
         self.plan = plan
         self._held: tuple[str, Reconstructions] | None = None
 
-    def do(self, task: Task) -> list[dict[str, Any]]:
+    def do(self, task: WorkItem) -> list[dict[str, Any]]:
         """Lines of results: failures are lines too, and nothing is raised but interrupts."""
         try:
             made = self._reconstructions(task)
@@ -143,7 +143,7 @@ class Worker:
             for index, names, kept in zip(task.items, task.metrics, task.made, strict=True)
         ]
 
-    def _reconstructions(self, task: Task) -> Reconstructions:
+    def _reconstructions(self, task: WorkItem) -> Reconstructions:
         if self._held is None or self._held[0] != task.system:
             self._held = None  # the old one's memory goes before the new one's comes
             found = Reconstructions(systems.find(task.system), task.folder / AUDIO_NAME)
@@ -165,10 +165,16 @@ class Worker:
             estimate = at_rate(wave, made.system.sample_rate, rate, len(reference))
         except Exception as error:
             return line | {"error": reason_of(error)}
-        clip = Clip(reference, estimate, rate, item.text, _language(item))
+        clip = Clip(reference, estimate, rate, item.text, item.language)
         scores, failures = score(clip, names)
         plain = {name: _plain(value) for name, value in scores.items()}
-        return line | {"scores": plain, "failures": failures}
+        capped = {
+            name: value.uncapped
+            for name, value in scores.items()
+            if isinstance(value, Ratio) and value.uncapped is not None
+        }
+        line |= {"scores": plain, "failures": failures}
+        return line | {"capped": capped} if capped else line
 
     def _study(self, task: StudyTask, made: Reconstructions) -> dict[str, Any]:
         start = time.perf_counter()
@@ -226,11 +232,6 @@ def _line(item: Utterance) -> dict[str, Any]:
     return {"item": printable(item.name)}
 
 
-def _language(item: Utterance) -> str | None:
-    found = item.extra.get("lang")
-    return found if isinstance(found, str) else None
-
-
 def _plain(value: float | Ratio) -> float | list[float]:
     return [value.numerator, value.denominator] if isinstance(value, Ratio) else float(value)
 
@@ -286,7 +287,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def do_in_worker(task: Task) -> list[dict[str, Any]]:
+def do_in_worker(task: WorkItem) -> list[dict[str, Any]]:
     assert _worker is not None
     try:
         return _worker.do(task)

@@ -14,14 +14,14 @@ from threadpoolctl import threadpool_limits
 
 from ...cores import use_one_thread
 from .plan import Plan
-from .work import GRACE, Request, Task, Worker, do_in_worker, start_worker
+from .work import GRACE, Request, Worker, WorkItem, do_in_worker, start_worker
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Done = tuple[Task, list[dict[str, Any]]]
+Done = tuple[WorkItem, list[dict[str, Any]]]
 
 
-def do_here(plan: Plan, tasks: Sequence[Task]) -> Iterator[Done]:
+def do_here(plan: Plan, tasks: Sequence[WorkItem]) -> Iterator[Done]:
     """Do tasks in this process, one after the other."""
     use_one_thread()
     worker = Worker(plan)
@@ -32,7 +32,7 @@ def do_here(plan: Plan, tasks: Sequence[Task]) -> Iterator[Done]:
 
 
 def do_in_processes(
-    plan: Plan, request: Request, tasks: Sequence[Task], processes: int
+    plan: Plan, request: Request, tasks: Sequence[WorkItem], processes: int
 ) -> Iterator[Done]:
     """Do tasks in processes of their own, and give results as they come.
 
@@ -47,7 +47,7 @@ def do_in_processes(
     """
     waiting = deque(tasks)
     while waiting:
-        under_way: dict[Future[list[dict[str, Any]]], Task] = {}
+        under_way: dict[Future[list[dict[str, Any]]], WorkItem] = {}
         try:
             with _pool(request, processes) as pool:
                 while waiting or under_way:
@@ -62,7 +62,7 @@ def do_in_processes(
             yield from _one_by_one(plan, request, suspects)
 
 
-def _one_by_one(plan: Plan, request: Request, tasks: Sequence[Task]) -> Iterator[Done]:
+def _one_by_one(plan: Plan, request: Request, tasks: Sequence[WorkItem]) -> Iterator[Done]:
     waiting = deque(tasks)
     while waiting:
         try:

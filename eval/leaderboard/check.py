@@ -140,7 +140,8 @@ def _check_names(result: Result, problems: Problems) -> None:
             if count > 1:
                 problems.add(where, f"{name!r} is there {count} times")
     for place, item in enumerate(result.items):
-        for name in sorted((item.scores.keys() | item.failures.keys()) - set(known)):
+        said = item.scores.keys() | item.failures.keys() | item.capped.keys()
+        for name in sorted(said - set(known)):
             problems.add(f"items[{place}]", f"a score of {name!r}, which is not among the metrics")
 
 
@@ -160,6 +161,15 @@ def _check_metric(metric: MetricEntry, result: Result, where: str, problems: Pro
             problems.add(
                 f"items[{place}].scores.{metric.name}", f"{score:g} is outside {_range(metric)}"
             )
+    for place, item in enumerate(result.items):
+        whole, score = item.capped.get(metric.name), item.scores.get(metric.name)
+        here = f"items[{place}].capped.{metric.name}"
+        if whole is None:
+            continue
+        if not isinstance(score, tuple) or score[0] != score[1]:
+            problems.add(here, "its score is no pair of equal numbers, as one that is capped is")
+        elif whole <= score[1]:
+            problems.add(here, f"{whole:g} is no more than its denominator, {score[1]:g}")
     kinds = {type(item.scores[metric.name]) for item in result.items if metric.name in item.scores}
     if len(kinds) > 1:
         problems.add(f"{where}.name", "some items have a number, others two")
@@ -194,6 +204,9 @@ def _check_figure(
     if not least <= figure.failed <= most:
         expected = f"{least}" if least == most else f"{least} to {most}"
         problems.add(f"{where}.failed", f"{figure.failed}, but {expected} of the items failed")
+    capped = sum(metric.name in item.capped for item in items)
+    if figure.capped != capped:
+        problems.add(f"{where}.capped", f"{figure.capped}, but the items hold {capped}")
     value = mean(scores)
     if (figure.value is None) != (value is None) or (
         figure.value is not None and value is not None and not _close(figure.value, value)

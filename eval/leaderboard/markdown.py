@@ -22,7 +22,8 @@ def render_markdown(board: Board, title: str) -> str:
         f"# {_text(title)}",
         "An item without a score is counted as failed and named, and the mean is over the rest: "
         "nothing is imputed. In parentheses: 95 % intervals, and the number of items where it is "
-        "not all of them. The best of each bitrate band is bold.",
+        "not all of them. Capped are items with more errors than words, as where a recogniser "
+        "falls into a loop: they count as all words wrong. The best of each bitrate band is bold.",
     ]
     if len(board.sections) > 1:
         parts.append("Figures of different data sets do not compare.")
@@ -86,7 +87,12 @@ def _figures(table: Table) -> str:
 
 def _cell(cell: Cell) -> str:
     text = f"**{_text(cell.text)}**" if cell.best else _text(cell.text)
-    beside = [cell.interval, cell.count, f"{cell.failed} failed" if cell.failed else ""]
+    beside = [
+        cell.interval,
+        cell.count,
+        f"{cell.failed} failed" if cell.failed else "",
+        f"{cell.capped} capped" if cell.capped else "",
+    ]
     shown = "; ".join(filter(None, beside))
     return f"{text} ({shown})" if shown else text
 

@@ -90,6 +90,7 @@ class Figure:
         low, high: its 95 % interval.
         count: items that it is a mean over.
         failed: items that have no score though one was asked for.
+        capped: items whose numerator was capped at their denominator.
     """
 
     value: float | None
@@ -97,6 +98,7 @@ class Figure:
     high: float | None
     count: int
     failed: int
+    capped: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ class ItemEntry:
         scores: by metric.
         failures: by metric, why there is no score.
         error: why there is no reconstruction, and so no score at all.
+        capped: by metric, what the numerator of the score was before it was capped at its
+            denominator, as that of word errors is.
     """
 
     name: str
@@ -206,6 +210,7 @@ class ItemEntry:
     scores: Mapping[str, Score] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    capped: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

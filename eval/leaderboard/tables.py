@@ -55,6 +55,7 @@ class Cell:
         interval: 95 %, or empty.
         count: that it is a mean over, where that is not what its column says.
         failed: items without a score, where its column does not say so.
+        capped: items whose errors were capped.
         why: there is no figure, or empty.
         best: of its band, as far as its digits tell.
         best_of_all: of all bands.
@@ -66,6 +67,7 @@ class Cell:
     interval: str = ""
     count: str = ""
     failed: int = 0
+    capped: int = 0
     why: str = ""
     best: bool = False
     best_of_all: bool = False
@@ -213,6 +215,7 @@ def _figure(figure: Figure | None, digits: int, whole: int) -> Cell:
         interval(figure.low, figure.high, digits),
         f"{figure.count} of {whole}",
         figure.failed,
+        figure.capped,
     )
 
 

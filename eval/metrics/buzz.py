@@ -6,9 +6,9 @@ not, pulses go on under the noise of an s or f, and a buzz is heard.
 
 import numpy as np
 
+from .cache import remembered
 from .interface import Clip, Metric, MetricError, Ratio
 from .pitch import pitch_track
-from .remembered import remembered
 from .requirements import check_pair, check_rate, check_sounding
 
 #: Hz, of both signals. Samples: of a frame, between frames, and the lags, 500 to 50 Hz.

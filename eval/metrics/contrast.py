@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from .cache import remembered
 from .interface import Clip, Metric, Ratio
 from .pitch import HOP
-from .remembered import remembered
 from .requirements import check_pair, check_rate, check_sounding, package
 from .voiced_frames import PERIODS, RATE, period_window, voiced_pitch, warped_times
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .cache import remembered
 from .interface import Clip, Metric, MetricError
-from .remembered import remembered
 from .requirements import check_sounding, onnx_session, package
 
 _RATE = 16000

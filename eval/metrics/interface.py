@@ -38,10 +38,12 @@ class Ratio:
 
     Attributes:
         numerator, denominator: of this clip.
+        uncapped: what the numerator was before it was capped at the denominator; None: it was not.
     """
 
     numerator: float
     denominator: float
+    uncapped: float | None = None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ audio. The three metrics share one analysis, and systems share the reference's.
 
 import numpy as np
 
+from .cache import remembered
 from .interface import Clip, Metric, MetricError, Ratio
-from .remembered import remembered
 from .requirements import check_pair, package
 
 #: Hz; seconds between frames.

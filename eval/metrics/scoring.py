@@ -78,7 +78,8 @@ def _run(metric: Metric, clip: Clip, clips: dict[int, Clip]) -> float | Ratio:
         clips[rate] = replace(clip, reference=reference, estimate=estimate, sample_rate=rate)
     found = metric.compute(clips[rate])
     if isinstance(found, Ratio):
-        found = Ratio(float(found.numerator), float(found.denominator))
+        whole = None if found.uncapped is None else float(found.uncapped)
+        found = Ratio(float(found.numerator), float(found.denominator), whole)
         if not (math.isfinite(found.numerator) and 0 < found.denominator < math.inf):
             raise MetricError(f"{metric.name} gave {found.numerator} over {found.denominator}")
         return found

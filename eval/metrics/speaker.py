@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .cache import remembered
 from .interface import Clip, Metric, MetricError
-from .remembered import remembered
+from .model_files import folder_digest
 from .requirements import check_pair, package
 
 #: Environment variable: a directory or hub id of an x-vector model, such as
@@ -128,8 +129,14 @@ def _x_vector(where: str) -> Any:
 
 
 def _wavlm_variant() -> str:
-    where = _wavlm_sv()
-    return Path(where).name if Path(where).is_dir() else where
+    return _named(_wavlm_sv())
+
+
+@cache
+def _named(where: str) -> str:
+    """Models of one name may differ, so a folder's digest goes with it."""
+    folder = Path(where)
+    return f"{folder.resolve().name} {folder_digest(folder)[:12]}" if folder.is_dir() else where
 
 
 SPEAKER = Metric(

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .cache import remembered
 from .interface import Clip, Metric, MetricError
-from .remembered import remembered
 from .requirements import check_pair, check_rate, check_sounding
 
 #: Hz, of both signals; samples of a window, half of it between windows.

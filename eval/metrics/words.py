@@ -1,15 +1,23 @@
 """Word and character errors of a recogniser: against the text, and against its own words.
 
 The recogniser is pocketsphinx with the US English model inside its package, small and easily
-confused; or, where the environment variable SYLLABARY_ASR names a directory or hub id, that CTC or
-Whisper model. Errors against the text say more of the recogniser than of a codec; to compare
-codecs, take those against what it hears in the original. Each is a `Ratio`, so a mean is total
-edits over total words.
+confused; or the model that the environment variable SYLLABARY_ASR names, such as Whisper. Errors
+against the text say more of the recogniser than of a codec; to compare codecs, take those against
+what it hears in the original. Each is a `Ratio`, so a mean is total edits over total words; the
+edits of an utterance are capped at its length, since a recogniser that falls into a loop on one
+adds a hundred.
 """
 
 from collections.abc import Sequence
 
-from ..recognition import SpeechRecognizer, default_recognizer, word_errors
+from ..recognition import (
+    WordErrors,
+    capped_errors,
+    default_recognizer,
+    language_to_hear,
+    word_errors,
+    words_of_original,
+)
 from ..transcripts import words_of
 from .interface import Clip, Metric, MetricError, Ratio
 from .requirements import check_pair, package
@@ -63,52 +71,47 @@ def _said(clip: Clip) -> list[str]:
 
 
 def _heard(clip: Clip) -> list[str]:
-    return _listener(clip).words(clip.estimate, clip.sample_rate)
+    listener = default_recognizer()
+    language = language_to_hear(listener, clip.language, clip.reference, clip.sample_rate)
+    return listener.words(clip.estimate, clip.sample_rate, language)
 
 
 def _originally_heard(clip: Clip) -> list[str]:
     check_pair(clip)
-    words = _listener(clip).words(clip.reference, clip.sample_rate)
-    if not words:
-        raise MetricError("nothing is heard in the original")
-    return words
-
-
-def _listener(clip: Clip) -> SpeechRecognizer:
     listener = default_recognizer()
-    known = listener.languages
-    if clip.language is not None and known is not None:
-        language = clip.language.replace("_", "-").partition("-")[0].lower()
-        if language not in known:
-            raise MetricError(
-                f"{listener.name} knows {', '.join(sorted(known))}; this is {language}"
-            )
-    return listener
+    language = language_to_hear(listener, clip.language, clip.reference, clip.sample_rate)
+    return words_of_original(listener, clip.reference, clip.sample_rate, language)
 
 
 def _word_ratio(expected: Sequence[str], heard: Sequence[str]) -> Ratio:
-    errors = word_errors(list(expected), list(heard))
-    return Ratio(errors.edits, errors.words)
+    return _ratio(word_errors(list(expected), list(heard)))
 
 
 def _character_ratio(expected: Sequence[str], heard: Sequence[str]) -> Ratio:
     reference = " ".join(expected)
     found = package("jiwer").process_characters(reference, " ".join(heard))
     edits = found.substitutions + found.deletions + found.insertions
-    return Ratio(edits, len(reference))
+    return _ratio(capped_errors(edits, len(reference)))
+
+
+def _ratio(errors: WordErrors) -> Ratio:
+    whole = errors.edits + errors.excess
+    return Ratio(errors.edits, errors.words, uncapped=whole if errors.capped else None)
 
 
 def _variant() -> str:
-    return default_recognizer().name
+    # Figures from before there was a cap do not compare.
+    return f"{default_recognizer().name}, errors capped"
 
 
 WER = Metric(
     name="wer",
     heading="WER",
     compute=word_error,
-    description="Word errors of a recogniser on the reconstruction, against the text.",
+    description="Word errors of a recogniser on the reconstruction, against the text; "
+    "of an utterance at most its words.",
     higher_is_better=False,
-    bounds=(0, None),
+    bounds=(0, 1),
     needs=("text",),
     sample_rates=(_RATE,),
     package="jiwer",
@@ -120,9 +123,10 @@ CER = Metric(
     name="cer",
     heading="CER",
     compute=character_error,
-    description="Character errors of a recogniser on the reconstruction, against the text.",
+    description="Character errors of a recogniser on the reconstruction, against the text; "
+    "of an utterance at most its characters.",
     higher_is_better=False,
-    bounds=(0, None),
+    bounds=(0, 1),
     needs=("text",),
     sample_rates=(_RATE,),
     package="jiwer",
@@ -134,9 +138,10 @@ DWER = Metric(
     name="dwer",
     heading="dWER",
     compute=differential_word_error,
-    description="Word errors of a recogniser, against what it hears in the original.",
+    description="Word errors of a recogniser, against what it hears in the original; "
+    "of an utterance at most its words.",
     higher_is_better=False,
-    bounds=(0, None),
+    bounds=(0, 1),
     sample_rates=(_RATE,),
     package="jiwer",
     max_items=20,
@@ -148,12 +153,16 @@ DCER = Metric(
     name="dcer",
     heading="dCER",
     compute=differential_character_error,
-    description="Character errors of a recogniser, against what it hears in the original.",
+    description="Character errors of a recogniser, against what it hears in the original; "
+    "of an utterance at most its characters.",
     higher_is_better=False,
-    bounds=(0, None),
+    bounds=(0, 1),
     sample_rates=(_RATE,),
     package="jiwer",
     max_items=20,
     prefers=("text",),
     variant=_variant,
 )
+
+#: Of the metrics that listen with the recogniser.
+NAMES = frozenset(metric.name for metric in (WER, CER, DWER, DCER))

@@ -4,9 +4,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from ...errors import ConfigError
-from .task import PathPart, SplitBy, Task, read_task
+from .task import PathPart, ProbeTask, SplitBy, read_task
 
-#: Other packages add tasks with entry points of this group: each is a `Task`, or makes one.
+#: Other packages add tasks with entry points of this group: each is a `ProbeTask`, or makes one.
 ENTRY_POINT_GROUP = "syllabary.tasks"
 
 #: Spoken by held-out speakers. Nothing is chosen by the valid part, so it is tested on as well.
@@ -20,7 +20,7 @@ _SPEAKERS = {"speaker": 36}
 TASKS = {
     task.name: task
     for task in (
-        Task(
+        ProbeTask(
             name="digits",
             heading="Digits",
             kind="classification",
@@ -32,7 +32,7 @@ TASKS = {
             max_test=240,
             max_seconds=1.5,
         ),
-        Task(
+        ProbeTask(
             name="keywords",
             heading="Keywords",
             kind="classification",
@@ -46,7 +46,7 @@ TASKS = {
             max_test=240,
             max_seconds=1.0,
         ),
-        Task(
+        ProbeTask(
             name="speaker",
             heading="Speaker identification",
             kind="classification",
@@ -59,7 +59,7 @@ TASKS = {
             max_seconds=3.5,
             heads="speaker",
         ),
-        Task(
+        ProbeTask(
             name="verification",
             heading="Speaker verification",
             kind="verification",
@@ -73,7 +73,7 @@ TASKS = {
             max_seconds=3.5,
             heads="speaker",
         ),
-        Task(
+        ProbeTask(
             name="gender",
             heading="Gender",
             kind="classification",
@@ -87,7 +87,7 @@ TASKS = {
             max_train=180,
             max_seconds=3.5,
         ),
-        Task(
+        ProbeTask(
             name="characters",
             heading="Characters",
             kind="ctc",
@@ -105,7 +105,7 @@ TASKS = {
 DEFAULT_TASKS = tuple(name for name in TASKS if name != "verification")
 
 
-def tasks() -> dict[str, Task]:
+def tasks() -> dict[str, ProbeTask]:
     """All tasks by name: the package's own, and those of other packages.
 
     Raises:
@@ -115,23 +115,23 @@ def tasks() -> dict[str, Task]:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
             task = entry.load()
-            task = task if isinstance(task, Task) else task()
+            task = task if isinstance(task, ProbeTask) else task()
         except Exception as error:  # whatever another package's import raises
             raise ConfigError(f"task {entry.name} of {entry.value}: {error}") from None
-        if not isinstance(task, Task):
-            raise ConfigError(f"{ENTRY_POINT_GROUP}: {entry.name} is not a Task: {task!r}")
+        if not isinstance(task, ProbeTask):
+            raise ConfigError(f"{ENTRY_POINT_GROUP}: {entry.name} is not a ProbeTask: {task!r}")
         found[entry.name] = task
     return found
 
 
-def parse(text: str) -> tuple[Task, ...]:
+def parse(text: str) -> tuple[ProbeTask, ...]:
     """Tasks from a list with commas: names, ``default``, ``all``, ``none``, and JSON files.
 
     Raises:
         ConfigError: a name that there is not, or a file that is not a task.
     """
     known = tasks()
-    chosen: dict[str, Task] = {}
+    chosen: dict[str, ProbeTask] = {}
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
         raise ConfigError("no probe named; say none for none")

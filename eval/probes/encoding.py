@@ -16,7 +16,7 @@ from ..metrics.interface import MetricError
 from ..systems.interface import System
 from .inputs import Codes
 from .sampling import Example
-from .task import Task
+from .task import ProbeTask
 
 _BATCH = 16
 #: What may go wrong with one utterance, without saying anything of the others.
@@ -26,7 +26,7 @@ FAILURES = (SyllabaryError, RuntimeError, OSError)
 def encode(
     system: System,
     wave_of: Callable[[Utterance], np.ndarray],
-    task: Task,
+    task: ProbeTask,
     examples: Sequence[Example],
     folder: Path,
 ) -> Codes:
@@ -63,7 +63,8 @@ def encode(
             waiting.append((key, wave))
     waiting.sort(key=lambda entry: (len(entry[1]), entry[0]))
     # A tokenizer whose codes depend on padding or neighbours hears each utterance by itself.
-    size = 1 if tokenizer.spec.broken_promises else _BATCH
+    alone = {"batch-invariance", "determinism"} & set(tokenizer.spec.broken_promises)
+    size = 1 if alone else _BATCH
     reasons: dict[str, str] = {}
     for start in range(0, len(waiting), size):
         part = waiting[start : start + size]
@@ -86,7 +87,7 @@ def encode(
     return Codes(found, float(tokenizer.spec.tokens.frame_rate), failed)
 
 
-def heard(wave: np.ndarray, sample_rate: int, task: Task) -> np.ndarray:
+def heard(wave: np.ndarray, sample_rate: int, task: ProbeTask) -> np.ndarray:
     """What a task hears of an utterance.
 
     Raises:

@@ -17,7 +17,7 @@ from .characters import Alphabet, edits, frames_needed
 from .inputs import Front, Inputs, failures
 from .sampling import Example, Parts
 from .scoring import Score, rate, verification
-from .task import Task
+from .task import ProbeTask
 from .training import DIM, Budget, Margin, Probe, answers, learn, make_head, seeded
 
 #: Raised when the same task and inputs would give other scores: kept results are then not used.
@@ -64,7 +64,7 @@ class Result:
         return from_json(Result, fields)
 
 
-def head_names(task: Task) -> tuple[str, str]:
+def head_names(task: ProbeTask) -> tuple[str, str]:
     """The two heads of a task."""
     if task.kind == "ctc":
         return "CTC linear", "CTC BiLSTM"
@@ -72,7 +72,7 @@ def head_names(task: Task) -> tuple[str, str]:
 
 
 def probe(
-    task: Task, parts: Parts, inputs: Inputs, seed: int = 0, budget: Budget | None = None
+    task: ProbeTask, parts: Parts, inputs: Inputs, seed: int = 0, budget: Budget | None = None
 ) -> Result:
     """Train both heads with each seed, and score them on the test part.
 
@@ -116,7 +116,7 @@ def probe(
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    task: Task
+    task: ProbeTask
     parts: Parts
     inputs: Inputs
     train: Sequence[Example]

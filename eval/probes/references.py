@@ -21,7 +21,7 @@ from .encoding import FAILURES, heard
 from .inputs import Codes, Features, Inputs
 from .probe import BUDGETS, PROTOCOL, SEEDS, Result, probe
 from .sampling import Example, Parts
-from .task import Task
+from .task import ProbeTask
 
 if TYPE_CHECKING:
     from ...semantic.encoders.interface import SpeechEncoder
@@ -57,7 +57,9 @@ def references() -> tuple[Reference, ...]:
     )
 
 
-def measure(reference: Reference, task: Task, parts: Parts, folder: Path, seed: int = 0) -> Result:
+def measure(
+    reference: Reference, task: ProbeTask, parts: Parts, folder: Path, seed: int = 0
+) -> Result:
     """The result of a task on a reference, from `folder` where it is there already.
 
     Kept results are found by a digest of the task, the files, the labels, the seed and the
@@ -87,7 +89,7 @@ def measure(reference: Reference, task: Task, parts: Parts, folder: Path, seed: 
     return result
 
 
-def _digest(reference: Reference, task: Task, parts: Parts, seed: int) -> str:
+def _digest(reference: Reference, task: ProbeTask, parts: Parts, seed: int) -> str:
     said = {
         "reference": [reference.name, reference.version()],
         "task": task.to_json(),
@@ -112,7 +114,9 @@ def _identity(example: Example) -> list[str]:
     return [example.name, example.label, content, *([] if segment is None else [str(segment)])]
 
 
-def _waves(task: Task, examples: Sequence[Example]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _waves(
+    task: ProbeTask, examples: Sequence[Example]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     waves: dict[str, np.ndarray] = {}
     failed: dict[str, str] = {}
     for example in examples:

@@ -10,7 +10,7 @@ from typing import Any
 from ...audio.manifests import Utterance
 from ..metrics.interface import MetricError
 from .characters import normalise
-from .task import Task, field_of, label_of
+from .task import ProbeTask, field_of, label_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Parts:
     untaught: int = 0
 
 
-def choose(task: Task, utterances: Sequence[Utterance]) -> Parts:
+def choose(task: ProbeTask, utterances: Sequence[Utterance]) -> Parts:
     """The parts of a task.
 
     Raises:
@@ -122,12 +122,12 @@ def matches(item: Utterance, wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def _whole(task: Task, item: Utterance) -> bool:
+def _whole(task: ProbeTask, item: Utterance) -> bool:
     # A length that is not known yet is looked at when the utterance is heard.
     return item.duration_s is None or item.duration_s <= task.max_seconds
 
 
-def _split(task: Task, examples: list[Example]) -> tuple[list[Example], list[Example]]:
+def _split(task: ProbeTask, examples: list[Example]) -> tuple[list[Example], list[Example]]:
     train = [example for example in examples if matches(example.utterance, task.train)]
     test = [example for example in examples if matches(example.utterance, task.test)]
     if task.split_by is None:
@@ -154,7 +154,7 @@ def _split(task: Task, examples: list[Example]) -> tuple[list[Example], list[Exa
     return train, [example for example in test if example.name in held_out]
 
 
-def _turns(task: Task, examples: Sequence[Example]) -> list[Example]:
+def _turns(task: ProbeTask, examples: Sequence[Example]) -> list[Example]:
     """Labels take turns, so that the first n are balanced; texts as they come."""
     if task.kind == "ctc":
         return list(examples)
@@ -174,7 +174,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _check(task: Task, train: Sequence[Example], test: Sequence[Example]) -> None:
+def _check(task: ProbeTask, train: Sequence[Example], test: Sequence[Example]) -> None:
     for part, there, least in (("train", train, 10), ("test", test, 4)):
         if len(there) < least:
             raise MetricError(

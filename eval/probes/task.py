@@ -1,4 +1,4 @@
-"""`Task`: what a probe learns, on which utterances, as one small JSON file says it."""
+"""`ProbeTask`: what a probe learns, on which utterances, as one small JSON file says it."""
 
 import json
 import re
@@ -58,7 +58,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Task:
+class ProbeTask:
     """A task for probes. Every choice among utterances goes by hashes of names, so that it depends
     neither on their order nor on a seed.
 
@@ -147,7 +147,7 @@ class Task:
         return to_json(self)
 
 
-def read_task(path: str | Path) -> Task:
+def read_task(path: str | Path) -> ProbeTask:
     """Read a task's JSON file; the paths that it names are relative to it.
 
     Raises:
@@ -161,7 +161,7 @@ def read_task(path: str | Path) -> Task:
     if isinstance(fields, Mapping):
         fields = {**fields, **_beside(path.parent, fields)}
     try:
-        return from_json(Task, fields)
+        return from_json(ProbeTask, fields)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -178,7 +178,7 @@ def _beside(home: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def utterances_of(task: Task, everything: Callable[[], list[Utterance]]) -> list[Utterance]:
+def utterances_of(task: ProbeTask, everything: Callable[[], list[Utterance]]) -> list[Utterance]:
     """What a task chooses from.
 
     Raises:

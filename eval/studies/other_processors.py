@@ -24,7 +24,7 @@ from ...codecs.interface import AudioTokenizer
 from ...codecs.registry import load
 from ...codecs.tokens import Tokens
 from ...cores import use_one_thread
-from ...processors import masked_environment
+from ...kernels.processors import masked_environment
 
 _MODEL, _WAVES, _TOKENS = "tokenizer", "waves", "tokens"
 _START = "import sys; from {module} import work; work(*sys.argv[1:])"

@@ -5,14 +5,14 @@ import json
 from functools import partial
 
 from ...errors import SyllabaryError
-from ..probes.task import Task
+from ..probes.task import ProbeTask
 from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
 
 _PAPER = "DASB, arXiv 2406.14294"
 
 
-def study(task: Task) -> Study:
+def study(task: ProbeTask) -> Study:
     """The study of a task."""
     return Study(
         name=f"probe:{task.name}",
@@ -30,7 +30,7 @@ def _unsuitable(system: System) -> str | None:
     return None if system.tokenizer is not None else "it gives no tokens to probe"
 
 
-def _run(task: Task, bench: Bench) -> Findings:
+def _run(task: ProbeTask, bench: Bench) -> Findings:
     from ..probes.encoding import encode
     from ..probes.probe import SEEDS, probe
     from ..probes.references import measure, references

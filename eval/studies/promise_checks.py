@@ -21,7 +21,7 @@ from ...codecs.registry import load
 from ...codecs.tokens import Tokens
 from ...cores import torch_threads
 from ...errors import TokenMismatchError
-from ...processors import MASKS, cannot_mask
+from ...kernels.processors import MASKS, cannot_mask
 from .other_processors import saved
 
 _BATCH = 4  # rows
@@ -329,7 +329,7 @@ CHECKS = (
         group=None, impossible=cannot_mask,
     ),
     Check(
-        "processors-samples", "processors, decoded", "processors", processors_samples_hold,
+        "processors-samples", "processors, decoded", "processors-samples", processors_samples_hold,
         group=None, parts="samples", decodes=True, impossible=cannot_mask,
     ),
     Check("container", "container", _ROUND, container_holds),

@@ -37,7 +37,7 @@ class QualityTable:
         """
         rows: dict[str, list[float]] = {metric.name: [] for metric in self.metrics}
         for estimate in estimates:
-            pair = Clip(clip.wave, estimate, self.sample_rate, clip.item.text)
+            pair = Clip(clip.wave, estimate, self.sample_rate, clip.item.text, clip.item.language)
             scores, missing = score(pair, [m.name for m in self.metrics])
             for name, found in scores.items():
                 rows[name].append(value(found))

@@ -1,8 +1,8 @@
 """Robustness: how much codes change when the recording does, or the speaker, and the words do not.
 
-These are our own definitions (`eval.units.robustness`, `eval.units.invariance`), after Gat et al.,
-arXiv 2209.15483; they are not STAB's scores (Vashishth et al., arXiv 2409.02384), which ask similar
-things of other data.
+These are our own definitions (`eval.unit_measures.robustness`, `eval.unit_measures.invariance`),
+after Gat et al., arXiv 2209.15483; they are not STAB's scores (Vashishth et al., arXiv 2409.02384),
+which ask similar things of other data.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ import numpy as np
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
 from ..bootstrap import interval
-from ..units.invariance import parallel_sentences, speaker_invariance
-from ..units.perturbations import PERTURBATIONS
-from ..units.robustness import CodeChange, code_robustness
+from ..unit_measures.invariance import parallel_sentences, speaker_invariance
+from ..unit_measures.perturbations import PERTURBATIONS
+from ..unit_measures.robustness import CodeChange, code_robustness
 from .clips import encode, even_clips, frame_codes, needs_tokens
 from .interface import Bench, Curve, Findings, Study, Value
 

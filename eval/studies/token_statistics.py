@@ -8,8 +8,8 @@ import numpy as np
 from ...codecs.tokens import Tokens
 from ...errors import SyllabaryError
 from ..metrics.interface import MetricError
-from ..units.held_out import HeldOutBits, held_out_bits
-from ..units.rates import Usage, bitrate, usage
+from ..unit_measures.held_out import HeldOutBits, held_out_bits
+from ..unit_measures.rates import Usage, bitrate, usage
 from .clips import frame_codes, needs_tokens
 from .interface import Bench, Curve, Findings, Study, Value
 
@@ -177,7 +177,7 @@ def _even_entropy(count: int, size: int) -> float:
 
 def _pieces(findings: Findings, found: Sequence[Tokens], seconds: float) -> None:
     """What a bundled byte-pair encoding makes of them, where there is one for these tokens."""
-    from ...semantic.pieces import PieceCoder, list_bpes, load_bpe
+    from ...semantic.token_bpe import PieceCoder, list_bpes, load_bpe
 
     first, fitting = found[0], []
     for name in list_bpes():

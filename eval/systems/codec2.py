@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from .described import Described
+from .base import BaseSystem
 from .interface import Reconstruction
 from .programs import digest_of, find_programs, run_program, short_digest
 from .samples import at_rate, fitted, to_int16
 
 
-class Codec2(Described):
+class Codec2(BaseSystem):
     """Codec2, given and taken at 16 kHz: soxr resamples, so that what it lacks is heard.
 
     Bits are nominal, those of its frames; files round each frame up to bytes.

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 from ...errors import SyllabaryError
-from .described import Described
+from .base import BaseSystem
 from .interface import MissingSystemError, Reconstruction
 from .ogg import ogg_packets
 from .programs import TIMEOUT, digest_of, run_program, short_digest
@@ -46,7 +46,7 @@ _OPTIONAL: dict[str, type | tuple[type, ...]] = {
 _COUNTS = ({"header_bytes"}, {"frame_bits", "frame_samples"})
 
 
-class External(Described):
+class External(BaseSystem):
     """An external codec.
 
     Fields of the JSON file, beside `name`, `sample_rate` (Hz), `encode` and `decode`:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .described import Described, package_versions
+from .base import BaseSystem, package_versions
 from .interface import MissingSystemError, Reconstruction
 from .programs import digest_of, short_digest
 
@@ -15,7 +15,7 @@ from .programs import digest_of, short_digest
 WEIGHTS = Path(__file__).parents[3] / "shared" / "peers" / "lyra"
 
 
-class Lyra(Described):
+class Lyra(BaseSystem):
     """Lyra v2 at 16 kHz, a frame of 20 ms a call, on one thread.
 
     Args:

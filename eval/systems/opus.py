@@ -7,14 +7,14 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from .described import Described
+from .base import BaseSystem
 from .interface import Reconstruction
 from .ogg import ogg_packets
 from .programs import digest_of, find_programs, run_program
 from .samples import fitted, to_int16
 
 
-class Opus(Described):
+class Opus(BaseSystem):
     """Opus at 16 kHz. The programs take the codec's delay off themselves.
 
     Bits are those of the packets, without Ogg's pages and the two header packets.

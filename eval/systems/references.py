@@ -4,12 +4,12 @@ import hashlib
 
 import numpy as np
 
-from .described import Described, Kind, package_versions
+from .base import BaseSystem, Kind, package_versions
 from .interface import Reconstruction
 from .samples import at_rate, fitted
 
 
-class Original(Described):
+class Original(BaseSystem):
     """The speech itself: the best of every scale."""
 
     name = "original"
@@ -25,7 +25,7 @@ class Original(Described):
         return Reconstruction(np.asarray(wave, np.float32), None)
 
 
-class Narrow(Described):
+class Narrow(BaseSystem):
     """The speech through 8 kHz and back by soxr: what a narrow-band codec could reach at best."""
 
     name = "original-8k"
@@ -44,7 +44,7 @@ class Narrow(Described):
         return Reconstruction(back, None)
 
 
-class Noise(Described):
+class Noise(BaseSystem):
     """White Gaussian noise as loud as the clip (equal RMS): the worst of every scale.
 
     Seeded by the clip's samples, so that a clip gets the same noise in any order and process.

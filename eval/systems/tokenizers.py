@@ -9,11 +9,11 @@ from ...codecs.interface import AudioTokenizer
 from ...codecs.registry import load
 from ...codecs.spec import bits_for
 from ...codecs.tokens import Tokens
-from .described import Described, Kind, package_versions
+from .base import BaseSystem, Kind, package_versions
 from .interface import Reconstruction
 
 
-class TokenizerSystem(Described):
+class TokenizerSystem(BaseSystem):
     """A tokenizer at its own sample rate.
 
     Args:

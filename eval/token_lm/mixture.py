@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..units.witten_bell import WittenBell
+from ..unit_measures.witten_bell import WittenBell
 from .packing import Stream
 
 EXPERTS = ("network", "even", "alone", "after the last frame", "after the symbol before")

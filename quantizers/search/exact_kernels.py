@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...kernel_cache import kernel
+from ...kernels.cache import kernel
 
 L2, COSINE, IP = 0, 1, 2
 # In place of a code, where a screen could not tell: it would overflow, or leaves too many.

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.threads import scratch
 from .reference import LastResort
 from .scores import METRICS, Metric, code_norms
-from .threads import scratch
 
 _FAR = np.float32(1e18)  # a box coordinate that nothing is near to
 # Rows that are sorted by place at once.
@@ -66,8 +66,8 @@ class PanelSearch:
 
     def _fill(self, codes: np.ndarray, offsets: np.ndarray) -> None:
         """Make the panels of negated codes (P * 64, D) and offsets (P * 64,), float64."""
+        from ...kernels.vector_ir import has_pair_products
         from .panel_kernels import PANEL
-        from .vector_ir import has_pair_products
 
         self._grid = np.ones(3, np.float32)
         lengths = np.sqrt(np.square(codes).sum(1))

@@ -6,8 +6,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from ...kernel_cache import kernel
-from . import vector_ir as v
+from ...kernels import vector_ir as v
+from ...kernels.cache import kernel
 from .exact_kernels import UNDECIDED, settle
 
 # Codes whose least score is kept as one number.

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.threads import scratch
 from .reference import LastResort
 from .scores import METRICS, Metric, code_norms
-from .threads import scratch
 
 _UNIT = 2.0**-24
 # Products that are held at once: 2 MB of bfloat16 stay in the second-level cache.

@@ -1,6 +1,6 @@
 """Compiled steps of a residual chain."""
 
-from ...kernel_cache import kernel
+from ...kernels.cache import kernel
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...kernel_cache import kernel
+from ...kernels.cache import kernel
 
 _BLOCK = 128
 

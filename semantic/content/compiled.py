@@ -1,7 +1,7 @@
 """`ContentEncoder` compiled: the same numbers, for any number of frames at a time.
 
-As in `codecs/neural/frame_encoder.py`: sums are float64 and in a fixed order, so that units depend
-neither on the frames that come together nor on the processor.
+As in `codecs/neural/compiled/spectral_encoder.py`: sums are float64 and in a fixed order, so that
+units depend neither on the frames that come together nor on the processor.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.attention_kernel import packed_layers
-from ...codecs.neural.frame_encoder import FrameAnalysis, one_layer
-from ...codecs.neural.packed import Array, pack_linear
+from ...codecs.neural.compiled.attention import packed_layers
+from ...codecs.neural.compiled.packing import Array, pack_linear
+from ...codecs.neural.compiled.spectral_encoder import FrameAnalysis, one_layer
 from .encoder import ContentEncoder
 
 

@@ -1,7 +1,7 @@
 """`ContentEncoder`: a small network from speech to features of what is said, without labels.
 
 It is trained as HuBERT is (Hsu et al., "HuBERT", arXiv 2106.07447): see `training/content`. It
-hears what the codecs' encoders hear (`codecs/neural/analysis.py`) but for the pitch: two mel
+hears what the codecs' encoders hear (`codecs/neural/layers/analysis.py`) but for the pitch: two mel
 spectra and the energies of four short pieces a frame. Its layers are causal, and its answer for a
 frame is taken some frames later, so it streams with a fixed, short look-ahead. It may be averaged
 over a few frames, which makes units purer and runs of them longer.
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.analysis import AnalysisConfig, SpeechAnalysis, windows_of
-from ...codecs.neural.causal import StackConfig
-from ...codecs.neural.network import LayersConfig
-from ...codecs.neural.transformer import CausalTransformer
+from ...codecs.neural.layers.analysis import AnalysisConfig, SpeechAnalysis, windows_of
+from ...codecs.neural.layers.causal import StackConfig
+from ...codecs.neural.layers.transformer import CausalTransformer
+from ...codecs.neural.trunks.spectral import LayersConfig
 
 
 @dataclass(frozen=True)

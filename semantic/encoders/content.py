@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...codecs.neural.compiled import Compiled
-from ...codecs.neural.running import TILE, in_tiles, together
-from ...codecs.neural.tiles import TileEncoder
+from ...codecs.neural.compiled.cache import Compiled
+from ...codecs.neural.streams.decoding import TILE, in_tiles, together
+from ...codecs.neural.streams.tiles import TileEncoder
 from ..content.encoder import ContentConfig, ContentEncoder
 from .interface import FeatureStream, SpeechEncoder
 

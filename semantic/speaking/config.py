@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from ...codecs.neural.analysis import AnalysisConfig
-from ...codecs.neural.causal import StackConfig
-from ...codecs.neural.harmonic_head import HarmonicHeadConfig
+from ...codecs.neural.layers.analysis import AnalysisConfig
+from ...codecs.neural.layers.causal import StackConfig
+from ...codecs.neural.layers.harmonic_head import HarmonicHeadConfig
 
 
 @dataclass(frozen=True)

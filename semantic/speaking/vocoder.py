@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...codecs.neural.compiled import Compiled, frame_decoder
-from ...codecs.neural.network import SpectralDecoder
-from ...codecs.neural.running import start_decoding
+from ...codecs.neural.compiled.cache import Compiled, compiled_decoder
+from ...codecs.neural.streams.decoding import start_decoding
+from ...codecs.neural.trunks.spectral import SpectralDecoder
 from ...codecs.streaming import DecoderStream
 from ..units.vocoder import UnitVocoder
 from .config import SpeakingConfig
@@ -45,7 +45,7 @@ class SpeakingVocoder(UnitVocoder):
         self.hearing = VoiceEncoder(config.hearing, config.hearing_width, config.voice_dim)
         self.durations = DurationPredictor(num_units, config.duration_width)
         self.register_buffer("voice", torch.zeros(config.voice_dim))
-        self._frame_decoder = Compiled(frame_decoder)
+        self._frame_decoder = Compiled(compiled_decoder)
         self.macs_per_second = (
             self.decoder.macs_per_frame * config.head.sample_rate / config.head.hop
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...codecs.neural.analysis import AnalysisConfig, SpeechAnalysis
+from ...codecs.neural.layers.analysis import AnalysisConfig, SpeechAnalysis
 
 
 class VoiceEncoder(nn.Module):

@@ -247,7 +247,8 @@ class UnitTokenizer(AudioTokenizer):
             license=encoder.license,
             source=encoder.source,
             description=f"units of {encoder.description}",
-            broken_promises=encoder.broken_promises,
+            broken_promises=encoder.broken_promises
+            | dict(self.vocoder.broken_promises if self.vocoder else {}),
         )
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:

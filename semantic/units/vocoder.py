@@ -6,8 +6,9 @@ it speaks dMel's levels: cells, here around the means, for which it finds a pitc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,13 @@ class UnitVocoder(nn.Module, ABC):
         sample_rate: of the speech, in Hz.
         hop: samples per frame.
         macs_per_second: multiply-accumulates per second of audio.
+        broken_promises: of `TokenizerSpec.broken_promises`, what samples of this can't keep.
     """
 
     sample_rate: int
     hop: int
     macs_per_second: float
+    broken_promises: Mapping[str, str] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -94,6 +97,7 @@ class MelTableVocoder(UnitVocoder):
         retrieval = replace(PhaseRetrievalConfig.for_dmel(settings), iterations=config.iterations)
         self.synthesis = PhaseRetrievalVocoder(retrieval, LogMel(config.mel).mel.filters.T)
         self.macs_per_second = self.synthesis.macs_per_second
+        self.broken_promises = self.synthesis.broken_promises
 
     @property
     def latency(self) -> int:

@@ -262,3 +262,20 @@ def test_globs_are_those_of_the_standard_library(tree):
         except ManifestError:
             found = []
         assert found == expected, pattern
+
+
+@pytest.mark.parametrize(
+    ("fields", "language"),
+    [
+        ({}, None),
+        ({"lang": "ar"}, "ar"),
+        ({"language": " pt-BR "}, "pt-BR"),
+        ({"lang": "", "language": "sw"}, "sw"),
+        ({"lang": "en", "language": "fr"}, "fr"),
+        ({"lang": 5, "language": None}, None),
+    ],
+)
+def test_the_language_of_an_item(tmp_path, fields, language):
+    (tmp_path / "m.jsonl").write_text(json.dumps({"path": "a.wav", **fields}))
+    (item,) = read_manifest(tmp_path / "m.jsonl")
+    assert item.language == language and item.extra == fields

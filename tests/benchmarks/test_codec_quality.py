@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import syllabary
 from syllabary.audio.files import write
 from syllabary.eval.metrics.catalogue import BUNDLED
 from syllabary.eval.metrics.interface import MetricError
@@ -18,6 +19,7 @@ from ..conftest import ROOT, synthetic_speech
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import codec_quality
+import lost_words
 import peers
 
 
@@ -164,9 +166,12 @@ def test_lag():
 class Speller:
     """Hears a word for each tenth of a second, and one fewer where it is quiet."""
 
-    calls = 0
+    calls, name, languages = 0, "speller", None
 
-    def words(self, wave, rate):
+    def language_of(self, wave, rate):
+        return "en"
+
+    def words(self, wave, rate, language=None):
         self.calls += 1
         count = len(wave) * 10 // rate
         return [f"w{n}" for n in range(count - (np.abs(wave).max() < 0.2))]
@@ -185,12 +190,73 @@ def test_words_are_compared_with_those_of_the_original(corpus, tmp_path):
         ]
 
     originals, quieter = rows(Original(), speller), rows(Quieter(), speller)
-    assert [len(row.words) for row in originals] == [10] * 5 + [0]
-    assert codec_quality.words_cell(originals, originals) == "0.00 (5)"  # nothing in the sixth
+    assert [len(row.words["speller"]) for row in originals] == [10] * 5 + [0]
+    heard = lost_words.Originals("speller", originals)
+    # Nothing is heard in the sixth.
+    assert lost_words.words_cells(originals, heard) == ["0.000 [0.000–0.000] (5)", "50", "0"]
+    assert len(list(lost_words.left_out(originals, heard))) == 1
     # One of ten words is missing in each; the sixth file failed.
-    assert codec_quality.words_cell(quieter, originals) == "0.10"
+    assert lost_words.words_cells(quieter, heard) == ["0.100 [0.100–0.100]", "50", "0"]
     calls = speller.calls
     assert rows(Quieter(), speller)[0].words == quieter[0].words and speller.calls == calls
-    silent = [dataclasses.replace(row, words=None) for row in quieter[:2]]
-    assert codec_quality.words_cell(silent, originals) == "–"
-    assert codec_quality.words_cell([*silent, *quieter[2:]], originals) == "0.10 (3)"
+    silent = [dataclasses.replace(row, words={}) for row in quieter[:2]]
+    assert lost_words.words_cells(silent, heard) == ["–", "–", "–"]
+    some = lost_words.words_cells([*silent, *quieter[2:]], heard)
+    assert some == ["0.100 [0.100–0.100] (3)", "30", "0"]
+    # What another recognizer hears is kept beside it, and never compared with it.
+    other = Speller()
+    other.name = "another"
+    assert set(rows(Quieter(), other)[0].words) == {"speller", "another"} and other.calls == 5
+    assert lost_words.words_cells(quieter, lost_words.Originals("another", originals))[0] == "–"
+    looping = [
+        dataclasses.replace(
+            row, words={"speller": ["w0", "w1"] * 40 if n == 2 else row.words["speller"]}
+        )
+        for n, row in enumerate(quieter)
+    ]
+    cell, total, capped = lost_words.words_cells(looping, heard)
+    assert (cell[:5], total, capped) == ("0.280", "50", "1")
+    loops = lost_words.Originals("speller", [*originals[:2], looping[2], *originals[3:]])
+    assert lost_words.words_cells(quieter, loops)[1] == "40"
+    assert any("a loop is heard" in line for line in lost_words.left_out(loops.rows, loops))
+
+
+def test_hard_sentences_are_every_second_one_with_a_text(tmp_path):
+    lines = [
+        {"path": f"{n}.wav", "split": "test", "source": source, "text": text}
+        for n, (source, text) in enumerate(
+            [
+                ("librispeech_tc100", None),
+                ("librispeech_test_other", "one"),
+                ("librispeech_test_other", "two"),
+                ("speechocean762", "three"),
+                ("librispeech_tc100", "four"),
+                ("librispeech_test_other", ""),
+                ("librispeech_test_other", "five"),
+                ("librispeech_test_other", "six"),
+            ]
+        )
+    ]
+    lines.append(lines[1] | {"path": "8.wav", "split": "train"})
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = [item.text for item in codec_quality.sentences(tmp_path, which="hard")]
+    assert found == ["one", "four", "six"]
+    assert len(codec_quality.sentences(tmp_path)) == 8
+
+
+def test_words_of_folders_of_runs(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SYLLABARY_SPEECH", str(corpus))
+    monkeypatch.setattr(codec_quality, "open_recognizer", lambda model: Speller())
+    run_folder = tmp_path / "runs" / "x" / "best"
+    syllabary.load("dmel-40ch").save_pretrained(run_folder)
+    arguments = ["--no-peers", "--scores", "none", "--words", "--limit", "2"]
+    folders = ["--cache", str(tmp_path / "cache"), "--codec", str(run_folder), "dmel-40ch"]
+    codec_quality.main(arguments + folders)
+    out = capsys.readouterr().out
+    assert "| codec | kbit/s | files | dWER | words | capped |" in out
+    assert f"| {run_folder} | 6.40 | 2 | 0." in out and "| dmel-40ch | 6.40 | 2 | 0." in out
+    assert "- dWER: speller" in out
+    monkeypatch.undo()
+    monkeypatch.setenv("SYLLABARY_SPEECH", str(corpus))
+    with pytest.raises(SystemExit, match="--words: recogniser /no/such: no such folder"):
+        codec_quality.main([*arguments, *folders, "--asr", "/no/such"])

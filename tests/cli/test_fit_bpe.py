@@ -10,8 +10,8 @@ from syllabary.bpe import UnitBPE
 from syllabary.cli.fit import fit
 from syllabary.cli.main import cli
 from syllabary.codecs.container import read_tokens
-from syllabary.semantic import names
-from syllabary.semantic.pieces import PieceCoder, bundled_bpe
+from syllabary.semantic import bundled_bpe as names
+from syllabary.semantic.token_bpe import PieceCoder, bundled_bpe
 
 from .. import tiny_codecs
 from ..conftest import synthetic_speech

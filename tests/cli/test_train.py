@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from syllabary.cli.train import Duration
-from syllabary.training import recipes
+from syllabary.training import recipe_registry as recipes
 
 from ..training.loop import tiny
 

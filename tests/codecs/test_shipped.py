@@ -9,7 +9,7 @@ from syllabary.codecs.checkpoint import WEIGHTS_FILE
 from syllabary.codecs.registry import SHIPPED
 from syllabary.codecs.shipped import MODELS, export, inference_state
 from syllabary.errors import CheckpointError
-from syllabary.semantic.pieces import PieceCoder, list_bpes, load_bpe
+from syllabary.semantic.token_bpe import PieceCoder, list_bpes, load_bpe
 
 from .. import tiny_codecs
 from ..conftest import synthetic_speech

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import syllabary
-from syllabary.codecs.neural.frames import FrameConfig
-from syllabary.codecs.neural.transformer import TransformerConfig
+from syllabary.codecs.neural.layers.transformer import TransformerConfig
+from syllabary.codecs.neural.trunks.raw_frames import FrameConfig
 from syllabary.codecs.ts3.presets import PRESETS
 from syllabary.codecs.ts3.tokenizer import TS3Codec, TS3Config
 from syllabary.errors import UnknownTokenizerError

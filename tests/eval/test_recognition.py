@@ -39,11 +39,15 @@ def test_word_errors(reference, heard):
         above, row[0] = row[0], i
         for j, b in enumerate(heard, 1):
             above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
-    assert word_errors(reference, heard) == WordErrors(row[-1], len(reference), 1)
+    excess = max(0, row[-1] - len(reference))
+    expected = WordErrors(row[-1] - excess, len(reference), 1, int(excess > 0), excess)
+    assert word_errors(reference, heard) == expected and expected.rate <= 1
 
 
 def test_rates_are_of_sums():
     assert (WordErrors(1, 2, 1) + WordErrors(0, 8, 1)).rate == 0.1
+    looping = word_errors(["a", "b"], ["a"] * 50) + word_errors(["a"] * 8, ["a"] * 8)
+    assert looping == WordErrors(2, 10, 2, 1, 47)
     with pytest.raises(MetricError, match="no words"):
         word_errors([], ["a"])
     with pytest.raises(MetricError, match="no words"):

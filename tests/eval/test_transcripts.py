@@ -12,7 +12,7 @@ from syllabary.eval.metrics.interface import Clip, Ratio
 from syllabary.eval.probes.characters import Alphabet, normalise
 from syllabary.eval.recognition import word_errors
 from syllabary.eval.transcripts import words_of
-from syllabary.eval.units.invariance import parallel_sentences
+from syllabary.eval.unit_measures.invariance import parallel_sentences
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 

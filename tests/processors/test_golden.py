@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from syllabary.codecs.registry import SHIPPED
-from syllabary.processors import MASKS, cannot_mask, masked_environment
+from syllabary.kernels.processors import MASKS, cannot_mask, masked_environment
 
 from ..conftest import ROOT
 from . import golden

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ...codecs.neural.causal import StackConfig
+from ...codecs.neural.layers.causal import StackConfig
 from ...semantic.content.encoder import ContentConfig
 from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from .perturb import PerturbConfig
@@ -10,7 +10,7 @@ from .targets import TargetsConfig
 from .task import ContentRecipe
 
 
-def first() -> ContentRecipe:
+def stage_1() -> ContentRecipe:
     """Predicts units of cepstra."""
     return ContentRecipe(
         name="content-16k",
@@ -31,47 +31,47 @@ def first() -> ContentRecipe:
     )
 
 
-def second() -> ContentRecipe:
-    """Predicts units of the first run's last layer."""
+def stage_2() -> ContentRecipe:
+    """Predicts units of the first stage's last layer."""
     return replace(
-        first(),
+        stage_1(),
         steps=2_500,
-        start_from="runs/content-first",
+        start_from="runs/content-stage-1",
         unmasked_weight=0.5,
-        targets=TargetsConfig(teacher="runs/content-first", layer=5, clusters=(100, 500)),
+        targets=TargetsConfig(teacher="runs/content-stage-1", layer=5, clusters=(100, 500)),
     )
 
 
-def third() -> ContentRecipe:
-    """Predicts units of the second run's, which change less often."""
+def stage_3() -> ContentRecipe:
+    """Predicts units of the second stage's, which change less often."""
     return replace(
-        second(),
+        stage_2(),
         steps=2_200,
-        start_from="runs/content-second",
+        start_from="runs/content-stage-2",
         mask_frames=8,
         unmasked_weight=1.0,
         targets=TargetsConfig(
-            teacher="runs/content-second", layer=5, smooth=1, clusters=(50, 200, 500)
+            teacher="runs/content-stage-2", layer=5, smooth=1, clusters=(50, 200, 500)
         ),
     )
 
 
-def fourth() -> ContentRecipe:
-    """Predicts units of the third run's steady directions, from speech that changes more."""
+def stage_4() -> ContentRecipe:
+    """Predicts units of the third stage's steady directions, from speech that changes more."""
     return replace(
-        third(),
+        stage_3(),
         steps=5_000,
-        start_from="runs/content-third",
+        start_from="runs/content-stage-3",
         mask_share=0.35,
         perturb=PerturbConfig(speed=1.25, noise=0.5, room=0.5, noise_snr_db=(2.0, 25.0)),
-        targets=TargetsConfig(teacher="runs/content-third/last", layer=0, clusters=(100, 500)),
+        targets=TargetsConfig(teacher="runs/content-stage-3/last", layer=0, clusters=(100, 500)),
     )
 
 
 def from_whisper() -> ContentRecipe:
     """Predicts units of Whisper's encoder, with two more blocks than the shipped encoder."""
     return replace(
-        fourth(),
+        stage_4(),
         steps=8_000,
         start_from="units-16k",
         model=ContentConfig(dim=64, layers=StackConfig(width=320, blocks=7)),

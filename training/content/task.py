@@ -13,23 +13,23 @@ from torch.nn import functional
 
 from ...codecs.checkpoint import CONFIG_FILE, config_from_json, digest, read_config
 from ...codecs.interface import AudioTokenizer
-from ...codecs.neural.analysis import windows_of
-from ...codecs.neural.causal import StackConfig
-from ...codecs.neural.network import LayersConfig
+from ...codecs.neural.layers.analysis import windows_of
+from ...codecs.neural.layers.causal import StackConfig
+from ...codecs.neural.trunks.spectral import LayersConfig
 from ...errors import TrainingError
 from ...quantizers.kmeans import KMeans, KMeansConfig
 from ...semantic.content.encoder import ContentConfig, ContentEncoder
 from ...semantic.encoders.content import Content
 from ...semantic.units.tokenizer import UnitTokenizer
 from ...typed_fields import to_json
-from .. import recipes
+from .. import recipe_registry as recipes
 from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
 from ..loop.state import beginning
 from ..losses.content import find_teacher, teacher_digest
 from ..recipe import Recipe
 from ..spectral.growth import load_grown
-from ..task import Batch, Generated, Task, block_matrices
+from ..task import Batch, Generated, TrainingTask, block_matrices
 from .perturb import PerturbConfig, at_speeds, perturbed
 from .projection import steady_directions
 from .targets import Cepstra, EncoderFeatures, FeaturesFunction, TargetsConfig, find_targets
@@ -99,7 +99,7 @@ class Predictor(nn.Module):
         return [head(y) for head in self.heads]
 
 
-class ContentTask(Task[ContentRecipe]):
+class ContentTask(TrainingTask[ContentRecipe]):
     """Trains a `ContentEncoder`.
 
     Args:

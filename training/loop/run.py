@@ -16,7 +16,7 @@ from ...errors import TrainingError
 from ...filesystem import printable, remove_leftovers, replacing
 from ...quantizers.modules.distributed import from_first_rank
 from ..recipe import Recipe
-from ..recipes import RECIPE_FILE, as_json, find_task, write
+from ..recipe_registry import RECIPE_FILE, as_json, find_task, write
 from ..task import Batch
 from . import state as states
 from .board import FOLDER as BOARD_FOLDER

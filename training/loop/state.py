@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ...codecs.shipped import MODELS
 from ...errors import TrainingError
 from ...filesystem import printable, replacing
 from ..recipe import Recipe
-from ..recipes import as_json
+from ..recipe_registry import as_json, from_fields
 
 STATE_FILE = "state.pt"
 _FORMAT = "syllabary-training-state"
@@ -101,6 +102,9 @@ def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> N
     Raises:
         TrainingError: fields differ that aren't `FREE`; each is named.
     """
+    with suppress(TrainingError):
+        # Options that came to recipes since then have their defaults.
+        saved = as_json(from_fields(saved, printable(path)))
     old, new = _deciding(saved), _deciding(as_json(recipe))
     differing = [
         f"{name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} now"

@@ -11,7 +11,7 @@ from ...errors import QuantizerError, TrainingError
 from ...quantizers.modules.distributed import sum_over_ranks
 from ..losses.balancer import GradientBalancer
 from ..recipe import AdversarialConfig
-from ..task import Batch, Generated, Task
+from ..task import Batch, Generated, TrainingTask
 from .average import WeightAverage
 from .optimization import ModuleOptimizer
 from .ranks import Ranks, share_from_first
@@ -36,7 +36,7 @@ class Stepper:
         average: of the generator's weights.
     """
 
-    def __init__(self, task: Task[Any], ranks: Ranks) -> None:
+    def __init__(self, task: TrainingTask[Any], ranks: Ranks) -> None:
         self.task, self.recipe, self.ranks = task, task.recipe, ranks
         self.optimizer = ModuleOptimizer(
             task.generator, self.recipe.optimizer, task.hidden_matrices()
@@ -225,7 +225,7 @@ class Stepper:
         """Begin with another run's averaged weights and, if both have one, its discriminator.
 
         Returns:
-            See `Task.begin_with`.
+            See `TrainingTask.begin_with`.
 
         Raises:
             TrainingError: it is of other modules.

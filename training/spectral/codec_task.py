@@ -12,7 +12,7 @@ from torch.nn import functional
 from ...codecs.fsq.tokenizer import FSQCodec, FSQConfig
 from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.codec import NeuralCodec
-from ...codecs.neural.network import SpectralConfig, SpectralDecoder
+from ...codecs.neural.trunks.spectral import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
 from ...codecs.shipped import inference_state
 from ...codecs.ts3.tokenizer import TS3Codec, TS3Config
@@ -36,13 +36,15 @@ class CodecRecipe(SupervisedRecipe):
     Attributes:
         quantize_from: step before which latents go through unquantized, so that the codebooks
             start from latents that mean something.
-        start_batches: batches whose latents say where the quantizer starts, for those that need
-            more than the first batch; 0 leaves it as it is, and so does a `start_from` that has
-            such a quantizer.
+        keep_quantizer: whether the quantizer of `start_from` is taken, where it is one like this;
+            else it begins anew.
+        start_batches: batches whose latents say where a quantizer that begins anew starts, for
+            those that need more than the first batch; 0 leaves it as it is.
         distillation: of a speech encoder's features into the first codebooks.
     """
 
     quantize_from: int = 300
+    keep_quantizer: bool = True
     start_batches: int = 0
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
@@ -253,9 +255,13 @@ class CodecTask(SupervisedTask[R]):
         quantizer: Any = codec.quantizer
         prefix, own = "quantizer.", quantizer.state_dict()
         given = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        like = given.keys() <= own.keys() and all(
-            name in given and given[name].shape == tensor.shape
-            for name, tensor in inference_state(quantizer).items()
+        like = (
+            self.recipe.keep_quantizer
+            and given.keys() <= own.keys()
+            and all(
+                name in given and given[name].shape == tensor.shape
+                for name, tensor in inference_state(quantizer).items()
+            )
         )
         if like:
             quantizer.load_state_dict(given)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.causal import CausalBlock, CausalStack
-from ...codecs.neural.transformer import CausalTransformer, TransformerLayer
+from ...codecs.neural.layers.causal import CausalBlock, CausalStack
+from ...codecs.neural.layers.transformer import CausalTransformer, TransformerLayer
 
 
 @torch.no_grad()

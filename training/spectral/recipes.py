@@ -6,11 +6,11 @@ from typing import Any
 from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.neural_vocoder import NeuralVocoderConfig
 from ...codecs.fsq.tokenizer import FSQConfig
-from ...codecs.neural.analysis import AnalysisConfig
-from ...codecs.neural.harmonic_head import HarmonicHeadConfig
-from ...codecs.neural.network import SpectralConfig
-from ...codecs.neural.transformer import TransformerConfig
-from ...codecs.neural.waveform import WaveformConfig
+from ...codecs.neural.layers.analysis import AnalysisConfig
+from ...codecs.neural.layers.harmonic_head import HarmonicHeadConfig
+from ...codecs.neural.layers.transformer import TransformerConfig
+from ...codecs.neural.trunks.spectral import SpectralConfig
+from ...codecs.neural.trunks.waveform import WaveformConfig
 from ...codecs.rvq.tokenizer import RVQConfig
 from ...codecs.ts3.presets import PRESETS
 from ...codecs.ts3.tokenizer import CodebookConfig, TS3Config
@@ -86,17 +86,34 @@ def fsq_16k() -> FSQRecipe:
     )
 
 
+def ts3_16k_stage_1() -> TS3Recipe:
+    """Encoder and decoder of `ts3-16k`; its codebook, weakly committed, loses its latents."""
+    recipe = _ts3("ts3-16k", AnalysisConfig(), HarmonicHeadConfig())
+    return replace(
+        recipe,
+        steps=4_680,
+        schedule=replace(recipe.schedule, decay_steps=12_000),
+        model=replace(
+            recipe.model, codebook=replace(recipe.model.codebook, commitment_weight=0.25)
+        ),
+        quantize_from=3_600,
+        start_batches=1_500,
+        supervision=SupervisionConfig(own_pitch_from=7_200, envelope_weight=8.0),
+    )
+
+
 def ts3_16k() -> TS3Recipe:
     """0.8 kbit/s: one codebook at 50 Hz, causal transformer layers.
 
-    It goes on from a run whose codebook had lost its latents: `docs/training.md` has both commands.
+    It goes on from `ts3-16k-stage-1`, with a new codebook.
     """
     return replace(
         _ts3("ts3-16k", AnalysisConfig(), HarmonicHeadConfig()),
-        start_from="runs/ts3-first",
+        start_from="runs/ts3-16k-stage-1",
         steps=7_000,
         optimizer=replace(_OPTIMIZER, lr=8e-4, muon_lr=2.4e-3),
         quantize_from=0,
+        keep_quantizer=False,
         supervision=SupervisionConfig(own_pitch_from=1_500, envelope_weight=8.0),
     )
 
@@ -187,22 +204,22 @@ def dmel_fine_vocoder() -> VocoderRecipe:
     return _dmel("dmel-fine", HarmonicHeadConfig(hop=200, rate=2, window=400))
 
 
-def dmel_fine_vocoder_longer() -> VocoderRecipe:
+def dmel_fine_vocoder_stage_2() -> VocoderRecipe:
     """Goes on where `dmel-fine-vocoder` ended, with the rate raised again and the envelope loss."""
     return replace(
         dmel_fine_vocoder(),
-        start_from="runs/dmel-fine",
+        start_from="runs/dmel-fine-vocoder",
         optimizer=replace(_OPTIMIZER, lr=7e-4, muon_lr=2e-3),
         supervision=SupervisionConfig(own_pitch_from=0, envelope_weight=8.0),
     )
 
 
-def dmel_fine_vocoder_louder() -> VocoderRecipe:
-    """Goes on where `dmel-fine-vocoder-longer` ended, with the loudness loss."""
+def dmel_fine_vocoder_stage_3() -> VocoderRecipe:
+    """Goes on where `dmel-fine-vocoder-stage-2` ended, with the loudness loss."""
     return replace(
         dmel_fine_vocoder(),
         steps=2_500,
-        start_from="runs/dmel-fine-longer",
+        start_from="runs/dmel-fine-vocoder-stage-2",
         optimizer=replace(_OPTIMIZER, lr=4e-4, muon_lr=1.2e-3),
         schedule=ScheduleConfig(warmup_steps=100, final_ratio=0.03),
         supervision=SupervisionConfig(own_pitch_from=0, envelope_weight=8.0, loudness_weight=5.0),

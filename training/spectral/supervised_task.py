@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...codecs.neural.network import SpectralDecoder
+from ...codecs.neural.trunks.spectral import SpectralDecoder
 from ..data import SpeechStore
 from ..discriminators import Discriminators
 from ..recipe import Recipe
-from ..task import Batch, Generated, Task, block_matrices
+from ..task import Batch, Generated, TrainingTask, block_matrices
 from .supervision import Supervision, SupervisionConfig, Voicing
 
 
@@ -30,7 +30,7 @@ class SupervisedRecipe(Recipe):
 S = TypeVar("S", bound=SupervisedRecipe)
 
 
-class SupervisedTask(Task[S]):
+class SupervisedTask(TrainingTask[S]):
     """A task with a `Supervision`; a subclass makes the generator and calls `supervise`."""
 
     discriminator: Discriminators | None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...codecs.neural.source import PITCH_BINS, pitch_bin
+from ...codecs.neural.layers.pulses import PITCH_BINS, pitch_bin
 from ..data import PitchConfig, PitchTracks, SpeechStore
 from ..discriminators import Discriminators, DiscriminatorsConfig
 from ..losses import (
@@ -120,7 +120,7 @@ class Supervision(nn.Module):
         self._tracks = PitchTracks(store, PitchConfig(self.hop))
 
     def digests(self) -> dict[str, str]:
-        """See `Task.digests`: of what teaches content."""
+        """See `TrainingTask.digests`: of what teaches content."""
         return {} if self.content is None else {"content": self.content.digest}
 
     def pitch(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -179,14 +179,14 @@ class Supervision(nn.Module):
     def discriminator_losses(
         self, discriminator: Discriminators, batch: Batch, wave: Tensor
     ) -> dict[str, Tensor]:
-        """See `Task.discriminator_losses`."""
+        """See `TrainingTask.discriminator_losses`."""
         real, fake = discriminator(batch.targets), discriminator(wave)
         return {"adversarial": self.game.discriminator(real.logits, fake.logits)}
 
     def adversarial_losses(
         self, discriminator: Discriminators, batch: Batch, generated: Generated
     ) -> dict[str, Tensor]:
-        """See `Task.adversarial_losses`."""
+        """See `TrainingTask.adversarial_losses`."""
         with torch.no_grad():
             real = discriminator(batch.targets)
         fake = discriminator(generated.wave)

@@ -21,7 +21,7 @@ from syllabary.errors import StateError, WaveError
 
 from ... import tiny_codecs
 from ...conftest import ROOT, synthetic_speech
-from ..neural.in_tiles import InTiles
+from ..neural.streams.in_tiles import InTiles
 from .random_walk import RandomWalk
 
 RATE = 16000

@@ -19,7 +19,7 @@ import time
 import numpy as np
 import syllabary
 from syllabary.eval.metrics.interface import Metric, MetricError
-from syllabary.eval.probes.task import SplitBy, Task
+from syllabary.eval.probes.task import SplitBy, ProbeTask
 from syllabary.eval.studies.interface import Findings, Study, Value
 from syllabary.eval.systems.interface import Reconstruction
 from syllabary.eval.systems.references import Original
@@ -62,7 +62,7 @@ STUDY = Study(
     lambda bench: Findings([Value("items", "items", float(len(bench.items)))]),
     "How many items there are.",
 )
-TASK = Task(
+TASK = ProbeTask(
     name="outside",
     kind="classification",
     label="speaker",

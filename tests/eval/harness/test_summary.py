@@ -27,3 +27,14 @@ def test_later_lines_add_to_earlier_ones():
     ]
     assert merged(lines) == {"a": first | {"scores": {"y": 2.0}, "failures": {"x": "now it fails"}}}
     assert merged(lines[:1])["a"]["error"] == "no such file"
+
+
+def test_scores_that_were_capped_are_kept_beside_the_score():
+    first = {"item": "a", "seconds": 1.0, "bits": 8.0, "failures": {}}
+    loop = first | {"scores": {"dwer": [3, 3], "x": 1.0}, "capped": {"dwer": 90.0}}
+    assert merged([loop])["a"]["capped"] == {"dwer": 90.0}
+    later = first | {"scores": {"wer": [4, 4]}, "capped": {"wer": 91.0}}
+    assert merged([loop, later])["a"]["capped"] == {"dwer": 90.0, "wer": 91.0}
+    # Computed again without a cap, the old one is gone.
+    mended = first | {"scores": {"dwer": [1, 3]}}
+    assert merged([loop, later, mended])["a"]["capped"] == {"wer": 91.0}

@@ -249,3 +249,32 @@ def test_the_fields_survive():
     assert parsed.items[0].scores["dwer"] == tuple(VALID["items"][0]["scores"]["dwer"])
     assert parsed.metrics[0].bounds == (1.04, 4.64)
     assert parsed.studies[1].curves[0].y == tuple(VALID["studies"][1]["curves"][0]["y"])
+
+
+def test_what_was_capped_adds_up():
+    fields = copy.deepcopy(VALID)
+    place = next(i for i, metric in enumerate(fields["metrics"]) if metric["name"] == "dwer")
+    item = next(i for i, item in enumerate(fields["items"]) if "dwer" in item["scores"])
+    figure = fields["metrics"][place]["domains"]["all"]
+    before, words = fields["items"][item]["scores"]["dwer"]
+    figure["value"] += (words - before) / sum(
+        i["scores"]["dwer"][1] for i in fields["items"] if "dwer" in i["scores"]
+    )
+    figure["low"], figure["high"] = figure["value"] - 0.1, figure["value"] + 0.1
+    fields["items"][item]["scores"]["dwer"] = [words, words]
+    own = fields["metrics"][place]["domains"][fields["items"][item]["domain"]]
+    within = [i for i in fields["items"] if i["domain"] == fields["items"][item]["domain"]]
+    pairs = [i["scores"]["dwer"] for i in within if "dwer" in i["scores"]]
+    own["value"] = sum(p[0] for p in pairs) / sum(p[1] for p in pairs)
+    own["low"], own["high"] = own["value"] - 0.1, own["value"] + 0.1
+    loads(json.dumps(fields).encode())  # all wrong, and not capped
+    fields["items"][item]["capped"] = {"dwer": words + 70}
+    assert f"metrics[{place}].domains.all.capped: 0, but the items hold 1" in problems(fields)
+    figure["capped"] = own["capped"] = 1
+    assert loads(json.dumps(fields).encode()).items[item].capped == {"dwer": words + 70}
+    fields["items"][item]["capped"] = {"dwer": words}
+    assert f"items[{item}].capped.dwer: {words:g} is no more than its denom" in problems(fields)
+    fields["items"][item]["capped"] = {"dwer": words + 70, "magic": 3}
+    assert f"items[{item}]: a score of 'magic'" in problems(fields)
+    fields["items"][item]["capped"] = {"dwer": words + 70, "stoi": 3}
+    assert f"items[{item}].capped.stoi: its score is no pair of equal" in problems(fields)

@@ -1,6 +1,7 @@
 """Networks that learnt from people's ears: DNSMOS, PLCMOS, voice embeddings."""
 
 import dataclasses
+import shutil
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from syllabary.eval.metrics import plcmos as plcmos_module
 from syllabary.eval.metrics import speaker as speaker_module
 from syllabary.eval.metrics.dnsmos import BACKGROUND, OVERALL, SIGNAL, dnsmos
 from syllabary.eval.metrics.interface import Clip, MetricError
+from syllabary.eval.metrics.model_files import folder_digest
 from syllabary.eval.metrics.plcmos import plcmos
 from syllabary.eval.metrics.speaker import (
     WAVLM_SPEAKER,
@@ -104,7 +106,7 @@ def x_vector_model(tmp_path_factory):
     return folder
 
 
-def test_wavlm_similarity(clip, x_vector_model, monkeypatch):
+def test_wavlm_similarity(clip, x_vector_model, tmp_path, monkeypatch):
     import torch
     import transformers
 
@@ -112,7 +114,15 @@ def test_wavlm_similarity(clip, x_vector_model, monkeypatch):
     with pytest.raises(MetricError, match=f"no x-vector model: set {WAVLM_SV}"):
         wavlm_similarity(Clip(clip, clip, 16000))
     monkeypatch.setenv(WAVLM_SV, str(x_vector_model))
-    assert WAVLM_SPEAKER.variant() == "tiny-sv"
+    assert WAVLM_SPEAKER.variant() == f"tiny-sv {folder_digest(x_vector_model)[:12]}"
+    namesake = shutil.copytree(x_vector_model, tmp_path / "tiny-sv")
+    weights = bytearray((namesake / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (namesake / "model.safetensors").write_bytes(weights)
+    monkeypatch.setenv(WAVLM_SV, str(namesake))
+    assert WAVLM_SPEAKER.variant() == f"tiny-sv {folder_digest(namesake)[:12]}"
+    assert folder_digest(namesake) != folder_digest(x_vector_model)
+    monkeypatch.setenv(WAVLM_SV, str(x_vector_model))
     wave, other = clip[:32000], clip[32000:64000]
     assert wavlm_similarity(Clip(wave, wave, 16000)) == pytest.approx(1, abs=1e-9)
     model = transformers.WavLMForXVector.from_pretrained(x_vector_model).eval()

@@ -9,8 +9,8 @@ from syllabary.eval import recognition
 from syllabary.eval.metrics import words
 from syllabary.eval.metrics.interface import Clip, MetricError, Ratio
 from syllabary.eval.pretrained_recognition import PretrainedRecognizer
+from syllabary.eval.recogniser_folders import find_model
 from syllabary.eval.recognition import ASR, default_recognizer
-from syllabary.eval.transcripts import words_of
 
 jiwer = pytest.importorskip("jiwer")
 
@@ -26,8 +26,14 @@ class Listener:
     def __init__(self, original, decoded):
         self.said = {ORIGINAL.tobytes(): original, DECODED.tobytes(): decoded}
 
-    def words(self, wave, sample_rate):
+        self.languages_told = []
+
+    def words(self, wave, sample_rate, language=None):
+        self.languages_told.append(language)
         return self.said[wave.tobytes()]
+
+    def language_of(self, wave, sample_rate):
+        return "by ear" if wave is ORIGINAL else "by a damaged ear"
 
 
 @given(sentences, sentences, sentences)
@@ -47,7 +53,10 @@ def test_against_jiwer(text, original, decoded):
                     continue
                 found = metric(clip)
                 expected = rate(" ".join(reference), " ".join(decoded))
-                assert found.numerator / found.denominator == pytest.approx(expected)
+                assert found.numerator / found.denominator == pytest.approx(min(1, expected))
+                whole = found.numerator if found.uncapped is None else found.uncapped
+                assert whole / found.denominator == pytest.approx(expected)
+                assert (found.uncapped is not None) == (expected > 1 + 1e-9)
         if original:
             assert words.differential_word_error(clip).denominator == len(original)
 
@@ -57,14 +66,38 @@ def test_languages(monkeypatch):
     monkeypatch.setattr(words, "default_recognizer", lambda: listener)
     for language in (None, "en", "EN_us"):
         clip = Clip(ORIGINAL, DECODED, 16000, "one", language)
+        listener.languages_told.clear()
         assert words.word_error(clip) == words.differential_word_error(clip) == Ratio(1, 1)
+        # Where nobody says it, the original does, for both.
+        assert set(listener.languages_told) == {"en" if language else "by ear"}
     foreign = Clip(ORIGINAL, DECODED, 16000, "واحد", "ar")
     for metric in (words.WER, words.CER, words.DWER, words.DCER):
         with pytest.raises(MetricError, match="listener 1 knows en; this is ar"):
             metric.compute(foreign)
-        assert metric.variant() == "listener 1"
+        assert metric.variant() == "listener 1, errors capped"
+    listener.languages = frozenset(["en", *(f"{n:03}" for n in range(20))])
+    with pytest.raises(MetricError, match="listener 1 does not know the language ar"):
+        words.word_error(foreign)
     listener.languages = None
     assert words.word_error(foreign) == Ratio(1, 1)
+
+
+def test_a_loop_costs_no_more_than_silence(monkeypatch):
+    listener = Listener(["one", "two"], ["one"] + ["two"] * 100)
+    monkeypatch.setattr(words, "default_recognizer", lambda: listener)
+    clip = Clip(ORIGINAL, DECODED, 16000, "one two three")
+    assert words.differential_word_error(clip) == Ratio(2, 2, uncapped=99)
+    assert words.word_error(clip) == Ratio(3, 3, uncapped=99)
+    characters = words.character_error(clip)
+    assert characters.numerator == characters.denominator == 13 < characters.uncapped
+    for metric in (words.WER, words.CER, words.DWER, words.DCER):
+        assert metric.bounds == (0, 1)
+    # In the original there is nothing to compare with.
+    looping = Listener(["two"] * 100, ["two"])
+    monkeypatch.setattr(words, "default_recognizer", lambda: looping)
+    with pytest.raises(MetricError, match="falls into a loop on the original"):
+        words.differential_word_error(clip)
+    assert words.word_error(clip).numerator == 2
 
 
 def test_pocketsphinx_listens_by_default(monkeypatch, demo_clip):
@@ -131,9 +164,11 @@ def test_a_ctc_model(ctc_model, monkeypatch, demo_clip):
     merged = [n for n, before in zip(best, [None, *best], strict=False) if n != before and n]
     text = "".join(letters[n] for n in merged if n > 3).replace("|", " ")
     monkeypatch.setenv(ASR, str(folder))
-    monkeypatch.setattr(recognition, "_recognizer", recognition._recognizer.__wrapped__)
+    monkeypatch.setattr(recognition, "open_recognizer", recognition.open_recognizer.__wrapped__)
     listener = default_recognizer()
-    assert listener.name.startswith("tiny-ctc, transformers ")
+    digest = find_model(str(folder)).digest
+    assert listener.name.startswith(f"tiny-ctc {digest[:12]}, transformers ")
+    assert listener.language_of(wave, 16000) is None and listener.languages is None
     assert text.split() and listener.words(wave, 16000) == text.split()
     assert words.word_error(Clip(wave, wave, 16000, text)).numerator == 0
     with pytest.raises(MetricError, match="16000 Hz, got 8000"):
@@ -144,68 +179,8 @@ def test_a_ctc_model(ctc_model, monkeypatch, demo_clip):
         listener.words(wave[:5], 16000)
 
 
-@pytest.fixture(scope="module")
-def whisper_model(tmp_path_factory):
-    transformers = pytest.importorskip("transformers")
-    import torch
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    folder = tmp_path_factory.mktemp("models") / "tiny-whisper"
-    folder.mkdir()
-    vocabulary = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.WhisperTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt")
-    )
-    names = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|translate|>"]
-    names += ["<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": names})
-    start, end = tokenizer.convert_tokens_to_ids(names[0]), tokenizer.eos_token_id
-    torch.manual_seed(0)
-    config = transformers.WhisperConfig(
-        vocab_size=len(tokenizer) + 1501,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        decoder_start_token_id=start,
-        eos_token_id=end,
-        pad_token_id=end,
-        bos_token_id=end,
-    )
-    model = transformers.WhisperForConditionalGeneration(config)
-    model.generation_config.max_length = 20
-    # Letters only, or a random model would write nothing that can be read.
-    letters = {vocabulary[letter] for letter in "abcdefghijklmnopqrstuvwxyzĠ"}
-    others = [n for n in range(config.vocab_size) if n not in letters]
-    model.generation_config.suppress_tokens = others
-    model.generation_config.no_timestamps_token_id = tokenizer.convert_tokens_to_ids(names[-1])
-    model.save_pretrained(folder)
-    extractor = transformers.WhisperFeatureExtractor()
-    transformers.WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
-    return folder
-
-
-def test_a_whisper_model(whisper_model, demo_clip):
-    import transformers
-
-    from syllabary.audio.files import read
-
-    wave = read(demo_clip)[0][:16000]
-    processor = transformers.WhisperProcessor.from_pretrained(whisper_model)
-    model = transformers.WhisperForConditionalGeneration.from_pretrained(whisper_model).eval()
-    inputs = processor(wave, sampling_rate=16000, return_tensors="pt").input_features
-    found = model.generate(inputs, do_sample=False)
-    text = processor.batch_decode(found, skip_special_tokens=True)[0]
-    listener = PretrainedRecognizer(str(whisper_model))
-    assert text.strip() and listener.words(wave, 16000) == words_of(text)
-
-
-def test_a_model_that_is_not_there(tmp_path):
-    pytest.importorskip("transformers")
-    with pytest.raises(MetricError, match=r"recogniser .*nothing: "):
-        PretrainedRecognizer(str(tmp_path / "nothing"))
+def test_a_folder_without_weights(ctc_model, tmp_path):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_bytes((ctc_model[0] / "config.json").read_bytes())
+    with pytest.raises(MetricError, match=r"recogniser bare: "):
+        PretrainedRecognizer(find_model(str(tmp_path / "bare")))

@@ -6,7 +6,7 @@ import pytest
 from syllabary.audio.files import write
 from syllabary.errors import ManifestError
 from syllabary.eval.probes.layouts import LAYOUTS
-from syllabary.eval.probes.task import Layout, Task, utterances_of
+from syllabary.eval.probes.task import Layout, ProbeTask, utterances_of
 
 
 def sound(path):
@@ -116,5 +116,5 @@ def test_speech_commands(tmp_path):
 def test_a_task_of_a_layout(tmp_path):
     sound(tmp_path / "yes" / "a_nohash_0.wav")
     data = Layout("speech-commands", str(tmp_path))
-    task = Task("mine", "classification", train={"split": "a"}, test={"split": "b"}, data=data)
+    task = ProbeTask("mine", "classification", train={"split": "a"}, test={"split": "b"}, data=data)
     assert [item.text for item in utterances_of(task, list)] == ["yes"]

@@ -13,7 +13,7 @@ from syllabary.eval.probes.heads import Pace, turned
 from syllabary.eval.probes.inputs import CodeFront, Codes, Features
 from syllabary.eval.probes.probe import Result, probe
 from syllabary.eval.probes.sampling import choose
-from syllabary.eval.probes.task import SplitBy, Task
+from syllabary.eval.probes.task import ProbeTask, SplitBy
 from syllabary.eval.probes.training import DIM, Budget, Probe, make_head, seeded
 
 BUDGET = Budget(epochs=1, steps=30)
@@ -44,7 +44,7 @@ def codes_of(items, noise, seed=0, codebooks=2, size=12):
 @pytest.mark.parametrize("heads", ["sequence", "speaker"])
 def test_heads_find_what_codes_say_and_nothing_where_they_say_nothing(heads):
     items = utterances("abcd", 20)
-    task = Task("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5),
+    task = ProbeTask("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5),
                 heads=heads)  # fmt: skip
     parts = choose(task, items)
     told = probe(task, parts, codes_of(items, 0.7), budget=BUDGET)
@@ -60,7 +60,7 @@ def test_heads_find_what_codes_say_and_nothing_where_they_say_nothing(heads):
 
 def test_features_are_projected():
     items = utterances("abcd", 20)
-    task = Task("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5))
+    task = ProbeTask("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5))
     rows = {
         name: np.eye(12, dtype=np.float32)[row[:, 1]] * 1e3
         for name, row in codes_of(items, 0.7).rows.items()
@@ -71,7 +71,7 @@ def test_features_are_projected():
 
 def test_the_same_seed_gives_the_same_scores_and_leaves_random_numbers_alone():
     items = utterances("abc", 10)
-    task = Task("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5))
+    task = ProbeTask("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5))
     parts, codes = choose(task, items), codes_of(items, 0.9)
     torch.manual_seed(1)
     expected = torch.rand(3)
@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_random_numbers_alone():
 
 def test_speakers_are_verified():
     items = utterances("abcdef", 12) + utterances("ghij", 6, "test")
-    task = Task("t", "verification", label="speaker", train={"split": "train"},
+    task = ProbeTask("t", "verification", label="speaker", train={"split": "train"},
                 test={"split": "test"}, heads="speaker")  # fmt: skip
     # A speaker's own distribution over codes, so that unseen speakers can be told apart too.
     rng = np.random.default_rng(0)
@@ -111,10 +111,10 @@ def test_characters_are_recognised():
         items.append(Utterance(Path("/x"), PurePosixPath(name), 1.0, "s", f"x{text}x", "train"))
         said = items[-1].text
         said = " ".join(said.split())
-        rows[name] = np.repeat([[ord(c) % 32] for c in said], 8, axis=0)
-    task = Task("t", "ctc", split_by=SplitBy("utterance", 0.3))
+        rows[name] = np.repeat([[ord(c) % 32] for c in said], 4, axis=0)
+    task = ProbeTask("t", "ctc", split_by=SplitBy("utterance", 0.3))
     parts = choose(task, items)
-    budget = Budget(epochs=1, steps=120, rate=2e-2, crop=0)
+    budget = Budget(epochs=1, steps=90, rate=2e-2, crop=0)
     told = probe(task, parts, Codes(rows, 50.0), budget=budget)
     assert told.heads[told.best].value < 25 and told.classes == 6
     untold = {name: rng.integers(32, size=row.shape) for name, row in rows.items()}
@@ -124,7 +124,7 @@ def test_characters_are_recognised():
 
 def test_what_can_not_be_heard_is_named():
     items = utterances("ab", 20)
-    task = Task("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5))
+    task = ProbeTask("t", "classification", label="speaker", split_by=SplitBy("utterance", 0.5))
     parts, codes = choose(task, items), codes_of(items, 0.5)
     lost = parts.test[0].name
     failed = Codes({n: r for n, r in codes.rows.items() if n != lost}, 50.0, {lost: "it is torn"})

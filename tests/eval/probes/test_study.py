@@ -14,7 +14,7 @@ from syllabary.eval.probes import probe as probing
 from syllabary.eval.probes import references as known
 from syllabary.eval.probes.encoding import encode
 from syllabary.eval.probes.sampling import choose
-from syllabary.eval.probes.task import SplitBy, Task
+from syllabary.eval.probes.task import ProbeTask, SplitBy
 from syllabary.eval.probes.training import Budget
 from syllabary.eval.studies.interface import Bench
 from syllabary.eval.studies.probes import study
@@ -22,7 +22,7 @@ from syllabary.eval.studies.probes import study
 from ... import tiny_codecs
 from ...conftest import synthetic_speech
 
-TASK = Task("pitch", "classification", label="text", split_by=SplitBy(), max_seconds=0.5)
+TASK = ProbeTask("pitch", "classification", label="text", split_by=SplitBy(), max_seconds=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_random_tokens_depend_on_the_name_and_the_length_only():
 
 
 def test_long_speech_is_left_out_of_recognition(tmp_path):
-    task = Task("t", "ctc", split_by=SplitBy(), max_seconds=0.5)
+    task = ProbeTask("t", "ctc", split_by=SplitBy(), max_seconds=0.5)
     with pytest.raises(MetricError, match=r"longer than 0\.5 s"):
         known.heard(np.zeros(9000, np.float32), 16000, task)
     assert len(known.heard(np.zeros(9000, np.float32), 16000, TASK)) == 8000

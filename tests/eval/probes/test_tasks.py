@@ -12,7 +12,7 @@ from syllabary.errors import ConfigError
 from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.probes.catalogue import DEFAULT_TASKS, TASKS, parse
 from syllabary.eval.probes.sampling import choose
-from syllabary.eval.probes.task import PathPart, SplitBy, Task, label_of, read_task
+from syllabary.eval.probes.task import PathPart, ProbeTask, SplitBy, label_of, read_task
 
 DIGITS = {
     "name": "my-digits",
@@ -44,7 +44,7 @@ def test_a_task_is_one_small_file(tmp_path):
     task = read_task(path)
     assert (
         task.label == "text"
-        and task.max_seconds == Task("x", "ctc", split_by=SplitBy()).max_seconds
+        and task.max_seconds == ProbeTask("x", "ctc", split_by=SplitBy()).max_seconds
     )
     assert task.data == str(tmp_path / "mine.jsonl")
     path.write_text(json.dumps(DIGITS | {"label": {"path_part": -2}}))
@@ -99,8 +99,8 @@ def test_what_the_command_line_names(tmp_path, monkeypatch):
         parse(f"digits,{path}")
     # A package elsewhere.
     (tmp_path / "elsewhere.py").write_text(
-        "from syllabary.eval.probes.task import SplitBy, Task\n"
-        "moods = Task('moods', 'classification', label='mood', split_by=SplitBy('speaker'))\n"
+        "from syllabary.eval.probes.task import SplitBy, ProbeTask\n"
+        "moods = ProbeTask('moods', 'classification', label='mood', split_by=SplitBy('speaker'))\n"
     )
     info = tmp_path / "elsewhere-1.dist-info"
     info.mkdir()
@@ -119,7 +119,7 @@ def names(examples):
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=20, deadline=None)
 def test_the_choice_does_not_depend_on_the_order(random):
-    task = Task(
+    task = ProbeTask(
         "t", "classification", split_by=SplitBy("utterance", 0.4), max_train=13, keep={"speaker": 3}
     )
     items = many()
@@ -135,7 +135,7 @@ def test_the_choice_does_not_depend_on_the_order(random):
 
 
 def test_labels_that_were_not_learned_are_counted():
-    task = Task("t", "classification", train={"split": "train"}, test={"split": "test"})
+    task = ProbeTask("t", "classification", train={"split": "train"}, test={"split": "test"})
     items = many() + many(texts=("one", "three"), each=2, split="test", speakers="ef")
     parts = choose(task, items)
     assert [example.label for example in parts.test] == ["one"] * 4
@@ -144,13 +144,13 @@ def test_labels_that_were_not_learned_are_counted():
 
 
 def test_a_split_by_speaker_shares_none():
-    parts = choose(Task("t", "classification", split_by=SplitBy("speaker", 0.5)), many())
+    parts = choose(ProbeTask("t", "classification", split_by=SplitBy("speaker", 0.5)), many())
     speakers = [{e.utterance.speaker for e in part} for part in (parts.train, parts.test)]
     assert not speakers[0] & speakers[1] and speakers[0] | speakers[1] == set("abcd")
 
 
 def test_parts_by_fields_and_what_is_missing():
-    task = Task("t", "classification", where={"source": "fsdd"}, train={"split": "train"},
+    task = ProbeTask("t", "classification", where={"source": "fsdd"}, train={"split": "train"},
                 test={"split": ["valid", "test"]})  # fmt: skip
     items = many() + many("e", split="valid") + many("f", split="test")
     items.append(utterance(1, "g", "test", "three", source="fsdd"))  # a class never trained on
@@ -176,7 +176,7 @@ def test_parts_by_fields_and_what_is_missing():
 def test_verification_is_of_other_speakers(tmp_path):
     items = many("abc") + many("de", split="test", each=3)
     trials = tmp_path / "trials.txt"
-    task = Task("t", "verification", label="speaker", train={"split": "train"},
+    task = ProbeTask("t", "verification", label="speaker", train={"split": "train"},
                 test={"split": "test"}, heads="speaker")  # fmt: skip
     parts = choose(task, items)
     assert len(parts.test) == 12 and parts.trials is None
@@ -201,7 +201,7 @@ def test_long_speech_has_no_part_in_recognition():
         replace(item, duration_s=1.0 + n % 2, name=PurePosixPath(str(n)))
         for n, item in enumerate(items)
     ]
-    task = Task("t", "ctc", split_by=SplitBy(), max_seconds=1.5)
+    task = ProbeTask("t", "ctc", split_by=SplitBy(), max_seconds=1.5)
     parts = choose(task, items)
     assert len(parts.train) == 16 and len(parts.test) == 4
     assert all(e.utterance.duration_s == 1.0 for e in parts.train + parts.test)

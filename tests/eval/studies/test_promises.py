@@ -15,7 +15,7 @@ from syllabary.audio.files import read
 from syllabary.audio.manifests import Utterance, collect
 from syllabary.codecs.spec import TokenizerSpec, TokenSpec
 from syllabary.codecs.streaming import StreamSession
-from syllabary.codecs.windowed import FrameDecoder, WindowEncoder
+from syllabary.codecs.windowed import StatelessDecoder, WindowEncoder
 from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.studies import other_processors, promises
 from syllabary.eval.studies.interface import Bench
@@ -23,7 +23,7 @@ from syllabary.eval.studies.other_processors import saved, work
 from syllabary.eval.studies.promise_checks import CHECKS, compare_samples, compare_tokens, split
 from syllabary.eval.systems import catalogue
 from syllabary.eval.systems.tokenizers import TokenizerSystem
-from syllabary.processors import MASKS, cannot_mask
+from syllabary.kernels.processors import MASKS, cannot_mask
 
 from ...conftest import synthetic_speech
 
@@ -83,7 +83,7 @@ class Loudness(syllabary.AudioTokenizer):
             loud = codes.float().mean(-1, keepdim=True) / SIZE
             return (loud * loud).expand(-1, HOP)
 
-        return FrameDecoder(decode, num_codebooks=2, hop=HOP, tile=16, device=self.device)
+        return StatelessDecoder(decode, num_codebooks=2, hop=HOP, tile=16, device=self.device)
 
 
 class Shifting(Loudness):

@@ -3,7 +3,7 @@ import pytest
 
 from syllabary.eval.studies import robustness
 from syllabary.eval.studies.robustness import run
-from syllabary.eval.units.perturbations import PERTURBATIONS, add_noise
+from syllabary.eval.unit_measures.perturbations import PERTURBATIONS, add_noise
 
 from ... import tiny_codecs
 from ...conftest import synthetic_speech

@@ -9,7 +9,7 @@ from syllabary.codecs.tokens import Tokens
 from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.studies.interface import Bench
 from syllabary.eval.studies.token_statistics import STUDY, _even_entropy, run
-from syllabary.eval.units.rates import usage
+from syllabary.eval.unit_measures.rates import usage
 
 from ... import tiny_codecs
 from ...conftest import synthetic_speech

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import syllabary
-from syllabary.codecs.neural.analysis import AnalysisConfig
+from syllabary.codecs.neural.layers.analysis import AnalysisConfig
 from syllabary.errors import CheckpointError, QuantizerError, TokenError, WaveError
 from syllabary.semantic.content.encoder import ContentConfig
 from syllabary.semantic.encoders.content import Content

@@ -9,12 +9,12 @@ import pytest
 import soundfile
 import torch
 
-from syllabary.codecs.neural.causal import StackConfig
+from syllabary.codecs.neural.layers.causal import StackConfig
 from syllabary.codecs.shipped import export
 from syllabary.errors import TrainingError
 from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
-from syllabary.training import recipes
+from syllabary.training import recipe_registry as recipes
 from syllabary.training.content import targets
 from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
 from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed
@@ -45,7 +45,7 @@ def store(tmp_path_factory):
 
 
 def recipe(**changes):
-    found = recipes.find("content-first")
+    found = recipes.find("content-stage-1")
     data = replace(found.data, crop_samples=9_600, max_share=1.0)
     small = replace(found, model=SMALL, data=data, batch_size=4, num_units=20, unit_batches=4)
     return replace(small, targets=TargetsConfig(clusters=(10,), rows=150), **changes)

@@ -89,9 +89,12 @@ def test_killed_at_a_step_and_gone_on(kill_at, uninterrupted, corpus, cache, tmp
         # A line that was cut short, as a full disk leaves it.
         with (run / "log.jsonl").open("a") as file:
             file.write('{"kind": "train", "st')
-    done = command(corpus, cache, run)
-    assert done.returncode == 0, done.stderr
-    assert ("going on from step 6" in done.stderr) == (kill_at == 8)
+    if kill_at == 8:
+        done = command(corpus, cache, run)
+        assert done.returncode == 0, done.stderr
+        assert "going on from step 6" in done.stderr
+    else:
+        assert train(tiny.recipe(corpus), run, device="cpu", cache=cache).step == 14
     assert lines(run) == lines(uninterrupted)
     assert same(state(run), state(uninterrupted))
 

@@ -8,7 +8,7 @@ import torch
 
 import syllabary
 from syllabary.errors import SyllabaryError, TrainingError
-from syllabary.training import recipes
+from syllabary.training import recipe_registry as recipes
 from syllabary.training.loop import Observer, train
 from syllabary.training.loop.board import Board
 from syllabary.training.loop.feed import Feed

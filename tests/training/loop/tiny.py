@@ -18,7 +18,7 @@ from torch import nn
 
 import syllabary
 from syllabary.codecs.spec import TokenizerSpec
-from syllabary.codecs.windowed import FrameDecoder, WindowEncoder
+from syllabary.codecs.windowed import StatelessDecoder, WindowEncoder
 from syllabary.quantizers.modules import (
     ResidualVectorQuantizer,
     ResidualVectorQuantizerConfig,
@@ -40,8 +40,8 @@ from syllabary.training.recipe import (
     ScheduleConfig,
     ValidationConfig,
 )
-from syllabary.training.recipes import RECIPES, register
-from syllabary.training.task import Generated, Task
+from syllabary.training.recipe_registry import RECIPES, register
+from syllabary.training.task import Generated, TrainingTask
 
 HOP = 80
 
@@ -136,10 +136,12 @@ class TinyTokenizer(syllabary.AudioTokenizer):
         def decode_tile(codes):
             return self.codec.decoder(self.codec.quantizer.decode(codes[..., None])[:, 0])
 
-        return FrameDecoder(decode_tile, num_codebooks=count, hop=HOP, tile=16, device=self.device)
+        return StatelessDecoder(
+            decode_tile, num_codebooks=count, hop=HOP, tile=16, device=self.device
+        )
 
 
-class TinyTask(Task[TinyRecipe]):
+class TinyTask(TrainingTask[TinyRecipe]):
     Recipe = TinyRecipe
 
     def __init__(self, recipe):

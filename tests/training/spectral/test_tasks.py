@@ -11,10 +11,10 @@ import torch
 import syllabary
 from syllabary.codecs.dmel.config import DMelConfig
 from syllabary.codecs.dmel.tokenizer import DMel
-from syllabary.codecs.neural.network import SpectralDecoder
+from syllabary.codecs.neural.trunks.spectral import SpectralDecoder
 from syllabary.codecs.shipped import export
 from syllabary.errors import TrainingError
-from syllabary.training import recipes
+from syllabary.training import recipe_registry as recipes
 from syllabary.training.data import AugmentConfig
 from syllabary.training.discriminators import MultiPeriodConfig
 from syllabary.training.discriminators.joined import DiscriminatorsConfig

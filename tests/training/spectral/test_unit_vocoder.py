@@ -9,7 +9,7 @@ import torch
 
 import syllabary
 from syllabary.errors import TrainingError
-from syllabary.training import recipes
+from syllabary.training import recipe_registry as recipes
 from syllabary.training.loop import train
 from syllabary.training.spectral.unit_vocoder_task import (
     UnitVocoderRecipe,

@@ -1,0 +1,373 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
+"""Transformer layers compiled: the same sums in the same order, for any number of frames at a time.
+
+As in `kernels`, lanes hold different outputs: attention adds up its scores with a lane for each
+distance, and its values with a lane for each channel, so no sum depends on how many frames come.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor
+
+from ....kernels import vector_ir as v
+from ....kernels.cache import kernel
+from ....kernels.linear import (
+    DOUBLE,
+    DOUBLES,
+    at_address,
+    exponential,
+    fused,
+    linear,
+    most_frames,
+    normalize,
+    spread_constant,
+)
+from ..layers.causal import CausalStack
+from ..layers.transformer import CausalTransformer, TransformerConfig, TransformerLayer
+from .int8 import linear_int8, pack_int8
+from .packing import Array, PackedStack, addresses, array, on_cache_lines, pack
+
+_SPAN = 2 * v.LANES  # distances of one turn
+
+
+class PackedTransformer:
+    """The layers and the last norm of a `CausalTransformer`, without its first linear layer.
+
+    Args:
+        stack: its weights are copied.
+        dtype: of the sums, float32 or float64.
+    """
+
+    def __init__(self, stack: CausalTransformer, dtype: type[np.floating[Any]]) -> None:
+        config = stack.config
+        self.config, self.width, self.dtype = config, config.width, dtype
+        layers = [layer for layer in stack.layers if isinstance(layer, TransformerLayer)]
+        attentions = [layer.attention for layer in layers]
+
+        def packed(weights: Sequence[Array], biases: Sequence[Tensor | None]) -> tuple[Array, ...]:
+            parts = [
+                _pack(weight, bias, config, dtype)
+                for weight, bias in zip(weights, biases, strict=True)
+            ]
+            return tuple(on_cache_lines(np.stack(part)) for part in zip(*parts, strict=True))
+
+        def stacked(parts: Sequence[Sequence[Tensor]]) -> Array:
+            return np.stack([np.stack([array(t) for t in part]) for part in parts]).astype(dtype)
+
+        none = [None] * len(layers)
+        norms = [(layer.attention_norm, layer.norm) for layer in layers]
+        distances = np.zeros((len(layers), config.head_dim, _in_spans(config.window)), dtype)
+        distances[:, :, : config.window] = stacked([[a.distances.T] for a in attentions])[:, 0]
+        self.weights = (
+            stacked([[n.weight for n in pair] + [n.bias for n in pair] for pair in norms]),
+            stack.norm.eps,
+            packed(
+                [
+                    np.concatenate([array(part.weight) for part in (a.query, a.key, a.value)])
+                    for a in attentions
+                ],
+                none,
+            ),
+            on_cache_lines(distances),
+            dtype(config.head_dim**-0.5),
+            packed([array(a.outward.weight) for a in attentions], none),
+            packed(
+                [array(layer.widen.weight) for layer in layers],
+                [layer.widen.bias for layer in layers],
+            ),
+            packed(
+                [array(layer.narrow.weight) for layer in layers],
+                [layer.narrow.bias for layer in layers],
+            ),
+            array(stack.norm.weight).astype(dtype),
+            array(stack.norm.bias).astype(dtype),
+        )
+
+    def init_state(self) -> Array:
+        """Keys and values (2, layers, window - 1, width) of a row that has seen nothing.
+
+        Keys lie there as (width, window - 1), which is how attention reads them.
+        """
+        config = self.config
+        return np.zeros((2, config.layers, config.window - 1, config.width), self.dtype)
+
+    def __call__(self, x: Array, edges: Array, pasts: Sequence[Array]) -> None:
+        """Replace x (frames, width) by what the layers make of it, and each row's past.
+
+        Args:
+            x: frames of all rows, end to end.
+            edges: (rows + 1,) where each row's frames begin and end.
+            pasts: of each row, from `init_state`.
+        """
+        _run_layers(x, edges, addresses(pasts), self.config.window, *self.weights)
+
+
+def packed_layers(
+    stack: CausalStack | CausalTransformer, dtype: type[np.floating[Any]]
+) -> PackedStack | PackedTransformer:
+    """The compiled form of layers at the frame rate; see `PackedTransformer`."""
+    if isinstance(stack, CausalTransformer):
+        return PackedTransformer(stack, dtype)
+    return PackedStack(stack, dtype)
+
+
+def _pack(
+    weight: Array, bias: Tensor | None, config: TransformerConfig, dtype: type[np.floating[Any]]
+) -> tuple[Array, ...]:
+    """What `_linear` takes: panels, scales (of int8 weights alone), bias."""
+    if config.int8:
+        return pack_int8(weight, None if bias is None else array(bias))
+    panels, offsets = pack(weight, bias, dtype)
+    return panels, np.empty(0, np.float32), offsets
+
+
+def _in_spans(window: int) -> int:
+    return -(-window // _SPAN) * _SPAN
+
+
+@intrinsic
+def _scores(context, like, query, channels, across, stride, apart, apart_stride, valid, out):  # type: ignore[no-untyped-def]
+    """Store the products of a query with the keys at 32 distances.
+
+    Args:
+        query: address of a head's `channels` numbers.
+        across: of the keys of the first channel, from the farthest distance on.
+        apart: of the vectors of the distances, likewise.
+        stride, apart_stride: bytes from one channel to the next.
+        valid: those after that many distances become minus infinity.
+        out: address.
+    """
+    wide = like == types.float64
+    scalar, kind, size = (DOUBLE, DOUBLES, 8) if wide else (v.FLOAT, v.FLOATS, 4)
+
+    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        _, query, channels, across, stride, apart, apart_stride, valid, out = values
+        sums: list[Any] = []
+        with v.counted_loop(builder, channels, [spread_constant(kind, 0.0)] * 2) as loop:
+            channel, carried, following = loop
+            at = v.at(builder, query, v.times(builder, channel, size))
+            q = v.spread(builder, v.load(builder, at, scalar))
+            keys = v.at(builder, across, builder.mul(channel, stride))
+            shifts = v.at(builder, apart, builder.mul(channel, apart_stride))
+            for j in range(2):
+                key = v.load(builder, v.at(builder, keys, size * v.LANES * j), kind)
+                shift = v.load(builder, v.at(builder, shifts, size * v.LANES * j), kind)
+                sums.append(fused(builder, q, builder.fadd(key, shift), carried[j]))
+            following(sums)
+        limit = v.spread(builder, builder.trunc(valid, v.INT32))
+        for j in range(2):
+            lanes = ir.Constant(v.INTS, [v.LANES * j + i for i in range(v.LANES)])
+            inside = builder.icmp_signed("<", lanes, limit)
+            result = builder.select(inside, sums[j], spread_constant(kind, float("-inf")))
+            v.store(builder, result, v.at(builder, out, size * v.LANES * j))
+        return target.get_dummy_value()
+
+    return types.void(like, *[types.int64] * 8), code
+
+
+def _folded(builder, x, combine):  # type: ignore[no-untyped-def]
+    """A vector whose lanes all hold what `combine` makes of those of x."""
+    for half in (8, 4, 2, 1):
+        lanes = ir.Constant(v.INTS, [i ^ half for i in range(v.LANES)])
+        x = combine(builder, x, builder.shuffle_vector(x, x, lanes))
+    return x
+
+
+@intrinsic
+def _soften(context, like, address, vectors):  # type: ignore[no-untyped-def]
+    """Replace 16 × `vectors` numbers by their softmax."""
+    kind, size = (DOUBLES, 8) if like == types.float64 else (v.FLOATS, 4)
+
+    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        _, address, vectors = values
+
+        def place(step):  # type: ignore[no-untyped-def]
+            return v.at(builder, address, v.times(builder, step, size * v.LANES))
+
+        lowest = spread_constant(kind, float("-inf"))
+        with v.counted_loop(builder, vectors, [lowest]) as (step, carried, following):
+            x = v.load(builder, place(step), kind)
+            most = builder.select(builder.fcmp_ordered(">", x, carried[0]), x, carried[0])
+            following([most])
+        most = _folded(builder, most, lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
+        with v.counted_loop(builder, vectors, [spread_constant(kind, 0.0)]) as loop:
+            step, carried, following = loop
+            x = exponential(builder, builder.fsub(v.load(builder, place(step), kind), most))
+            v.store(builder, x, place(step))
+            total = builder.fadd(carried[0], x)
+            following([total])
+        total = _folded(builder, total, lambda b, x, y: b.fadd(x, y))
+        inverse = builder.fdiv(spread_constant(kind, 1.0), total)
+        with v.counted_loop(builder, vectors, []) as (step, _, following):
+            x = v.load(builder, place(step), kind)
+            v.store(builder, builder.fmul(x, inverse), place(step))
+        return target.get_dummy_value()
+
+    return types.void(like, types.int64, types.int64), code
+
+
+def _mean_of(count):  # type: ignore[no-untyped-def]
+    """The intrinsic that weights 16 × `count` channels of values."""
+
+    @intrinsic
+    def mean(context, like, weights, frames, values, stride, out):  # type: ignore[no-untyped-def]
+        """Store the sum of `frames` rows of values, `stride` bytes apart, times weights."""
+        wide = like == types.float64
+        scalar, kind, size = (DOUBLE, DOUBLES, 8) if wide else (v.FLOAT, v.FLOATS, 4)
+
+        def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+            _, weights, frames, rows, stride, out = values
+            sums: list[Any] = []
+            with v.counted_loop(builder, frames, [spread_constant(kind, 0.0)] * count) as loop:
+                frame, carried, following = loop
+                at = v.at(builder, weights, v.times(builder, frame, size))
+                weight = v.spread(builder, v.load(builder, at, scalar))
+                row = v.at(builder, rows, builder.mul(frame, stride))
+                for j in range(count):
+                    value = v.load(builder, v.at(builder, row, size * v.LANES * j), kind)
+                    sums.append(fused(builder, weight, value, carried[j]))
+                following(sums)
+            for j in range(count):
+                v.store(builder, sums[j], v.at(builder, out, size * v.LANES * j))
+            return target.get_dummy_value()
+
+        return types.void(like, *[types.int64] * 5), code
+
+    return mean
+
+
+_mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
+
+
+@kernel
+def _run_layers(  # type: ignore[no-untyped-def]
+    x, edges, pasts, window, norms, epsilon, together, distances, scale, outward, widen, narrow,
+    norm, norm_bias,
+):  # fmt: skip
+    """Run layers, and the last norm, on x (frames, width) in place: frames of rows, end to end.
+
+    Args:
+        edges: (rows + 1,) row r's frames are those from `edges[r]` to `edges[r + 1]`.
+        pasts: (rows,) addresses of keys (layers, width, window - 1) and then values
+            (layers, window - 1, width) of the frames before x, replaced by those before what comes.
+        window: frames that one attends to, itself included.
+        norms: (layers, 4, width): weights of both norms, then biases.
+        together: of queries, keys and values at once. It, outward, widen, narrow: panels, scales
+            and biases of each layer.
+        distances: (layers, head_dim, window in whole spans).
+        scale: of the queries.
+        norm, norm_bias: of the last norm.
+    """
+    layers = distances.shape[0]
+    frames, width = x.shape
+    kept, like = window - 1, x.dtype.type(0)
+    longest = kept + most_frames(edges)
+    size = layers * kept * width * x.itemsize
+    mixed = np.empty((frames, width), x.dtype)
+    parts = np.empty((frames, together[2].shape[1]), x.dtype)
+    # Whole vectors are read, at the end of a row too.
+    across = np.empty((width, longest + _SPAN), x.dtype)
+    values = np.empty((longest + v.LANES, width), x.dtype)
+    heard = np.empty((frames, width), x.dtype)
+    hidden = np.empty((frames, widen[2].shape[1]), x.dtype)
+    back = np.empty((frames, max(outward[2].shape[1], narrow[2].shape[1])), x.dtype)
+    for b in range(layers):
+        normalize(x, norms[b, 0], norms[b, 2], epsilon, mixed)
+        _linear(mixed, together[0][b], together[1][b], together[2][b], False, parts)
+        for t in range(frames):
+            for c in range(width):
+                parts[t, c] *= scale
+        for r in range(pasts.shape[0]):
+            keys = at_address(like, pasts[r], (layers, width, kept))[b]
+            past = at_address(like, pasts[r] + size, (layers, kept, width))[b]
+            start, count = edges[r], edges[r + 1] - edges[r]
+            for c in range(width):
+                for t in range(kept):
+                    across[c, t] = keys[c, t]
+                for t in range(count):
+                    across[c, kept + t] = parts[start + t, width + c]
+                for t in range(kept):
+                    keys[c, t] = across[c, count + t]
+            values[:kept] = past
+            for t in range(count):
+                for c in range(width):
+                    values[kept + t, c] = parts[start + t, 2 * width + c]
+            past[:] = values[count : count + kept]
+            _attend(
+                parts[start : start + count], across, values, distances[b], window,
+                heard[start : start + count],
+            )  # fmt: skip
+        _linear(heard, outward[0][b], outward[1][b], outward[2][b], False, back)
+        for t in range(frames):
+            for c in range(width):
+                x[t, c] += back[t, c]
+        normalize(x, norms[b, 1], norms[b, 3], epsilon, mixed)
+        _linear(mixed, widen[0][b], widen[1][b], widen[2][b], True, hidden)
+        _linear(hidden, narrow[0][b], narrow[1][b], narrow[2][b], False, back)
+        for t in range(frames):
+            for c in range(width):
+                x[t, c] += back[t, c]
+    normalize(x, norm, norm_bias, epsilon, x)
+
+
+@kernel
+def _linear(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped-def]
+    """`linear`, or `linear_int8` with its panels; numba compiles only one of the two."""
+    if panels.ndim == 3:
+        linear(x, panels, bias, activated, out)
+    else:
+        linear_int8(x, panels, scales, bias, activated, out)
+
+
+@kernel
+def _attend(queries, across, values, distances, window, out):  # type: ignore[no-untyped-def]
+    """What frames attend to: the mean of values by the softmax of scores.
+
+    Args:
+        queries: (frames, at least width), scaled.
+        across: keys (width, at least window - 1 + frames, and a span).
+        values: (at least window + frames, width).
+        distances: (head_dim, window in whole spans).
+        out: (frames, width).
+    """
+    like, size = out.dtype.type(0), out.itemsize
+    head_dim, room = distances.shape
+    frames, width = out.shape
+    scores, spare = np.empty(room, out.dtype), np.empty(v.LANES, out.dtype)
+    for start in range(0, width, head_dim):
+        for t in range(frames):
+            # Asked for here, in the loop: after the last mention of an array numba frees it.
+            weights = scores.ctypes.data
+            query = queries.ctypes.data + t * queries.strides[0] + start * size
+            keys = across.ctypes.data + start * across.strides[0] + t * size
+            for o in range(0, room, _SPAN):
+                _scores(
+                    like, query, head_dim, keys + o * size, across.strides[0],
+                    distances.ctypes.data + o * size, distances.strides[0],
+                    window - o, weights + o * size,
+                )  # fmt: skip
+            _soften(like, weights, room // v.LANES)
+            place = values.ctypes.data + t * values.strides[0] + start * size
+            to = out.ctypes.data + t * out.strides[0] + start * size
+            done = 0
+            while done < head_dim:
+                if head_dim - done >= 4 * v.LANES:
+                    _mean_of_four(
+                        like, weights, window, place + done * size, values.strides[0],
+                        to + done * size,
+                    )  # fmt: skip
+                    done += 4 * v.LANES
+                else:
+                    _mean_of_one(
+                        like, weights, window, place + done * size, values.strides[0],
+                        spare.ctypes.data,
+                    )  # fmt: skip
+                    for c in range(min(v.LANES, head_dim - done)):
+                        out[t, start + done + c] = spare[c]
+                    done += v.LANES

@@ -1,0 +1,71 @@
+"""The paper's trunk compiled: frames of samples to latents and back, any number at a time.
+
+Sums are float64 in the encoder, as in its module, and float32 in the decoder.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ....kernels.linear import linear
+from ..trunks.raw_frames import SampleDecoder, SampleEncoder
+from .attention import packed_layers
+from .packing import Array, pack_linear
+
+
+class CompiledRawFrameEncoder:
+    """An encoder of rows of frames, on the CPU; see `CompiledSpectralEncoder`.
+
+    Args:
+        encoder: its weights are copied.
+    """
+
+    def __init__(self, encoder: SampleEncoder) -> None:
+        self.first = pack_linear(encoder.first, np.float64)
+        self.second = pack_linear(encoder.second, np.float64)
+        self.stack = packed_layers(encoder.stack, np.float64)
+
+    def init_state(self) -> Array:
+        """The state of a row that has heard nothing."""
+        return self.stack.init_state()
+
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+        """Latents (frames, width) float64 of frames (frames, hop); the states are moved on."""
+        samples = np.ascontiguousarray(windows.double().numpy())
+        hidden = _linear(samples, *self.first, activated=True)
+        x = _linear(hidden, *self.second)[:, : self.stack.width].copy()
+        self.stack(x, edges, states)
+        return torch.from_numpy(x)
+
+
+class CompiledRawFrameDecoder:
+    """A decoder of rows of frames, on the CPU; see `CompiledSpectralDecoder`.
+
+    Args:
+        decoder: its weights are copied.
+    """
+
+    def __init__(self, decoder: SampleDecoder) -> None:
+        self.hop = decoder.head.out_features
+        self.head = pack_linear(decoder.head, np.float32)
+        self.stack = packed_layers(decoder.stack, np.float32)
+
+    def init_state(self) -> Array:
+        """The state of a row that has heard nothing."""
+        return self.stack.init_state()
+
+    def wave(self, latents: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+        """Samples (frames, hop) float32 of latents (frames, width); the states are moved on."""
+        x = np.array(latents.float().numpy(), np.float32, order="C")
+        self.stack(x, edges, states)
+        samples = _linear(x, *self.head)[:, : self.hop]
+        return torch.from_numpy(np.ascontiguousarray(samples))
+
+
+def _linear(x: Array, panels: Array, bias: Array, activated: bool = False) -> Array:
+    """All outputs that the panels have, (frames, panels × their width)."""
+    out = np.empty((len(x), len(bias)), x.dtype)
+    linear(x, panels, bias, activated, out)
+    return out

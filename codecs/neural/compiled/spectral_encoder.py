@@ -1,0 +1,282 @@
+"""`SpectralEncoder` compiled: the same numbers, for any number of frames at a time.
+
+Sums are float64, as those of the module are when it encodes, so that a code doesn't depend on which
+of the two found it, but for values that float64 cannot tell from a tie.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ....kernels.cache import kernel
+from ....kernels.fourier import samples, spectra
+from ....kernels.linear import exponentials, linear
+from ..layers.analysis import FLOOR, SpeechAnalysis
+from ..layers.pulses import PITCH_BINS
+from ..trunks.spectral import SpectralEncoder
+from .attention import packed_layers
+from .packing import Array, array, pack, pack_linear
+
+# Frames whose spectra lie in memory at once: what is larger, the system takes back after each call,
+# and to get it again costs more than the transforms.
+_BLOCK = 8
+_LOG_SCALE, _LOG_SHIFT = SpeechAnalysis.LOG_SCALE, SpeechAnalysis.LOG_SHIFT
+_PITCH_SCALE = SpeechAnalysis.CORRELATION_SCALE
+
+
+class FrameAnalysis:
+    """`SpeechAnalysis` compiled, in float64.
+
+    Args:
+        analysis: what is computed.
+    """
+
+    def __init__(self, analysis: SpeechAnalysis) -> None:
+        self.config = config = analysis.config
+        self.mel_fft, self.band_fft = analysis.mel_fft, analysis.band_fft
+        windows = analysis.mel_window, analysis.band_window, analysis.pitch_window
+        self.windows = [array(window).astype(np.float64) for window in windows]
+        filters = analysis.mel_filters, analysis.band_filters, analysis.lags
+        self.filters = [pack(fixed.T, None, np.float64) for fixed in filters]
+        self.channels = config.num_lags, config.num_mels, config.num_bands
+
+    def into(self, windows: Array, heard: Array) -> None:
+        """Put features into the first columns of `heard` (frames, num_features or more).
+
+        Args:
+            windows: (frames, window).
+            heard: float64.
+        """
+        config = self.config
+        most = min(len(windows), _BLOCK)
+        mel = np.empty((most, 2, self.mel_fft))
+        bands = np.empty((most, 4, self.band_fft))
+        pitch = np.empty((most, 1, config.pitch_window))
+        for start in range(0, len(windows), _BLOCK):
+            part = windows[start : start + _BLOCK]
+            pieces = mel[: len(part)], bands[: len(part)], pitch[: len(part)]
+            _cut(part, config.hop, *self.windows, *pieces)
+            amplitudes = _amplitudes(spectra(pieces[2]), FLOOR)
+            _features(
+                samples(amplitudes, config.pitch_window), amplitudes, self.filters[2],
+                spectra(pieces[0]), self.filters[0], spectra(pieces[1]), self.filters[1],
+                self.channels, heard[start : start + _BLOCK],
+            )  # fmt: skip
+
+    def without_pitch(self, windows: Array) -> Array:
+        """Features (frames, num_features - num_lags) without the autocorrelation, float64."""
+        config, (_, num_mels, num_bands) = self.config, self.channels
+        heard = np.empty((len(windows), config.num_features - config.num_lags))
+        most = min(len(windows), _BLOCK)
+        mel = np.empty((most, 2, self.mel_fft))
+        bands = np.empty((most, 4, self.band_fft))
+        for start in range(0, len(windows), _BLOCK):
+            part = windows[start : start + _BLOCK]
+            pieces = mel[: len(part)], bands[: len(part)]
+            _cut_spectral(part, config.hop, *self.windows[:2], *pieces)
+            _log_features(
+                spectra(pieces[0]), self.filters[0], num_mels, spectra(pieces[1]),
+                self.filters[1], num_bands, 0, heard[start : start + _BLOCK],
+            )  # fmt: skip
+        return heard
+
+
+class CompiledSpectralEncoder:
+    """An encoder of rows of frames, on the CPU.
+
+    It takes the frames of several rows, laid end to end: weights, which are what a single frame
+    mostly costs, are read once for all of them. Only what remembers goes row by row.
+
+    Args:
+        encoder: its weights are copied.
+    """
+
+    def __init__(self, encoder: SpectralEncoder) -> None:
+        self.config = encoder.config.analysis
+        self.latent_dim = encoder.config.latent_dim
+        self.analysis = FrameAnalysis(encoder.analysis)
+        guess, _, logits = encoder.pitch
+        inward = encoder.stack.inward
+        assert isinstance(guess, nn.Linear) and isinstance(logits, nn.Linear)
+        assert isinstance(inward, nn.Linear)
+        self.pitch = [pack_linear(layer, np.float64) for layer in (guess, logits)]
+        self.inward = pack_linear(inward, np.float64)
+        self.stack = packed_layers(encoder.stack, np.float64)
+        self.outward = pack_linear(encoder.outward, np.float64)
+        self.direct = pack_linear(encoder.direct, np.float64)
+
+    def init_state(self) -> Array:
+        """The state of a row that has heard nothing."""
+        return self.stack.init_state()
+
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+        """Latents (frames, latent_dim) float64.
+
+        Args:
+            windows: (frames, window), of all rows end to end.
+            edges: (rows + 1,) int64: row r's frames are those from `edges[r]` to `edges[r + 1]`.
+            states: of each row; they are moved on.
+        """
+        heard = self._heard(np.ascontiguousarray(windows.numpy()))
+        x, direct = _two_layers(heard, *self.inward, self.stack.width, *self.direct)
+        self.stack(x, edges, states)
+        return torch.from_numpy(_layer_and(x, *self.outward, direct, self.latent_dim))
+
+    def _heard(self, windows: Array) -> Array:
+        """The features (frames, num_features + PITCH_BINS) of windows (frames, window)."""
+        heard = np.empty((len(windows), self.config.num_features + PITCH_BINS))
+        self.analysis.into(windows, heard)
+        (first, first_bias), (second, second_bias) = self.pitch
+        _guess(heard, first, first_bias, second, second_bias, self.config.num_features)
+        return heard
+
+
+@kernel
+def _features(  # type: ignore[no-untyped-def]
+    correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, heard
+):
+    """Put scaled correlations and logarithms into `heard`; see `_correlations` and `_logs`.
+
+    Args:
+        channels: how many lags, mels and bands there are.
+    """
+    num_lags, num_mels, num_bands = channels
+    _correlations(correlation, amplitudes, lags[0], lags[1], num_lags, heard)
+    _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, heard)
+
+
+@kernel
+def _log_features(  # type: ignore[no-untyped-def]
+    mel, mel_filters, num_mels, bands, band_filters, num_bands, start, heard
+):
+    """Put scaled logarithms into `heard`, from column `start` on; see `_logs`."""
+    _logs(mel, mel_filters[0], mel_filters[1], num_mels, start, heard)
+    start += mel.shape[1] * num_mels
+    _logs(bands, band_filters[0], band_filters[1], num_bands, start, heard)
+
+
+@kernel
+def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch):  # type: ignore[no-untyped-def]
+    """Pieces of each window, which end where it ends, times windows."""
+    _cut_spectral(windows, hop, mel_window, band_window, mel, bands)
+    for t in range(windows.shape[0]):
+        _cut_one(windows[t], 0, pitch_window, pitch[t])
+
+
+@kernel
+def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: ignore[no-untyped-def]
+    """See `_cut`."""
+    for t in range(windows.shape[0]):
+        _cut_one(windows[t], hop // 2, mel_window, mel[t])
+        _cut_one(windows[t], hop // 4, band_window, bands[t])
+
+
+@kernel
+def _cut_one(samples, hop, window, out):  # type: ignore[no-untyped-def]
+    """The last pieces of the samples, `hop` apart, times a window; zeros after them."""
+    count, length = out.shape[0], window.shape[0]
+    start = samples.shape[0] - length - (count - 1) * hop
+    for i in range(count):
+        piece, whole = samples[start + i * hop :], out[i]
+        for j in range(length):
+            whole[j] = np.float64(piece[j]) * window[j]
+        whole[length:] = 0
+
+
+@kernel
+def _amplitudes(spectra, least):  # type: ignore[no-untyped-def]
+    """(frames × pieces, bins) amplitudes, `least` at least."""
+    frames, count, bins = spectra.shape
+    out = np.empty((frames * count, bins))
+    for t in range(frames):
+        for i in range(count):
+            for k in range(bins):
+                value = spectra[t, i, k]
+                amplitude = math.sqrt(value.real * value.real + value.imag * value.imag)
+                out[t * count + i, k] = amplitude if amplitude > least else least
+    return out
+
+
+@kernel
+def _correlations(correlation, amplitudes, lags, bias, count, heard):  # type: ignore[no-untyped-def]
+    """Put the scaled autocorrelation at `count` lags into the first columns of `heard`."""
+    frames, size = correlation.shape
+    at_lags = np.empty((frames, bias.shape[0]))
+    linear(correlation, lags, bias, False, at_lags)
+    for t in range(frames):
+        total = 0.0
+        for k in range(amplitudes.shape[1]):
+            total += amplitudes[t, k]
+        total *= 2 / size
+        for i in range(count):
+            heard[t, i] = _PITCH_SCALE * at_lags[t, i] / total
+
+
+@kernel
+def _logs(spectra, filters, bias, channels, start, heard):  # type: ignore[no-untyped-def]
+    """Put the scaled logarithms of filtered amplitudes into `heard`, from column `start` on."""
+    frames, count, _ = spectra.shape
+    amplitudes = _amplitudes(spectra, 0.0)
+    energies = np.empty((frames * count, bias.shape[0]))
+    linear(amplitudes, filters, bias, False, energies)
+    for t in range(frames):
+        for i in range(count):
+            for c in range(channels):
+                log = math.log10(energies[t * count + i, c] + FLOOR)
+                heard[t, start + i * channels + c] = _LOG_SCALE * log + _LOG_SHIFT
+
+
+@kernel
+def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignore[no-untyped-def]
+    """Put the guess at the pitch into `heard`, from column `start` on."""
+    frames = heard.shape[0]
+    hidden = np.empty((frames, first_bias.shape[0]))
+    linear(heard, first, first_bias, True, hidden)
+    logits = np.empty((frames, second_bias.shape[0]))
+    linear(hidden, second, second_bias, False, logits)
+    for t in range(frames):
+        most = logits[t, 0]
+        for c in range(PITCH_BINS):
+            most = max(most, logits[t, c])
+        for c in range(PITCH_BINS):
+            logits[t, c] -= most
+    exponentials(logits)
+    for t in range(frames):
+        total = 0.0
+        for c in range(PITCH_BINS):
+            total += logits[t, c]
+        for c in range(PITCH_BINS):
+            heard[t, start + c] = 4 * (logits[t, c] / total)
+
+
+@kernel
+def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: ignore[no-untyped-def]
+    """The `width` outputs of a linear layer, and all that another's panels have."""
+    first = np.empty((x.shape[0], bias.shape[0]))
+    second = np.empty((x.shape[0], other_bias.shape[0]))
+    linear(x, panels, bias, False, first)
+    linear(x, other_panels, other_bias, False, second)
+    return first[:, :width].copy(), second
+
+
+@kernel
+def one_layer(x, panels, bias, width):  # type: ignore[no-untyped-def]
+    """The `width` outputs (frames, width) of a linear layer's `panels`."""
+    padded = np.empty((x.shape[0], bias.shape[0]))
+    linear(x, panels, bias, False, padded)
+    return padded[:, :width].copy()
+
+
+@kernel
+def _layer_and(x, panels, bias, other, width):  # type: ignore[no-untyped-def]
+    """The `width` outputs of a linear layer, plus what others are."""
+    padded = np.empty((x.shape[0], bias.shape[0]))
+    linear(x, panels, bias, False, padded)
+    out = np.empty((x.shape[0], width))
+    for t in range(x.shape[0]):
+        for c in range(width):
+            out[t, c] = padded[t, c] + other[t, c]
+    return out

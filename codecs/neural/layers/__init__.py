@@ -1,0 +1,1 @@
+"""Layers in PyTorch, for training and for the weights: a past as an argument, no look ahead."""

@@ -1,0 +1,1 @@
+"""The same layers as ONNX graphs of one step of a stream."""

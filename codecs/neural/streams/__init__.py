@@ -1,0 +1,1 @@
+"""Encoders and decoders as streams over the rows of a batch."""

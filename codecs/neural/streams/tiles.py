@@ -1,0 +1,352 @@
+"""Streams for codecs with a memory, in which a frame's codes depend on all frames before it.
+
+Equality by construction: frames fill tiles of one fixed shape in order, and a network is only ever
+run on whole tiles, from the state that the tile before left. A stream that has but one new frame
+runs the unfinished tile again, the rest of it empty; the state moves on when the tile is full. So
+each frame is computed by the same arithmetic, in the same place of the same shape, however the
+audio came.
+
+A compiled network promises by itself that a frame's results do not depend on how many frames come
+with it, nor on whose they are. It needs no tiles, nothing is computed twice, and the new frames of
+all rows go through it together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ....errors import StateError
+from ...streaming import DecoderStream, EncoderStream, row_flags
+
+S = TypeVar("S")
+
+#: Maps the frames of rows (frames, …), laid end to end, their edges (rows + 1,) and their states
+#: to results (frames, …) and the states after them.
+RowsFunction = Callable[[Tensor, np.ndarray[Any, Any], list[S]], tuple[Tensor, list[S]]]
+
+# Frames for which weights are read once, and which bound the memory, where the function takes any.
+_BLOCK = 256
+
+
+@dataclass
+class TileState(Generic[S]):
+    """What a row carries from one call of a network to the next.
+
+    Attributes:
+        network: after the last whole tile; where there are no tiles, after the last frame.
+        frames: (tile, …) the tile that is not full yet, or None where there are no tiles.
+        filled: how many frames of it are there.
+    """
+
+    network: S
+    frames: Tensor | None
+    filled: int = 0
+
+
+class _Runner(Generic[S]):
+    """Runs a causal function over the frames of rows that come in any pieces.
+
+    Args:
+        function: frame n's results must not depend on later frames, nor on other rows. Where there
+            are tiles, it gets one of one row and must not change the state that it is given: an
+            unfinished tile is run again. Else it may.
+        init_state: makes the state before the first frame.
+        empty: what stands in a place of a tile without a frame.
+        tile: frames in one call; None: results do not depend on how many the function gets at once.
+    """
+
+    def __init__(
+        self,
+        function: RowsFunction[S],
+        init_state: Callable[[], S],
+        empty: Tensor,
+        tile: int | None,
+    ) -> None:
+        self.function, self.init_state = function, init_state
+        self.empty = None if tile is None else empty.expand(tile, *empty.shape)
+
+    def init_row(self) -> TileState[S]:
+        """The state of a row that has had no frame."""
+        return TileState(self.init_state(), None if self.empty is None else self.empty.clone())
+
+    def check(self, state: TileState[S]) -> None:
+        """Look at the count in a state, and at what a network's own state says of itself.
+
+        Raises:
+            StateError: it can't be.
+        """
+        if hasattr(state.network, "check"):
+            state.network.check()
+        most = 0 if self.empty is None else len(self.empty) - 1
+        if not 0 <= state.filled <= most:
+            raise StateError(f"{state.filled} frames in an unfinished tile, at most {most}")
+
+    def push(self, rows: Sequence[Tensor], states: Sequence[TileState[S]]) -> list[list[Tensor]]:
+        """For each row, results (new frames, …) of frames (new frames, …), in pieces.
+
+        The states are moved on.
+        """
+        if self.empty is None:
+            return self._push_together(rows, states)
+        return [self._push_tiles(*each) for each in zip(rows, states, strict=True)]
+
+    def _push_together(
+        self, rows: Sequence[Tensor], states: Sequence[TileState[S]]
+    ) -> list[list[Tensor]]:
+        results: list[list[Tensor]] = [[] for _ in rows]
+        for block in _blocks([frames.shape[0] for frames in rows]):
+            members = [states[row] for row, _, _ in block]
+            edges = np.cumsum([0, *(stop - start for _, start, stop in block)])
+            pieces = [rows[row][start:stop] for row, start, stop in block]
+            frames = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            result, after = self.function(frames, edges, [state.network for state in members])
+            parts = result.split(np.diff(edges).tolist())
+            for (row, _, _), state, network, part in zip(block, members, after, parts, strict=True):
+                state.network = network
+                results[row].append(part)
+        return results
+
+    def _push_tiles(self, frames: Tensor, state: TileState[S]) -> list[Tensor]:
+        assert self.empty is not None and state.frames is not None
+        results, size = [], len(self.empty)
+        edges = np.array([0, size])
+        while frames.shape[0]:
+            start = state.filled
+            taken = min(size - start, frames.shape[0])
+            state.frames[start : start + taken] = frames[:taken]
+            frames = frames[taken:]
+            result, (after,) = self.function(state.frames, edges, [state.network])
+            results.append(result[start : start + taken])
+            state.filled = start + taken
+            if state.filled == size:
+                state.network, state.filled = after, 0
+                state.frames.copy_(self.empty)
+        return results
+
+
+def _blocks(counts: Sequence[int]) -> list[list[tuple[int, int, int]]]:
+    """Frames of rows in blocks of at most `_BLOCK`, as triples of a row, a start and an end.
+
+    Args:
+        counts: each row's frames.
+    """
+    blocks: list[list[tuple[int, int, int]]] = []
+    room = 0
+    for row, count in enumerate(counts):
+        start = 0
+        while start < count:
+            if not room:
+                blocks.append([])
+                room = _BLOCK
+            stop = min(count, start + room)
+            blocks[-1].append((row, start, stop))
+            room -= stop - start
+            start = stop
+    return blocks
+
+
+@dataclass
+class EncoderRow(Generic[S]):
+    """The state of a row of `TileEncoder`.
+
+    Attributes:
+        tile: of the network.
+        samples: (window - 1,) the last ones; those that windows to come have a part in come first.
+        taken: samples so far.
+        pushed: frames so far.
+    """
+
+    tile: TileState[S]
+    samples: Tensor
+    taken: int = 0
+    pushed: int = 0
+
+
+@dataclass
+class DecoderRow(Generic[S]):
+    """The state of a row of `TileDecoder`.
+
+    Attributes:
+        tile: of the network.
+        given: samples so far, those that the delay drops counted as negative.
+        taken: frames so far.
+    """
+
+    tile: TileState[S]
+    given: int
+    taken: int = 0
+
+
+class TileEncoder(EncoderStream):
+    """Windows of samples to codes.
+
+    Args:
+        encode: maps windows (frames, window) of rows, end to end, to codes (frames, codebooks)
+            int64; see `_Runner`.
+        init_state: makes the state of one row.
+        batch_size: rows.
+        hop: samples per frame.
+        window: samples that a frame's window has; it ends where the frame ends. Zeros stand for
+            those before the start and after the end of the audio.
+        look_ahead: frames by which the codes lag: frame n's are those that `encode` gives for
+            frame n + look_ahead.
+        tile: frames in one call; None: the function gives the same results for any number.
+        num_codebooks: what `encode` gives.
+        device: where the samples are.
+    """
+
+    def __init__(
+        self,
+        encode: RowsFunction[S],
+        init_state: Callable[[], S],
+        *,
+        batch_size: int,
+        hop: int,
+        window: int,
+        look_ahead: int,
+        tile: int | None,
+        num_codebooks: int,
+        device: torch.device,
+    ) -> None:
+        self.hop, self.window, self.num_codebooks = hop, window, num_codebooks
+        self.look_ahead, self.device = look_ahead, device
+        self.empty = torch.zeros(window, dtype=torch.float32, device=device)
+        self.nothing = torch.zeros(num_codebooks, 0, dtype=torch.long, device=device)
+        self.runner = _Runner(encode, init_state, self.empty, tile)
+        self.states = [self.init_row() for _ in range(batch_size)]
+
+    def init_row(self) -> EncoderRow[Any]:
+        return EncoderRow(self.runner.init_row(), self.empty[1:].clone())
+
+    def check_row(self, state: EncoderRow[Any]) -> None:
+        self.runner.check(state.tile)
+        if state.taken < 0 or state.pushed != state.taken // self.hop:
+            raise StateError(f"{state.pushed} frames of {state.taken} samples")
+
+    def count_given(self, state: EncoderRow[Any], taken: int) -> int:
+        if state.taken != taken:
+            raise StateError(f"a state of {state.taken} samples, the row took {taken}")
+        return max(0, state.pushed - self.look_ahead)
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        windows = [self._windows(*each) for each in zip(self.states, rows, flags, strict=True)]
+        parts = self.runner.push(windows, [state.tile for state in self.states])
+        return [
+            self._settled(index, torch.cat(codes) if codes else None, flags[index])
+            for index, codes in enumerate(parts)
+        ]
+
+    def _windows(self, state: EncoderRow[Any], row: Tensor, final: bool) -> Tensor:
+        """The windows (frames, window) that a row's new samples complete; they are held then."""
+        hop = self.hop
+        held = self.window - hop + state.taken - state.pushed * hop
+        state.taken += row.shape[0]
+        frames = state.taken // hop - state.pushed
+        if final and state.taken:
+            frames = -(-state.taken // hop) + self.look_ahead - state.pushed
+        samples = torch.cat([state.samples[:held], row])
+        rest = samples[frames * hop :]
+        if not final:
+            state.samples[: rest.shape[0]] = rest
+        if not frames:
+            return self.empty.expand(0, -1)
+        missing = (frames - 1) * hop + self.window - samples.shape[0]
+        if missing > 0:
+            samples = functional.pad(samples, (0, missing))
+        return samples.unfold(0, self.window, hop)[:frames]
+
+    def _settled(self, index: int, codes: Tensor | None, final: bool) -> Tensor:
+        """What the row gives (codebooks, frames) of what came (windows, codebooks)."""
+        state = self.states[index]
+        given = self.nothing
+        if codes is not None:
+            frames = codes.shape[0]
+            given = codes[max(0, min(frames, self.look_ahead - state.pushed)) :].T
+            state.pushed += frames
+        if final:
+            self.reset(index)
+        return given
+
+
+class TileDecoder(DecoderStream):
+    """Codes to samples.
+
+    Args:
+        decode: maps codes (frames, codebooks) of rows, end to end, to samples (frames, hop)
+            float32; see `_Runner`. Codes of -1 are no frame: what follows the end of the audio, of
+            which `delay` samples are needed.
+        init_state: makes the state of one row.
+        batch_size: rows.
+        num_codebooks: of the codes.
+        hop: samples per frame.
+        delay: samples that the output of `decode` lags behind.
+        tile: frames in one call; None: the function gives the same results for any number.
+        device: where the codes are.
+    """
+
+    def __init__(
+        self,
+        decode: RowsFunction[S],
+        init_state: Callable[[], S],
+        *,
+        batch_size: int,
+        num_codebooks: int,
+        hop: int,
+        delay: int,
+        tile: int | None,
+        device: torch.device,
+    ) -> None:
+        self.hop, self.delay = hop, delay
+        self.num_codebooks = num_codebooks
+        empty = torch.full((num_codebooks,), -1, dtype=torch.long, device=device)
+        self.nothing = torch.zeros(0, dtype=torch.float32, device=device)
+        self.runner = _Runner(decode, init_state, empty, tile)
+        self.states = [self.init_row() for _ in range(batch_size)]
+
+    def init_row(self) -> DecoderRow[Any]:
+        return DecoderRow(self.runner.init_row(), -self.delay)
+
+    def check_row(self, state: DecoderRow[Any]) -> None:
+        self.runner.check(state.tile)
+        if state.taken < 0 or state.given != state.taken * self.hop - self.delay:
+            raise StateError(f"{state.given} samples of {state.taken} frames")
+
+    def count_given(self, state: DecoderRow[Any], taken: int) -> int:
+        if state.taken != taken:
+            raise StateError(f"a state of {state.taken} frames, the row took {taken}")
+        return max(0, state.given)
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        frames = [self._frames(*each) for each in zip(self.states, rows, flags, strict=True)]
+        parts = self.runner.push(frames, [state.tile for state in self.states])
+        return [
+            self._settled(index, torch.cat(wave).flatten() if wave else self.nothing, flags[index])
+            for index, wave in enumerate(parts)
+        ]
+
+    def _frames(self, state: DecoderRow[Any], codes: Tensor, final: bool) -> Tensor:
+        """What the network needs (frames, codebooks) of a row's new codes (codebooks, frames)."""
+        state.taken += codes.shape[1]
+        frames = codes.T
+        missing = self.num_codebooks - codes.shape[0]
+        after = -(-self.delay // self.hop) if final and state.taken else 0
+        if missing or after:
+            frames = functional.pad(frames, (0, missing, 0, after), value=-1)
+        return frames
+
+    def _settled(self, index: int, samples: Tensor, final: bool) -> Tensor:
+        """Those of the network's samples that the row gives."""
+        state = self.states[index]
+        start = max(0, -state.given)
+        end = state.taken * self.hop - state.given
+        state.given += min(samples.shape[0], end)
+        if final:
+            self.reset(index)
+        return samples[min(start, samples.shape[0]) : end]

@@ -1,0 +1,197 @@
+"""The encoder and the decoder of a spectral codec: features in, a harmonic head out."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.analysis import AnalysisConfig, SpeechAnalysis, windows_of
+from ..layers.causal import StackConfig
+from ..layers.harmonic_head import HarmonicHead, HarmonicHeadConfig, HeadState, Rendered
+from ..layers.pulses import PITCH_BINS
+from ..layers.transformer import TransformerConfig
+
+#: Layers at the frame rate: causal convolutions, or attention to a window.
+LayersConfig = StackConfig | TransformerConfig
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """Configuration of `SpectralEncoder` and `SpectralDecoder`.
+
+    Attributes:
+        analysis: what the encoder hears.
+        pitch_hidden: hidden width of its guess at the pitch.
+        encoder: its layers.
+        latent_dim: channels of the latents.
+        decoder: layers at the frame rate.
+        head: from those to samples.
+        encoder_look_ahead, decoder_look_ahead: frames after its own that a code, and the sound of
+            a code, may depend on. 0 is causal; a whole utterance needs no more than a second's.
+    """
+
+    #: Fields that the codes do not depend on.
+    decoding: ClassVar[tuple[str, ...]] = ("decoder", "head", "decoder_look_ahead")
+
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
+    pitch_hidden: int = 192
+    encoder: LayersConfig = field(default_factory=lambda: StackConfig(width=256, blocks=4))
+    latent_dim: int = 128
+    decoder: LayersConfig = field(default_factory=lambda: StackConfig(width=320, blocks=5))
+    head: HarmonicHeadConfig = field(default_factory=HarmonicHeadConfig)
+    encoder_look_ahead: int = 0
+    decoder_look_ahead: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.analysis.sample_rate, self.analysis.hop) != (self.head.sample_rate, self.head.hop):
+            raise ValueError("analysis and head must have the same sample_rate and hop")
+        if min(self.encoder_look_ahead, self.decoder_look_ahead) < 0:
+            raise ValueError("look-ahead can't be negative")
+
+    @property
+    def sample_rate(self) -> int:
+        return self.analysis.sample_rate
+
+    @property
+    def hop(self) -> int:
+        return self.analysis.hop
+
+    @property
+    def window(self) -> int:
+        """Samples that the encoder needs of each frame; they end where the frame ends."""
+        return self.analysis.window
+
+    @property
+    def delay(self) -> int:
+        """Samples that the decoder's output lags behind its input."""
+        return self.decoder_look_ahead * self.hop + self.head.delay
+
+    def make_encoder(self) -> "SpectralEncoder":
+        return SpectralEncoder(self)
+
+    def make_decoder(self) -> "SpectralDecoder":
+        return SpectralDecoder(self.latent_dim, self.decoder, self.head)
+
+
+class SpectralEncoder(nn.Module):
+    """Windows of samples to latents.
+
+    A small network guesses the pitch from the features that show it, and is trained to; its guess
+    goes on as a further feature. A direct linear path beside the layers carries the spectrum from
+    the first step on: with it, and one in the decoder, training took half the steps.
+
+    Args:
+        config: see `SpectralConfig`.
+    """
+
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = SpeechAnalysis(config.analysis)
+        self.pitch = nn.Sequential(
+            nn.Linear(config.analysis.pitch_features, config.pitch_hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.pitch_hidden, PITCH_BINS),
+        )
+        heard = config.analysis.num_features + PITCH_BINS
+        self.stack = config.encoder.make(heard)
+        self.outward = nn.Linear(config.encoder.width, config.latent_dim)
+        self.direct = nn.Linear(heard, config.latent_dim)
+
+    def init_state(self) -> list[Tensor]:
+        """The state of one row that has heard nothing."""
+        return self.stack.init_state(1)
+
+    def forward(
+        self, windows: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Encode windows (batch, frames, window).
+
+        Returns:
+            Latents (batch, frames, latent_dim), the guess at the pitch (batch, frames, PITCH_BINS)
+            as logits, and the state after the windows.
+        """
+        with torch.no_grad(), torch.autocast(windows.device.type, enabled=False):
+            features = self.analysis(windows)
+        logits = self.pitch(features[..., : self.config.analysis.pitch_features])
+        # In float32 under autocast; in float64 where the weights are.
+        guess = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
+        heard = torch.cat([features, 4 * guess], -1)
+        y, state = self.stack(heard, state)
+        return self.outward(y) + self.direct(heard), logits, state
+
+    def latents(
+        self, windows: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` gives, without the guess."""
+        latents, _, state = self(windows, state)
+        return latents, state
+
+    def windows_of(self, wave: Tensor) -> Tensor:
+        """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
+        config = self.config
+        return windows_of(wave, config.window, config.hop, config.encoder_look_ahead)
+
+    @property
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates for one frame, without the fixed analysis."""
+        linear = [layer for layer in self.pitch if isinstance(layer, nn.Linear)]
+        linear += [self.outward, self.direct]
+        return self.stack.macs_per_frame + sum(layer.weight.numel() for layer in linear)
+
+
+@dataclass
+class DecoderState:
+    """What `SpectralDecoder` carries from one tile to the next."""
+
+    layers: list[Tensor]
+    head: HeadState
+
+    def check(self) -> None:
+        """Raises StateError: see `HeadState.check`."""
+        self.head.check()
+
+
+class SpectralDecoder(nn.Module):
+    """Latents to samples.
+
+    Args:
+        in_features: channels of the latents.
+        stack: the layers at the frame rate.
+        head: from those to samples.
+    """
+
+    def __init__(self, in_features: int, stack: LayersConfig, head: HarmonicHeadConfig) -> None:
+        super().__init__()
+        self.stack = stack.make(in_features)
+        self.head = HarmonicHead(stack.width + in_features, head)
+
+    def init_state(self) -> DecoderState:
+        """The state of one row that has heard nothing."""
+        return DecoderState(self.stack.init_state(1), self.head.init_state(1))
+
+    def forward(
+        self,
+        latents: Tensor,
+        state: DecoderState | None = None,
+        pitch: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Rendered, DecoderState]:
+        """Decode latents (batch, frames, in_features); see `HarmonicHead.forward` for the rest."""
+        y, layers = self.stack(latents, state.layers if state else None)
+        rendered = self.head(
+            torch.cat([y, latents.to(y.dtype)], -1), state.head if state else None, pitch, noise
+        )
+        return rendered, DecoderState(layers, rendered.state)
+
+    def wave(
+        self, latents: Tensor, state: DecoderState | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """Samples (batch, frames × hop) of latents, and the state after them."""
+        rendered, state = self(latents, state)
+        return rendered.wave, state
+
+    @property
+    def macs_per_frame(self) -> int:
+        return self.stack.macs_per_frame + self.head.macs_per_frame

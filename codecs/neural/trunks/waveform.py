@@ -1,0 +1,184 @@
+"""The waveform trunk: from samples to latents and back by convolutions alone.
+
+SEANet as SoundStream and EnCodec have it (Zeghidour et al., arXiv 2107.03312; Défossez et al.,
+arXiv 2210.13438), without their recurrent layers. It has to find out by itself what the spectral
+trunk is told about spectra and pitch, which takes far more training: `docs/training.md` has the
+figures.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..layers.strided import Activation, CausalConv, CausalSequence, CausalUpsampling, ResidualUnit
+
+_ENDS = 7  # taps of the first and the last convolution
+_LOUDNESS = 0.03  # scale of the last weights at first: nothing is gained by beginning loud
+
+
+@dataclass(frozen=True)
+class WaveformConfig:
+    """Configuration of `WaveformEncoder` and `WaveformDecoder`.
+
+    Attributes:
+        sample_rate: Hz.
+        ratios: of the encoder's strides, the decoder's backwards; their product is the hop.
+        channels: of the encoder at the sample rate; every stride doubles them.
+        decoder_channels: the same for the decoder.
+        dilations: of the residual units at each rate.
+        activation: "elu", or "snake", which is periodic and slower.
+        latent_dim: channels of the latents.
+        encoder_look_ahead, decoder_look_ahead: frames after its own that a code, and the sound of
+            a code, may depend on. 0 is causal.
+    """
+
+    #: Fields that the codes do not depend on.
+    decoding: ClassVar[tuple[str, ...]] = ("decoder_channels", "decoder_look_ahead")
+
+    sample_rate: int = 16000
+    ratios: tuple[int, ...] = (2, 4, 5, 8)
+    channels: int = 24
+    decoder_channels: int = 24
+    dilations: tuple[int, ...] = (1, 3, 9)
+    activation: Activation = "elu"
+    latent_dim: int = 128
+    encoder_look_ahead: int = 0
+    decoder_look_ahead: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.ratios or min(self.ratios) < 2:
+            raise ValueError(f"ratios must be at least 2, and there must be one, got {self.ratios}")
+        sizes = (self.sample_rate, self.channels, self.decoder_channels, self.latent_dim)
+        if min(*sizes, *self.dilations) < 1:
+            raise ValueError(
+                "sample_rate, channels, decoder_channels, latent_dim and dilations must be "
+                f"positive, got {self}"
+            )
+        if self.activation not in ("elu", "snake"):
+            raise ValueError(f"activation must be elu or snake, got {self.activation!r}")
+        if min(self.encoder_look_ahead, self.decoder_look_ahead) < 0:
+            raise ValueError("look-ahead can't be negative")
+
+    @property
+    def hop(self) -> int:
+        """Samples of a frame."""
+        return math.prod(self.ratios)
+
+    @property
+    def window(self) -> int:
+        """Samples that a frame brings; all earlier ones are in the state."""
+        return self.hop
+
+    @property
+    def delay(self) -> int:
+        """Samples that the decoder's output lags behind its input."""
+        return self.decoder_look_ahead * self.hop
+
+    def make_encoder(self) -> "WaveformEncoder":
+        return WaveformEncoder(self)
+
+    def make_decoder(self) -> "WaveformDecoder":
+        return WaveformDecoder(self)
+
+    def residual_units(self, channels: int) -> Iterator[ResidualUnit]:
+        """Those of one rate, at whose end as much is new as was there."""
+        for dilation in self.dilations:
+            yield ResidualUnit(channels, dilation, self.activation, len(self.dilations) ** -0.5)
+
+
+class WaveformEncoder(nn.Module):
+    """Samples to latents.
+
+    Args:
+        config: see `WaveformConfig`.
+    """
+
+    def __init__(self, config: WaveformConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, activation = config.channels, config.activation
+        layers: list[CausalConv | ResidualUnit] = [CausalConv(1, width, _ENDS)]
+        for ratio in config.ratios:
+            layers += config.residual_units(width)
+            layers += [CausalConv(width, 2 * width, 2 * ratio, stride=ratio, activation=activation)]
+            width *= 2
+        layers += [CausalConv(width, config.latent_dim, 3, activation=activation)]
+        self.stack = CausalSequence(layers)
+
+    def init_state(self) -> list[Tensor]:
+        """The state of one row that has heard nothing."""
+        return self.stack.init_state(1)
+
+    def latents(
+        self, windows: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Windows (batch, frames, hop) to latents (batch, frames, latent_dim), and the state after.
+
+        Args:
+            windows: the frames' own samples.
+            state: of the samples before; None: there are none. It is not changed.
+        """
+        y, state = self.stack(windows.flatten(1)[:, None], state)
+        return y.transpose(1, 2), state
+
+    def windows_of(self, wave: Tensor) -> Tensor:
+        """All windows (batch, frames, hop) of a wave (batch, samples), look-ahead included."""
+        hop = self.config.hop
+        after = self.config.encoder_look_ahead * hop + -wave.shape[1] % hop
+        windows: Tensor = functional.pad(wave, (0, after)).unflatten(1, (-1, hop))
+        return windows
+
+    @property
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates for one frame."""
+        return self.stack.macs_for(self.config.hop)
+
+
+class WaveformDecoder(nn.Module):
+    """Latents to samples.
+
+    Args:
+        config: see `WaveformConfig`.
+    """
+
+    def __init__(self, config: WaveformConfig) -> None:
+        super().__init__()
+        self.config = config
+        activation = config.activation
+        width = config.decoder_channels << len(config.ratios)
+        layers: list[CausalConv | ResidualUnit] = [CausalConv(config.latent_dim, width, _ENDS)]
+        for ratio in reversed(config.ratios):
+            layers += [CausalUpsampling(width, width // 2, ratio, activation)]
+            width //= 2
+            layers += config.residual_units(width)
+        last = CausalConv(width, 1, _ENDS, activation=activation)
+        with torch.no_grad():
+            last.weight.mul_(_LOUDNESS)
+        layers += [last]
+        self.stack = CausalSequence(layers)
+
+    def init_state(self) -> list[Tensor]:
+        """The state of one row that has heard nothing."""
+        return self.stack.init_state(1)
+
+    def wave(
+        self, latents: Tensor, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Latents (batch, frames, latent_dim) to samples (batch, frames × hop), the state after.
+
+        Args:
+            latents: of the frames.
+            state: of the frames before; None: there are none. It is not changed.
+        """
+        y, state = self.stack(latents.transpose(1, 2), state)
+        return y[:, 0], state
+
+    @property
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates for one frame."""
+        return self.stack.macs_for(1)

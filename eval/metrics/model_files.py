@@ -1,0 +1,31 @@
+"""Which model it was: a digest of the files in its folder."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from .interface import MetricError
+
+#: Files that decide what a model does; the rest of a folder is for people, or other programs.
+DECIDING = ("*.json", "*.txt", "*.model", "*.bin", "*.safetensors")
+#: Weights that a training leaves beside them (in the same suffix), and no model reads.
+_IGNORED = ("training_args.bin", "optimizer.bin", "trainer_state.json")
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 (hex) of a model's files, with their names.
+
+    Raises:
+        MetricError: one can't be read.
+    """
+    sha = hashlib.sha256()
+    for path in sorted({path for pattern in DECIDING for path in folder.glob(pattern)}):
+        if path.name in _IGNORED or not path.is_file():
+            continue
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise MetricError(f"{path}: {error.strerror}") from None
+        sha.update(json.dumps([path.name, content]).encode())
+    return sha.hexdigest()

@@ -1,0 +1,397 @@
+"""One file at a time, in constant memory: audio to `.syl`, and `.syl` to audio."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from threading import Event
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
+from ..audio.manifests import Utterance
+from ..audio.resampling import resampler_name
+from ..codecs.container import Chunk, SylReader, SylWriter
+from ..codecs.spec import TokenSpec
+from ..codecs.tokens import Tokens, check_same_tokenizer
+from ..errors import AudioFileError, ContainerError, WaveError
+from ..filesystem import content_digest, printable, replacing, spooled
+
+if TYPE_CHECKING:
+    from ..codecs.interface import AudioTokenizer
+    from ..codecs.streaming import StreamSession
+
+
+class TokenCoder(Protocol):
+    """Turns a tokenizer's tokens into others and back, as `semantic.token_bpe.PieceCoder` does.
+
+    Attributes:
+        spec: of what `encode` gives.
+        num_codebooks: of what it takes.
+    """
+
+    num_codebooks: int
+
+    @property
+    def spec(self) -> TokenSpec: ...
+
+    def encode(self, tokens: Tokens) -> Tokens: ...
+
+    def decode(self, pieces: Tokens, *, partial: bool = False) -> Tokens: ...
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file.
+
+    Attributes:
+        seconds: of audio.
+        frames: of tokens.
+        codebooks: of tokens; a frame has one token for each.
+        size: of the output in bytes.
+        elapsed: seconds that the work took.
+        notes: what was done to the audio that the user should know of.
+        saving: share of the codes' bytes that entropy coding saved, where it was asked for.
+        partial: whether the source was cut short, so that only a part of it could be used.
+    """
+
+    seconds: float
+    frames: int
+    codebooks: int
+    size: int
+    elapsed: float
+    notes: list[str] = field(default_factory=list)
+    saving: float | None = None
+    partial: bool = False
+
+    @property
+    def kbps(self) -> float:
+        """Kilobits per second of audio, everything in the file counted."""
+        return self.size * 8 / 1000 / self.seconds if self.seconds else 0.0
+
+
+def encode_file(
+    tokenizer: "AudioTokenizer",
+    source: Path | Utterance,
+    target: Path | IO[bytes],
+    *,
+    name: str | None = None,
+    channels: Channels = "mix",
+    num_codebooks: int | None = None,
+    compress: bool = False,
+    stop: Event | None = None,
+    coder: TokenCoder | None = None,
+) -> FileReport:
+    """Encode an audio file of any length into a `.syl` file, written whole or not at all.
+
+    Args:
+        tokenizer: any.
+        source: audio file, or an utterance, which may be a segment of one.
+        target: path, or an open binary file (a pipe will do).
+        name: of the source, for the metadata; default: its file name.
+        channels: what to do with several channels; said in the metadata and the report.
+        num_codebooks: keep the first so many.
+        compress: entropy-code the payload.
+        stop: once set, the work is given up with `Stopped`.
+        coder: write what it makes of the tokens. Those of the whole file are held for it.
+
+    The metadata has the source's name, size, SHA-256, rate and channels, its `segment` (first
+    sample and how many) if it is one, the options, and the resampler.
+
+    Raises:
+        AudioFileError, WaveError, TokenError: as the steps do.
+    """
+    if isinstance(target, Path):
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            return encode_file(
+                tokenizer,
+                source,
+                file,
+                name=name,
+                channels=channels,
+                num_codebooks=num_codebooks,
+                compress=compress,
+                stop=stop,
+                coder=coder,
+            )
+    start = time.perf_counter()
+    spec = tokenizer.spec
+    notes = []
+    peak = 0.0
+    given = _utterance(source)
+    shown = "-" if name == "-" else str(given.path)
+    with readable(given) as item, item.open(channels, shown) as reader:
+        metadata: dict[str, Any] = {
+            "source": {
+                "name": name or printable(source.name),
+                "bytes": item.path.stat().st_size,
+                "sha256": content_digest(item.path),
+                "sample_rate": reader.sample_rate,
+                "channels": reader.num_channels,
+            },
+            "options": {"channels": channels, "compress": compress},
+        }
+        if reader.segment is not None:
+            metadata["source"]["segment"] = list(reader.segment)
+            notes.append("a segment of the file, as the manifest says")
+        if reader.num_channels > 1:
+            what = {"mix": "averaged", "first": "the first one used"}.get(
+                str(channels), f"channel {channels} used"
+            )
+            notes.append(f"{reader.num_channels} channels: {what}")
+        if reader.sample_rate != spec.sample_rate:
+            metadata["resampler"] = resampler_name()
+            notes.append(f"resampled from {reader.sample_rate} Hz ({resampler_name()})")
+        kept = num_codebooks if coder is None else coder.num_codebooks
+        settings: dict[str, Any] = {"metadata": metadata, "compress": compress}
+        with tokenizer.stream(num_codebooks=kept) as session:
+            encoded = _encoded(session, reader, stop)
+            if coder is None:
+                with SylWriter(target, spec.tokens, num_codebooks=kept, **settings) as writer:
+                    for tokens, loudest in encoded:
+                        peak = max(peak, loudest)
+                        writer.write(tokens)
+            else:
+                parts, peaks = zip(*encoded, strict=True)
+                peak = max(peaks)
+                writer = _write_all(target, coder.encode(Tokens.concat(parts)), **settings)
+    if peak > 2:
+        notes.append("samples far beyond [-1, 1], which tokenizers are made for")
+    saving = 1 - writer.coded_bytes / max(1, writer.packed_bytes) if compress else None
+    return FileReport(
+        seconds=session.samples_in[0] / spec.sample_rate,
+        frames=session.frames_out[0],
+        codebooks=session.num_codebooks,
+        size=writer.bytes_written,
+        elapsed=time.perf_counter() - start,
+        notes=notes,
+        saving=saving,
+    )
+
+
+def _utterance(source: Path | Utterance) -> Utterance:
+    if isinstance(source, Utterance):
+        return source
+    return Utterance(source, PurePosixPath(source.name), stream=True)
+
+
+@contextmanager
+def readable(item: Utterance) -> Iterator[Utterance]:
+    """The same utterance, in a file that can be read twice.
+
+    Raises:
+        AudioFileError: there is no file.
+    """
+    item.check_file()
+    if not item.path.exists():
+        raise AudioFileError(f"{item.path}: no such file")
+    with spooled(item.path) as path:
+        yield replace(item, path=path)
+
+
+def encode_audio(
+    tokenizer: "AudioTokenizer",
+    source: Path | Utterance,
+    *,
+    name: str | None = None,
+    channels: Channels = "mix",
+    num_codebooks: int | None = None,
+) -> Tokens:
+    """The tokens of an audio file of any length, resampled as needed: those of `encode_file`.
+
+    Raises:
+        AudioFileError, WaveError, TokenError: as the steps do.
+    """
+    with (
+        _utterance(source).open(channels, "-" if name == "-" else None) as reader,
+        tokenizer.stream(num_codebooks=num_codebooks) as session,
+    ):
+        return Tokens.concat([tokens for tokens, _ in _encoded(session, reader, None)])
+
+
+def _encoded(
+    session: "StreamSession", reader: AudioReader, stop: Event | None
+) -> Iterator[tuple[Tokens, float]]:
+    """The tokens of each block of the file, and the largest magnitude of its samples."""
+    rate = session.tokenizer.spec.sample_rate
+    for block, last in _with_last(reader.resampled_blocks(rate)):
+        _heed(stop)
+        try:
+            tokens = session.encode(block, final=last)
+        except WaveError as error:
+            raise WaveError(f"{reader.name}: {error}") from None
+        yield tokens, float(np.abs(block).max(initial=0))
+
+
+def _write_all(file: IO[bytes], tokens: Tokens, **settings: Any) -> SylWriter:
+    """One utterance into a `.syl` file; the writer, for its counts."""
+    global_codes = None if tokens.global_codes is None else tokens.global_codes[0].tolist()
+    with SylWriter(
+        file,
+        tokens.spec,
+        has_durations=tokens.durations is not None,
+        global_codes=global_codes,
+        **settings,
+    ) as writer:
+        writer.write(tokens)
+    return writer
+
+
+def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Each block with whether it is the last; one empty block where there is none."""
+    held = next(blocks, np.zeros(0, np.float32))
+    for block in blocks:
+        yield held, False
+        held = block
+    yield held, True
+
+
+def decode_file(
+    tokenizer: "AudioTokenizer",
+    source: SylReader,
+    target: Path | IO[bytes],
+    *,
+    audio_format: str | None = None,
+    clipping: Clipping = "clamp",
+    stop: Event | None = None,
+    coder: TokenCoder | None = None,
+    comment: str | None = None,
+) -> FileReport:
+    """Decode a `.syl` file of any length into an audio file, written whole or not at all.
+
+    Args:
+        tokenizer: the one that made the tokens.
+        source: an open reader.
+        target: path, or an open seekable binary file.
+        audio_format: see `AudioWriter`; needed where `target` is no path.
+        clipping: what to do with samples beyond [-1, 1].
+        stop: once set, the work is given up with `Stopped`.
+        coder: what made the file's tokens of the tokenizer's. Those of the whole file are held.
+        comment: a text that the audio file carries, where `target` is a path.
+
+    Raises:
+        ContainerError, TokenMismatchError, TokenError, WaveError: as the steps do.
+
+    Warns:
+        ContainerWarning: the file is cut short; what came before the cut is decoded.
+    """
+    check_same_tokenizer(source.spec, tokenizer.spec.tokens if coder is None else coder.spec)
+    if isinstance(target, Path):
+        with replacing(target) as temporary:
+            rate = tokenizer.spec.sample_rate
+            writer = AudioWriter(temporary, rate, audio_format, clipping, target, comment)
+            report = _decode(tokenizer, source, writer, stop, coder)
+            return replace(report, size=temporary.stat().st_size)
+    writer = AudioWriter(target, tokenizer.spec.sample_rate, audio_format, clipping)
+    return _decode(tokenizer, source, writer, stop, coder)
+
+
+def _decode(
+    tokenizer: "AudioTokenizer",
+    source: SylReader,
+    writer: AudioWriter,
+    stop: Event | None,
+    coder: TokenCoder | None,
+) -> FileReport:
+    start = time.perf_counter()
+    # A second at a time: the samples of a chunk may take a thousand times its bytes.
+    most = math.ceil(tokenizer.spec.frame_rate)
+    with writer, tokenizer.stream() as session:
+        for tokens, last in _tokens(source if coder is None else _Decoded(source, coder), most):
+            _heed(stop)
+            writer.write(session.decode(tokens, final=last)[0].cpu().numpy())
+    notes = [f"{writer.clipped} samples clamped to [-1, 1]"] if writer.clipped else []
+    if not source.complete:
+        if not session.frames_in[0]:
+            raise ContainerError(f"{source.name}: cut short before its first whole chunk")
+        notes.append("cut short: what came before the cut was decoded")
+    return FileReport(
+        seconds=session.samples_out[0] / tokenizer.spec.sample_rate,
+        frames=session.frames_in[0],
+        codebooks=source.num_codebooks,
+        size=0,
+        elapsed=time.perf_counter() - start,
+        notes=notes,
+        partial=not source.complete,
+    )
+
+
+class Stopped(Exception):
+    """The work on a file was given up because somebody asked for it."""
+
+
+def _heed(stop: Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
+
+
+class _Decoded:
+    """A reader's whole file, turned back by a coder, in the place of the reader."""
+
+    def __init__(self, reader: SylReader, coder: TokenCoder) -> None:
+        chunks = list(reader.chunks())
+        empty = Chunk(np.zeros((1, 0), np.int64), np.zeros(0, np.int64))
+        durations = [chunk.durations for chunk in (empty, *chunks) if chunk.durations is not None]
+        codes = np.concatenate([chunk.codes for chunk in (empty, *chunks)], axis=1)
+        pieces = Tokens(
+            codes=torch.from_numpy(codes)[None],
+            lengths=torch.tensor([codes.shape[1]]),
+            num_samples=torch.tensor([reader.num_samples]),
+            spec=reader.spec,
+            durations=torch.from_numpy(np.concatenate(durations))[None]
+            if reader.has_durations
+            else None,
+            global_codes=torch.tensor([reader.global_codes]) if reader.global_codes else None,
+        )
+        tokens = coder.decode(pieces, partial=not reader.complete)
+        self.name, self.spec, self.num_codebooks = reader.name, tokens.spec, tokens.num_codebooks
+        self.num_samples: int | None = int(tokens.num_samples[0])
+        self.global_codes = [] if tokens.global_codes is None else tokens.global_codes[0].tolist()
+        held = None if tokens.durations is None else tokens.durations[0].numpy()
+        self._chunk = Chunk(tokens.codes[0].numpy(), held)
+
+    def chunks(self) -> Iterator[Chunk]:
+        if self._chunk.codes.shape[1]:
+            yield self._chunk
+
+
+def _tokens(source: SylReader | _Decoded, most: int) -> Iterator[tuple[Tokens, bool]]:
+    """The frames of the file, at most so many at a time, and whether they are the last.
+
+    Merged positions become frames only here, so that a long one takes no memory of its own.
+    """
+    spec = source.spec
+
+    def build(codes: np.ndarray, num_samples: int) -> Tokens:
+        return Tokens(
+            codes=torch.from_numpy(codes)[None],
+            lengths=torch.tensor([codes.shape[1]]),
+            num_samples=torch.tensor([num_samples]),
+            spec=spec,
+            global_codes=torch.tensor([source.global_codes]) if source.global_codes else None,
+        )
+
+    held = np.zeros((source.num_codebooks, 0), np.int64)
+    before = 0
+    for chunk in source.chunks():
+        for codes in restored(chunk, most):
+            if held.shape[1]:
+                yield build(held, held.shape[1] * spec.hop), False
+                before += held.shape[1] * spec.hop
+            held = codes
+    if source.num_samples is None:
+        raise ContainerError(f"{source.name}: no number of samples")
+    yield build(held, source.num_samples - before), True
+
+
+def restored(chunk: Chunk, most: int) -> Iterator[np.ndarray]:
+    """Codes (codebooks, frames), at most so many frames at a time."""
+    positions = np.arange(1, chunk.codes.shape[1] + 1)
+    ends = positions if chunk.durations is None else np.cumsum(chunk.durations)
+    for start in range(0, int(ends[-1]), most):
+        frames = np.arange(start, min(start + most, int(ends[-1])))
+        yield chunk.codes[:, np.searchsorted(ends, frames, side="right")]

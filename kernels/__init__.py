@@ -1,0 +1,1 @@
+"""What compiled code stands on: vector intrinsics, threads, layers, Fourier transforms, files."""

@@ -1,0 +1,337 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
+"""Compiled layers whose results for a frame do not depend on how many frames come with it.
+
+Libraries choose the order of a sum by the shape of their input. Here it is written down: each
+output is its bias plus one fused multiply-add after the other, in the order of the inputs, in lanes
+that hold different outputs. So frames may come one by one or by the thousand, on any processor, and
+nothing is computed twice. Weights are float32, in panels that are read once for a block of frames;
+sums are float32 or float64, as the arrays are.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from . import vector_ir as v
+from .cache import kernel
+from .processors import compiles_for
+
+#: Outputs side by side in a panel of weights, for sums in float32 and in float64.
+PANEL = {np.dtype(np.float32): 64, np.dtype(np.float64): 32}
+# Frames that share each load of a panel: as many as the registers hold the sums of.
+_ROWS = 4 if compiles_for("avx512f") else 1
+# Frames from which on a panel is worth a copy of it in float64.
+_MANY = 32
+DOUBLE = ir.DoubleType()
+DOUBLES = ir.VectorType(DOUBLE, v.LANES)
+_LONGS = ir.VectorType(v.INT64, v.LANES)
+# ln 2 in a part that multiplies exactly and the rest, for float32 and float64.
+_LN2 = {
+    "f32": (0.693359375, -2.12194440e-4),
+    "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+}
+ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}  # adding it rounds to a whole number
+_MOST = {"f32": 87.0, "f64": 700.0}  # what exp takes without overflow
+_TERMS = {"f32": 8, "f64": 14}
+# GELU, tanh form: x times the logistic function of 2 √(2/π) (x + 0.044715 x³).
+_GELU = 2 * math.sqrt(2 / math.pi)
+_GELU_CUBE = 0.044715
+_TURN_ROUNDER = 1.5 * 2.0**52
+_SINE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(10))
+
+
+def spread_constant(kind, value):  # type: ignore[no-untyped-def]
+    return ir.Constant(kind, [value] * v.LANES)
+
+
+def fused(builder, a, b, c):  # type: ignore[no-untyped-def]
+    """a·b + c, rounded once."""
+    name = "llvm.fma.v16f64" if c.type.element is DOUBLE else "llvm.fma.v16f32"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(c.type, [c.type] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
+def exponential(builder, x):  # type: ignore[no-untyped-def]
+    """e^x for 16 numbers, clipped to where it is finite; within 2 units in the last place."""
+    wide = x.type.element is DOUBLE
+    name = "f64" if wide else "f32"
+
+    def constant(value):  # type: ignore[no-untyped-def]
+        return spread_constant(x.type, value)
+
+    most, least = constant(_MOST[name]), constant(-_MOST[name])
+    x = builder.select(builder.fcmp_ordered("<", x, most), x, most)
+    x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
+    rounder = constant(ROUNDER[name])
+    shifted = fused(builder, x, constant(1 / math.log(2)), rounder)
+    whole = builder.fsub(shifted, rounder)
+    for part in _LN2[name]:
+        x = fused(builder, whole, constant(-part), x)
+    terms = [1 / math.factorial(n) for n in range(_TERMS[name])]
+    result = constant(terms[-1])
+    for term in reversed(terms[:-1]):
+        result = fused(builder, result, x, constant(term))
+    bits, shift = (_LONGS, 52) if wide else (v.INTS, 23)
+    power = builder.shl(builder.bitcast(shifted, bits), spread_constant(bits, shift))
+    return builder.bitcast(builder.add(builder.bitcast(result, bits), power), x.type)
+
+
+def gelu(builder, x):  # type: ignore[no-untyped-def]
+    def constant(value):  # type: ignore[no-untyped-def]
+        return spread_constant(x.type, value)
+
+    cubic = fused(builder, builder.fmul(x, x), constant(_GELU_CUBE), constant(1.0))
+    inner = builder.fmul(builder.fmul(x, constant(-_GELU)), cubic)
+    return builder.fdiv(x, builder.fadd(constant(1.0), exponential(builder, inner)))
+
+
+def _product_of(rows, activated, widened=False):  # type: ignore[no-untyped-def]
+    """The intrinsic that multiplies `rows` frames with a panel, and applies GELU if told to.
+
+    With `widened`, the panel is float64 where x is.
+    """
+
+    @intrinsic
+    def product(context, like, x, x_stride, panel, bias, steps, out, out_stride):  # type: ignore[no-untyped-def]
+        """Store bias + x·panel; all are addresses and strides in bytes, `like` a number."""
+        wide = like == types.float64
+        scalar, size = (DOUBLE, 8) if wide else (v.FLOAT, 4)
+        count = 2 if wide else 4
+        as_it_is = widened and wide
+        each = 8 if as_it_is else 4
+
+        def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+            _, x, x_stride, panel, bias, steps, out, out_stride = values
+
+            def narrow(address, j):  # type: ignore[no-untyped-def]
+                lanes = v.load(builder, v.at(builder, address, 4 * v.LANES * j), v.FLOATS)
+                return builder.fpext(lanes, DOUBLES) if wide else lanes
+
+            def weights(address, j):  # type: ignore[no-untyped-def]
+                if as_it_is:
+                    return v.load(builder, v.at(builder, address, 8 * v.LANES * j), DOUBLES)
+                return narrow(address, j)
+
+            start = [narrow(bias, j) for j in range(count)] * rows
+            sums: list[Any] = []
+            with v.counted_loop(builder, steps, start) as (step, carried, following):
+                line = v.at(builder, panel, v.times(builder, step, each * v.LANES * count))
+                lanes = [weights(line, j) for j in range(count)]
+                column = v.at(builder, x, v.times(builder, step, size))
+                for r in range(rows):
+                    address = v.at(builder, column, v.times(builder, x_stride, r))
+                    value = v.spread(builder, v.load(builder, address, scalar))
+                    for j in range(count):
+                        sums.append(fused(builder, value, lanes[j], carried[count * r + j]))
+                following(sums)
+            for r in range(rows):
+                for j in range(count):
+                    result = sums[count * r + j]
+                    if activated:
+                        result = gelu(builder, result)
+                    address = v.at(builder, out, v.times(builder, out_stride, r))
+                    v.store(builder, result, v.at(builder, address, size * v.LANES * j))
+            return target.get_dummy_value()
+
+        return types.void(like, *[types.int64] * 7), code
+
+    return product
+
+
+_product_of_rows, _product_of_row = _product_of(_ROWS, False), _product_of(1, False)
+_gelu_of_rows, _gelu_of_row = _product_of(_ROWS, True), _product_of(1, True)
+_widened_product_of_rows = _product_of(_ROWS, False, widened=True)
+_widened_gelu_of_rows = _product_of(_ROWS, True, widened=True)
+
+
+@intrinsic
+def _exponential_of(context, like, address):  # type: ignore[no-untyped-def]
+    """Replace 16 numbers of the type of `like` by their exponentials."""
+    kind = DOUBLES if like == types.float64 else v.FLOATS
+
+    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        result = exponential(builder, v.load(builder, values[1], kind))
+        v.store(builder, result, values[1])
+        return target.get_dummy_value()
+
+    return types.void(like, types.int64), code
+
+
+@kernel
+def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
+    """out = x·weights + bias, through GELU if `activated`.
+
+    Args:
+        x: (frames, inputs) float32 or float64, rows contiguous.
+        panels: (count, inputs, PANEL) float32, of `pack`. bias: (count × PANEL,) float32.
+        out: (frames, at least count × PANEL), of x's type, contiguous.
+    """
+    size, like = x.itemsize, x.dtype.type(0)
+    count, steps, width = panels.shape
+    frames = x.shape[0]
+    # A panel that many frames need is made float64 once for all of them; the sums are the same.
+    many = size == 8 and frames >= _MANY
+    widened = np.empty((steps if many else 0, width))
+    for p in range(count):
+        panel = panels.ctypes.data + p * steps * width * 4
+        offset = bias.ctypes.data + p * width * 4
+        wide = widened.ctypes.data
+        if many:
+            for n in range(steps):
+                for c in range(width):
+                    widened[n, c] = panels[p, n, c]
+        done = 0
+        while done < frames:
+            row = x.ctypes.data + done * x.strides[0]
+            to = out.ctypes.data + done * out.strides[0] + p * width * size
+            here, there = x.strides[0], out.strides[0]
+            if frames - done < _ROWS:
+                if activated:
+                    _gelu_of_row(like, row, here, panel, offset, steps, to, there)
+                else:
+                    _product_of_row(like, row, here, panel, offset, steps, to, there)
+                done += 1
+                continue
+            if many and activated:
+                _widened_gelu_of_rows(like, row, here, wide, offset, steps, to, there)
+            elif many:
+                _widened_product_of_rows(like, row, here, wide, offset, steps, to, there)
+            elif activated:
+                _gelu_of_rows(like, row, here, panel, offset, steps, to, there)
+            else:
+                _product_of_rows(like, row, here, panel, offset, steps, to, there)
+            done += _ROWS
+
+
+@kernel
+def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
+    """LayerNorm of x (frames, channels) to out (frames, at least channels)."""
+    zero = x.dtype.type(0)
+    channels = x.shape[1]
+    lanes = np.empty(v.LANES, x.dtype)
+    whole = channels - channels % v.LANES
+    for t in range(x.shape[0]):
+        mean = zero
+        for moment in range(2):
+            lanes[:] = zero
+            for start in range(0, whole, v.LANES):
+                for j in range(v.LANES):
+                    value = x[t, start + j] - mean
+                    lanes[j] += value * value if moment else value
+            for c in range(whole, channels):
+                value = x[t, c] - mean
+                lanes[c - whole] += value * value if moment else value
+            total = zero
+            for j in range(v.LANES):
+                total += lanes[j]
+            total /= x.dtype.type(channels)
+            if moment == 0:
+                mean = total
+            else:
+                scale = x.dtype.type(1) / np.sqrt(total + x.dtype.type(epsilon))
+        for c in range(channels):
+            out[t, c] = (x[t, c] - mean) * scale * weight[c] + bias[c]
+
+
+@intrinsic
+def _pointer(context, like, address):  # type: ignore[no-untyped-def]
+    """A pointer to numbers of the type of `like`."""
+
+    def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(values[1], target.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(like, types.int64), code
+
+
+@njit(nogil=True, inline="always")
+def at_address(like, address, shape):  # type: ignore[no-untyped-def]
+    """The contiguous array of numbers of the type of `like` that lies at an address.
+
+    numba takes no sequence of arrays of any length without a copy of it; addresses it does.
+    """
+    return carray(_pointer(like, address), shape)
+
+
+@kernel
+def most_frames(edges):  # type: ignore[no-untyped-def]
+    """Frames of the row that has most of them; see `run_blocks` for `edges`."""
+    most = 0
+    for r in range(edges.shape[0] - 1):
+        most = max(most, edges[r + 1] - edges[r])
+    return most
+
+
+@kernel
+def run_blocks(  # type: ignore[no-untyped-def]
+    x, edges, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
+):
+    """Run causal blocks on x (frames, width) in place: frames of several rows, end to end.
+
+    Args:
+        edges: (rows + 1,) row r's frames are those from `edges[r]` to `edges[r + 1]`.
+        pasts: (rows,) addresses of arrays (blocks, kernel - 1, width), replaced by those after x.
+        taps: (blocks, kernel, width). taps_bias, scales: (blocks, width).
+        norms: (blocks, 2, width): weights and biases.
+        widen, narrow: panels of each block; widen_bias, narrow_bias: theirs.
+    """
+    blocks, kernel, width = taps.shape
+    frames, like = x.shape[0], x.dtype.type(0)
+    kept = kernel - 1
+    padded = np.empty((most_frames(edges) + kept, width), x.dtype)
+    mixed = np.empty((frames, width), x.dtype)
+    hidden = np.empty((frames, widen_bias.shape[1]), x.dtype)
+    back = np.empty((frames, narrow_bias.shape[1]), x.dtype)
+    for b in range(blocks):
+        for r in range(pasts.shape[0]):
+            past = at_address(like, pasts[r], (blocks, kept, width))[b]
+            start, count = edges[r], edges[r + 1] - edges[r]
+            padded[:kept] = past
+            padded[kept : kept + count] = x[start : start + count]
+            for t in range(count):
+                for c in range(width):
+                    mixed[start + t, c] = taps_bias[b, c]
+                for k in range(kernel):
+                    for c in range(width):
+                        mixed[start + t, c] += padded[t + k, c] * taps[b, k, c]
+            past[:] = padded[count : count + kept]
+        normalize(mixed, norms[b, 0], norms[b, 1], epsilon, mixed)
+        linear(mixed, widen[b], widen_bias[b], True, hidden)
+        linear(hidden, narrow[b], narrow_bias[b], False, back)
+        for t in range(frames):
+            for c in range(width):
+                x[t, c] += scales[b, c] * back[t, c]
+
+
+@kernel
+def exponentials(values):  # type: ignore[no-untyped-def]
+    """Replace contiguous numbers, a multiple of 16 of them, by their exponentials."""
+    for start in range(0, values.size, v.LANES):
+        _exponential_of(values.dtype.type(0), values.ctypes.data + start * values.itemsize)
+
+
+@njit(nogil=True, inline="always")
+def sine_of_half_turns(x):  # type: ignore[no-untyped-def]
+    """sin(π x) of a float64: the whole part goes exactly, then a Taylor series."""
+    whole = (x + _TURN_ROUNDER) - _TURN_ROUNDER
+    r = (x - whole) * math.pi
+    odd = whole - 2 * ((0.5 * whole + _TURN_ROUNDER) - _TURN_ROUNDER)
+    s = r * r
+    # Products, of which a processor does many at a time; of quotients it does not.
+    series = _SINE[9]
+    series = _SINE[8] + s * series
+    series = _SINE[7] + s * series
+    series = _SINE[6] + s * series
+    series = _SINE[5] + s * series
+    series = _SINE[4] + s * series
+    series = _SINE[3] + s * series
+    series = _SINE[2] + s * series
+    series = _SINE[1] + s * series
+    series = _SINE[0] + s * series
+    return r * series * (1 - 2 * odd * odd)

@@ -1,0 +1,181 @@
+"""The recipes that ship, by name, and reading, writing and changing any recipe."""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, TrainingError
+from ..filesystem import printable, replacing
+from ..typed_fields import from_json, to_json, with_override
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+    from .task import TrainingTask
+
+RECIPE_FILE = "recipe.json"
+FORMAT = "syllabary-recipe"
+FORMAT_VERSION = 1
+
+#: Where the `TrainingTask` of each name is: "module:attribute", modules relative to
+#: `syllabary.training`, or the class itself. A file names one of these, never a module of its own
+#: choice.
+TASKS: "dict[str, str | type[TrainingTask[Any]]]" = {
+    "rvq": ".spectral.codec_task:RVQTask",
+    "fsq": ".spectral.codec_task:FSQTask",
+    "ts3": ".spectral.codec_task:TS3Task",
+    "dmel-vocoder": ".spectral.vocoder_task:VocoderTask",
+    "content": ".content.task:ContentTask",
+    "unit-vocoder": ".spectral.unit_vocoder_task:UnitVocoderTask",
+}
+
+#: The recipes that ship: a `Recipe`, or a function without arguments that makes one, found as
+#: above when it is asked for.
+RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
+    "rvq-16k": ".spectral.recipes:rvq_16k",
+    "rvq-16k-waveform": ".spectral.recipes:rvq_16k_waveform",
+    "fsq-16k": ".spectral.recipes:fsq_16k",
+    "ts3-16k-stage-1": ".spectral.recipes:ts3_16k_stage_1",
+    "ts3-16k": ".spectral.recipes:ts3_16k",
+    "ts3-16k-40hz": ".spectral.recipes:ts3_16k_40hz",
+    **{f"ts3-x{n}": f".spectral.recipes:ts3_x{n}" for n in (1, 2, 3, 4)},
+    "ts3-1.6b": ".spectral.recipes:ts3_largest",
+    "dmel-vocoder": ".spectral.recipes:dmel_vocoder",
+    "dmel-fine-vocoder": ".spectral.recipes:dmel_fine_vocoder",
+    "dmel-fine-vocoder-stage-2": ".spectral.recipes:dmel_fine_vocoder_stage_2",
+    "dmel-fine-vocoder-stage-3": ".spectral.recipes:dmel_fine_vocoder_stage_3",
+    **{f"content-stage-{n}": f".content.recipes:stage_{n}" for n in (1, 2, 3, 4)},
+    "content-from-whisper": ".content.recipes:from_whisper",
+    "units-vocoder": ".spectral.recipes:units_vocoder",
+}
+
+#: Other names of recipes: those of before, under which model cards and scripts may know them.
+ALIASES = {
+    "dmel-fine-vocoder-longer": "dmel-fine-vocoder-stage-2",
+    "dmel-fine-vocoder-louder": "dmel-fine-vocoder-stage-3",
+    "content-first": "content-stage-1",
+    "content-second": "content-stage-2",
+    "content-third": "content-stage-3",
+    "content-fourth": "content-stage-4",
+}
+
+
+def register(task: "type[TrainingTask[Any]]") -> None:
+    """Make a task known, so that its recipes can be read from files.
+
+    Raises:
+        TrainingError: another task has its name.
+    """
+    name = task.Recipe.task
+    if TASKS.setdefault(name, task) is not task:
+        raise TrainingError(f"there is another task of the name {name!r}")
+
+
+def find_task(name: str) -> "type[TrainingTask[Any]]":
+    """The task of a name.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    if name not in TASKS:
+        raise TrainingError(f"no task {name!r}; there are: {', '.join(sorted(TASKS)) or 'none'}")
+    entry = TASKS[name]
+    return _resolve(entry) if isinstance(entry, str) else entry
+
+
+def find(name_or_path: str) -> "Recipe":
+    """A recipe that ships, or one from a .json file.
+
+    Raises:
+        TrainingError: no such name or file, or a file that is no recipe.
+    """
+    name = ALIASES.get(name_or_path, name_or_path)
+    if name in RECIPES:
+        found = RECIPES[name]
+        made = _resolve(found) if isinstance(found, str) else found
+        return made() if callable(made) else made
+    path = Path(name_or_path)
+    if path.suffix == ".json" or path.exists():
+        return read(path / RECIPE_FILE if path.is_dir() else path)
+    raise TrainingError(
+        f"no recipe {name_or_path!r}; there are: {', '.join(RECIPES) or 'none'}, or a .json file"
+    )
+
+
+def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
+    """The recipe with fields changed as "optimizer.lr=2e-4" says, all at once.
+
+    Values are JSON; text needs no quotes, and tuples no brackets (``betas=0.8,0.9``).
+
+    Raises:
+        TrainingError: no such field (the nearest is named), or a value of another type, or one
+            that the recipe refuses.
+    """
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise TrainingError(f"expected FIELD=VALUE, got {assignment!r}")
+        try:
+            recipe = with_override(recipe, path, value)
+        except ConfigError as error:
+            raise TrainingError(str(error)) from None
+    return recipe
+
+
+def as_json(recipe: "Recipe") -> dict[str, Any]:
+    """A recipe as JSON values, its task named."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "task": recipe.task,
+        "recipe": to_json(recipe),
+    }
+
+
+def from_fields(fields: Any, origin: str) -> "Recipe":
+    """A recipe from what `as_json` gave.
+
+    Args:
+        fields: JSON values.
+        origin: where they come from, for errors.
+
+    Raises:
+        TrainingError: they are no recipe, or one of another release.
+    """
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise TrainingError(f"{origin}: not a recipe of syllabary")
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise TrainingError(
+            f"{origin}: format version {fields.get('format_version')!r}; this release reads "
+            f"{FORMAT_VERSION}"
+        )
+    try:
+        return from_json(find_task(str(fields.get("task"))).Recipe, fields.get("recipe"))
+    except (ConfigError, TrainingError) as error:
+        raise TrainingError(f"{origin}: {error}") from None
+
+
+def read(path: Path) -> "Recipe":
+    """A recipe from a file.
+
+    Raises:
+        TrainingError: it can't be read or is no recipe.
+    """
+    try:
+        fields = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainingError(f"{printable(path)}: {error}") from None
+    return from_fields(fields, printable(path))
+
+
+def write(recipe: "Recipe", path: Path) -> None:
+    """Write a recipe, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(as_json(recipe), indent=2) + "\n")
+
+
+def _resolve(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    package = __package__ if module.startswith(".") else None
+    return getattr(importlib.import_module(module, package), attribute)
