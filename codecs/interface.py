@@ -5,6 +5,7 @@ user calls is built from them here, once: offline `encode` and `decode` run the 
 a stream runs, so that streaming equals offline by construction.
 """
 
+import copy
 import operator
 import re
 from abc import abstractmethod
@@ -16,12 +17,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from ..errors import TokenError, WaveError, WeightsError
 from ..plain_torch import PlainModule, made_plainly, plain_torch, plainly
 from . import checkpoint
+from .copies import reduced
 from .identity import AsMade, Identity
 from .spec import TokenizerSpec, TokenSpec
 from .streaming import DecoderStream, EncoderStream, StreamSession
@@ -264,13 +265,19 @@ class AudioTokenizer(PlainModule):
         """Weights and configuration: what was prepared of them is prepared anew elsewhere."""
         return {**self.__dict__, "_known": None}
 
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())  # type: ignore[no-untyped-call]
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        return made
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if any(map(_is_normalised, self.modules())):
-            # Made anew as `load` makes it, since torch pickles none of those.
-            fields = checkpoint.config_to_json(self.config)
-            given = {"training": self.training, "_named": self._named}
-            return checkpoint.rebuilt, (type(self), fields, self.name, self.state_dict(), given)
-        return super().__reduce_ex__(protocol)
+        return reduced(self) or super().__reduce_ex__(protocol)
 
     # --- checks --------------------------------------------------------------------------------
 
@@ -382,14 +389,6 @@ class AudioTokenizer(PlainModule):
             num_samples=torch.tensor(num_samples, dtype=torch.long, device=self.device),
             spec=spec.tokens,
         )
-
-
-def _is_normalised(part: nn.Module) -> bool:
-    """Whether weights of a module are, or were, computed of others (as weight norm does).
-
-    Torch refuses to pickle such a module, or the function that it leaves there for old checkpoints.
-    """
-    return parametrize.is_parametrized(part) or bool(part._load_state_dict_pre_hooks)
 
 
 def _whole_numbers(lengths: Tensor | Sequence[int]) -> list[int]:
