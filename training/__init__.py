@@ -1,4 +1,5 @@
-"""Training: data, losses, the training loop and the recipes. Does not depend on the command line.
+"""Training: data, losses, the training loop and the recipes. Does not depend on the command
+line.
 """
 
 from typing import TYPE_CHECKING

@@ -139,7 +139,8 @@ class AdversarialConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BalancerConfig:
-    """Settings of `GradientBalancer`; losses not in `fractions` are added with their own weights.
+    """Settings of `GradientBalancer`; losses not in `fractions` are added with their own
+    weights.
     """
 
     fractions: dict[str, float]

@@ -143,7 +143,8 @@ class TrainingTask(nn.Module, ABC, Generic[R]):
         return ()
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
-        """Return the weights (out, in) of the generator's hidden layers, for recipes that use Muon.
+        """Return the weights (out, in) of the generator's hidden layers, for recipes that
+        use Muon.
         """
         return ()
 

@@ -41,7 +41,8 @@ class Board:
             self._add("add_scalar", f"train/{name}", value, step)
 
     def validation(self, result: Validation) -> None:
-        """Write means, and for each example its audio and both spectrograms, the original on top.
+        """Write means, and for each example its audio and both spectrograms, the original
+        on top.
         """
         for name, value in result.means.items():
             self._add("add_scalar", f"validation/{name}", value, result.step)
@@ -65,7 +66,8 @@ class Board:
 
 
 def _picture(example: Example) -> torch.Tensor:
-    """Draw both spectrograms in grey levels (1, height, frames) in [0, 1], low frequencies below.
+    """Draw both spectrograms in grey levels (1, height, frames) in [0, 1], low frequencies
+    below.
     """
     spectrum = Spectrum(512, 128)
     levels = []

@@ -86,7 +86,8 @@ class Feed:
         return tuple(store for store in (self.train, self.valid, self.noise) if store is not None)
 
     def digests(self) -> dict[str, str]:
-        """Return digests of the samples that a run's results depend on, independent of file paths.
+        """Return digests of the samples that a run's results depend on, independent of file
+        paths.
         """
         found = {"train": self.train.samples_digest}
         if self.noise is not None:

@@ -18,11 +18,13 @@ class Observer:
         """Training starts after `step` steps."""
 
     def stepped(self, step: int, figures: Mapping[str, float]) -> None:
-        """`step` steps are done; `figures` are those of the last step, by their names in the log.
+        """`step` steps are done; `figures` are those of the last step, by their names in
+        the log.
         """
 
     def validated(self, result: "Validation", best: bool) -> None:
-        """The averaged weights were scored; `best` tells whether it is the best validation so far.
+        """The averaged weights were scored; `best` tells whether it is the best validation
+        so far.
         """
 
     def said(self, message: str) -> None:

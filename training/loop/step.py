@@ -155,7 +155,8 @@ class Stepper:
                 parameter.requires_grad_(True)
 
     def _backward(self, losses: Mapping[str, Tensor], wave: Tensor) -> dict[str, float]:
-        """Compute gradients of the summed losses, or by the balancer; return the balancer's norms.
+        """Compute gradients of the summed losses, or by the balancer; return the balancer's
+        norms.
         """
         fractions = self.balancer.fractions if self.balancer is not None else {}
         balanced = {name: loss for name, loss in losses.items() if name in fractions}
@@ -177,7 +178,8 @@ class Stepper:
         return {f"norm/{name}": norm for name, norm in norms.items()}
 
     def _means(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Average values over ranks, in one exchange, so that all ranks see what one of them finds.
+        """Average values over ranks, in one exchange, so that all ranks see what one of
+        them finds.
         """
         device = self.ranks.device
         stacked = torch.stack(

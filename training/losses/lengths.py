@@ -7,7 +7,8 @@ from ...errors import TrainingError
 
 
 def silence_padding(wave: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return `wave` (batch, samples) with zeros, and zero gradient, from sample `lengths[row]` on.
+    """Return `wave` (batch, samples) with zeros, and zero gradient, from sample
+    `lengths[row]` on.
     """
     if lengths is None:
         return wave
