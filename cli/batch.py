@@ -1,4 +1,4 @@
-"""What `encode` and `decode` share: where outputs go, progress, the summary and the exit code."""
+"""Shared by `encode` and `decode`: output paths, progress, the summary and the exit code."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def place(
     suffix: str,
     beside: str,
 ) -> tuple[list["Job"], Path | None]:
-    """The jobs, and the output folder, which is None for a single file or a pipe.
+    """Plan the jobs; the second result is the output folder, None for a single file or a pipe.
 
     Args:
         items: what the inputs named.
@@ -45,7 +45,7 @@ def place(
 
     if "-" in inputs and len(inputs) > 1:
         raise SyllabaryError("`-` can't be mixed with other inputs")
-    if output in _STANDARD_OUTPUT:  # where the words go as well: they would overwrite each other
+    if output in _STANDARD_OUTPUT:  # messages go there too, and would overwrite the output
         output = "-"
     if output == "-" or (output is None and "-" in inputs):
         if len(items) > 1:
@@ -68,12 +68,12 @@ def place(
 
 
 def _is_one(path: Path) -> bool:
-    """Whether an input is one recording: a file, or what a shell's `<(…)` gives."""
+    """Whether an input is a single recording: a file, or a pipe from a shell's `<(…)`."""
     return path.exists() and not path.is_dir() and path.suffix != ".jsonl"
 
 
 def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
-    """Files at a time; each gets one thread."""
+    """Return the number of files to process at a time; each gets one thread."""
     use_one_thread()
     return min(wanted or (usable_cores() if device == "cpu" else 2), jobs)
 
@@ -91,7 +91,7 @@ def execute(
     """Run the jobs, show progress, print a summary, and end with exit code 1 if any failed."""
     from ..jobs.bulk import ERRORS_NAME, STANDARD_STREAM, run
 
-    # Where the tokens or the sound go to standard output, the words go to standard error.
+    # If the tokens or the audio go to standard output, messages go to standard error.
     piped = jobs[0].target == STANDARD_STREAM
     errors = folder / ERRORS_NAME if folder else None
     start = time.perf_counter()
@@ -157,7 +157,7 @@ def execute(
 
 
 def _name(job: "Job") -> str:
-    """What the user calls the input."""
+    """Return the input's name as the user gave it."""
     return "-" if str(job.source.name) == "-" else printable(job.source.path)
 
 
@@ -186,7 +186,7 @@ def _as_json(outcome: "Outcome") -> dict[str, Any]:
 
 
 class _progress:
-    """A bar on stderr with speed and time left, where stderr is a terminal."""
+    """A progress bar on stderr with speed and time left, if stderr is a terminal."""
 
     def __init__(self, total: int, shown: bool) -> None:
         self.total, self.shown = total, shown and sys.stderr.isatty()
@@ -244,6 +244,6 @@ def hours(seconds: float) -> str:
 
 
 def clock_of(seconds: float) -> str:
-    """Hours, minutes and seconds, as a clock has them."""
+    """Format seconds as H:MM:SS or M:SS."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}"

@@ -1,4 +1,4 @@
-"""`syllabary convert`: the same words in another voice."""
+"""`syllabary convert`: convert speech to another voice."""
 
 import tempfile
 from dataclasses import replace
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--voice",
     required=True,
     type=click.Path(exists=True, dir_okay=False),
-    help="Speech of the voice to speak with; a few seconds do.",
+    help="Recording of the target voice; a few seconds suffice.",
 )
 @options.output("Output file or folder. Default: x.converted.wav beside x.wav.")
 @click.option(
@@ -54,10 +54,10 @@ def convert(
     device: str,
     as_json: bool,
 ) -> None:
-    """Say what was said in another voice.
+    """Convert speech to the voice of another recording, keeping the words.
 
-    IN is as for `encode`. Speech becomes units, which hold what is said and when, and a vocoder
-    speaks them with the voice of another recording.
+    IN is as for `encode`. The speech is encoded into units, which represent its content and timing,
+    and a vocoder decodes them with the other recording's voice.
     """
     from ..audio.files import read
     from ..codecs.container import SylReader

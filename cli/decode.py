@@ -1,4 +1,4 @@
-"""`syllabary decode`: `.syl` files to audio files."""
+"""`syllabary decode`: decode `.syl` files to audio files."""
 
 import shutil
 import sys
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 @click.option(
     "--codec",
     metavar="NAME",
-    help="Tokenizer to decode with; default: the one that the file names.",
+    help="Tokenizer to decode with; default: the one named in the file.",
 )
 @options.bpe
 @click.option(
     "--format",
     "audio_format",
     type=click.Choice(["wav", "flac", "ogg", "opus", "mp3"]),
-    help="Of the outputs; default: the output's suffix, or wav.",
+    help="Audio format; default: the output's suffix, or wav.",
 )
 @click.option(
     "--clipping",
     type=click.Choice(["clamp", "error"]),
     default="clamp",
     show_default=True,
-    help="Samples beyond ±1: clamp them and say how many, or fail.",
+    help="Samples beyond ±1: clamp and count them, or fail.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Keep outputs that were made of the same tokens; do the others.",
+    help="Keep outputs decoded from the same tokens; decode the others.",
 )
 @options.force
 @options.workers
@@ -73,9 +73,9 @@ def decode(
 ) -> None:
     """Decode tokens into speech.
 
-    IN is a .syl file, a folder of them (searched with its subfolders), a glob pattern, or `-` for
-    standard input. Tokens with byte-pair encoding (`encode --bpe`) go back through it; the folder
-    must be given with --bpe unless it is one of the package's own.
+    IN is a .syl file, a folder of them (searched recursively), a glob pattern, or `-` for standard
+    input. Tokens with byte-pair encoding (`encode --bpe`) are decoded with it; give its folder with
+    --bpe unless it is a bundled one.
     """
     from ..codecs.container import ContainerWarning, SylReader
     from ..jobs.bulk import (
@@ -87,7 +87,7 @@ def decode(
     from ..jobs.one_file import decode_file
 
     tokenizers = Tokenizers(codec, device, bpe)
-    # A file that is cut short says so in its report.
+    # The report of a truncated file contains a warning.
     warnings.simplefilter("ignore", ContainerWarning)
     suffix = f".{audio_format or 'wav'}"
     if "-" in inputs:
@@ -117,7 +117,8 @@ def decode(
                     coder=coder,
                     comment=comment,
                 )
-            # A wav header holds the length, known at the end only: not into the pipe at once.
+            # A wav header contains the length, known only at the end: a pipe gets the file once it
+            # is complete.
             with tempfile.TemporaryFile() as spool:
                 report = decode_file(
                     tokenizer,
@@ -146,7 +147,7 @@ def decode(
 
 
 class Tokenizers:
-    """The tokenizers and the byte-pair encodings that the files name, each loaded once."""
+    """The tokenizers and byte-pair encodings that the files name, each loaded once."""
 
     def __init__(self, codec: str | None, device: str, bpe: str | None = None) -> None:
         self.codec, self.bpe, self.device = codec, bpe, device
@@ -155,16 +156,16 @@ class Tokenizers:
         self.lock = threading.Lock()
 
     def for_file(self, reader: "SylReader") -> "AudioTokenizer":
-        """The tokenizer to decode this file with; its tokens are no pieces.
+        """Return the tokenizer for a file without byte-pair encoding.
 
-        A file's own word for it is looked up among the known names only: a file must not make
-        this machine read a directory or fetch a model.
+        A name in a file is looked up among the registered names only: a file must not cause a
+        directory to be read or a model to be downloaded.
         """
         with self.lock:
             return self._tokenizer(self.codec or reader.spec.tokenizer, reader)
 
     def with_coder(self, reader: "SylReader") -> "tuple[AudioTokenizer, PieceCoder | None]":
-        """The tokenizer to decode this file with, and the coder of its pieces, if it has any."""
+        """Return the tokenizer for a file, and the coder of its byte-pair encoding, if any."""
         with self.lock:
             name, bpe = self._names(reader)
             tokenizer = self._tokenizer(name, reader)
@@ -177,7 +178,7 @@ class Tokenizers:
             return tokenizer, self.coders[name, bpe]
 
     def _names(self, reader: "SylReader") -> tuple[str, str | None]:
-        """Of the tokenizer and the byte-pair encoding."""
+        """Return the names of the tokenizer and of the byte-pair encoding."""
         from ..codecs.registry import list_tokenizers
         from ..semantic.bundled_bpe import list_bpes, split_name
 

@@ -1,4 +1,4 @@
-"""`syllabary demo`: a bundled clip there and back, with a picture."""
+"""`syllabary demo`: encode and decode a bundled clip, with a plot."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CLIP = Path(__file__).parent.parent / "assets" / "demo.flac"
 @options.codec
 @options.device
 def demo(output: str | None, codec: str, device: str) -> None:
-    """Turn a bundled clip into tokens and back, score it, and draw a picture of it."""
+    """Encode and decode a bundled clip, score the result, and plot both."""
     import torch
 
     from ..audio.files import read
@@ -28,7 +28,7 @@ def demo(output: str | None, codec: str, device: str) -> None:
     use_one_thread()
     tokenizer = load(codec, device=device)
     rate = tokenizer.spec.sample_rate
-    # The first call of every library is slow; what is shown is the speed after it.
+    # The first call of every library is slow; the speed shown is that after a warm-up.
     tokenizer.decode(tokenizer.encode(torch.zeros(rate), rate))
     folder = Path(output or "demo-out")
     result = round_trip(tokenizer, CLIP, folder / "demo")

@@ -1,4 +1,4 @@
-"""`syllabary encode`: audio files to `.syl` files."""
+"""`syllabary encode`: encode audio files to `.syl` files."""
 
 import shutil
 import sys
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Keep outputs that are whole and of the same source; redo the others.",
+    help="Keep complete outputs of the same source; encode the others.",
 )
 @options.force
 @options.workers
@@ -59,10 +59,10 @@ def encode(
 ) -> None:
     """Encode speech into tokens.
 
-    IN is an audio file, a folder (searched with its subfolders, or read through its
-    manifest.jsonl), a manifest, a glob pattern, or `-` for audio on standard input. Folders and
-    manifests keep their tree under the output folder. Files that fail are listed with their reason
-    in errors.jsonl there, and the rest goes on.
+    IN is an audio file, a folder (searched recursively, or read through its manifest.jsonl), a
+    manifest, a glob pattern, or `-` for audio on standard input. The outputs of folders and
+    manifests keep their relative paths. Files that fail are listed with the reason in errors.jsonl
+    in the output folder, and the others are encoded.
     """
     from ..codecs.registry import load
     from ..jobs.bulk import STANDARD_STREAM, is_whole_encoding, refuse_overwriting
@@ -122,7 +122,9 @@ def _coder(bpe: str, base: "TokenSpec", codebooks: int | None) -> "PieceCoder":
 
 @contextmanager
 def _collected(inputs: tuple[str, ...], split: str | None) -> Iterator[list[Utterance]]:
-    """What the inputs name; standard input in a temporary file, since audio needs seeking."""
+    """Return the utterances; standard input is copied to a temporary file, as reading audio needs
+    seeking.
+    """
     if "-" not in inputs:
         yield collect(inputs, split)
         return

@@ -21,7 +21,7 @@ from .batch import clock_of
 if TYPE_CHECKING:
     from ..eval.harness.run import Progress
 
-#: Share of the work after which the time left is told.
+#: Share of the work after which the remaining time is shown.
 _TELLING = 0.02
 
 
@@ -30,7 +30,7 @@ _TELLING = 0.02
     "--codecs",
     required=True,
     metavar="LIST",
-    help="What to measure: tokenizers (NAME, NAME:CODEBOOKS or a directory), peers such as opus-6, "
+    help="Systems: tokenizers (NAME, NAME:CODEBOOKS or a directory), other codecs such as opus-6, "
     "a .json file that describes a program, or all, trained, presets, peers, references.",
 )
 @click.option(
@@ -53,7 +53,7 @@ _TELLING = 0.02
     default="default",
     show_default=True,
     metavar="LIST",
-    help="Of a system as a whole: its tokens, damage, cost, promises, …; or none.",
+    help="Measurements of a system as a whole: tokens, damage, cost, promises, …; or none.",
 )
 @click.option(
     "--probes",
@@ -68,20 +68,22 @@ _TELLING = 0.02
     envvar="SYLLABARY_ASR",
     show_envvar=True,
     metavar="MODEL",
-    help="What hears the words of dwer, wer, dcer and cer: a folder of CTranslate2 or "
-    "transformers, a size of Whisper such as base, or a hub id. Default: pocketsphinx.",
+    help="Speech recogniser for dwer, wer, dcer and cer: a CTranslate2 or transformers "
+    "folder, a size of Whisper such as base, or a hub id. Default: pocketsphinx.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="An even sample of N items.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Evenly spaced N items only."
+)
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Of everything random.",
+    help="Seed of all random choices.",
 )
 @options.workers
-@click.option("--retry", is_flag=True, help="Compute again what failed before.")
-@click.option("--fresh", is_flag=True, help="Delete the results that are in the folder first.")
+@click.option("--retry", is_flag=True, help="Compute failed items again.")
+@click.option("--fresh", is_flag=True, help="Delete the results in the folder first.")
 @click.option(
     "--list",
     is_flag=True,
@@ -107,12 +109,12 @@ def eval_command(
 ) -> None:
     """Measure tokenizers and other codecs on speech.
 
-    Every system reconstructs every item once; reconstructions are scored, and the system is
-    studied as a whole. What can't be measured is counted and named, never imputed. The same
-    command goes on where it was stopped; with other --codecs or --metrics it adds to the results.
-    The exit code is 1 where items could not be reconstructed or a study failed.
+    Every system reconstructs every item once; the reconstructions are scored, and studies measure
+    the system as a whole. Failures are counted and listed, never imputed. The same command resumes
+    an interrupted run; other --codecs or --metrics are added to the results. The exit code is 1 if
+    items could not be reconstructed or a study failed.
 
-    `syllabary leaderboard` makes a page of the results.
+    `syllabary leaderboard` makes a web page of the results.
     """
     from ..eval.harness.run import describe, evaluate
     from ..eval.harness.work import Request
@@ -134,7 +136,7 @@ def eval_command(
         command=_command(codecs, data, split, metrics, studies, probes, asr, limit, seed),
     )
     if asr and words.NAMES & set(request.metrics):
-        open_recognizer(asr)  # a model that is not there would fail every item
+        open_recognizer(asr)  # a missing model would fail on every item
     plan = request.plan()
     found, reasons = describe(names, plan.studies)
     if fresh and folder.exists():
@@ -172,7 +174,7 @@ def _command(
     limit: int | None,
     seed: int,
 ) -> str:
-    """What repeats the evaluation; what is at its default is left out."""
+    """Return the command that repeats the evaluation, without options at their defaults."""
     words = ["syllabary", "eval", "--codecs", codecs]
     for given in data:
         words += ["--data", given]
@@ -194,7 +196,7 @@ def _delete(folder: Path) -> None:
     """Delete an evaluation's results, and nothing else.
 
     Raises:
-        SyllabaryError: the folder holds something else.
+        SyllabaryError: the folder contains other files.
     """
     from ..eval.harness.run import RESULT_PARTS, SYSTEM_NAME, is_results
 
@@ -209,7 +211,7 @@ def _delete(folder: Path) -> None:
 
 @contextmanager
 def _telling() -> Iterator[Callable[["Progress"], None]]:
-    """Shows a bar on a terminal, and a line now and then elsewhere."""
+    """Report progress by a bar on a terminal, and by a line now and then elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -227,7 +229,7 @@ def _telling() -> Iterator[Callable[["Progress"], None]]:
             return
         left = (now - start) * (progress.total - progress.done) / max(progress.done, 1e-9)
         what = f"{progress.system} {progress.what}" if progress.system else "starting"
-        # The first results wait for compilers, and for what all systems share.
+        # The first results are slow, because of compilation and of work shared by all systems.
         clock = f"{clock_of(left)} left  " if progress.done > _TELLING * progress.total else ""
         failures = f"  {progress.failures} failed" if progress.failures else ""
         missing = f"  {progress.missing} scores missing" if progress.missing else ""
@@ -243,10 +245,11 @@ def _telling() -> Iterator[Callable[["Progress"], None]]:
 
 
 def _print_results(paths: list[Path]) -> int:
-    """A line for each system, with the metrics that most people look for first.
+    """Print a line for each system, with the most common metrics.
 
     Returns:
-        How many reconstructions and studies failed. A metric that a clip is too short for is none.
+        The number of failed reconstructions and studies, not counting metrics for which a clip is
+            too short.
     """
     from rich.console import Console
     from rich.table import Table
@@ -276,7 +279,7 @@ def _print_results(paths: list[Path]) -> int:
 
 
 def _list(context: click.Context) -> None:
-    """Print what --codecs, --metrics, --studies and --probes know, and stop."""
+    """Print the values that --codecs, --metrics, --studies and --probes accept, and exit."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`syllabary export`: a trained tokenizer as a small checkpoint, or as ONNX graphs."""
+"""`syllabary export`: save a trained tokenizer as a small checkpoint, or as ONNX graphs."""
 
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from . import options
 )
 @options.force
 def export(tokenizer: str, output: str | None, onnx: bool, force: bool) -> None:
-    """Make a checkpoint for use, not for more training: float16, half the size and less.
+    """Save a checkpoint for inference (float16, at most half the size), without training state.
 
-    TOKENIZER is what `train` or `save_pretrained` wrote, or a bundled name. Weights change by what
-    float16 rounds off, so tokens of the two do not mix; those of ONNX graphs are the tokenizer's.
+    TOKENIZER is a folder written by `train` or `save_pretrained`, or a bundled name. Weights are
+    rounded to float16, so the tokens of the two tokenizers are not compatible; ONNX graphs give the
+    tokenizer's own tokens.
     """
     if output is None:
         raise click.UsageError("--output is required")

@@ -1,4 +1,4 @@
-"""`syllabary fit`: learn what turns speech into units from data, without training a network."""
+"""`syllabary fit`: fit units and vocabularies to data, without training a network."""
 
 import click
 
@@ -10,7 +10,7 @@ FITS: tuple[click.Command, ...] = (kmeans, bpe)
 
 @click.group()
 def fit() -> None:
-    """Learn units and vocabularies from data."""
+    """Fit units and vocabularies to data."""
 
 
 for command in FITS:

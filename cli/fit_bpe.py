@@ -1,4 +1,4 @@
-"""`syllabary fit bpe`: byte-pair encoding of tokens."""
+"""`syllabary fit bpe`: train byte-pair encoding of tokens."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     default=4000,
     show_default=True,
     metavar="N",
-    help="Ids in all, units included; 1,000 to 32,000 are usual.",
+    help="Vocabulary size, units included; 1,000 to 32,000 are usual.",
 )
 @click.option(
     "--type",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Choice(["bpe", "unigram"]),
     default="bpe",
     show_default=True,
-    help="Merges by frequency, or the most probable pieces.",
+    help="Byte-pair encoding, or a unigram language model.",
 )
 @click.option("--no-dedup", is_flag=True, help="Keep runs of equal frames; default: merge them.")
 @click.option(
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     help="Encode audio with this tokenizer first; default: IN are .syl files.",
 )
 @click.option("--codebooks", type=click.IntRange(min=1), metavar="N", help="Keep the first N.")
-@click.option("--name", metavar="NAME", help="What it is called; default: the folder's name.")
+@click.option("--name", metavar="NAME", help="Name of the encoding; default: the folder's name.")
 @click.option(
     "--special",
     "specials",
     multiple=True,
     metavar="TEXT",
-    help="An id for language models after all pieces, such as '<s>'; can be repeated.",
+    help="Additional special token for language models, such as '<s>'; can be repeated.",
 )
 @click.option(
     "--max-piece",
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     default=16,
     show_default=True,
     metavar="N",
-    help="Units in a piece at most.",
+    help="Maximal number of units per token.",
 )
 @click.option(
     "--sample",
@@ -92,12 +92,12 @@ def bpe(
     device: str,
     as_json: bool,
 ) -> None:
-    """Learn byte-pair encoding of tokens, for `encode --bpe`.
+    """Train byte-pair encoding of tokens, for `encode --bpe`.
 
     IN are .syl files or folders of them, all of one tokenizer. With --codec they are audio files,
-    folders, manifests or patterns, which are encoded on the way.
+    folders, manifests or patterns, which are encoded first.
 
-    There is nothing to resume: reading .syl files takes little, so encode a large corpus first
+    A run can't be resumed, since reading .syl files is fast: encode a large corpus first
     (`syllabary encode … --resume`). The folder is written at the end, or not at all.
     """
     from ..bpe import UnitBPE
@@ -204,7 +204,7 @@ def _check_source(found: "Tokens", tokenizer: "AudioTokenizer", item: Utterance)
 
 
 def _check_alike(found: "Tokens", first: "Tokens", item: Utterance) -> None:
-    """Raise, naming the file, unless its tokens are of the first file's kind."""
+    """Raise an error that names the file if its tokens differ in kind from the first file's."""
     from ..codecs.tokens import check_same_tokenizer
 
     try:
@@ -220,7 +220,7 @@ def _check_alike(found: "Tokens", first: "Tokens", item: Utterance) -> None:
 
 @contextmanager
 def _progress(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr while files are read, and a word while pieces are learned."""
+    """A progress bar on stderr while files are read, and a message during the training."""
     if not shown or not sys.stderr.isatty():
         yield lambda: None
         return

@@ -1,4 +1,4 @@
-"""`syllabary fit kmeans`: units of any encoder, fitted to speech or to published centroids."""
+"""`syllabary fit kmeans`: k-means units of any encoder, fitted to speech or given centroids."""
 
 import re
 import shutil
@@ -56,19 +56,21 @@ class LayersType(click.ParamType):
     type=click.Choice(["concatenate", "sum", "each"]),
     default="concatenate",
     show_default=True,
-    help="Of several layers: one long vector, their mean, or a codebook for each.",
+    help="Several layers: concatenate, average, or use a codebook for each.",
 )
-@click.option("--weights", metavar="W,W…", help="Of the layers, for --combine sum.")
+@click.option("--weights", metavar="W,W…", help="Weights of the layers, for --combine sum.")
 @click.option(
-    "--window", type=float, metavar="S", help="Longer audio runs in windows.  [default: 30]"
+    "--window", type=float, metavar="S", help="Window for longer audio, in seconds.  [default: 30]"
 )
-@click.option("--clusters", type=click.IntRange(min=2), metavar="K", help="Units.  [default: 500]")
-@click.option("--from", "source", metavar="FILE", help="Take the centroids of a k-means file.")
-@click.option("--name", metavar="NAME", help="Of the tokenizer; default: the directory's.")
+@click.option(
+    "--clusters", type=click.IntRange(min=2), metavar="K", help="Number of units.  [default: 500]"
+)
+@click.option("--from", "source", metavar="FILE", help="Use the centroids of a k-means file.")
+@click.option("--name", metavar="NAME", help="Tokenizer name; default: the directory's.")
 @options.split
 @click.option("--max-hours", type=click.FloatRange(0, min_open=True), metavar="H")
 @click.option(
-    "--exclude-source", "excluded", multiple=True, metavar="NAME", help="Of manifest lines."
+    "--exclude-source", "excluded", multiple=True, metavar="NAME", help="Skip manifest lines of it."
 )
 @click.option("--iterations", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option(
@@ -78,12 +80,12 @@ class LayersType(click.ParamType):
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "float32"]),
-    help="Of the features on disk; default: float32 for up to 128 dimensions.",
+    help="Type of the features on disk; default: float32 for up to 128 dimensions.",
 )
 @click.option(
     "--cache",
     metavar="FOLDER",
-    help="Keep features here for other fits. Default: beside the output, while it runs.",
+    help="Keep features here for further fits. Default: a temporary folder beside the output.",
 )
 @options.device
 @options.force
@@ -109,11 +111,11 @@ def kmeans(
     device: str,
     force: bool,
 ) -> None:
-    """Fit k-means units: an encoder's features of speech, and K centroids of them.
+    """Fit k-means units to an encoder's features of speech.
 
-    IN is audio, as for `syllabary encode`. Features go to disk once, in shards; the same command
-    goes on after any interruption, and gives the same file. With --from, centroids that others
-    fitted are taken; IN, then optional, gives the units their sound.
+    IN is audio, as for `syllabary encode`. Features are written to disk once, in shards; the same
+    command resumes an interrupted fit, and gives the same file. With --from, the centroids are
+    taken from a file; IN is then optional, and gives the units their mean spectra for decoding.
     """
     if output is None:
         raise click.UsageError("say -o DIRECTORY for the tokenizer")
@@ -162,7 +164,7 @@ def _choice(
     combine: Literal["concatenate", "sum", "each"],
     weights: str | None,
 ) -> "LayerChoice | None":
-    """What the options say of layers, or None if they say nothing."""
+    """Return the layers that the options select, or None without such options."""
     from ..semantic.encoders.layers import LayerChoice
 
     if layers is None:
@@ -191,7 +193,7 @@ def _say(outcome: "FitOutcome", target: Path, elapsed: float) -> None:
 
 
 class _Shown:
-    """A bar on stderr where that is a terminal, else a line now and then."""
+    """Report progress by a bar on stderr on a terminal, else by a line now and then."""
 
     def __enter__(self) -> Callable[["FitProgress"], None]:
         self.bar: Any = None

@@ -1,4 +1,4 @@
-"""`syllabary info`: what a `.syl` file holds, without loading a model (or torch)."""
+"""`syllabary info`: print the contents of a `.syl` file, without loading a model (or torch)."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from . import options
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @options.as_json
 def info(files: tuple[str, ...], as_json: bool) -> None:
-    """Print everything that .syl files say of themselves, and check every byte of them."""
+    """Print the headers and statistics of .syl files, and check every byte of them."""
     failed = 0
     for index, name in enumerate(files):
         try:
@@ -65,7 +65,7 @@ def _inspect(name: str) -> dict[str, Any]:
     positions = reader.positions
     rates: dict[str, Any] = {"nominal_bitrate_bps": spec.bitrate(reader.num_codebooks)}
     if reader.has_durations:
-        # A position stands for several frames, so the nominal rate would be that of another file.
+        # A position may cover several frames, so the nominal bitrate does not apply to this file.
         bits = positions * sum(map(log2, spec.codebook_sizes[: reader.num_codebooks]))
         rates = {
             "positions_per_s": round(positions / seconds, 3) if seconds else None,

@@ -1,4 +1,4 @@
-"""`syllabary leaderboard`: result files to a page; and whether a result file adds up."""
+"""`syllabary leaderboard`: make a page of result files, or check a result file's consistency."""
 
 import sys
 from pathlib import Path
@@ -36,23 +36,25 @@ def leaderboard() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("site"),
     show_default=True,
-    help="Where index.html and leaderboard.md go.",
+    help="Folder for index.html and leaderboard.md.",
 )
-@click.option("--title", default="Syllabary leaderboard", show_default=True, help="Of the page.")
+@click.option(
+    "--title", default="Syllabary leaderboard", show_default=True, help="Title of the page."
+)
 @click.option(
     "--clips",
     type=click.FloatRange(0, 4096),
     default=24.0,
     show_default=True,
     metavar="MIB",
-    help="Room for sounds in the page; clips beyond it are left out, and counted.",
+    help="Maximal size of audio in the page; further clips are left out and counted.",
 )
 def build(results: tuple[Path, ...], output: Path, title: str, clips: float) -> None:
-    """Write a static page, and its Markdown twin, of every result.json below RESULTS.
+    """Write a static page, and the same as Markdown, of every result.json below RESULTS.
 
-    The page is one file with everything in it, sound too, and asks no network for anything. The
-    same results give the same bytes. Every result is checked first: one that does not add up is
-    an error, and nothing is written.
+    The page is a single file that includes its audio and loads nothing from the network. The same
+    results give the same bytes. All results are checked first; if one is inconsistent, nothing is
+    written.
     """
     from ..eval.leaderboard.board import collect
     from ..eval.leaderboard.build import write_site
@@ -67,10 +69,10 @@ def build(results: tuple[Path, ...], output: Path, title: str, clips: float) -> 
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
 def check(files: tuple[Path, ...]) -> None:
-    """Check result files, or all below folders: types, ranges, and that the figures add up.
+    """Check result files, or all below folders: types, ranges, and consistency of the figures.
 
-    Every mean, count and bitrate is computed again from the items. Prints ok, or every problem
-    with its place in the file; exits with 2 if there was one.
+    Every mean, count and bitrate is recomputed from the items. Prints ok, or every problem with its
+    place in the file; the exit code is 2 if there are any.
     """
     from ..eval.leaderboard.board import RESULT_FILE, Entry, find
     from ..eval.leaderboard.check import load

@@ -1,4 +1,4 @@
-"""`syllabary list`: the tokenizers and what to know of each."""
+"""`syllabary list`: list the tokenizers and their properties."""
 
 import json
 
@@ -10,7 +10,7 @@ from . import options
 @click.command("list")
 @options.as_json
 def list_command(as_json: bool) -> None:
-    """List the tokenizers that `--codec` knows by name."""
+    """List the tokenizer names for `--codec`."""
     from ..codecs.registry import PUBLISHED, list_tokenizers, load
 
     specs = [load(name).spec for name in list_tokenizers()]

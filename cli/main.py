@@ -31,8 +31,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader of our output went away. As for any program: 128 + SIGPIPE, and quietly,
-            # also when Python flushes at exit. (click itself would end with 1.)
+            # The reader of the output closed the pipe: exit with 128 + SIGPIPE and without a
+            # message, like any program, also when Python flushes at exit. (click itself would exit
+            # with 1.)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
 
@@ -42,10 +43,10 @@ class _Group(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="syllabary")
 def cli() -> None:
-    """Turn speech into discrete tokens and back, with any tokenizer.
+    """Encode speech into discrete tokens and decode them, with any tokenizer.
 
-    Exit codes: 0 all done; 1 some of several files failed (the reasons are in errors.jsonl);
-    2 bad input or arguments.
+    Exit codes: 0 success; 1 some of several files failed (the reasons are in errors.jsonl); 2 bad
+    input or arguments.
     """
 
 
@@ -57,7 +58,7 @@ for command in (
 
 
 def _say_or(show: Callable[..., None]) -> Callable[..., None]:
-    """What shows our own warnings without the line of code that ran into them."""
+    """Return a function that shows the package's warnings without a line of code."""
 
     def say(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, SyllabaryWarning):
@@ -69,7 +70,7 @@ def _say_or(show: Callable[..., None]) -> Callable[..., None]:
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """An empty name would mean the current folder, and no argument of ours can be empty."""
+    """Reject empty arguments: none is valid, and an empty path would mean the current folder."""
     for argument in arguments:
         option, is_set, value = argument.partition("=")
         if not argument or (option.startswith("--") and is_set and not value):
@@ -78,7 +79,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; always ends in `SystemExit`."""
+    """Run the command line; always ends with `SystemExit`."""
     try:
         _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():

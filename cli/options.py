@@ -33,7 +33,7 @@ channels = click.option(
     type=ChannelsType(),
     default="mix",
     show_default=True,
-    help="Several channels: average them, use the first or channel N (from 0), or refuse.",
+    help="Multi-channel audio: average, use the first or channel N (from 0), or refuse.",
 )
 compress = click.option(
     "--compress", is_flag=True, help="Entropy-code the tokens: smaller files, slower."
@@ -51,7 +51,7 @@ workers = click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Files at a time; default: one for each core.",
+    help="Files processed in parallel; default: one per core.",
 )
 
 

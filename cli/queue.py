@@ -1,4 +1,4 @@
-"""`syllabary queue`: work through a list of trainings, or say how far they are."""
+"""`syllabary queue`: run a list of trainings, or print their progress."""
 
 import contextlib
 import os
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     metavar="N",
-    help="Runs that train beside each other.",
+    help="Number of runs in parallel.",
 )
-@click.option("--idle", is_flag=True, help="Use only time that no other program wants (Linux).")
-@click.option("--status", is_flag=True, help="Print how far each run is, and stop.")
+@click.option("--idle", is_flag=True, help="Run at idle priority (Linux).")
+@click.option("--status", is_flag=True, help="Print the progress of each run, and exit.")
 def queue(runs: str, at_a_time: int, idle: bool, status: bool) -> None:
-    """Train the runs of LIST, one after another; again goes on where it stopped.
+    """Run the trainings in LIST, one after another; the same command resumes them.
 
-    A line of LIST is what `syllabary train` takes, such as
+    A line of LIST has the arguments of `syllabary train`, such as
 
         rvq-16k steps=20000 -o runs/long
 
-    Lines that are added meanwhile are taken up. A run whose start_from is another run of the list
-    waits for it. Ctrl-C or SIGTERM let the runs save and stop. Exit code 1: not all are done.
+    Lines may be added while it runs. A run whose start_from is another run of the list
+    waits for it. Ctrl-C or SIGTERM make the runs save and stop. Exit code 1: not all are done.
     """
     from ..training.queue import Queue, read_list, status_of
 
@@ -61,7 +61,7 @@ def _line(output: Path, steps: int, status: "RunStatus") -> str:
 
 
 def _only_idle_time() -> None:
-    """Of this process and those that it starts."""
+    """Set the lowest priority for this process and those that it starts."""
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError) as error:

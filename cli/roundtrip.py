@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     default="pesq,stoi",
     show_default=True,
     metavar="LIST",
-    help="Names of metrics with commas; default: a good set; all: every one.",
+    help="Metric names, separated by commas; or default, or all.",
 )
 @options.split
 @options.channels
@@ -52,13 +52,13 @@ def roundtrip(
     device: str,
     as_json: bool,
 ) -> None:
-    """Encode and decode speech, and score what comes back.
+    """Encode and decode speech, and score the reconstruction.
 
-    IN is as for `encode`. A score that can't be computed is left out, with its reason, and means
-    are over the others.
+    IN is as for `encode`. A score that can't be computed is left out, with the reason, and means
+    are over the other files.
 
     Scores: pesq-wb (or pesq), pesq-nb, stoi, estoi, si-sdr; distances mel, msmel, stft, mcd; pitch
-    f0-corr, voicing, gpe; faults buzz, haze, tilt, middle, contrast, own-contrast; speaker,
+    f0-corr, voicing, gpe; artefacts buzz, haze, tilt, middle, contrast, own-contrast; speaker,
     wavlm-sv; without a reference dnsmos, dnsmos-sig, dnsmos-bak, plcmos; words of a recogniser
     dwer, dcer, and against a manifest's text wer, cer; lag.
     """
@@ -135,9 +135,10 @@ def _as_json(result: "RoundTrip") -> dict[str, Any]:
 
 
 def print_table(results: "list[RoundTrip]", codec: str) -> None:
-    """One line a file, and the means; a narrow terminal shows the scores rather than the speeds.
+    """Print one line per file, and the means; a narrow terminal shows the scores rather than the
+    speeds.
 
-    Scores that are too many for columns come below, a line each.
+    Scores that don't fit as columns follow below, a line each.
     """
     from rich.console import Console
     from rich.table import Table
@@ -146,7 +147,8 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
 
     metrics = _metrics(results[0])
     console = Console()
-    # The file's name, its rate, and each score: what can't be left out, with 2 of padding each.
+    # The columns that are always shown, each with 2 of padding: the file's name, its bitrate, and
+    # the scores.
     below = 10 + 8 + sum(max(len(m.heading), 5) + 2 for m in metrics) > console.width
 
     def line(name: str, chosen: "list[RoundTrip]") -> list[str]:
@@ -170,7 +172,7 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
     rows.append(line(f"all {len(results)}", results))
     widths = {cells[0]: max(map(len, cells)) for cells in zip(*rows, strict=True)}
 
-    # Each column has 2 of padding; names give way first, down to 8.
+    # Each column has 2 of padding; names are shortened first, down to 8.
     def rest() -> int:
         return console.width - sum(widths[name] + 2 for name in headings[1:]) - 2
 
@@ -207,20 +209,20 @@ def print_table(results: "list[RoundTrip]", codec: str) -> None:
 
 
 def _metrics(result: "RoundTrip") -> "list[Metric]":
-    """Those that a file was scored by, or should have been, in the catalogue's order."""
+    """Return the metrics that a file was, or should have been, scored by, in catalogue order."""
     from ..eval.metrics.catalogue import find, names
 
     given = result.scores.keys() | result.missing.keys()
     found = []
     for name in names():
-        # One of another package that can't be loaded has nothing but its reason.
+        # A metric of another package that can't be loaded has only the reason.
         with suppress(SyllabaryError):
             found += [find(name)] if name in given else []
     return found
 
 
 def _print_scores(console: "Console", metrics: "list[Metric]", results: "list[RoundTrip]") -> None:
-    """A line a score: its mean, which way is better, its unit, and over how many files."""
+    """Print a line per score: its mean, better direction, unit, and number of files."""
     from rich.table import Table
 
     from ..eval.metrics.scoring import mean
@@ -240,7 +242,7 @@ def _print_scores(console: "Console", metrics: "list[Metric]", results: "list[Ro
 
 
 def _print_missing(console: "Console", name: str, heading: str, results: "list[RoundTrip]") -> None:
-    """How many files a score is missing for, with each reason and its count."""
+    """Print the number of files for which a score is missing, with each reason and its count."""
     reasons = Counter(r.missing[name] for r in results if name in r.missing)
     if not reasons:
         return

@@ -32,7 +32,7 @@ _pcm_format = click.option(
     type=click.Choice(["s16le", "f32le"]),
     default="s16le",
     show_default=True,
-    help="How samples are written: 16-bit integers or 32-bit floats, little-endian.",
+    help="Sample format: 16-bit integers or 32-bit floats, little-endian.",
 )
 
 
@@ -60,11 +60,11 @@ def stream() -> None:
     ffmpeg -i x.mp3 -f s16le -ac 1 -ar 16000 - | syllabary stream encode rvq-16k |
       syllabary stream decode | ffplay -f s16le -ar 16000 -
 
-    What is between the two is a .syl file: `syllabary decode` takes it as well. Every chunk leaves
-    as soon as it is full, and is spoken as soon as it has come.
+    The data between the two is a .syl file, which `syllabary decode` takes as well. Every chunk is
+    written as soon as it is full, and decoded as soon as it arrives.
 
-    An end of the input, SIGINT or SIGTERM ends the output well formed, with all that was settled;
-    after a signal the exit code is 128 and its number. A second signal ends at once.
+    At the end of the input, or on SIGINT or SIGTERM, the output is completed with all finished
+    frames; after a signal the exit code is 128 + its number. A second signal exits at once.
     """
 
 
@@ -77,7 +77,7 @@ def stream() -> None:
     default=1,
     show_default=True,
     metavar="N",
-    help="A chunk costs 16 bytes: at 50 frames/s 800 bytes/s (6.4 kbit/s) with 1, 400 with 2, 80 "
+    help="Each chunk adds 16 bytes: at 50 frames/s 800 bytes/s (6.4 kbit/s) with 1, 400 with 2, 80 "
     "with 10. Each frame more adds a frame of latency.",
 )
 @_pcm_format
@@ -96,7 +96,7 @@ def encode(
     stats: bool,
     device: str,
 ) -> None:
-    """Encode mono samples on standard input into .syl on standard output.
+    """Encode mono PCM on standard input into .syl on standard output.
 
     CODEC is a bundled name (see `syllabary list`), a directory, or a published model; default:
     rvq-16k.
@@ -105,7 +105,7 @@ def encode(
     from ..jobs.pipes import PipeInput, PipeOutput
 
     with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("encode", stats) as printer:
-        # Not before the signals are ours: importing torch takes seconds.
+        # Install the signal handlers first: importing torch takes seconds.
         from ..codecs.registry import load
         from ..jobs.pcm_stream import encode_pcm
 
@@ -138,27 +138,28 @@ def encode(
 def decode(
     codec: str | None, pcm_format: str, sample_rate: int | None, stats: bool, device: str
 ) -> None:
-    """Decode .syl on standard input into mono samples on standard output.
+    """Decode .syl on standard input into mono PCM on standard output.
 
-    CODEC is the tokenizer to decode with; default: the one that the input names. An input that is
-    cut short is spoken up to its last whole chunk, with exit code 1.
+    CODEC is the tokenizer to decode with; default: the one that the input names. A truncated input
+    is decoded up to its last whole chunk, with exit code 1.
     """
     _refuse_terminals(".syl", "samples")
     from ..jobs.pipes import PipeInput, PipeOutput
 
     with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("decode", stats) as printer:
-        # Before the header comes, which is when the other end of the pipe has loaded its own.
+        # Load before reading the header, which arrives when the other end of the pipe has loaded
+        # its model.
         from ..codecs.container import ContainerWarning, SylReader
         from ..jobs.pcm_stream import decode_pcm
         from .decode import Tokenizers
 
         use_one_thread()
-        # An input that is cut short says so in its report.
+        # The report of a truncated input contains a warning.
         warnings.simplefilter("ignore", ContainerWarning)
         try:
             reader = SylReader(source, "standard input")
         except ContainerError:
-            _exit_if(caught)  # before there was anything to decode
+            _exit_if(caught)  # nothing has been decoded yet
             raise
         report = decode_pcm(
             Tokenizers(codec, device).for_file(reader),
@@ -180,7 +181,7 @@ def _refuse_terminals(taken: str, given: str) -> None:
     for descriptor, name in ((STDIN, "standard input"), (STDOUT, "standard output")):
         try:
             os.fstat(descriptor)
-        except OSError:  # the next file that is opened would be given its number
+        except OSError:  # or the next file that is opened gets its number
             raise SyllabaryError(f"{name} is closed") from None
     if os.isatty(STDIN):
         raise SyllabaryError(f"expected {taken} on standard input, not a terminal: pipe it in")
@@ -192,7 +193,9 @@ def _refuse_terminals(taken: str, given: str) -> None:
 
 @contextmanager
 def _signals(source: "PipeInput") -> Iterator[list[int]]:
-    """Let the first SIGINT or SIGTERM end the input; yields the list that it is put into."""
+    """Make the first SIGINT or SIGTERM end the input; yields a list to which the signal is
+    appended.
+    """
     caught: list[int] = []
     before: dict[signal.Signals, Any] = {}
 
@@ -203,7 +206,7 @@ def _signals(source: "PipeInput") -> Iterator[list[int]]:
         source.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # A shell lets the processes of its background ignore SIGINT: they go on doing so.
+        # Background processes of a shell ignore SIGINT, and should keep ignoring it.
         if signal.getsignal(number) != signal.SIG_IGN:
             before[number] = signal.signal(number, stop)
     try:
@@ -219,7 +222,7 @@ def _exit_if(caught: list[int]) -> None:
 
 
 class _Stats:
-    """Prints a report to standard error when the work is over, however it ended."""
+    """Prints a report to standard error at the end of the work, also after an error."""
 
     def __init__(self, command: str, shown: bool) -> None:
         self.command, self.shown = command, shown
@@ -259,7 +262,7 @@ class _Stats:
         )
         if self.live:
             self._show("\r\x1b[K")
-        # At once: the other end of the pipe writes to the same place.
+        # A single write, since the other end of the pipe writes to the same terminal.
         self._show("".join(f"{self.command}: {line}\n" for line in lines))
 
     @staticmethod

@@ -47,11 +47,11 @@ class Duration(click.ParamType):
     "--time-budget",
     type=Duration(),
     metavar="TIME",
-    help="Stop in time, such as 90s, 9m or 1.5h; the same command goes on later.",
+    help="Save and stop within this time, such as 90s, 9m or 1.5h; the same command resumes.",
 )
-@click.option("--fresh", is_flag=True, help="Delete the run that is in the output folder.")
-@click.option("--cache", metavar="FOLDER", help="Where decoded data sets are kept.")
-@click.option("--list", "list_recipes", is_flag=True, help="Print the recipes that ship.")
+@click.option("--fresh", is_flag=True, help="Delete the run in the output folder first.")
+@click.option("--cache", metavar="FOLDER", help="Folder of decoded data sets.")
+@click.option("--list", "list_recipes", is_flag=True, help="Print the bundled recipes.")
 @click.option("--show", is_flag=True, help="Print the recipe with its overrides, as JSON.")
 def train(
     recipe: str | None,
@@ -65,13 +65,13 @@ def train(
     list_recipes: bool,
     show: bool,
 ) -> None:
-    """Train a tokenizer by a RECIPE: the name of one that ships, or a .json file.
+    """Train a tokenizer by a RECIPE: the name of a bundled one, or a .json file.
 
     FIELD=VALUE changes the recipe: optimizer.lr=2e-4 data.manifest=corpus/manifest.jsonl
 
-    Where the output folder holds a run of the same recipe, it goes on, exactly as if it had never
-    stopped. Under torchrun, several processes share each batch. Exit codes as for all commands,
-    and 128 + the signal's number where one ended the run; its state is saved then, too.
+    If the output folder has a run of the same recipe, it is resumed, exactly as if it had never
+    stopped. Under torchrun, several processes share each batch. Exit codes are as for all commands,
+    and 128 + the signal's number if one ended the run; its state is saved then, too.
     """
     from ..training.recipe_registry import RECIPES
 
@@ -80,11 +80,11 @@ def train(
             click.echo(name)
         return
     if recipe_option is not None:
-        # With --recipe, what would be the recipe is the first override.
+        # With --recipe, the first positional argument is an override.
         overrides = ((recipe,) if recipe is not None else ()) + overrides
         recipe = recipe_option
     if recipe is None:
-        raise click.UsageError("no RECIPE was given; --list prints those that ship")
+        raise click.UsageError("no RECIPE was given; --list prints the bundled ones")
     _train(recipe, overrides, output, device, time_budget, fresh, cache, show)
 
 
@@ -133,10 +133,10 @@ def _train(
 
 
 def _metrics(wanted: str) -> dict[str, Callable[..., float]]:
-    """Scores for validation whose packages are installed.
+    """Return the validation scores whose packages are installed.
 
     Raises:
-        TrainingError: the recipe chooses the best by one that isn't.
+        TrainingError: the recipe selects the best checkpoint by a score that isn't.
     """
     from ..eval.metrics.catalogue import find
     from ..eval.metrics.interface import Clip
@@ -160,7 +160,9 @@ def _metrics(wanted: str) -> dict[str, Callable[..., float]]:
 
 
 def _observer() -> "Observer":
-    """Shows a line that changes on a terminal, and a line now and then elsewhere."""
+    """Report progress by a line that is updated on a terminal, and by a line now and then
+    elsewhere.
+    """
     from ..training.loop.observer import Observer
 
     class Progress(Observer):

@@ -1,4 +1,4 @@
-"""Scores and pictures of reconstructions."""
+"""Evaluation: scores, studies, probes and plots of reconstructions and tokens."""
 
 from typing import TYPE_CHECKING
 

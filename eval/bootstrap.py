@@ -1,8 +1,9 @@
-"""Intervals of means by resampling items (Efron & Tibshirani, "An Introduction to the Bootstrap").
+"""Confidence intervals of means by resampling items (Efron & Tibshirani, "An Introduction to the
+Bootstrap").
 
-Items are drawn with replacement as often as there are items; the interval holds the middle 95 % of
-the means of many such draws. Items of one speaker are alike, which this does not know of: over few
-speakers, intervals are too narrow.
+Items are drawn with replacement, as often as there are items; the interval contains the middle 95 %
+of the means of many such draws. Dependence among items of a speaker is ignored: with few speakers,
+intervals are too narrow.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ def interval(
     denominators: Sequence[float] | np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """The 95 % interval of a mean, or of a quotient of totals.
+    """Return the 95 % interval of a mean, or of a quotient of totals.
 
     Args:
         numerators: (items,) values.
@@ -34,7 +35,8 @@ def interval(
         return None
     weights = np.ones(count) if denominators is None else np.asarray(denominators, np.float64)
     random = np.random.default_rng(seed)
-    # How often each item is drawn; sums in float64 in one fixed order, the same everywhere.
+    # How often each item is drawn; sums in float64 in a fixed order, for the same result
+    # everywhere.
     drawn = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     totals = (drawn * weights).sum(1)
     means = (drawn * values).sum(1)[totals > 0] / totals[totals > 0]

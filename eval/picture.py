@@ -1,4 +1,4 @@
-"""A picture of a round trip: both spectrograms above the token matrix."""
+"""Plot of a round trip: both spectrograms above the token matrix."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Published recognisers other than Whisper, such as wav2vec 2.0 with CTC, by `transformers`."""
+"""Pretrained recognisers other than Whisper, such as wav2vec 2.0 with CTC, by `transformers`."""
 
 from importlib.metadata import version
 from typing import Any
@@ -16,14 +16,15 @@ from .unit_measures.alignment import SAMPLE_RATE
 class PretrainedRecognizer:
     """A CTC or sequence-to-sequence model with its tokenizer and feature extractor.
 
-    Text is the most likely one at each step, no beam search and nothing drawn, on the CPU in
-    float32. Utterances are taken whole. Words of samples that were heard before are remembered.
+    Decoding is greedy, on the CPU in float32. Utterances are processed whole. Transcripts are
+    cached by the samples.
 
     Args:
         model: see `find_model`.
 
     Raises:
-        MetricError: it can't be loaded, it works at another rate than 16 kHz, or no `transformers`
+        MetricError: it can't be loaded, it has another sample rate than 16 kHz, or no
+            `transformers`
             package.
     """
 
@@ -50,12 +51,12 @@ class PretrainedRecognizer:
         self._recall = remembered(self._listen)
 
     def words(self, wave: np.ndarray, sample_rate: int, language: str | None = None) -> list[str]:
-        """The words heard, as `words_of` writes them; there may be none.
+        """Recognise speech; return the words as `words_of` writes them, possibly none.
 
         Args:
             wave: (samples,), full scale at 1.
             sample_rate: 16000 Hz.
-            language: it hears what it was trained on whatever this says.
+            language: ignored; the model's language is fixed.
 
         Raises:
             MetricError: another rate or shape, NaN, or too short for the model.
@@ -72,15 +73,15 @@ class PretrainedRecognizer:
     def _listen(self, wave: np.ndarray, sample_rate: int) -> tuple[str, ...]:
         options: dict[str, Any] = {}
         if self._pipeline.type != "ctc":
-            # The pipeline's own default is five beams: slower, and other words.
+            # The pipeline's default is a beam search with five beams: slower, and different words.
             options["generate_kwargs"] = {"do_sample": False, "num_beams": 1}
         try:
             found = self._pipeline({"raw": wave, "sampling_rate": sample_rate}, **options)
         except RuntimeError as error:
-            # A convolution that is longer than what it is given.
+            # A convolution is longer than its input.
             raise MetricError(f"recognition of {wave.size} samples: {error}") from None
         text = found["text"]
-        # Of a CTC model's text the pipeline takes off the blank only.
+        # The pipeline removes only the blank from a CTC model's text.
         for special in self._pipeline.tokenizer.all_special_tokens:
             text = text.replace(special, "")
         return tuple(words_of(text))

@@ -1,6 +1,6 @@
-"""What names a recogniser: a folder, the size of a Whisper model, or an id on the Hugging Face hub.
+"""Locating a recogniser: a folder, the size of a Whisper model, or an id on the Hugging Face hub.
 
-Whisper runs as CTranslate2 has it. A folder as transformers writes it is converted once, and kept.
+Whisper runs in CTranslate2. A model in transformers' format is converted once, and cached.
 """
 
 import json
@@ -20,13 +20,13 @@ from .metrics.requirements import package
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A recogniser that is on this machine.
+    """A recogniser on this machine.
 
     Attributes:
         path: of the folder.
-        label: short, for results: the folder's name, the size or the id that was asked for.
-        kind: of its files: ``ctranslate2``, or ``transformers`` for a Whisper model in those of
-            transformers, or ``other`` for any other model of transformers.
+        label: short name for results: the folder's name, the size or the id that was requested.
+        kind: of its files: ``ctranslate2``; ``transformers`` for a Whisper model in transformers'
+            format; or ``other`` for any other model of transformers.
     """
 
     path: Path
@@ -35,18 +35,19 @@ class ModelFolder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the files that decide what it writes down, with their names."""
+        """SHA-256 (hex) of the files that determine the transcripts, with their names."""
         return folder_digest(self.path)
 
 
 def find_model(given: str) -> ModelFolder:
-    """The folder behind a name; what is on the hub is downloaded, once.
+    """Return the folder of a name; models on the hub are downloaded once.
 
     Args:
         given: a folder, a size such as ``base`` or ``small.en``, or ``owner/name`` on the hub.
 
     Raises:
-        MetricError: it names nothing, can't be downloaded, or the folder holds no model; or a
+        MetricError: there is no such model, it can't be downloaded, or the folder has no model; or
+            a
             package for it is missing.
     """
     path = Path(given).expanduser()
@@ -70,9 +71,9 @@ def find_model(given: str) -> ModelFolder:
 
 
 def as_ctranslate2(model: ModelFolder) -> Path:
-    """A folder of the same Whisper model in CTranslate2's files, weights in 8 bits.
+    """Convert a Whisper model to CTranslate2's format, with 8-bit weights.
 
-    It is made once, in ~/.cache/syllabary/recognisers, by the digest of what it was made of.
+    The result is cached in ~/.cache/syllabary/recognisers, by the digest of the source.
 
     Raises:
         MetricError: it can't be converted, or a package for it is missing.
@@ -93,7 +94,7 @@ def as_ctranslate2(model: ModelFolder) -> Path:
     try:
         made = temporary / "model"
         _convert(converters, model, made)
-        with suppress(OSError):  # another process was faster, and made the same
+        with suppress(OSError):  # another process has made the same meanwhile
             made.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -119,16 +120,16 @@ def _convert(converters: Any, model: ModelFolder, target: Path) -> None:
 
 
 def _write_tokenizer(source: Path, target: Path) -> None:
-    """For a folder that has the tokenizer as a vocabulary and merges only."""
+    """Write tokenizer.json for a folder that has only a vocabulary and merges."""
     transformers = package("transformers", "ssl")
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(source))
     tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"))
 
 
 def _name_languages(folder: Path) -> None:
-    """Say which tokens stand for languages, where the converter found none.
+    """Add the language tokens to the configuration, if the converter found none.
 
-    Without, a model that was saved without its generation config can't tell languages apart.
+    Without them, a model that was saved without its generation config can't identify languages.
     """
     codes = package("faster_whisper.tokenizer", "asr")._LANGUAGE_CODES
     config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -153,7 +154,8 @@ def _kind(folder: Path, given: str) -> Literal["ctranslate2", "transformers", "o
         ) from None
     except (OSError, ValueError) as error:
         raise MetricError(f"recogniser {given}: config.json: {_reason(error)}") from None
-    # Only transformers says which kind of model it is; CTranslate2 has that with the weights.
+    # Only transformers' configuration names the kind of model; CTranslate2 stores it in the
+    # weights.
     if "model_type" not in fields:
         return "ctranslate2"
     return "transformers" if fields["model_type"] == "whisper" else "other"

@@ -1,14 +1,13 @@
-"""What a speech recognizer still understands of decoded speech.
+"""Word errors of speech recognition on decoded speech.
 
-The recognizer is pocketsphinx with the US English acoustic and language models inside it, small,
-the same everywhere and easily confused; or Whisper, or another model, where one is named. Errors
-against a transcript say more of the recognizer than of a codec; so the figure to compare is dWER,
-its errors on decoded speech against its own words on the original.
+The recogniser is pocketsphinx with its US English acoustic and language models, small, identical
+everywhere and weak; or Whisper, or another model, if one is named. Errors against a transcript
+depend more on the recogniser than on a codec, so the figure for comparisons is dWER: errors on
+decoded speech against the recogniser's own transcript of the original.
 
-A recognizer that writes the same phrase again and again until its window is full adds a hundred
-errors on one clip. So the errors of an utterance are capped at the number of its words, as if
-nothing had been heard, and how often that happened is told beside the rate; an original on which it
-does so is left out, and named.
+A recogniser that repeats a phrase until its window is full would add a hundred errors on one clip.
+So the errors of an utterance are capped at the number of its words, and the number of capped
+utterances is reported beside the rate; an original on which it loops is left out, and named.
 """
 
 import os
@@ -28,39 +27,39 @@ from .metrics.requirements import package
 from .transcripts import words_of
 from .unit_measures.alignment import SAMPLE_RATE, hear, sixteen_bits
 
-#: Environment variable: the model that listens instead of pocketsphinx, as `find_model` takes it.
+#: Environment variable with the model to use instead of pocketsphinx, as for `find_model`.
 ASR = "SYLLABARY_ASR"
 
-#: Bytes of a text over its bytes compressed by zlib, from which it is taken for a loop (Radford et
+#: A text's size over its size compressed by zlib, from which it is regarded as a loop (Radford et
 #: al., arXiv 2212.04356, section 4.5). Two sentences have about 1.5.
 LOOP_RATIO = 2.4
 
 
 class SpeechRecognizer(Protocol):
-    """Anything that writes down what it hears.
+    """A speech recogniser.
 
     Attributes:
         name: with its version, for results.
-        languages: that it knows, as ISO 639-1 has them; None: not told.
+        languages: supported languages in ISO 639-1; None: a language is not selected.
     """
 
     name: str
     languages: frozenset[str] | None
 
     def words(self, wave: np.ndarray, sample_rate: int, language: str | None = None) -> list[str]:
-        """The words heard, in lower case and without punctuation; there may be none.
+        """Recognise speech; return words in lower case and without punctuation, possibly none.
 
         Args:
             wave: (samples,), full scale at 1.
             sample_rate: 16000 Hz.
-            language: that is spoken, one of `languages` where it has those; None: not known.
+            language: spoken language, one of `languages` if it has those; None: unknown.
 
         Raises:
-            MetricError: another rate or shape, or it gives up.
+            MetricError: another rate or shape, or recognition fails.
         """
 
     def language_of(self, wave: np.ndarray, sample_rate: int) -> str | None:
-        """The language that it would hear there if it is told none; None where it has no choice.
+        """Identify the language; None if the recogniser has a fixed language.
 
         Raises:
             MetricError: as `words`.
@@ -68,7 +67,8 @@ class SpeechRecognizer(Protocol):
 
 
 def default_recognizer() -> SpeechRecognizer:
-    """One a process: the model that the environment variable SYLLABARY_ASR names, or pocketsphinx.
+    """Return the model named by the environment variable SYLLABARY_ASR, or pocketsphinx; one per
+    process.
 
     Raises:
         MetricError: the model can't be loaded, or no package for it.
@@ -78,10 +78,10 @@ def default_recognizer() -> SpeechRecognizer:
 
 @cache
 def open_recognizer(model: str) -> SpeechRecognizer:
-    """One a process and model.
+    """Return a recogniser, one per process and model.
 
     Args:
-        model: as `find_model` takes it; empty: pocketsphinx.
+        model: as for `find_model`; empty: pocketsphinx.
 
     Raises:
         MetricError: the model can't be loaded, or no package for it.
@@ -98,10 +98,10 @@ def open_recognizer(model: str) -> SpeechRecognizer:
 
 @contextmanager
 def listening_with(model: str | None) -> Iterator[None]:
-    """Make a model the default for a while, in this process and those that it starts.
+    """Make a model the default inside a `with` block, in this process and its children.
 
     Args:
-        model: as `find_model` takes it; None leaves the default as it is.
+        model: as for `find_model`; None does not change the default.
     """
     before = os.environ.get(ASR)
     if model is not None:
@@ -118,19 +118,19 @@ def listening_with(model: str | None) -> Iterator[None]:
 def language_to_hear(
     listener: SpeechRecognizer, said: str | None, original: np.ndarray, sample_rate: int
 ) -> str | None:
-    """The language in which an original and all that was made of it are listened to.
+    """Return the language for recognising an original and its reconstructions.
 
-    Where nobody says it, the recognizer tells it by the original, once: what is left of a sentence
-    must not be heard in another language because it is damaged.
+    If it is unknown, the recogniser identifies it once, from the original: a damaged reconstruction
+    must not be recognised in another language.
 
     Args:
-        listener: that will hear it.
+        listener: the recogniser.
         said: the language of the item, such as ``en`` or ``pt-BR``, if known.
         original: (samples,).
         sample_rate: Hz.
 
     Raises:
-        MetricError: the recognizer does not know it.
+        MetricError: the recogniser does not support it.
     """
     if said is None:
         return listener.language_of(original, sample_rate)
@@ -146,10 +146,10 @@ def language_to_hear(
 def words_of_original(
     listener: SpeechRecognizer, original: np.ndarray, sample_rate: int, language: str | None
 ) -> list[str]:
-    """What is heard in an original, to compare with.
+    """Recognise an original, as the reference for its reconstructions.
 
     Raises:
-        MetricError: nothing is, or the recognizer falls into a loop, or it gives up.
+        MetricError: no words are recognised, the recogniser loops, or it fails.
     """
     words = listener.words(original, sample_rate, language)
     if not words:
@@ -160,18 +160,17 @@ def words_of_original(
 
 
 def in_a_loop(words: Sequence[str]) -> bool:
-    """Whether a recognizer wrote a phrase again and again, as speech does not."""
+    """Whether a recogniser repeated a phrase far more often than speech does."""
     text = " ".join(words).encode()
     return bool(text) and len(text) > LOOP_RATIO * len(zlib.compress(text))
 
 
 class Recognizer:
-    """Pocketsphinx, as if anew for every utterance.
+    """Pocketsphinx, reset before every utterance.
 
-    A decoder that is used again keeps estimates of the noise and of cepstral means, and scores a
-    little differently after another utterance; so its front end starts again before each. Words
-    depend on nothing but the utterance. Those of samples that were heard before are remembered, so
-    that several codecs share the originals'.
+    A reused decoder keeps estimates of noise and cepstral means, which change the next utterance's
+    scores slightly; so its front end is restarted, and words depend only on the utterance.
+    Transcripts are cached by the samples, so that several codecs share the originals'.
 
     Raises:
         MetricError: no `pocketsphinx` package.
@@ -186,15 +185,15 @@ class Recognizer:
         self._recall = remembered(self._listen)
 
     def words(self, wave: np.ndarray, sample_rate: int, language: str | None = None) -> list[str]:
-        """The words heard. None at all is an answer too, and silence may be heard as a word.
+        """Recognise speech; there may be no words, and silence may be recognised as a word.
 
         Args:
-            wave: (samples,), full scale at 1; taken to 16 bits, samples beyond clamped.
+            wave: (samples,), full scale at 1; converted to 16 bits, samples beyond clamped.
             sample_rate: 16000 Hz.
-            language: it hears English whatever this says.
+            language: ignored; the model is English.
 
         Raises:
-            MetricError: another rate or shape, or the recognizer gives up.
+            MetricError: another rate or shape, or recognition fails.
         """
         return list(self._recall(wave, sample_rate))
 
@@ -211,7 +210,7 @@ class Recognizer:
         try:
             hear(self._decoder, samples)
         except RuntimeError as error:
-            self._decoder = None  # whatever state that left it in
+            self._decoder = None  # its state is unknown after an error
             raise MetricError(f"recognition: {error}") from None
         heard = self._decoder.hyp()
         return tuple(words_of(heard.hypstr)) if heard else ()
@@ -219,14 +218,14 @@ class Recognizer:
 
 @dataclass(frozen=True)
 class WordErrors:
-    """Errors over many utterances.
+    """Word errors over many utterances.
 
     Attributes:
-        edits: substitutions, deletions and insertions in all, of an utterance at most its words.
-        words: of the references in all: the divisor.
+        edits: total substitutions, deletions and insertions, per utterance at most its words.
         utterances: counted.
+        words: total of the references: the divisor.
         capped: utterances that had more edits than words.
-        excess: edits that were not counted for that.
+        excess: edits above the cap, which are not counted.
     """
 
     edits: int = 0
@@ -257,13 +256,13 @@ class WordErrors:
 
 
 def capped_errors(edits: int, length: int) -> WordErrors:
-    """Errors of one utterance of so many words (or characters), capped at that number."""
+    """Cap the errors of an utterance at its number of words (or characters)."""
     excess = max(0, edits - length)
     return WordErrors(edits - excess, length, 1, int(excess > 0), excess)
 
 
 def word_errors(reference: list[str], heard: list[str]) -> WordErrors:
-    """Errors of one utterance, by `jiwer`, capped at the number of its words.
+    """Count the errors of one utterance by `jiwer`, capped at the number of its words.
 
     Raises:
         MetricError: the reference has no words, or no `jiwer` package.
@@ -280,9 +279,9 @@ class RecognitionReport:
     """Word errors of decoded speech.
 
     Attributes:
-        against_original: dWER: words heard in the decoded speech against those in the original.
-        against_text: words heard in the decoded speech against transcripts, where there are any.
-        original_against_text: words heard in the original against transcripts, of the same
+        against_original: dWER: transcripts of decoded speech against those of the original.
+        against_text: transcripts of decoded speech against reference texts, if there are any.
+        original_against_text: transcripts of the original against reference texts, for the same
             utterances as `against_text`.
         failures: by name of the utterance, why it is not counted.
     """
@@ -295,13 +294,13 @@ class RecognitionReport:
 
 @dataclass(frozen=True, eq=False)
 class DecodedUtterance:
-    """What is compared.
+    """An original with its reconstruction.
 
     Attributes:
         name: for reports.
         original, decoded: (samples,) at 16 kHz.
-        text: what was said, if known.
-        language: that it was said in, if known.
+        text: reference text, if known.
+        language: spoken language, if known.
     """
 
     name: str
@@ -314,14 +313,14 @@ class DecodedUtterance:
 def recognition_errors(
     utterances: Iterable[DecodedUtterance], recognizer: SpeechRecognizer | None = None
 ) -> RecognitionReport:
-    """Word errors of decoded speech, total edits over total words.
+    """Compute word errors of decoded speech, total edits over total words.
 
-    An utterance in whose original nothing is heard, or a loop, or on which the recognizer fails, is
-    named in `failures` and counts nowhere; one in whose decoded form nothing is heard counts as all
-    words deleted.
+    An utterance is listed in `failures` and excluded if no words, or a loop, are recognised in its
+    original, or if the recogniser fails; if no words are recognised in its reconstruction, all are
+    counted as deleted.
 
     Args:
-        utterances: to be listened to.
+        utterances: to be recognised.
         recognizer: default: `default_recognizer`.
 
     Raises:

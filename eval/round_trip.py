@@ -1,4 +1,4 @@
-"""A file through a tokenizer and back, with its scores."""
+"""Encode and decode a file, and score the result."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ DEFAULT_SCORES = ("pesq-wb", "stoi")
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """What a round trip gave.
+    """The result of a round trip.
 
     Attributes:
         source, tokens, decoded: the files.
-        encoding, decoding: what became of each step.
+        encoding, decoding: reports of both steps.
         scores: by name of the metric, those that could be computed.
         missing: by name of the metric, why it is missing.
     """
@@ -76,7 +76,7 @@ def round_trip(
     target.parent.mkdir(parents=True, exist_ok=True)
     tokens = target.with_name(target.name + ".syl")
     decoded = target.with_name(target.name + ".wav")
-    with readable(item) as again:  # what comes of a pipe comes once
+    with readable(item) as again:  # a pipe can be read only once
         encoding = encode_file(
             tokenizer,
             again,

@@ -1,4 +1,4 @@
-"""The words of a transcript, in any script: what word and character errors are counted over.
+"""Normalisation of transcripts in any script into words, for word and character errors.
 
 A text is one string however it was typed, so that spelling, not encoding, is compared:
 
@@ -46,9 +46,9 @@ _SECOND_DOT = re.compile("(?<=[ij\u012f])\u0307")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a transcript: case folded, no punctuation, one spelling of each character.
+    """Split a transcript into words: case folded, without punctuation, one spelling per character.
 
-    Apostrophes at the ends of words stay: 'tis, dogs'.
+    Apostrophes at the ends of words are kept: 'tis, dogs'.
     """
     text = "".join(map(_letters, unicodedata.normalize("NFC", text))).casefold()
     text = "".join(c for c in text.translate(_APOSTROPHES) if not _is_nothing(c))
@@ -62,19 +62,19 @@ def words_of(text: str) -> list[str]:
             kept.append(character)
         elif kind != "M":
             kept.append(" ")
-        elif kept and kept[-1] not in " '":  # otherwise a mark on nothing
+        elif kept and kept[-1] not in " '":  # otherwise a mark without a base character
             kept.append(character)
     return [word for word in "".join(kept).split() if word.strip("'")]
 
 
 def _letters(character: str) -> str:
-    """The letters, or the digit, that another shape of them stands for."""
+    """Return the letters, or the digit, of which a character is a presentation form."""
     if not (character.isalpha() or character.isdecimal()):
         return character
     shape = unicodedata.decomposition(character).partition(" ")[0]
     if shape not in _SHAPES and not "\ufb00" <= character <= "\ufb4f":
         return character
-    # Spaces around: seven Arabic forms are a vowel sign on a space.
+    # The spaces are for seven Arabic forms that are a vowel sign on a space.
     return unicodedata.normalize("NFKC", character).strip(" ")
 
 

@@ -18,30 +18,30 @@ from .recogniser_folders import ModelFolder, as_ctranslate2
 from .transcripts import words_of
 from .unit_measures.alignment import SAMPLE_RATE
 
-#: Whisper's window, seconds: what is no longer needs no time stamps to go on by.
+#: Whisper's window in seconds: shorter audio needs no time stamps.
 WINDOW_S = 30.0
 
-#: Tokens of its time stamps: every 20 ms of a window, both ends included. They are the last ones.
+#: Time stamp tokens: every 20 ms of a window, both ends included, at the end of the vocabulary.
 _TIME_STAMPS = 1501
 
-#: Whisper's names of languages that others call otherwise.
+#: Languages that Whisper names differently.
 _CALLED = {"jv": "jw", "nb": "no", "fil": "tl", "cmn": "zh", "iw": "he", "in": "id"}
 
 
 class WhisperRecognizer:
-    """A Whisper model, weights and products in 8 bits, on one thread of the CPU.
+    """A Whisper model, with 8-bit weights and products, on one thread of the CPU.
 
-    The most likely token at each step: no beams, nothing drawn, no second try at a higher
-    temperature, and no window hears what was written of the one before. So words depend on the
-    samples, the language and the processor's kernels only. Audio of more than 30 s goes on, window
-    by window, from its time stamps. Words of samples that were heard before are remembered.
+    Decoding is greedy, without retries at a higher temperature, and without the text of the window
+    before as a prompt. So words depend only on the samples, the language and the processor's
+    kernels. Longer audio than 30 s is decoded window by window, by its time stamps. Transcripts are
+    cached by the samples.
 
     Args:
-        model: see `find_model`; one in the files of transformers is converted first.
+        model: see `find_model`; one in transformers' format is converted first.
 
     Attributes:
-        name: with the digest of what runs, for results.
-        languages: that it knows, as ISO 639-1 has them, and its own names for them.
+        name: with the digest of the model, for results.
+        languages: supported languages in ISO 639-1, with Whisper's names for them.
 
     Raises:
         MetricError: it can't be loaded, or no `faster-whisper` package.
@@ -57,7 +57,7 @@ class WhisperRecognizer:
             self._model: Any = whisper.WhisperModel(
                 str(folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=1
             )
-        except Exception as error:  # tokenizers raises nothing narrower
+        except Exception as error:  # tokenizers raises no more specific error
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise MetricError(f"recogniser {model.label}: {reason}") from None
         rate = self._model.feature_extractor.sampling_rate
@@ -66,7 +66,7 @@ class WhisperRecognizer:
                 f"recogniser {model.label}: expected a model at {SAMPLE_RATE} Hz, got {rate}"
             )
         self._multilingual = bool(self._model.model.is_multilingual)
-        # Of those that Whisper ever knew, older models lack some.
+        # Older models lack some of Whisper's languages.
         token = self._model.hf_tokenizer.token_to_id
         self._codes = frozenset(
             code
@@ -85,7 +85,8 @@ class WhisperRecognizer:
         self._detect = remembered(self._detected)
 
     def _checked_config(self, folder: Path, label: str) -> dict[str, Any]:
-        """CTranslate2's configuration. Tokens that are not there would be written past its memory.
+        """Return CTranslate2's configuration; missing tokens would make it write outside its
+        memory.
 
         Raises:
             MetricError: it names tokens that the model does not have.
@@ -102,16 +103,16 @@ class WhisperRecognizer:
         return config
 
     def words(self, wave: np.ndarray, sample_rate: int, language: str | None = None) -> list[str]:
-        """The words heard, in lower case and without punctuation; there may be none.
+        """Recognise speech; return words in lower case and without punctuation, possibly none.
 
         Args:
             wave: (samples,), full scale at 1.
             sample_rate: 16000 Hz.
-            language: one of `languages`; None: what the model takes it for.
+            language: one of `languages`; None: the model identifies it.
 
         Raises:
-            MetricError: another rate or shape, NaN, a language that it does not know, or none is
-                given and the model can't tell.
+            MetricError: another rate or shape, NaN, an unsupported language, or none is
+                given and the model can't identify it.
         """
         _check(wave, sample_rate)
         if language is not None:
@@ -123,10 +124,10 @@ class WhisperRecognizer:
         return list(self._recall[language](wave, sample_rate))
 
     def language_of(self, wave: np.ndarray, sample_rate: int) -> str | None:
-        """The language that the model takes its first 30 s for.
+        """Identify the language of the first 30 s.
 
         Raises:
-            MetricError: another rate or shape, NaN, or the model can't tell.
+            MetricError: another rate or shape, NaN, or the model can't identify it.
         """
         _check(wave, sample_rate)
         return self._detect(wave, sample_rate)
@@ -159,7 +160,7 @@ class WhisperRecognizer:
             )
             return "".join(segment.text for segment in segments)
 
-        # Sums of the spectrogram must not depend on the cores either.
+        # Sums of the spectrogram must not depend on the number of cores either.
         with threadpool_limits(1):
             return tuple(words_of(self._run(wave, transcribed)))
 

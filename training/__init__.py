@@ -1,4 +1,6 @@
-"""Training: data, losses, the loop and the recipes. Knows nothing of the command line."""
+"""Training: data, losses, the training loop and the recipes. Does not depend on the command
+line.
+"""
 
 from typing import TYPE_CHECKING
 

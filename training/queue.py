@@ -1,8 +1,9 @@
-"""A queue of runs: a list in a file, worked through a run at a time or several, stopped at will.
+"""A queue of training runs: a list in a file, run one or several at a time, stoppable at any time.
 
-A line of the list is what `syllabary train` takes: a recipe, overrides, ``-o FOLDER``. Every run
-goes on where it stopped, so the queue itself keeps nothing: what is done is read from the runs'
-folders. The list is read again before each run begins; lines may be added while the queue works.
+A line of the list has the arguments of `syllabary train`: a recipe, overrides, ``-o FOLDER``. Every
+run is resumed where it stopped. The queue itself saves nothing: the state of each run is read from
+its folder. The list is read again before each run begins, so lines may be added while the queue
+runs.
 """
 
 import fcntl
@@ -34,8 +35,8 @@ class QueuedRun:
     Attributes:
         arguments: of `syllabary train`.
         output: the run's folder.
-        steps: of its recipe.
-        start_from: the recipe's, "" for none.
+        steps: number of steps in its recipe.
+        start_from: the recipe's `start_from`, "" if it has none.
     """
 
     arguments: tuple[str, ...]
@@ -46,15 +47,15 @@ class QueuedRun:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         state: "done", "running" (in this queue or elsewhere), "waiting" for the run that it starts
-            from, "stopped" in the middle, or "new".
-        step: steps done, as of the last line of its log.
-        seconds_left: at the speed of its log; None where that is not known.
+            from, "stopped" before its end, or "new".
+        step: steps done, according to the last line of its log.
+        seconds_left: estimated from the speed in its log; None if unknown.
         scores: of the last validation.
-        best: the best score of the one that chooses `best/`, and its step.
+        best: the best value of the score that selects `best/`, and its step.
     """
 
     state: Literal["done", "running", "waiting", "stopped", "new"]
@@ -65,10 +66,10 @@ class RunStatus:
 
 
 def read_list(path: Path) -> list[QueuedRun]:
-    """The runs of a list; empty lines and what follows a # do not count.
+    """Read the runs of a list, ignoring empty lines and comments after a #.
 
     Raises:
-        TrainingError: the file can't be read, or a line is no run: its number is named.
+        TrainingError: the file can't be read, or a line (whose number is given) is invalid.
     """
     try:
         lines = path.read_text().splitlines()
@@ -108,11 +109,11 @@ def _parsed(words: Sequence[str]) -> QueuedRun:
 
 
 def status_of(run: QueuedRun, others: Sequence[QueuedRun] = ()) -> RunStatus:
-    """What a run's folder says.
+    """Read the progress of a run from its folder.
 
     Args:
         run: of the list.
-        others: the whole list, in which the run that it starts from may be.
+        others: the whole list, which may contain the run that it starts from.
     """
     step, rate, scores, judged = 0, None, {}, -1
     best: tuple[float, int] | None = None
@@ -151,7 +152,7 @@ def _log(path: Path) -> list[dict]:
     for line in lines:
         try:
             fields = json.loads(line)
-        except ValueError:  # being written
+        except ValueError:  # the line is being written
             continue
         if isinstance(fields, dict):
             found.append(fields)
@@ -171,13 +172,13 @@ def is_locked(output: Path) -> bool:
 
 
 class Queue:
-    """Works through a list.
+    """Runs the trainings of a list.
 
     Args:
         path: of the list.
-        workers: runs at a time.
-        said: hears what begins and ends.
-        command: what is run for each, before the run's arguments.
+        workers: number of runs in parallel.
+        said: called with messages about runs that start and end.
+        command: started for each run, followed by the run's arguments.
     """
 
     def __init__(
@@ -194,14 +195,16 @@ class Queue:
         self._stop = False
 
     def work(self) -> bool:
-        """Until all runs are done, have failed, or a signal comes; runs then save and stop.
+        """Run until all runs are done or have failed, or until a signal, on which runs save and
+        stop.
 
         Returns:
             Whether all are done.
 
         Raises:
-            TrainingError: the list has a mistake when the queue begins. Later ones are said, and
-                the queue goes on with the runs that it knows.
+            TrainingError: the list has an error at the start. Later errors are reported, and the
+                queue
+                continues with the runs that it knows.
         """
         runs = read_list(self.path)
         before = {n: signal.signal(n, self._note) for n in (signal.SIGTERM, signal.SIGINT)}
@@ -224,7 +227,7 @@ class Queue:
         self._stop = True
 
     def _begin(self, runs: Sequence[QueuedRun]) -> bool:
-        """Begin what there is room for; whether anything was."""
+        """Start as many runs as there are free places; return whether any was started."""
         began = False
         for run in runs:
             if len(self._running) >= self.workers:
@@ -241,14 +244,14 @@ class Queue:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    process_group=0,  # a terminal's Ctrl-C is ours to pass on
+                    process_group=0,  # Ctrl-C in a terminal is passed on by the queue
                 )
             self.said(f"{printable(run.output)}: begins at step {status.step} of {run.steps}")
             began = True
         return began
 
     def _wait(self) -> None:
-        """Until a run ends or a stop is wanted."""
+        """Wait until a run ends or a stop is requested."""
         while self._running and not self._stop:
             for output, process in list(self._running.items()):
                 code = process.poll()
@@ -267,7 +270,7 @@ class Queue:
             time.sleep(_CHECK_SECONDS)
 
     def _end(self) -> None:
-        """Let what runs save and stop."""
+        """Make the running trainings save and stop."""
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
         for output, process in self._running.items():

@@ -1,4 +1,4 @@
-"""`Recipe`: everything that decides what a run learns, as one frozen dataclass."""
+"""`Recipe`: all settings that determine the result of a training run, as a frozen dataclass."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -11,18 +11,18 @@ from .data.store import SpeechStore
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is heard.
+    """The training, validation and noise data.
 
     Attributes:
         manifest: a manifest, or a folder of speech with one; "" stands for $SYLLABARY_SPEECH.
-        noise: the same for noise; needed where `augment.noise_probability` is above 0. "" stands
+        noise: the same for noise; required if `augment.noise_probability` is above 0. "" stands
             for $SYLLABARY_NOISE.
         exclude_sources: sources of the manifest that are left out.
-        train_split, valid_split, noise_split: of the manifests; "" takes all.
+        train_split, valid_split, noise_split: splits of the manifests; "" takes all lines.
         sample_rate: Hz.
-        crop_samples: of each row.
-        temperature, max_share: weigh sources against each other, see `CropSampler`.
-        augment: what is done to crops.
+        crop_samples: samples of each crop, a row of a batch.
+        temperature, max_share: balance the sources, see `CropSampler`.
+        augment: augmentation of crops.
     """
 
     manifest: str = ""
@@ -50,16 +50,16 @@ class OptimizerConfig:
     """AdamW (Loshchilov & Hutter, arXiv 1711.05101), and Muon for hidden matrices.
 
     Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; scaled to Adam's updates
-    as in Liu et al., arXiv 2502.16982) makes a matrix's momentum orthogonal before it is applied.
+    as in Liu et al., arXiv 2502.16982) orthogonalises a matrix's momentum before it is applied.
 
     Attributes:
-        lr: learning rate at its highest.
-        muon_lr: of the matrices that `TrainingTask.hidden_matrices` names; 0 leaves them to AdamW.
-        muon_momentum: of their gradients' moving average.
+        lr: maximal learning rate.
+        muon_lr: that of the matrices in `TrainingTask.hidden_matrices`; with 0 AdamW trains them.
+        muon_momentum: decay of the moving average of their gradients.
         betas, eps: of Adam. Codecs train with β₁ = 0.8 since HiFi-GAN (arXiv 2010.05646).
         weight_decay: of tensors with two axes or more; biases and gains have none.
-        clip_norm: gradients are scaled to at most this Euclidean norm; 0 leaves them.
-        fused: torch's fused implementation.
+        clip_norm: gradients are scaled to at most this Euclidean norm; 0 disables clipping.
+        fused: use torch's fused implementation.
     """
 
     lr: float = 3e-4
@@ -90,14 +90,14 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """The learning rate's course: a function of the step alone, so that resuming is exact.
+    """The learning rate schedule, a function of the step alone, so that resuming is exact.
 
     Attributes:
-        warmup_steps: linearly up from 0.
+        warmup_steps: steps of linear warm-up from 0.
         decay: "cosine" down to `final_ratio` at `decay_steps`, "exponential" through
-            `final_ratio` at `decay_steps` and on, or "constant".
-        decay_steps: None stands for the recipe's `steps`; a run that may be prolonged names it.
-        final_ratio: of the highest rate.
+            `final_ratio` at `decay_steps` and beyond, or "constant".
+        decay_steps: None stands for the recipe's `steps`; set it for a run that may be prolonged.
+        final_ratio: relative to the maximal rate.
     """
 
     warmup_steps: int = 500
@@ -116,12 +116,12 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialConfig:
-    """When and how the discriminator learns.
+    """When and how the discriminator is trained.
 
     Attributes:
-        start_step: before it, only the losses of `TrainingTask.generate` count. The discriminator's
-            warm-up begins here.
-        discriminator_every: it learns at every so many steps.
+        start_step: before it, only the losses of `TrainingTask.generate` are used. The
+            discriminator's warm-up begins here.
+        discriminator_every: the discriminator is trained every so many steps.
         optimizer: the discriminator's.
     """
 
@@ -139,7 +139,9 @@ class AdversarialConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BalancerConfig:
-    """Of `GradientBalancer`: losses not named in `fractions` are added with their own weights."""
+    """Settings of `GradientBalancer`; losses not in `fractions` are added with their own
+    weights.
+    """
 
     fractions: dict[str, float]
     total_norm: float = 1.0
@@ -148,15 +150,15 @@ class BalancerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """How a run is judged, with averaged weights, always on the same utterances.
+    """How a run is validated: with averaged weights, always on the same utterances.
 
     Attributes:
-        every: steps between validations; 0 for none but the last.
-        utterances: how many, going round the speakers.
-        min_seconds, max_seconds: shorter ones are left out, longer ones cut.
-        best_by: the score that chooses `best/`: "mel" (lower is better), or the name of a metric
-            that the caller of the loop supplies, such as "PESQ-wb" or "STOI" (higher is better).
-        pictures: how many utterances TensorBoard shows and plays.
+        every: steps between validations; 0 validates only at the end.
+        utterances: number of utterances, chosen from the speakers in turn.
+        min_seconds, max_seconds: shorter utterances are left out, longer ones truncated.
+        best_by: the score that selects `best/`: "mel" (lower is better), or the name of a metric
+            given to `train`, such as "PESQ-wb" or "STOI" (higher is better).
+        pictures: number of utterances in TensorBoard, as spectrograms and audio.
     """
 
     every: int = 1000
@@ -178,23 +180,23 @@ class ValidationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every recipe has; a task's own recipe adds its model and its losses' weights.
+    """The fields of every recipe; a task's own recipe adds its model and the weights of its losses.
 
     Attributes:
-        task: (of the class) the name of its `TrainingTask` in `recipes.TASKS`.
-        name: what the tokenizer will be called.
-        seed: of everything random.
-        steps: of the optimizer.
-        batch_size: rows of the joined batch, over all ranks.
-        ema_decay: of the weights' moving average, shorter at first: min(decay, (1+n)/(10+n)).
+        task: (of the class) the name of its `TrainingTask` in `recipe_registry.TASKS`.
+        name: name of the tokenizer.
+        seed: of all random choices.
+        steps: number of optimizer steps.
+        batch_size: rows of a batch, over all ranks.
+        ema_decay: of the weights' moving average, smaller at first: min(decay, (1+n)/(10+n)).
         bf16: autocast to bfloat16 (losses and quantizers stay in float32).
-        adversarial: None trains without the discriminator.
+        adversarial: None trains without a discriminator.
         balancer: None sums the losses as they are.
         start_from: folder of another run, its state file, a saved tokenizer, or the name of a
-            trained one that ships; its averaged weights, and its discriminator if it has one, are
-            where this run begins. "" begins from the seed.
-        log_every: steps between lines of the log, which hold means over the steps between.
-        save_every, save_minutes: a state is saved when either is over; 0 switches one off.
+            bundled trained one; training starts from its averaged weights, and from its
+            discriminator if it has one. "" initializes from the seed.
+        log_every: steps between lines of the log, which contain means over these steps.
+        save_every, save_minutes: a state is saved after either; 0 disables one.
     """
 
     task: ClassVar[str]
@@ -233,7 +235,9 @@ class Recipe:
     def crops(
         self, store: SpeechStore, seed: int, rank: int = 0, world_size: int = 1
     ) -> CropSampler:
-        """Crops of the training set as the recipe draws them; see `CropSampler` for the rest."""
+        """Crops of the training set as the recipe samples them; see `CropSampler` for the
+        arguments.
+        """
         return CropSampler(
             store,
             self.data.crop_samples,

@@ -1,4 +1,4 @@
-"""The recipes that ship, by name, and reading, writing and changing any recipe."""
+"""The bundled recipes by name, and reading, writing and overriding of any recipe."""
 
 import importlib
 import json
@@ -18,9 +18,8 @@ RECIPE_FILE = "recipe.json"
 FORMAT = "syllabary-recipe"
 FORMAT_VERSION = 1
 
-#: Where the `TrainingTask` of each name is: "module:attribute", modules relative to
-#: `syllabary.training`, or the class itself. A file names one of these, never a module of its own
-#: choice.
+#: Location of the `TrainingTask` of each name: "module:attribute", modules relative to
+#: `syllabary.training`, or the class itself. A recipe file contains such a name, never a module.
 TASKS: "dict[str, str | type[TrainingTask[Any]]]" = {
     "rvq": ".spectral.codec_task:RVQTask",
     "fsq": ".spectral.codec_task:FSQTask",
@@ -30,8 +29,8 @@ TASKS: "dict[str, str | type[TrainingTask[Any]]]" = {
     "unit-vocoder": ".spectral.unit_vocoder_task:UnitVocoderTask",
 }
 
-#: The recipes that ship: a `Recipe`, or a function without arguments that makes one, found as
-#: above when it is asked for.
+#: The bundled recipes: a `Recipe`, or the location (as above) of a function without arguments that
+#: makes one.
 RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "rvq-16k": ".spectral.recipes:rvq_16k",
     "rvq-16k-waveform": ".spectral.recipes:rvq_16k_waveform",
@@ -50,7 +49,7 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "units-vocoder": ".spectral.recipes:units_vocoder",
 }
 
-#: Other names of recipes: those of before, under which model cards and scripts may know them.
+#: Aliases: earlier names of recipes, which model cards and scripts may use.
 ALIASES = {
     "dmel-fine-vocoder-longer": "dmel-fine-vocoder-stage-2",
     "dmel-fine-vocoder-louder": "dmel-fine-vocoder-stage-3",
@@ -62,7 +61,7 @@ ALIASES = {
 
 
 def register(task: "type[TrainingTask[Any]]") -> None:
-    """Make a task known, so that its recipes can be read from files.
+    """Register a task, so that its recipes can be read from files.
 
     Raises:
         TrainingError: another task has its name.
@@ -73,7 +72,7 @@ def register(task: "type[TrainingTask[Any]]") -> None:
 
 
 def find_task(name: str) -> "type[TrainingTask[Any]]":
-    """The task of a name.
+    """Return the task of a name.
 
     Raises:
         TrainingError: there is none.
@@ -85,10 +84,10 @@ def find_task(name: str) -> "type[TrainingTask[Any]]":
 
 
 def find(name_or_path: str) -> "Recipe":
-    """A recipe that ships, or one from a .json file.
+    """Return a bundled recipe, or one from a .json file.
 
     Raises:
-        TrainingError: no such name or file, or a file that is no recipe.
+        TrainingError: no such name or file, or an invalid recipe file.
     """
     name = ALIASES.get(name_or_path, name_or_path)
     if name in RECIPES:
@@ -104,13 +103,14 @@ def find(name_or_path: str) -> "Recipe":
 
 
 def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
-    """The recipe with fields changed as "optimizer.lr=2e-4" says, all at once.
+    """Return the recipe with fields changed by assignments such as "optimizer.lr=2e-4", all at
+    once.
 
     Values are JSON; text needs no quotes, and tuples no brackets (``betas=0.8,0.9``).
 
     Raises:
-        TrainingError: no such field (the nearest is named), or a value of another type, or one
-            that the recipe refuses.
+        TrainingError: an unknown field (the most similar is named), a value of a wrong type, or one
+            that the recipe rejects.
     """
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
@@ -124,7 +124,7 @@ def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
 
 
 def as_json(recipe: "Recipe") -> dict[str, Any]:
-    """A recipe as JSON values, its task named."""
+    """Return a recipe as JSON values, with the name of its task."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -134,14 +134,14 @@ def as_json(recipe: "Recipe") -> dict[str, Any]:
 
 
 def from_fields(fields: Any, origin: str) -> "Recipe":
-    """A recipe from what `as_json` gave.
+    """Make a recipe from the values of `as_json`.
 
     Args:
         fields: JSON values.
-        origin: where they come from, for errors.
+        origin: where they come from, for error messages.
 
     Raises:
-        TrainingError: they are no recipe, or one of another release.
+        TrainingError: they are not a recipe, or one of another release.
     """
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise TrainingError(f"{origin}: not a recipe of syllabary")
@@ -157,10 +157,10 @@ def from_fields(fields: Any, origin: str) -> "Recipe":
 
 
 def read(path: Path) -> "Recipe":
-    """A recipe from a file.
+    """Read a recipe from a file.
 
     Raises:
-        TrainingError: it can't be read or is no recipe.
+        TrainingError: it can't be read or is not a recipe.
     """
     try:
         fields = json.loads(path.read_text())
@@ -170,7 +170,7 @@ def read(path: Path) -> "Recipe":
 
 
 def write(recipe: "Recipe", path: Path) -> None:
-    """Write a recipe, whole or not at all."""
+    """Write a recipe atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(as_json(recipe), indent=2) + "\n")
 

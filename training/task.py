@@ -49,10 +49,10 @@ class Batch:
     """This rank's part of a batch, on the task's device.
 
     Attributes:
-        inputs: (batch, samples) float32, what the model hears.
-        targets: (batch, samples) float32, what it should give back; differs from `inputs` only
-            where the recipe's augmentation says so.
-        lengths: (batch,) int64, valid samples; zeros follow.
+        inputs: (batch, samples) float32, the model's input.
+        targets: (batch, samples) float32, the desired output; differs from `inputs` only if the
+            recipe's augmentation requires it.
+        lengths: (batch,) int64, valid samples, followed by zeros.
         names: of the utterances.
         starts: first sample of each crop in its utterance.
     """
@@ -66,14 +66,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Generated:
-    """What the generator made of a batch.
+    """The generator's output for a batch.
 
     Attributes:
-        wave: (batch, samples), the prediction with its graph. Discriminators hear it, and a
-            balancer weighs the gradients that reach it. A task without either may give any
+        wave: (batch, samples), the prediction with its graph, the input of discriminators; a
+            balancer weighs the gradients with respect to it. A task without either may give any
             tensor with a graph.
-        losses: scalars by name, weights applied; the loop minimises their sum. Those that the
-            recipe's balancer names go through it instead, where fractions replace weights.
+        losses: scalars by name, multiplied by their weights; the loop minimises their sum. Those
+            named in the recipe's balancer are combined by it instead, with fractions for weights.
         figures: scalars by name that are only logged (codebook usage, perplexity, …).
     """
 
@@ -83,21 +83,21 @@ class Generated:
 
 
 class TrainingTask(nn.Module, ABC, Generic[R]):
-    """Modules and losses of a recipe; a subclass sets `Recipe` and supplies the methods below.
+    """Modules and losses of a recipe; a subclass sets `Recipe` and implements the methods below.
 
     The loop saves, averages (EMA) and optimises `generator`, and saves and optimises
-    `discriminator`. Other submodules (losses, teachers) only follow it to the device.
+    `discriminator`. Other submodules (losses, teachers) are only moved to the device.
 
     A step must be a function of the state before it: random numbers come from torch's global
     generators, which the loop seeds from (seed, step, rank) before each step, and nothing is kept
-    between steps but the tensors of the two modules. What must be the same on all ranks may not be
-    drawn from those generators.
+    between steps except the tensors of the two modules. Random choices that must be the same on all
+    ranks may not use those generators.
 
-    Weights are made from the recipe's seed: the loop seeds torch before it builds the task.
+    Weights are initialized from the recipe's seed: the loop seeds torch before it builds the task.
 
     Attributes:
-        memory: plain values that the loop saves and restores with the modules: what `begin_with`
-            found that later steps must know.
+        memory: plain values that the loop saves and restores with the modules, such as results of
+            `begin_with` that later steps need.
 
     Args:
         recipe: of the class's `Recipe`.
@@ -112,27 +112,29 @@ class TrainingTask(nn.Module, ABC, Generic[R]):
         super().__init__()
         self.recipe = recipe
         self.memory: dict[str, str] = {}
-        # Not as an attribute of the class, which would hide the submodule.
+        # Not a class attribute, which would hide the submodule.
         self.register_module("discriminator", None)
 
     def prepare(self, store: SpeechStore) -> None:
-        """Make what the task needs of the training set beside its samples.
+        """Compute what the task needs of the training set besides its samples.
 
         Called once, before the first step, on every rank.
         """
 
     def digests(self) -> dict[str, str]:
-        """Of what `prepare` found or read that steps depend on, by name.
+        """Return digests, by name, of data from `prepare` or other files that steps depend on.
 
-        A run is not gone on with where one has changed.
+        A run is not resumed if one has changed.
         """
         return {}
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
-        """Take another run's averaged weights, for recipes with `start_from`.
+        """Load another run's averaged weights, for recipes with `start_from`.
 
         Returns:
-            What of the generator those weights do not have, and therefore begins anew, in words.
+            Descriptions of the generator's parts that are not among the weights and are therefore
+                newly
+            initialized.
 
         Raises:
             RuntimeError: as `load_state_dict` does.
@@ -141,28 +143,32 @@ class TrainingTask(nn.Module, ABC, Generic[R]):
         return ()
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
-        """Weights (out, in) of the generator's hidden layers, for recipes that use Muon."""
+        """Return the weights (out, in) of the generator's hidden layers, for recipes that
+        use Muon.
+        """
         return ()
 
     @abstractmethod
     def generate(self, batch: Batch, step: int) -> Generated:
-        """One pass of the generator, and the losses that need no discriminator.
+        """Run the generator, and compute the losses that need no discriminator.
 
-        Runs under autocast where the recipe says ``bf16``, in training mode.
+        Runs in training mode, under autocast if the recipe has ``bf16``.
 
         Args:
-            batch: this rank's rows. Losses are means over rows: the loop averages gradients over
-                ranks, which then are those of the joined batch.
+            batch: this rank's rows. Losses must be means over rows: the loop averages gradients
+                over
+                ranks, which gives those of the whole batch.
             step: from 0; a recipe's stages may depend on it.
         """
 
     def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
-        """Losses of the discriminator by name, weights applied; they are summed.
+        """Compute the losses of the discriminator by name, multiplied by their weights; they are
+        summed.
 
         Called before the generator's step, from the recipe's `adversarial.start_step` on.
 
         Args:
-            batch: as `generate` had it.
+            batch: the same as for `generate`.
             wave: the prediction, without graph.
             step: from 0.
         """
@@ -171,39 +177,41 @@ class TrainingTask(nn.Module, ABC, Generic[R]):
     def adversarial_losses(
         self, batch: Batch, generated: Generated, step: int
     ) -> dict[str, Tensor]:
-        """Further losses of the generator, by the discriminator as it is after its own step.
+        """Compute the generator's adversarial losses, with the discriminator after its own step.
 
-        The discriminator's parameters take no gradient meanwhile.
+        The discriminator's parameters get no gradient.
         """
         raise NotImplementedError(f"{type(self).__name__} has no adversarial_losses")
 
     def frozen(self, step: int) -> Iterable[nn.Module]:
-        """Parts of the generator that are not trained at this step, for recipes with stages.
+        """Return the parts of the generator that are not trained at this step, for recipes with
+        stages.
 
-        They are in evaluation mode, and their parameters take no gradient and no weight decay.
-        A part that was frozen and is not any more goes on with the optimizer's old averages.
+        They are in evaluation mode, and their parameters get no gradient and no weight decay. A
+        part that is trained again continues with the optimizer's old averages.
         """
         return ()
 
     def is_whole(self, step: int) -> bool:
-        """Whether, after so many steps, all parts of the tokenizer have learned something.
+        """Return whether, after so many steps, all parts of the tokenizer have been trained.
 
-        Before, it is not validated, and no score can hold `best/`.
+        Before, it is not validated, and `best/` is not written.
         """
         return True
 
     @abstractmethod
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
-        """A tokenizer with a generator's weights, for validation and for `best/` and `last/`.
+        """Make a tokenizer with a generator's weights, for validation and for `best/` and `last/`.
 
         Args:
-            generator: like `self.generator`, with averaged weights, in evaluation mode. The loop
-                goes on to change it, and a tokenizer's weights must not change: copy it.
+            generator: like `self.generator`, with averaged weights, in evaluation mode. Copy it:
+                the
+                loop continues to change it, and a tokenizer's weights must not change.
         """
 
 
 def block_matrices(module: nn.Module) -> Iterator[nn.Parameter]:
-    """The weights of the linear layers inside all blocks, for `TrainingTask.hidden_matrices`."""
+    """Return the weights of the linear layers in all blocks, for `TrainingTask.hidden_matrices`."""
     for block in module.modules():
         if isinstance(block, CausalBlock | TransformerLayer):
             for weight in block.matrices():

@@ -1,1 +1,3 @@
-"""Any system × any manifest × any metric or study, resumable, with nothing imputed."""
+"""Resumable evaluation of any system on any manifest with any metric or study, without
+imputation.
+"""

@@ -1,4 +1,4 @@
-"""A few clips to listen to, the same of every system."""
+"""A few clips for listening, the same for every system."""
 
 import shutil
 from collections import defaultdict
@@ -16,16 +16,16 @@ from .plan import Data, domain
 from .reconstructions import kept_at
 
 COUNT = 4
-#: Long enough to hear something, short enough for a page that holds many.
+#: Long enough for listening, short enough for a page with many of them.
 SECONDS = (2.5, 6.0)
 ORIGINALS = "originals"
 
 
 def choose_clips(data: Data) -> list[Utterance]:
-    """Sentences to listen to, from as many domains and speakers as there are.
+    """Choose sentences for listening, from as many domains and speakers as possible.
 
-    The domains with the most audio come first; within one, the item whose length is in the middle
-    of what fits, then one of another speaker.
+    The domains with the most audio come first; within a domain, the item of median length among
+    those that fit, then one of another speaker.
     """
     fitting: dict[str, list[Utterance]] = defaultdict(list)
     seconds: dict[str, float] = defaultdict(float)
@@ -53,7 +53,7 @@ def choose_clips(data: Data) -> list[Utterance]:
 
 
 def write_originals(items: Sequence[Utterance], folder: Path) -> None:
-    """Write clips as they are into `folder`/originals; one that can't be read has none."""
+    """Write the original clips into `folder`/originals; clips that can't be read are skipped."""
     for number, item in enumerate(items):
         path = folder / ORIGINALS / f"{number:02d}.flac"
         try:
@@ -66,11 +66,11 @@ def write_originals(items: Sequence[Utterance], folder: Path) -> None:
 
 
 def copy_clips(items: Sequence[Utterance], audio: Path, folder: Path) -> list[dict[str, Any]]:
-    """Copy a system's clips into `folder`/clips, and say where they are.
+    """Copy a system's clips into `folder`/clips, and return their entries.
 
     Args:
         items: see `choose_clips`.
-        audio: where its reconstructions are kept; what is not there is left out.
+        audio: folder of the reconstructions; missing ones are skipped.
         folder: of its results.
     """
     found = []

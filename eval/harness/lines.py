@@ -1,4 +1,4 @@
-"""Results as lines of JSON: each is there whole or not at all, also after a crash."""
+"""Results as JSON lines, each written completely or not at all, also after a crash."""
 
 import fcntl
 import json
@@ -10,7 +10,8 @@ from ...errors import SyllabaryError
 
 
 def as_bytes(fields: dict[str, Any], indent: int | None = None) -> bytes:
-    """JSON in UTF-8. What can't be, as in a file's name that is not, becomes a question mark.
+    """Encode JSON in UTF-8, with question marks for characters that can't be encoded, as in file
+    names.
 
     Raises:
         ValueError: a number is NaN or infinite.
@@ -21,18 +22,18 @@ def as_bytes(fields: dict[str, Any], indent: int | None = None) -> bytes:
 
 
 class ResultLines:
-    """A file that lines are added to.
+    """A file to which lines are appended.
 
-    What a process that died left of its last line is cut off when the file is opened.
+    An incomplete last line of a killed process is removed when the file is opened.
 
     Args:
-        path: made if it is not there.
+        path: created if it does not exist.
 
     Attributes:
-        lines: all of them, those from before first.
+        lines: all of them, in order.
 
     Raises:
-        SyllabaryError: a line that is whole is not JSON, or another process has the file open.
+        SyllabaryError: a complete line is not JSON, or another process has the file open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,8 +57,8 @@ class ResultLines:
         self._file.seek(len(whole))
 
     def add(self, line: dict[str, Any]) -> None:
-        """Write a line, so that it outlives this process."""
-        # NaN is not JSON, and no result.
+        """Append a line and flush it, so that it survives the process."""
+        # NaN is not valid JSON, nor a valid result.
         self._file.write(as_bytes(line) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -1,4 +1,4 @@
-"""`Plan`: what an evaluation measures, on what, fixed before it begins."""
+"""`Plan`: what an evaluation measures, and on which data, fixed before it begins."""
 
 import hashlib
 import json
@@ -24,30 +24,30 @@ from .lines import as_bytes
 
 PLAN_NAME = "plan.json"
 FORMAT = "syllabary-evaluation/1"
-#: Whose versions results carry, beside those of the packages that metrics name.
+#: Packages whose versions are in the results, besides those of the metrics.
 PACKAGES = (
     *("numpy", "scipy", "soundfile", "soxr", "numba", "pesq", "pystoi", "speechmos", "onnxruntime"),
     *("librosa", "resemblyzer", "pocketsphinx", "jiwer", "rapidfuzz", "pyworld-prebuilt"),
     *("faster-whisper", "ctranslate2"),
 )
-#: Seconds that an item counts for where its manifest does not say.
+#: Assumed duration in seconds of an item without one in its manifest.
 _UNKNOWN_SECONDS = 1.0
 
 
 class PlanError(SyllabaryError):
-    """An evaluation can't be begun or gone on with as asked."""
+    """An evaluation can't be started or resumed as requested."""
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What is measured on.
+    """The data of an evaluation.
 
     Attributes:
         inputs: as the user gave them: manifests, folders, files.
-        split: that is measured, or None.
-        items: measured.
-        everything: all utterances, what probes learn from among them.
-        limit: that `items` are an even sample of, or None.
+        split: that is evaluated, or None.
+        items: evaluated utterances.
+        everything: all utterances, including those for training probes.
+        limit: size of the evenly spaced subset `items`, or None.
     """
 
     inputs: tuple[str, ...]
@@ -58,21 +58,21 @@ class Data:
 
     @property
     def name(self) -> str:
-        """Short: the folder's or manifest's name."""
+        """Short name: the folder's or manifest's."""
         first = Path(self.inputs[0]).resolve()
         return first.parent.name if first.suffix == ".jsonl" else first.name
 
     @cached_property
     def domains(self) -> dict[str, str]:
-        """Of each item, by its name: its `source`, else the first folder of its name."""
+        """The domain of each item, by its name: its `source`, else the first folder of its name."""
         return {str(item.name): domain(item) for item in self.items}
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the items' files and of all that is said of every utterance.
+        """SHA-256 (hex) of the items' files and of every utterance's manifest fields.
 
         Raises:
-            OSError: a folder can't be read. A file that can't be read counts as that.
+            OSError: a folder can't be read. An unreadable file is noted as such in the digest.
         """
         sha = hashlib.sha256()
         for item in self.items:
@@ -103,16 +103,16 @@ class Data:
 
 
 def read_data(inputs: Sequence[str], split: str | None, limit: int | None = None) -> Data:
-    """The utterances of the inputs.
+    """Read the utterances of the inputs.
 
     Args:
-        inputs: as `audio.manifests.collect` takes them.
-        split: to measure; None: everything.
-        limit: measure so many of them at even distances.
+        inputs: as for `audio.manifests.collect`.
+        split: to evaluate; None: everything.
+        limit: evaluate only so many of them, evenly spaced.
 
     Raises:
-        ManifestError: an input names nothing.
-        PlanError: two items have one name.
+        ManifestError: an input has no utterances.
+        PlanError: two items have the same name.
     """
     everything = collect(inputs)
     items = collect(inputs, split) if split is not None else everything
@@ -126,7 +126,7 @@ def read_data(inputs: Sequence[str], split: str | None, limit: int | None = None
 
 
 def _with_duration(item: Utterance) -> Utterance:
-    """As the file's header has it, if it says."""
+    """Return the item with the duration in its file's header, if there is one."""
     with suppress(SyllabaryError, OSError), item.open("mix") as reader:
         if reader.num_samples is not None:
             return replace(item, duration_s=reader.num_samples / reader.sample_rate)
@@ -134,21 +134,21 @@ def _with_duration(item: Utterance) -> Utterance:
 
 
 def domain(item: Utterance) -> str:
-    """The corpus that an utterance is of: its `source`, else the first folder of its name."""
+    """Return the corpus of an utterance: its `source`, else the first folder of its name."""
     source = item.extra.get("source")
     if not isinstance(source, str) or not source:
         source = printable(item.name.parts[0]) if len(item.name.parts) > 1 else "no folder"
-    return source if source != "all" else "a corpus called all"  # results call the whole `all`
+    return source if source != "all" else "a corpus called all"  # reserved in results for the mean over all domains
 
 
 def even_sample(items: Sequence[Utterance], count: int | None) -> list[Utterance]:
-    """So many items at even distances along the audio, so that long ones come up more often.
+    """Choose items at even distances along the total audio, so that long ones are more likely.
 
-    A second of a word that is said 500 times is so worth no more than any other second.
+    So a second of a word that occurs 500 times has no more weight than any other second.
 
     Args:
         items: in the order of the data.
-        count: None, or more than there are: all of them.
+        count: number of items; all of them if None, or if there are not more.
     """
     if count is None or count >= len(items):
         return list(items)
@@ -156,7 +156,7 @@ def even_sample(items: Sequence[Utterance], count: int | None) -> list[Utterance
     ends = np.cumsum(seconds)
     wanted = (np.arange(count) + 0.5) * ends[-1] / count
     places = np.searchsorted(ends, wanted, side="right")
-    # Where one item covers two places, the next free one is taken.
+    # If one item covers two positions, the next free one is taken.
     chosen: list[int] = []
     for place in places.tolist():
         chosen.append(max(place, chosen[-1] + 1 if chosen else 0))
@@ -172,8 +172,8 @@ class Plan:
     Attributes:
         data: see `Data`.
         metrics: of every reconstruction.
-        studies: names of what is measured of every system as a whole.
-        seed: of everything random.
+        studies: names of the studies of every system.
+        seed: of all random choices.
         command: that repeats it.
     """
 
@@ -185,7 +185,7 @@ class Plan:
 
     @cached_property
     def asked(self) -> dict[str, frozenset[str]]:
-        """By metric, the names of the items that it is computed of."""
+        """Return, for each metric, the names of the items for which it is computed."""
         found = {}
         for metric in self.metrics:
             chosen = even_sample(self._fit_for(metric), metric.max_items)
@@ -193,7 +193,7 @@ class Plan:
         return found
 
     def _fit_for(self, metric: Metric) -> list[Utterance]:
-        """Items that a metric is asked for, before it takes a sample of them."""
+        """Return the items suitable for a metric, before subsampling."""
         items = list(self.data.items)
         with_text = [item for item in items if item.text]
         wanted = metric.max_items
@@ -206,7 +206,7 @@ class Plan:
         return [name for name, items in self.asked.items() if str(item.name) in items]
 
     def fixed(self) -> dict[str, Any]:
-        """What may not change between two runs into the same folder."""
+        """Return the parts that may not change between two runs into the same folder."""
         return {
             "format": FORMAT,
             "data": self.data.to_json(),
@@ -214,19 +214,19 @@ class Plan:
             "environment": {
                 name: value
                 for name, value in environment(self.metrics).items()
-                if name != "machine"  # figures don't depend on it, and times say theirs
+                if name != "machine"  # figures don't depend on it, and timing results contain it
             },
             "variants": {m.name: variant for m in self.metrics if (variant := variant_of(m))},
         }
 
     def hold(self, folder: Path) -> "Plan":
-        """Write the plan into a folder, or see that it goes on with the one in there.
+        """Write the plan into a folder, or check that it is compatible with the plan there.
 
         Returns:
-            The plan of all that was ever asked for there: results have all of it.
+            The union of all plans for this folder: results contain all of them.
 
         Raises:
-            PlanError: the folder holds results of other data, another seed or other versions.
+            PlanError: the folder has results of other data, another seed or other versions.
         """
         path, wanted = folder / PLAN_NAME, self.fixed()
         wanted |= {"metrics": [m.name for m in self.metrics], "studies": list(self.studies)}
@@ -245,7 +245,7 @@ class Plan:
                 temporary.write_bytes(as_bytes(grown, indent=1))
         known = {metric.name: metric for metric in self.metrics}
         for name in grown["metrics"]:
-            with suppress(SyllabaryError):  # another package's, which is gone
+            with suppress(SyllabaryError):  # a metric of another package that is not installed any more
                 known.setdefault(name, metrics.find(name))
         chosen = tuple(known[name] for name in grown["metrics"] if name in known)
         return replace(self, metrics=chosen, studies=tuple(grown["studies"]))
@@ -265,7 +265,7 @@ def _read_plan(path: Path) -> dict[str, Any]:
 
 
 def _grown(held: Any, wanted: Any) -> Any:
-    """What is held and what is wanted, which do not differ in what may not."""
+    """Merge the saved and the requested plan, whose fixed parts agree."""
     if isinstance(held, dict) and isinstance(wanted, dict):
         return held | {n: _grown(held[n], v) if n in held else v for n, v in wanted.items()}
     if isinstance(held, list):
@@ -275,7 +275,7 @@ def _grown(held: Any, wanted: Any) -> Any:
 
 def _differences(held: Any, wanted: Any, where: str = "") -> list[str]:
     if isinstance(held, dict) and isinstance(wanted, dict):
-        # Other metrics may come later, with packages and models of their own.
+        # Further metrics may be added later, with their own packages and models.
         growing = where.endswith(("packages.", "variants."))
         names = [name for name in wanted if name in held or not growing]
         return [
@@ -284,12 +284,12 @@ def _differences(held: Any, wanted: Any, where: str = "") -> list[str]:
             for text in _differences(held.get(name), wanted[name], f"{where}{name}.")
         ]
     if isinstance(held, list) and isinstance(wanted, list):
-        return []  # of metrics and studies: they add up
+        return []  # metrics and studies are merged
     return [] if held == wanted else [f"{where.rstrip('.')} was {held!r}, now {wanted!r}"]
 
 
 def variant_of(metric: Metric) -> str:
-    """The model behind a metric; empty where there is no choice, or no model."""
+    """Return the model used by a metric; empty if there is no choice, or no model."""
     try:
         return metric.variant()
     except MetricError:
@@ -297,7 +297,7 @@ def variant_of(metric: Metric) -> str:
 
 
 def environment(metrics: Sequence[Metric]) -> dict[str, Any]:
-    """Versions of everything that figures depend on."""
+    """Return the versions of everything that figures depend on."""
     from ... import __version__
 
     names = {*PACKAGES, *(metric.package for metric in metrics if metric.package)}
@@ -311,7 +311,7 @@ def environment(metrics: Sequence[Metric]) -> dict[str, Any]:
 
 
 def version_of(package: str | None) -> str | None:
-    """Of an installed distribution."""
+    """Return the version of an installed distribution."""
     try:
         return version(package) if package else None
     except PackageNotFoundError:

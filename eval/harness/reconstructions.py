@@ -1,4 +1,4 @@
-"""What a system made of each item, kept on disk: it is made once, whoever asks for it."""
+"""A system's reconstructions, cached on disk, each computed once."""
 
 import hashlib
 from pathlib import Path
@@ -18,15 +18,15 @@ _FULL_SCALE = 32768
 
 
 class ReconstructionError(SyllabaryError):
-    """A system gave something that can't be measured."""
+    """A system's output can't be measured."""
 
 
 class Reconstructions:
-    """A system's output, from the folder where it is kept, or made now.
+    """A system's output, read from a cache folder or computed.
 
     Args:
         system: see `System`.
-        folder: holds a .flac and, where there are tokens, a .syl for each item.
+        folder: contains a .flac and, for tokenizers, a .syl for each item.
     """
 
     def __init__(self, system: System, folder: Path) -> None:
@@ -34,17 +34,19 @@ class Reconstructions:
         self.folder = folder
 
     def wave(self, item: Utterance) -> np.ndarray:
-        """(samples,) float32 of an item at the system's rate, several channels averaged."""
+        """Read (samples,) float32 of an item at the system's rate, with several channels
+        averaged.
+        """
         return item.read(self.system.sample_rate, "mix")[0]
 
     def path(self, item: Utterance, suffix: str = ".flac") -> Path:
         return kept_at(self.folder, item, suffix)
 
     def make(self, item: Utterance) -> Reconstruction:
-        """Reconstruct an item, and keep what came.
+        """Reconstruct an item, and cache the result.
 
         Raises:
-            ReconstructionError: another number of samples than went in, or NaN or infinity.
+            ReconstructionError: a different number of samples than the input, or NaN or infinity.
             SyllabaryError, RuntimeError, OSError: as the system does.
         """
         wave = self.wave(item)
@@ -65,11 +67,11 @@ class Reconstructions:
                 rate = self.system.sample_rate
                 soundfile.write(temporary, rounded, rate, "PCM_16", format="FLAC")
             else:
-                temporary.touch()  # FLAC has no form for no samples
+                temporary.touch()  # FLAC can't store zero samples
         return Reconstruction(as_float(rounded), made.bits, made.tokens)
 
     def reconstruction(self, item: Utterance) -> np.ndarray:
-        """(samples,) float32, as a 16-bit file holds it."""
+        """Return (samples,) float32, rounded to 16 bits."""
         path = self.path(item)
         if not path.exists():
             return self.make(item).wave
@@ -78,7 +80,7 @@ class Reconstructions:
         return as_float(soundfile.read(path, dtype="int16")[0])
 
     def tokens(self, item: Utterance) -> Tokens:
-        """The tokens of an item.
+        """Return the tokens of an item.
 
         Raises:
             SyllabaryError: the system has none.
@@ -98,8 +100,8 @@ class Reconstructions:
 
 
 def kept_at(folder: Path, item: Utterance, suffix: str = ".flac") -> Path:
-    """Where what became of an item is kept."""
-    # A digest, as the name may be any length and hold anything.
+    """Return the cache path of an item's file."""
+    # A digest, as the name may have any length and any characters.
     name = hashlib.sha256(str(item.name).encode(errors="surrogateescape")).hexdigest()[:24]
     return folder / (name + suffix)
 

@@ -1,4 +1,4 @@
-"""The evaluation: what is still to be done, who does it, and where the results go."""
+"""The evaluation run: open tasks, their distribution over processes, and writing of results."""
 
 import hashlib
 import json
@@ -32,12 +32,12 @@ _TASK_SECONDS = 45.0
 #: Seconds of audio whose scores take as long as a study (measured: 90 for most, 250 for dMel).
 _STUDY_SECONDS = 120.0
 
-#: What is in a folder of results beside the systems' own folders.
+#: Entries of a results folder besides the systems' own folders.
 RESULT_PARTS = frozenset((PLAN_NAME, ORIGINALS, SHARED_NAME))
 
 
 def is_results(folder: Path) -> bool:
-    """Whether a folder was made by an evaluation."""
+    """Whether a folder was written by an evaluation."""
     try:
         return bool(json.loads((folder / PLAN_NAME).read_bytes())["format"] == FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
@@ -46,12 +46,12 @@ def is_results(folder: Path) -> bool:
 
 @dataclass
 class Progress:
-    """How far an evaluation is.
+    """The progress of an evaluation.
 
     Attributes:
-        done, total: work in rough seconds of audio.
-        system: that something was just done of.
-        what: that was done.
+        done, total: work, roughly in seconds of audio.
+        system: of the last task.
+        what: kind of the last task.
         failures: items and studies that failed so far in this run.
         missing: scores that could not be computed.
     """
@@ -66,12 +66,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class SystemRecord:
-    """What the harness has to know of a system, without having it in memory.
+    """A description of a system, for use without loading it.
 
     Attributes:
-        given: the name that finds it.
+        given: the name by which it is found.
         fields: `System.to_json()`.
-        unsuitable: studies that have nothing to measure of it.
+        unsuitable: studies that can't be applied to it.
     """
 
     given: str
@@ -86,13 +86,13 @@ class SystemRecord:
 def describe(
     names: Sequence[str], study_names: Sequence[str] = ()
 ) -> tuple[list[SystemRecord], dict[str, str]]:
-    """Load each system once, to see that it is there, and which of the studies it is fit for.
+    """Load each system once, to check that it is available, and which studies apply to it.
 
     Returns:
-        Those that can be measured, and by name why the others can't.
+        The available systems, and, by name, the reasons for unavailable ones.
 
     Raises:
-        SyllabaryError: there is none.
+        SyllabaryError: none is available.
     """
     found: list[SystemRecord] = []
     reasons: dict[str, str] = {}
@@ -117,7 +117,7 @@ def describe(
 def _unsuitable(study: str, system: System) -> bool:
     try:
         return bool(studies.find(study).unsuitable(system))
-    except Exception:  # somebody else's study, which will fail and say why
+    except Exception:  # of another package; it will fail with a reason
         return False
 
 
@@ -141,7 +141,9 @@ class Contestant:
 
 
 def folder_name(system: str) -> str:
-    """A folder for a system's results; a name that can't be one gets a digest at its end."""
+    """Return the folder name of a system's results; an invalid name is replaced, with a digest
+    appended.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", system).strip("._")
     if plain == system and plain not in (ORIGINALS, SHARED_NAME):
         return plain
@@ -157,24 +159,24 @@ def evaluate(
     retry: bool = False,
     tell: Callable[[Progress], None] = lambda progress: None,
 ) -> list[Path]:
-    """Measure systems, or what is left of it, and write a `result.json` for each.
+    """Evaluate systems as far as results are missing, and write a `result.json` for each.
 
-    A system whose digest is another than that of the results which are there is measured anew.
+    A system whose digest differs from that of its existing results is evaluated again.
 
     Args:
         plan: what is measured.
         request: the same for worker processes.
         found: the systems, see `describe`.
-        folder: of the results; one that is there already is gone on with.
-        processes: at a time; 1 does everything in this one.
-        retry: compute again what failed before.
-        tell: is called after every task.
+        folder: of the results; existing ones are completed.
+        processes: number of processes; 1 runs everything in this one.
+        retry: compute failed items again.
+        tell: called after every task.
 
     Returns:
         The result files.
 
     Raises:
-        PlanError: the folder holds results of another plan.
+        PlanError: the folder has results of another plan.
     """
     shown = plan.hold(folder)
     clips = choose_clips(plan.data)
@@ -208,7 +210,7 @@ def evaluate(
             progress.system, progress.what = one.system.name, _what(task)
             tell(progress)
             left = list(_open_tasks(plan, one, retry=False))
-            # Where items are missing, there is no mean to show.
+            # If items are missing, there is no mean.
             whole = not any(isinstance(other, ItemTask) for other in left)
             if whole and (isinstance(task, ItemTask) or all(map(_runs_alone, left))):
                 _write_result(shown, one, clips)
@@ -218,11 +220,11 @@ def evaluate(
 
 
 def _make_way(system: SystemRecord, folder: Path) -> None:
-    """Throw away what another version of a system gave."""
+    """Delete the results of another version of a system."""
     path = folder / SYSTEM_NAME
     stale = folder.with_name(f".old-{folder.name}")
     if stale.exists():
-        shutil.rmtree(stale)  # by a run that died over it
+        shutil.rmtree(stale)  # left by a run that was killed here
     if path.exists():
         try:
             held = json.loads(path.read_text())
@@ -232,7 +234,7 @@ def _make_way(system: SystemRecord, folder: Path) -> None:
         if name != system.name:
             raise PlanError(f"{folder} holds results of {name}, and would of {system.name}")
         if digest != system.fields["digest"]:
-            # At once: half of a deleted folder could be taken for the new version's.
+            # By a rename first: half of a deleted folder could be taken for the new version's.
             folder.rename(stale)
             shutil.rmtree(stale)
     elif (folder / _LINES).exists():
@@ -275,7 +277,7 @@ def _task(one: Contestant, chosen: Sequence[tuple[int, tuple[str, ...], bool]]) 
 def _left(
     plan: Plan, item: Utterance, known: dict[str, Any] | None, retry: bool
 ) -> tuple[str, ...] | None:
-    """Metrics that an item lacks; None if it lacks nothing."""
+    """Return the metrics that an item lacks; None if it is complete."""
     wanted = plan.metrics_of(item)
     if known is None or (retry and "error" in known):
         return tuple(wanted)
@@ -293,7 +295,7 @@ def _runs_alone(task: WorkItem) -> bool:
 def _do_all(
     plan: Plan, request: Request, tasks: Sequence[WorkItem], processes: int
 ) -> Iterator[tuple[WorkItem, list[dict[str, Any]]]]:
-    """First what may run side by side, then, one at a time, what measures time."""
+    """Run parallel tasks first, then, one at a time, those that measure time."""
     alone = [task for task in tasks if _runs_alone(task)]
     together = [task for task in tasks if task not in alone]
     for chosen, count in ((together, processes), (alone, 1)):

@@ -13,7 +13,7 @@ SCHEMA = "syllabary-result/1"
 
 
 def merged(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is known of each item, by its name: later lines add to earlier ones."""
+    """Merge the lines of each item, by its name: later lines add to earlier ones."""
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
         if "item" not in line:
@@ -43,13 +43,13 @@ def result(
     clips: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that a leaderboard shows of a system.
+    """Build a system's result.
 
     Args:
         plan: see `Plan`.
         system: `System.to_json()`.
         lines: of its results.
-        clips: to be listened to.
+        clips: for listening.
         environment: versions.
     """
     known = merged(lines)
@@ -92,7 +92,7 @@ def result(
 
 
 def _was_asked(metric: Metric, items: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a metric was tried on this system, and not only on others in the folder."""
+    """Whether a metric was requested for this system, and not only for others in the folder."""
     whole = [item for item in items if item["error"] is None]
     return not whole or any(metric.name in {*i["scores"], *i["failures"]} for i in whole)
 
@@ -130,17 +130,17 @@ def _metric(metric: Metric, plan: Plan, items: Sequence[Mapping[str, Any]]) -> d
 
 
 def _capped(metric: Metric, items: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many scores were capped, where any was."""
+    """Return the number of capped scores, if any."""
     count = sum(metric.name in item.get("capped", {}) for item in items)
     return {"capped": count} if count else {}
 
 
 def mean_of(scores: Sequence[float | Sequence[float] | None], seed: int) -> dict[str, Any]:
-    """Mean, interval and counts.
+    """Return mean, interval and counts.
 
     Args:
-        scores: numbers, pairs of numerator and denominator, or None where there is no score: those
-            count as failed, and nowhere else.
+        scores: numbers, pairs of numerator and denominator, or None for a missing score, which is
+            counted as failed and excluded from the mean.
         seed: of the interval's draws.
     """
     there = [score for score in scores if score is not None]

@@ -1,4 +1,4 @@
-"""What a worker process does: reconstruct and score some items, or run a study."""
+"""Tasks of a worker process: reconstruct and score some items, or run a study."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -32,18 +32,18 @@ from .reconstructions import Reconstructions
 
 #: Folder of a system's reconstructions, among its results.
 AUDIO_NAME = "audio"
-#: Folder of what studies keep for all systems, beside the results.
+#: Folder of study data shared by all systems, beside the results.
 SHARED_NAME = "shared"
-#: Seconds in which a worker may end of itself.
+#: Seconds that a worker may take to exit.
 GRACE = 10.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """A plan in plain values, for another process to make the same plan of.
+    """A plan in plain values, from which another process can rebuild it.
 
     Attributes:
-        inputs, split, limit: as `read_data` takes them.
+        inputs, split, limit: as for `read_data`.
         metrics, studies: names.
         seed, command: as of a `Plan`.
     """
@@ -57,7 +57,7 @@ class Request:
     command: str
 
     def plan(self) -> Plan:
-        """Raises what `read_data` and the catalogues do."""
+        """Rebuild the plan; raises what `read_data` and the catalogues do."""
         return Plan(
             read_data(self.inputs, self.split, self.limit),
             tuple(metrics.find(name) for name in self.metrics),
@@ -72,11 +72,11 @@ class ItemTask:
     """Items of a system to be scored.
 
     Attributes:
-        system: the name that finds it.
+        system: the name by which it is found.
         folder: of its results.
         items: indices among the plan's items.
-        metrics: of each item, those still to be computed.
-        made: of each item, whether its reconstruction is kept already, and its line is there.
+        metrics: for each item, those still to be computed.
+        made: for each item, whether its reconstruction is cached, and its line written.
     """
 
     system: str
@@ -86,7 +86,7 @@ class ItemTask:
     made: tuple[bool, ...]
 
     def parts(self) -> "list[WorkItem]":
-        """The same work, an item at a time."""
+        """Divide the task into single items."""
         return [
             ItemTask(self.system, self.folder, (item,), (names,), (made,))
             for item, names, made in zip(self.items, self.metrics, self.made, strict=True)
@@ -120,7 +120,7 @@ WorkItem = ItemTask | StudyTask
 
 
 class Worker:
-    """Does tasks of one plan, and keeps the system that it used last.
+    """Runs tasks of one plan, and keeps the last system in memory.
 
     Args:
         plan: see `Plan`.
@@ -131,7 +131,9 @@ class Worker:
         self._held: tuple[str, Reconstructions] | None = None
 
     def do(self, task: WorkItem) -> list[dict[str, Any]]:
-        """Lines of results: failures are lines too, and nothing is raised but interrupts."""
+        """Run a task and return its result lines: failures are lines too; only interrupts are
+        raised.
+        """
         try:
             made = self._reconstructions(task)
         except Exception as error:
@@ -145,7 +147,7 @@ class Worker:
 
     def _reconstructions(self, task: WorkItem) -> Reconstructions:
         if self._held is None or self._held[0] != task.system:
-            self._held = None  # the old one's memory goes before the new one's comes
+            self._held = None  # free the old one's memory before loading the new one
             found = Reconstructions(systems.find(task.system), task.folder / AUDIO_NAME)
             self._held = (task.system, found)
         return self._held[1]
@@ -201,7 +203,7 @@ class Worker:
                     folder.mkdir(parents=True, exist_ok=True)
             line["findings"] = asdict(_plain_findings(study.run(bench)))
             line["took_s"] = round(time.perf_counter() - start, 2)
-            as_bytes(line)  # a study of somebody else's may hold what no file can
+            as_bytes(line)  # a study of another package may contain values that can't be written
         except Exception as error:
             line.pop("findings", None)
             return line | {"error": reason_of(error)}
@@ -209,15 +211,17 @@ class Worker:
 
 
 def at_rate(wave: np.ndarray, rate: int, wanted: int, count: int) -> np.ndarray:
-    """A reconstruction at the rate of the item's file, and as long as it."""
+    """Resample a reconstruction to the rate and length of the item's file."""
     if rate == wanted:
         return wave
-    # Rates whose quotient is not whole may leave a sample more or less.
+    # Rates with a non-integer ratio may give a sample more or less.
     return fitted(resample(wave, rate, wanted), count)
 
 
 def reason_of(error: Exception) -> str:
-    """A line that says why: ours explain themselves, others need their type and place."""
+    """Return a one-line reason: errors of this package are self-explanatory, others get their type
+    and place.
+    """
     if isinstance(error, SyllabaryError):
         return " ".join(str(error).split())
     place, trace = "", error.__traceback__
@@ -237,7 +241,7 @@ def _plain(value: float | Ratio) -> float | list[float]:
 
 
 def _plain_findings(findings: Findings) -> Findings:
-    """Findings of plain numbers: what came out as NaN or infinity was not measured."""
+    """Convert findings to plain numbers; NaN and infinity become missing values."""
     values = []
     for value in findings.values:
         if not np.isfinite(value.value):
@@ -263,14 +267,14 @@ _worker: Worker | None = None
 
 
 def start_worker(make: Callable[[], Plan]) -> None:
-    """Make this process a worker, which ends when the one that started it does."""
+    """Make this process a worker, which exits when its parent does."""
     from threadpoolctl import threadpool_limits
 
     global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C goes to all processes of a terminal; the one that gave the work decides.
+    # Ctrl-C goes to all processes of a terminal; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # So that a program which was started ends too, and what is temporary goes.
+    # So that programs it started end too, and temporary files are deleted.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     threadpool_limits(1)
     use_one_thread()
@@ -278,7 +282,7 @@ def start_worker(make: Callable[[], Plan]) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent can't stop its workers, and they would wait for work for ever."""
+    """Exit when the parent was killed, instead of waiting for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
@@ -292,5 +296,5 @@ def do_in_worker(task: WorkItem) -> list[dict[str, Any]]:
     try:
         return _worker.do(task)
     except SystemExit as ended:
-        # The pool would hand it on like a result, and begin with the next task.
+        # The pool would return it like a result, and begin the next task.
         os._exit(ended.code if isinstance(ended.code, int) else 1)

@@ -1,4 +1,4 @@
-"""Worker processes: tasks out, lines of results in, and what to do when a process dies."""
+"""Worker processes: distribution of tasks, collection of result lines, handling of crashes."""
 
 import multiprocessing
 import os
@@ -22,11 +22,11 @@ Done = tuple[WorkItem, list[dict[str, Any]]]
 
 
 def do_here(plan: Plan, tasks: Sequence[WorkItem]) -> Iterator[Done]:
-    """Do tasks in this process, one after the other."""
+    """Run tasks in this process, one after the other."""
     use_one_thread()
     worker = Worker(plan)
     for task in tasks:
-        with threadpool_limits(1):  # the order of sums must not depend on the cores
+        with threadpool_limits(1):  # the order of sums must not depend on the number of cores
             lines = worker.do(task)
         yield task, lines
 
@@ -34,15 +34,15 @@ def do_here(plan: Plan, tasks: Sequence[WorkItem]) -> Iterator[Done]:
 def do_in_processes(
     plan: Plan, request: Request, tasks: Sequence[WorkItem], processes: int
 ) -> Iterator[Done]:
-    """Do tasks in processes of their own, and give results as they come.
+    """Run tasks in worker processes, and yield results as they arrive.
 
-    If a process dies (a crash in a library, or no memory), the tasks that were under way are done
-    again by themselves, an item at a time; the one that kills its process again has failed.
+    If a process dies (a crash in a library, or out of memory), the tasks in progress are repeated,
+    an item at a time in a process of its own; an item that kills its process again has failed.
 
     Args:
         plan: of this process.
-        request: that gives workers the same plan.
-        tasks: in the order in which they are begun.
+        request: from which workers rebuild the plan.
+        tasks: in the order in which they are started.
         processes: at most.
     """
     waiting = deque(tasks)
@@ -77,8 +77,8 @@ def _one_by_one(plan: Plan, request: Request, tasks: Sequence[WorkItem]) -> Iter
 
 @contextmanager
 def _pool(request: Request, processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers, which don't finish what they are at if this process is interrupted."""
-    # Not forked: torch and its threads do not live through that.
+    """Start a pool of workers, which are stopped if this process is interrupted."""
+    # Not forked: torch and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, start_worker, (request.plan,))
     held = {name: os.environ.get(name) for name in _THREADS}
@@ -92,7 +92,7 @@ def _pool(request: Request, processes: int) -> Iterator[ProcessPoolExecutor]:
         limit = time.monotonic() + GRACE
         for process in workers:
             process.join(max(0.0, limit - time.monotonic()))
-            if process.is_alive():  # deep in a library, which signals wait for
+            if process.is_alive():  # in a library call, which delays signals
                 process.kill()
         raise
     finally:

@@ -1,1 +1,1 @@
-"""What can be measured: tokenizers, codecs of others, references. `catalogue` finds them."""
+"""Systems under test: tokenizers, other codecs, references. `catalogue` finds them."""

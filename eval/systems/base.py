@@ -1,4 +1,4 @@
-"""What every system says of itself."""
+"""A base class with the common attributes of systems."""
 
 from abc import ABC, abstractmethod
 from importlib.metadata import PackageNotFoundError, version
@@ -13,12 +13,13 @@ Kind = Literal["tokenizer", "codec", "reference"]
 
 
 class BaseSystem(ABC):
-    """Base of the systems here: the attributes of `System`, with what most of them have.
+    """Base of the systems here: the attributes of `System`, with defaults.
 
-    A subclass sets `name`, `kind`, `setting`, `digest` and `reconstruct`, and what differs.
+    A subclass sets `name`, `kind`, `setting`, `digest` and `reconstruct`, and overrides other
+    defaults.
 
     Attributes:
-        in_process: it works within this process, whose memory is then its own.
+        in_process: it runs within this process, so that its memory can be measured here.
     """
 
     name: str
@@ -39,7 +40,7 @@ class BaseSystem(ABC):
         """See `System`."""
 
     def to_json(self) -> dict[str, Any]:
-        """What to know of it, as JSON values; ``tokenizer`` is a `TokenizerSpec`, or None."""
+        """Describe the system as JSON values; ``tokenizer`` is a `TokenizerSpec`, or None."""
         spec = None if self.tokenizer is None else self.tokenizer.spec.to_json()
         return {
             "name": self.name,
@@ -58,7 +59,7 @@ class BaseSystem(ABC):
 
 
 def package_versions(*names: str) -> dict[str, str]:
-    """Versions of installed distributions by name; those that are not installed are left out."""
+    """Return the versions of installed distributions by name; others are left out."""
     found = {}
     for name in names:
         try:

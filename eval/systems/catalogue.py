@@ -1,4 +1,4 @@
-"""Names of systems, and finding them."""
+"""Systems by name."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from .interface import MissingSystemError, System
 #: and its object, called with no arguments, gives a `System`.
 ENTRY_POINT_GROUP = "syllabary.systems"
 
-#: Codecs of others. More go by the same patterns: opus-7, opus-6-hard-cbr, codec2-2400.
+#: Codecs of others. Further settings have the same patterns: opus-7, opus-6-hard-cbr, codec2-2400.
 PEERS = (
     *("opus-6", "opus-9", "opus-12"),
     *("codec2-3200", "codec2-1300", "codec2-700C"),
@@ -22,22 +22,23 @@ PEERS = (
 )
 REFERENCES = ("original", "original-8k", "noise")
 
-#: Words that stand for several names.
+#: Names of groups of systems.
 GROUPS = ("all", "trained", "presets", "peers", "references")
 
 
 def names(text: str) -> list[str]:
-    """The names in a list with commas, each once, in its order.
+    """Expand a comma-separated list of names, each once, in its order.
 
     Args:
-        text: names as `find` takes them, and words of `GROUPS`: ``all`` is every registered
-            tokenizer but the presets, those with nested codebooks also with a half and a quarter
+        text: names as for `find`, and groups of `GROUPS`: ``all`` is every registered
+            tokenizer except the presets, those with residual codebooks also with a half and a
+                quarter
             of them, the systems of other packages, `PEERS` and `REFERENCES`; ``trained``, the
-            tokenizers that ship with weights; ``presets``, the bundled ones without, which are
-            variants of one. A peer that this machine lacks is named too.
+            bundled tokenizers with weights; ``presets``, those without, which are
+            variants of one. Peers that are not installed are included.
 
     Raises:
-        SyllabaryError: there is no name in it.
+        SyllabaryError: the list is empty.
     """
     found: list[str] = []
     for part in (part.strip() for part in text.split(",")):
@@ -64,16 +65,16 @@ def names(text: str) -> list[str]:
 
 
 def find(name: str) -> System:
-    """Make a system ready.
+    """Load a system.
 
     Args:
-        name: a peer or reference, a system of another package, a JSON file as `External` takes it,
+        name: a peer or reference, a system of another package, a JSON file for `External`,
             or a tokenizer: `NAME` or `NAME:CODEBOOKS`, where NAME may be a directory.
 
     Raises:
-        MissingSystemError: this machine does not have it, and what would bring it.
-        UnknownTokenizerError: nothing goes by that name.
-        SyllabaryError: it can't be loaded, or has not so many codebooks.
+        MissingSystemError: it is not installed; the error says how to install it.
+        UnknownTokenizerError: no system has that name.
+        SyllabaryError: it can't be loaded, or has fewer codebooks.
     """
     maker = _maker(name)
     if maker is not None:
@@ -82,7 +83,7 @@ def find(name: str) -> System:
         if entry.name == name:
             try:
                 return entry.load()()
-            except Exception as error:  # whatever another package's import raises
+            except Exception as error:  # any error of another package's import
                 raise MissingSystemError(f"{entry.value}: {error}") from None
     if name.endswith(".json") and not Path(name).is_dir():
         from .external import External
@@ -100,7 +101,7 @@ def find(name: str) -> System:
 
 
 def _maker(name: str) -> Callable[[], System] | None:
-    """Of a peer or reference; None where the name is neither's."""
+    """Return the constructor of a peer or reference; None for other names."""
     if name in REFERENCES:
         from .references import Narrow, Noise, Original
 
@@ -129,11 +130,11 @@ def _maker(name: str) -> Callable[[], System] | None:
 
 
 def _with_fewer(name: str) -> list[str]:
-    """A tokenizer, and those of a half and a quarter of its codebooks where codes are nested."""
+    """Return a tokenizer's name, with those for a half and a quarter of residual codebooks."""
     try:
         spec = load(name).spec
     except SyllabaryError:
-        return [name]  # whoever asks for it is told what is wrong with it
+        return [name]  # the error is raised when it is loaded
     most, least = spec.tokens.num_codebooks, spec.min_codebooks
     fewer = {count for count in (most // 2, most // 4) if least <= count < most}
     return [name, *(f"{name}:{count}" for count in sorted(fewer, reverse=True))]

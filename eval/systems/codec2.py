@@ -13,12 +13,13 @@ from .samples import at_rate, fitted, to_int16
 
 
 class Codec2(BaseSystem):
-    """Codec2, given and taken at 16 kHz: soxr resamples, so that what it lacks is heard.
+    """Codec2 with 16 kHz input and output, resampled by soxr, so that its band limit is part of the
+    scores.
 
-    Bits are nominal, those of its frames; files round each frame up to bytes.
+    Bits are the nominal bits of its frames; files round each frame up to bytes.
 
     Args:
-        mode: as c2enc has it: bits per second, such as 3200 or 1300.
+        mode: as for c2enc: bits per second, such as 3200 or 1300.
 
     Raises:
         MissingSystemError: no codec2 programs.
@@ -27,7 +28,7 @@ class Codec2(BaseSystem):
 
     #: Bits and samples at 8 kHz of a frame.
     FRAMES: ClassVar = {"3200": (64, 160), "2400": (48, 160), "1300": (52, 320), "700C": (28, 320)}
-    #: Samples at 16 kHz by which the decoded speech is late: where STOI is best, in steps of 40.
+    #: Delay of the decoded speech in samples at 16 kHz: where STOI is best, in steps of 40.
     DELAYS: ClassVar = {"3200": 320, "2400": 320, "1300": 320, "700C": 520}
 
     license = "LGPL-2.1"

@@ -1,4 +1,4 @@
-"""`System`: anything that turns speech into bits and back, ours or not, to be measured alike."""
+"""`System`: the common interface of tokenizers and other codecs under test."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -11,16 +11,16 @@ from ...errors import SyllabaryError
 
 
 class MissingSystemError(SyllabaryError):
-    """A system that this machine does not have, and what would bring it."""
+    """A system is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """What came back.
+    """The output of a system.
 
     Attributes:
-        wave: (samples,) float32, exactly as many as went in.
-        bits: spent, without containers; None for a reference, which spends none that matter.
+        wave: (samples,) float32, exactly as many as in the input.
+        bits: without containers; None for a reference.
         tokens: of a tokenizer, batch of one.
     """
 
@@ -30,20 +30,20 @@ class Reconstruction:
 
 
 class System(Protocol):
-    """A codec, a tokenizer or a reference, as the harness sees it.
+    """A codec, a tokenizer or a reference, as the harness uses it.
 
     Attributes:
-        name: what tables call it, and what finds it again: ``rvq-16k:4``, ``opus-6``.
+        name: in tables, and for finding it again: ``rvq-16k:4``, ``opus-6``.
         kind: ``tokenizer``; ``codec``, a program or model that gives no tokens; ``reference``, a
-            known point of every scale.
+            reference point of every metric.
         setting: how it is run, in a line.
-        digest: SHA-256 (hex) of everything that decides what it gives, programs included.
-        sample_rate: that it takes and gives, Hz.
-        delay: samples at that rate that are taken off the front of its output, because the codec
-            is late by so much (stated, never searched for in a clip).
-        tokenizer: behind it, if it is one of ours or wrapped by us.
-        num_codebooks: kept; None where there is no tokenizer.
-        license, source: of the weights or program, and where it is from.
+        digest: SHA-256 (hex) of everything that determines its output, programs included.
+        sample_rate: of input and output, Hz.
+        delay: delay of the codec in samples at that rate, which are removed from the start of its
+            output (fixed, never estimated from a clip).
+        tokenizer: behind it, if there is one.
+        num_codebooks: used; None where there is no tokenizer.
+        license, source: of the weights or program.
         versions: of the programs and packages behind it, by name.
     """
 
@@ -60,14 +60,14 @@ class System(Protocol):
     versions: dict[str, str]
 
     def reconstruct(self, wave: np.ndarray) -> Reconstruction:
-        """There and back.
+        """Encode and decode.
 
         Args:
             wave: (samples,) float32 at `sample_rate`, full scale at 1.
 
         Raises:
-            SyllabaryError, RuntimeError, OSError: it failed on this one.
+            SyllabaryError, RuntimeError, OSError: it failed on this wave.
         """
 
     def to_json(self) -> dict[str, Any]:
-        """What to know of it, as JSON values, a tokenizer's spec included."""
+        """Describe the system as JSON values, a tokenizer's spec included."""

@@ -11,12 +11,12 @@ from .base import BaseSystem, package_versions
 from .interface import MissingSystemError, Reconstruction
 from .programs import digest_of, short_digest
 
-#: Folder of the weights, where $SYLLABARY_LYRA does not say another.
+#: Default folder of the weights, unless $SYLLABARY_LYRA is set.
 WEIGHTS = Path(__file__).parents[3] / "shared" / "peers" / "lyra"
 
 
 class Lyra(BaseSystem):
-    """Lyra v2 at 16 kHz, a frame of 20 ms a call, on one thread.
+    """Lyra v2 at 16 kHz, one frame of 20 ms per call, on one thread.
 
     Args:
         kbps: 3.2, 6 or 9.2: 16, 30 or 46 quantizers of 4 bits at 50 Hz.
@@ -68,7 +68,9 @@ class Lyra(BaseSystem):
         return Reconstruction(decoded[: len(wave)], float(total * self.num_quantizers * 4))
 
     def start(self) -> None:
-        """A new stream: new interpreters, since `reset_all_variables` leaves some state behind."""
+        """Start a new stream: new interpreters, since `reset_all_variables` does not reset all
+        state.
+        """
         encoder, quantizer, decoder = (
             self._interpreter.Interpreter(str(path), num_threads=1) for path in self._paths
         )
@@ -78,17 +80,17 @@ class Lyra(BaseSystem):
         self._decode = decoder.get_signature_runner()
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
-        """Codes (DEPTH, 1, 1) int32 of the next frame's samples (1, HOP) float32."""
+        """Encode the next frame's samples (1, HOP) float32 to codes (DEPTH, 1, 1) int32."""
         features = self._encode(input_audio=samples)["output_0"]
         count = np.array(self.num_quantizers, np.int32)
-        # The quantizer has an output for the codes and one for the features that they stand for.
+        # The quantizer has two outputs: the codes and the quantized features.
         found = self._quantize(input_frames=features, num_quantizers=count)
         codes = next(value for value in found.values() if value.dtype == np.int32)
-        # Stages that are not sent read as -1, whatever the encoder left there.
+        # The decoder expects -1 for stages that are not sent.
         sent = np.arange(self.DEPTH)[:, None, None] < self.num_quantizers
         return np.where(sent, codes, -1).astype(np.int32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Samples (HOP,) float32 of the next frame's codes."""
+        """Decode the next frame's codes to samples (HOP,) float32."""
         quantized = self._dequantize(encoding_indices=codes)["output_0"]
         return self._decode(input_audio=quantized)["output_0"][0]

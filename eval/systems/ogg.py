@@ -1,11 +1,11 @@
-"""Packets of an Ogg stream (RFC 3533), to count a codec's bits without its container's."""
+"""Packets of an Ogg stream (RFC 3533), for counting a codec's bits without the container."""
 
 
 def ogg_packets(data: bytes) -> list[int]:
-    """Sizes of the packets of a stream, in bytes.
+    """Return the sizes of the packets of a stream, in bytes.
 
     Raises:
-        ValueError: a page does not begin where it should, or ends too early.
+        ValueError: a page is misplaced or truncated.
     """
     sizes: list[int] = []
     size = at = 0

@@ -15,7 +15,7 @@ from .samples import fitted, to_int16
 
 
 class Opus(BaseSystem):
-    """Opus at 16 kHz. The programs take the codec's delay off themselves.
+    """Opus at 16 kHz. The programs remove the codec's delay themselves.
 
     Bits are those of the packets, without Ogg's pages and the two header packets.
 
@@ -38,7 +38,7 @@ class Opus(BaseSystem):
         self._options += ["--framesize", "20"]
         self.setting = " ".join(self._options)
         version = run_program([self._programs[0], "--version"]).decode().partition("\n")[0]
-        # The codec is in a library beside the programs, whose version opusenc tells.
+        # The codec is in a separate library, whose version opusenc prints.
         self.digest = digest_of(self._programs, f"{version} {self.setting}")
         self.versions = {"opusenc": version.removeprefix("opusenc ").strip()}
 

@@ -1,4 +1,4 @@
-"""Running other programs: found before they are needed, never through a shell, never for ever."""
+"""Running external programs: located in advance, without a shell, with a time limit."""
 
 import hashlib
 import shutil
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from .interface import MissingSystemError
 
-#: Seconds that a program may take for one clip.
+#: Time limit for one clip, in seconds.
 TIMEOUT = 300.0
-_REASON = 500  # characters of what a program said that go into an error
+_REASON = 500  # characters of a program's output that go into an error
 
 
 def find_programs(*names: str, package: str) -> list[str]:
-    """Paths of the programs.
+    """Return the paths of programs.
 
     Args:
-        names: as they are called.
-        package: that brings them, for the error.
+        names: of the programs.
+        package: that contains them, for the error.
 
     Raises:
         MissingSystemError: one is not in the PATH.
@@ -61,7 +61,7 @@ def run_program(
 
 
 def digest_of(paths: Sequence[str | Path], setting: str) -> str:
-    """SHA-256 (hex) of the files' bytes, in order, and of how they are used."""
+    """SHA-256 (hex) of the files' bytes, in order, and of the settings."""
     sha = hashlib.sha256(setting.encode())
     for path in paths:
         with Path(path).open("rb") as file:
@@ -70,6 +70,6 @@ def digest_of(paths: Sequence[str | Path], setting: str) -> str:
 
 
 def short_digest(path: str | Path) -> str:
-    """Stands for the version of a program that does not tell its own."""
+    """A substitute for the version of a program that does not print one."""
     with Path(path).open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""Known points of every scale: the speech itself, narrow-band speech, and noise."""
+"""Reference points of every metric: the speech itself, narrow-band speech, and noise."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from .samples import at_rate, fitted
 
 
 class Original(BaseSystem):
-    """The speech itself: the best of every scale."""
+    """The speech itself: the upper end of every metric."""
 
     name = "original"
     kind: Kind = "reference"
@@ -26,7 +26,9 @@ class Original(BaseSystem):
 
 
 class Narrow(BaseSystem):
-    """The speech through 8 kHz and back by soxr: what a narrow-band codec could reach at best."""
+    """The speech resampled to 8 kHz and back by soxr: the best that a narrow-band codec could
+    reach.
+    """
 
     name = "original-8k"
     kind: Kind = "reference"
@@ -45,7 +47,7 @@ class Narrow(BaseSystem):
 
 
 class Noise(BaseSystem):
-    """White Gaussian noise as loud as the clip (equal RMS): the worst of every scale.
+    """White Gaussian noise with the clip's RMS: the lower end of every metric.
 
     Seeded by the clip's samples, so that a clip gets the same noise in any order and process.
     """
@@ -66,6 +68,6 @@ class Noise(BaseSystem):
         seed = int.from_bytes(hashlib.sha256(wave.tobytes()).digest()[:16], "little")
         noise = np.random.Generator(np.random.PCG64(seed)).standard_normal(len(wave))
         loudness = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
-        # Scaled by the noise's own RMS: the loudness is equal, not only expected to be.
+        # Scaled by the noise's own RMS, so that the levels are exactly equal.
         noise *= loudness / np.sqrt(np.mean(np.square(noise)))
         return Reconstruction(noise.astype(np.float32), None)

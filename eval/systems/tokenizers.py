@@ -1,4 +1,4 @@
-"""Any tokenizer that `syllabary.load` knows, with all of its codebooks or some."""
+"""Tokenizers as systems, with all of their codebooks or the first few."""
 
 import hashlib
 from pathlib import Path
@@ -46,7 +46,7 @@ class TokenizerSystem(BaseSystem):
         rate = spec.tokens.bitrate(kept) / 1000
         books = "1 codebook" if kept == 1 else f"{kept} codebooks"
         self.setting = f"{books}, {float(spec.frame_rate):g} Hz, {rate:g} kbit/s"
-        # Not the token digest: a vocoder changes the sound and not the codes.
+        # Not the token digest: a vocoder changes the samples but not the codes.
         whole = f"{self._tokenizer.full_digest} {kept}"
         self.digest = hashlib.sha256(whole.encode()).hexdigest()
         self.license = spec.license
@@ -56,7 +56,7 @@ class TokenizerSystem(BaseSystem):
             self.versions |= package_versions("transformers")
 
     def encode(self, wave: np.ndarray) -> Tokens:
-        """Tokens, batch of one, of (samples,) float32."""
+        """Encode (samples,) float32 to tokens, batch of one."""
         wave = np.asarray(wave, np.float32)
         return self._tokenizer.encode(wave, self.sample_rate, num_codebooks=self.num_codebooks)
 

@@ -1,1 +1,1 @@
-"""Training of the content encoder: masked prediction of units that earlier features gave."""
+"""Training of the content encoder: masked prediction of units of earlier features."""

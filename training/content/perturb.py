@@ -1,8 +1,8 @@
-"""What is done to speech that leaves its content: tempo and voice, noise, rooms, microphones.
+"""Perturbations of speech that keep its content: tempo and voice, noise, rooms, microphones.
 
-A network that predicts the units of clean speech from all of these learns to disregard them (WavLM,
-arXiv 2110.13900, for noise; ContentVec, arXiv 2204.09224, for voices; Gat et al., arXiv 2209.15483,
-for units).
+A network that predicts the units of clean speech from perturbed speech learns to ignore these
+changes (WavLM, arXiv 2110.13900, for noise; ContentVec, arXiv 2204.09224, for voices; Gat et al.,
+arXiv 2209.15483, for units).
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class PerturbConfig:
-    """How much, and how often.
+    """Strengths and frequencies of the perturbations.
 
     Attributes:
-        speed: speech is played at a speed between 1 / speed and speed, pitch and formants with it.
+        speed: speech is played at a speed between 1 / speed and speed, with pitch and formants.
         noise, noise_snr_db: share of rows with coloured noise, and its level.
         voices: share of rows with another row's speech, at the same levels or weaker, for a part
             of the time.
-        room, room_seconds: share of rows that reverberate, and the range of RT60.
-        tilt_db: the most by which a smooth random filter changes any frequency.
+        room, room_seconds: share of rows with reverberation, and the range of RT60.
+        tilt_db: maximal gain or loss of a smooth random filter at any frequency.
         gain_db: range of a row's gain.
     """
 
@@ -36,7 +36,7 @@ class PerturbConfig:
 
 
 def at_speeds(waves: Tensor, speeds: Tensor, samples: int) -> Tensor:
-    """The first `samples` of waves (batch, n) played at speeds (batch,), linearly interpolated.
+    """Play waves (batch, n) at speeds (batch,), by linear interpolation; return `samples` samples.
 
     Args:
         waves: at least samples × speed long each.
@@ -50,7 +50,7 @@ def at_speeds(waves: Tensor, speeds: Tensor, samples: int) -> Tensor:
 
 
 def perturbed(waves: Tensor, config: PerturbConfig, sample_rate: int) -> Tensor:
-    """Waves (batch, samples) in other rooms, with noise, and through other microphones.
+    """Add reverberation, noise and microphone filters to waves (batch, samples).
 
     Random numbers are torch's.
     """
@@ -66,7 +66,7 @@ def perturbed(waves: Tensor, config: PerturbConfig, sample_rate: int) -> Tensor:
     low, high = config.noise_snr_db
 
     def beside(other: Tensor, share: float, more: float) -> Tensor:
-        """`other` for a share of the rows, at a random level under the speech's."""
+        """`other` for a share of the rows, at a random level below the speech's, else zeros."""
         snr = low + more + (high - low) * torch.rand(batch, 1, device=waves.device)
         loud = other.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
         there = torch.rand(batch, 1, device=waves.device) < share
@@ -91,12 +91,12 @@ def _filters(batch: int, size: int, most_db: float, device: torch.device) -> Ten
 def _rooms(
     batch: int, sample_rate: int, seconds: tuple[float, float], device: torch.device
 ) -> Tensor:
-    """Impulse responses (batch, half a second): a direct sound, then decaying noise."""
+    """Impulse responses (batch, half a second): direct sound, then decaying noise."""
     length = sample_rate // 2
     time = torch.arange(length, device=device) / sample_rate
     rt60 = seconds[0] + (seconds[1] - seconds[0]) * torch.rand(batch, 1, device=device)
     tail = torch.randn(batch, length, device=device) * 10 ** (-3 * time / rt60)
-    # From 2 ms on, and from a third of the direct sound's energy to twice it.
+    # From 2 ms on, with a third to twice the direct sound's energy.
     tail = tail * (time > 0.002)
     loud = 0.33 + 1.67 * torch.rand(batch, 1, device=device)
     tail = tail * (loud / tail.square().sum(1, keepdim=True)).sqrt()
@@ -114,7 +114,7 @@ def _coloured(batch: int, size: int, device: torch.device) -> Tensor:
 
 
 def _part_of_time(batch: int, samples: int, device: torch.device) -> Tensor:
-    """1 from somewhere on for up to half of the time, else 0: (batch, samples)."""
+    """A mask (batch, samples): 1 in a random interval of up to half of the time, else 0."""
     start = torch.rand(batch, 1, device=device) * samples
     place = torch.arange(samples, device=device)
     return ((place >= start) & (place < start + samples / 2)).float()

@@ -1,23 +1,24 @@
-"""Which directions of a content encoder's features say what is said, and not how it sounds.
+"""Directions of a content encoder's features that represent content rather than recording
+conditions.
 
 Within-class covariance normalization (Hatch, Kajarekar & Stolcke, "Within-class Covariance
 Normalization for SVM-based Speaker Recognition", Interspeech 2006), where a class is a frame of
-clean speech and all perturbed versions of it: features are scaled so that perturbations move them
-equally far in every direction, and the directions are kept in which speech then varies most.
-Nearest centroids there change less when a recording does and its words do not. Half of that
-scaling keeps more of what tells phones apart; none of it leaves principal components.
+clean speech and all its perturbed versions: features are scaled so that perturbations have equal
+variance in every direction, and the directions with the largest variance of speech are kept.
+Nearest centroids in this space change less under perturbations. A weaker scaling keeps more of the
+phone differences; without scaling the result is principal components.
 """
 
 import torch
 from torch import Tensor
 
-_RIDGE = 1e-4  # of the mean variance; keeps a direction without any noise from counting alone
+_RIDGE = 1e-4  # of the mean variance; avoids directions with almost no noise
 
 
 def steady_directions(
     clean: Tensor, perturbed: Tensor, dim: int, evenness: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """An affine map that evens out what perturbations do.
+    """Fit an affine map that equalises the variance caused by perturbations.
 
     Args:
         clean: (frames, width) features.
@@ -28,7 +29,7 @@ def steady_directions(
 
     Returns:
         Weight (dim, width) and bias (dim,), float64: the mapped clean features have mean 0 and
-        their components are uncorrelated. With an evenness of 1 the covariance of the mapped
+        uncorrelated components. With an evenness of 1 the covariance of the mapped
         differences is about 1 in every direction kept; with 0 the map is a rotation and a cut.
     """
     clean, perturbed = clean.double(), perturbed.double()

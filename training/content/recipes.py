@@ -1,4 +1,4 @@
-"""The recipes of the content encoder that ships: each run predicts units of the one before."""
+"""The recipes of the bundled content encoder: each stage predicts units of the one before."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def stage_2() -> ContentRecipe:
 
 
 def stage_3() -> ContentRecipe:
-    """Predicts units of the second stage's, which change less often."""
+    """Predicts units of the second stage's averaged features, which change less often."""
     return replace(
         stage_2(),
         steps=2_200,
@@ -57,7 +57,9 @@ def stage_3() -> ContentRecipe:
 
 
 def stage_4() -> ContentRecipe:
-    """Predicts units of the third stage's steady directions, from speech that changes more."""
+    """Predicts units of the third stage's steady directions, from more strongly perturbed
+    speech.
+    """
     return replace(
         stage_3(),
         steps=5_000,
@@ -69,7 +71,7 @@ def stage_4() -> ContentRecipe:
 
 
 def from_whisper() -> ContentRecipe:
-    """Predicts units of Whisper's encoder, with two more blocks than the shipped encoder."""
+    """Predicts units of Whisper's encoder, with two more blocks than the bundled encoder."""
     return replace(
         stage_4(),
         steps=8_000,

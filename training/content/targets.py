@@ -1,9 +1,9 @@
-"""The units that a content encoder is trained to predict: k-means of earlier features.
+"""The target units of a content encoder: k-means of earlier features.
 
-As in HuBERT (Hsu et al., arXiv 2106.07447): of cepstra at first, then of a layer of the network
-that learned to predict those, and so on. Features lose their mean over the utterance, and with it
-much of who speaks (van Niekerk et al., "Analyzing Speaker Information in Self-Supervised Models to
-Improve Zero-Resource Speech Processing", Interspeech 2021): targets may know the whole utterance,
+As in HuBERT (Hsu et al., arXiv 2106.07447): at first of cepstra, then of a layer of the network
+trained on those, and so on. The features' mean over the utterance is subtracted, which removes much
+of the speaker (van Niekerk et al., "Analyzing Speaker Information in Self-Supervised Models to
+Improve Zero-Resource Speech Processing", Interspeech 2021): targets may use the whole utterance,
 while the encoder that predicts them streams.
 """
 
@@ -28,27 +28,27 @@ _SILENT_FRAMES = 4
 # Whisper has positions for 30 s.
 _PIECE_SECONDS = 30
 
-#: Maps waves (batch, samples) float32, of which each is padded with zeros, to features
-#: (batch, frames, dim), where a wave of n samples has ceil(n / hop) frames.
+#: Maps waves (batch, samples) float32, padded with zeros, to features (batch, frames, dim), where a
+#: wave of n samples has ceil(n / hop) frames.
 FeaturesFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetsConfig:
-    """Which units.
+    """The target units.
 
     Attributes:
-        teacher: folder of a content encoder's run, or its state file; "" takes cepstra, unless
+        teacher: folder of a content encoder's run, or its state file; "" uses cepstra, unless
             there is an `encoder`.
-        encoder: of another kind, such as Whisper's: see `ContentLossConfig`. Where a run goes on,
-            it may lie elsewhere.
-        layer: of the teacher, from 1; the norm behind it has no gains. 0: what comes out of it
-            behind its last layer, for which the teacher is a unit tokenizer: a run's own state
-            knows no projection (see `projection.py`).
-        smooth: frames on either side that features are averaged over, by a Hann window: units
-            then change less often than phones' details do.
-        clusters: sizes of the clusterings; each is a target of its own.
-        rows: frames that k-means is fitted on, drawn at random.
+        encoder: another kind of encoder, such as Whisper's: see `ContentLossConfig`. Its path may
+            change when a run is resumed.
+        layer: of the teacher, from 1; the norm behind it has no gains. 0: the output after its
+            last layer, for which the teacher must be a unit tokenizer: a run's own state
+            has no projection (see `projection.py`).
+        smooth: frames on either side over which features are averaged, by a Hann window: units
+            then change less often.
+        clusters: sizes of the clusterings, each of which is a target.
+        rows: frames for fitting k-means, chosen at random.
     """
 
     teacher: str = ""
@@ -71,15 +71,15 @@ class TargetsConfig:
 def find_targets(
     store: SpeechStore, config: TargetsConfig, features: FeaturesFunction, hop: int
 ) -> np.ndarray:
-    """Units (clusterings, frames) of all utterances of a store, end to end.
+    """Compute units (clusterings, frames) of all utterances of a store, concatenated.
 
-    Within an utterance, features have mean 0, and cepstra variance 1; those of an `encoder`, which
-    knows speakers by itself, stay as they are.
+    Within an utterance, features are normalised to mean 0, and cepstra to variance 1; those of an
+    `encoder`, which ignores speakers already, are not.
 
     Args:
         store: the utterances.
         config: see `TargetsConfig`.
-        features: of waves.
+        features: a function of waves.
         hop: samples of a frame.
     """
     starts = frame_starts(store, hop)
@@ -87,7 +87,7 @@ def find_targets(
     found: np.ndarray | None = None
     order = np.argsort(store.lengths, kind="stable")
     for numbers in _batches(order, counts):
-        # Silence behind every utterance, so that its end does not depend on its batch.
+        # Zeros after every utterance, so that its end does not depend on its batch.
         longest = int(store.lengths[numbers].max()) + _SILENT_FRAMES * hop
         waves = np.zeros((len(numbers), longest), np.float32)
         for row, number in enumerate(numbers):
@@ -109,7 +109,7 @@ def find_targets(
     rows = found[np.sort(chosen)].astype(np.float32)
     units = []
     for clusters in config.clusters:
-        # Every rank finds the same for itself.
+        # Every rank computes the same result.
         kmeans = KMeans(KMeansConfig(clusters, iterations=12)).fit(rows, alone=True)
         parts = [
             kmeans(torch.from_numpy(found[start : start + 65_536].astype(np.float32))).numpy()
@@ -120,7 +120,9 @@ def find_targets(
 
 
 def smoothed(values: np.ndarray, reach: int) -> np.ndarray:
-    """Features (frames, dim) averaged with `reach` frames on either side; the ends go on."""
+    """Average features (frames, dim) over `reach` frames on either side, repeating the end
+    frames.
+    """
     weights = np.hanning(2 * reach + 3)[1:-1]
     padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
     parts = [weight * padded[n : n + len(values)] for n, weight in enumerate(weights)]
@@ -128,7 +130,7 @@ def smoothed(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _batches(order: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Utterances of like length together, so many that a batch has few frames."""
+    """Group utterances of similar length into batches with a limited number of frames."""
     batches, first = [], 0
     for end in range(1, len(order) + 1):
         longest = counts[order[end]] if end < len(order) else _BATCH_FRAMES
@@ -139,15 +141,15 @@ def _batches(order: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
 
 
 class EncoderFeatures:
-    """A layer of a speech encoder, in pieces where that has positions for no more.
+    """A layer of a speech encoder, applied in pieces if its length is limited.
 
     Args:
-        encoder: it.
+        encoder: the encoder.
         layer: from 1.
         hop: samples of a frame, the encoder's.
 
     Raises:
-        TrainingError: the encoder's frames are of another rate.
+        TrainingError: the encoder has another frame rate.
     """
 
     def __init__(self, encoder: SpeechEncoder, layer: int, hop: int) -> None:
@@ -156,7 +158,7 @@ class EncoderFeatures:
         self.encoder, self.layer, self.hop = encoder, layer, hop
 
     def __call__(self, waves: Tensor) -> Tensor:
-        """(batch, frames, width) of waves (batch, samples)."""
+        """Features (batch, frames, width) of waves (batch, samples)."""
         found = []
         with torch.autocast(waves.device.type, torch.bfloat16):
             for piece in waves.split(_PIECE_SECONDS * self.encoder.sample_rate, 1):
@@ -167,7 +169,7 @@ class EncoderFeatures:
 
 
 class Cepstra:
-    """Thirteen cepstra and their slopes over 40 and 80 ms, as HuBERT's first targets.
+    """Thirteen cepstra and their deltas over 40 and 80 ms, as HuBERT's first targets.
 
     Args:
         sample_rate: Hz.
@@ -181,9 +183,9 @@ class Cepstra:
         self.cosines = torch.cos(torch.pi / 40 * torch.outer(n, torch.arange(13))) * (2 / 40) ** 0.5
 
     def __call__(self, waves: Tensor) -> Tensor:
-        """(batch, frames, 39) of waves (batch, samples)."""
+        """Features (batch, frames, 39) of waves (batch, samples)."""
         frames = -(-waves.shape[1] // (2 * self.step))
-        # Two pieces a frame, at a quarter and at three quarters of it.
+        # Two analysis frames per frame, at a quarter and at three quarters of it.
         before = 200 - self.step // 2
         after = (2 * frames - 1) * self.step + 400 - before - waves.shape[1]
         pieces = torch.nn.functional.pad(waves, (before, after)).unfold(1, 400, self.step)

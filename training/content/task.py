@@ -45,13 +45,13 @@ class ContentRecipe(Recipe):
         task: its name.
         model: the encoder.
         targets: the units that it predicts.
-        perturb: what its speech goes through.
-        mask_share, mask_frames: frames are masked in spans of so many, so that about this share is.
-        unmasked_weight: of the prediction where nothing is masked; it is 1 where it is.
-        unit_batches: that the directions and the units of `last/` are found on.
-        num_units: there.
-        evenness: of the directions that come out of its encoder; see `steady_directions`.
-        averaged: frames whose mean comes out; half of them are more look-ahead.
+        perturb: perturbations of its input.
+        mask_share, mask_frames: share of masked frames, and frames per masked span.
+        unmasked_weight: loss weight of unmasked frames; that of masked frames is 1.
+        unit_batches: batches for fitting the directions and the units of `last/`.
+        num_units: of `last/`.
+        evenness: of the encoder's output directions; see `steady_directions`.
+        averaged: number of output frames that are averaged; half of them add look-ahead.
     """
 
     task: ClassVar[str] = "content"
@@ -68,17 +68,17 @@ class ContentRecipe(Recipe):
 
     @property
     def saved_model(self) -> ContentConfig:
-        """The encoder of `last/`."""
+        """Return the configuration of the encoder in `last/`."""
         look_ahead = self.model.look_ahead + self.averaged // 2
         return replace(self.model, averaged=self.averaged, look_ahead=look_ahead)
 
 
 class Predictor(nn.Module):
-    """A content encoder and what only its training needs: a mask, and the units' logits.
+    """A content encoder with what only its training needs: a mask embedding, and heads for units.
 
     Args:
         config: of the encoder.
-        clusters: sizes of the clusterings that are predicted.
+        clusters: sizes of the target clusterings.
     """
 
     def __init__(self, config: ContentConfig, clusters: tuple[int, ...]) -> None:
@@ -88,10 +88,10 @@ class Predictor(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(config.layers.width, k) for k in clusters)
 
     def forward(self, heard: Tensor, masked: Tensor) -> list[Tensor]:
-        """Logits (batch, frames, clusters) of each clustering.
+        """Compute logits (batch, frames, clusters) of each clustering.
 
         Args:
-            heard: (batch, frames, heard) as `ContentEncoder.heard` gives it.
+            heard: (batch, frames, heard), input features as from `ContentEncoder.heard`.
             masked: (batch, frames) bool.
         """
         heard = torch.where(masked[..., None], self.mask, heard)
@@ -125,7 +125,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
         except ValueError as error:
             raise TrainingError(str(error)) from None
         hop = recipe.model.hop
-        #: Samples that are heard of a crop, at whatever speed.
+        #: Samples of a crop that are used, at any speed.
         self.samples = int(recipe.data.crop_samples / recipe.perturb.speed) // hop * hop
         if self.samples <= saved.look_ahead * hop:
             raise TrainingError(f"crops of {recipe.data.crop_samples} samples are too short")
@@ -146,7 +146,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
             encoder = find_teacher(config.encoder, (config.layer,), model.sample_rate)
             features = EncoderFeatures(encoder, config.layer, model.hop)
             self._origin = teacher_digest(encoder)
-        # Where the encoder lies does not matter: what it is stands in its digest.
+        # The encoder's path does not matter: its digest identifies it.
         kind = replace(config, encoder="encoder") if config.encoder else config
         self._targets = UtteranceUnits(
             store,
@@ -160,9 +160,10 @@ class ContentTask(TrainingTask[ContentRecipe]):
         return {"targets": self._origin}
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
-        """Another run's encoder and mask, or a unit tokenizer's encoder; units have new heads.
+        """Load another run's encoder and mask, or a unit tokenizer's encoder; heads for units are
+        new.
 
-        The projection, which no training knows of, may have another size.
+        The projection, which is not trained, may have another size.
         """
         own = self.generator.state_dict()
         kept = {f"encoder.{name}": value for name, value in _of_encoder(weights).items()}
@@ -184,7 +185,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             waves = at_speeds(batch.inputs, speeds, self.samples)
             waves = perturbed(waves, recipe.perturb, model.sample_rate)
-            # No frames of zeros behind the crop: there the utterance goes on.
+            # No frames of zeros after the crop: the utterance continues there.
             windows = windows_of(waves, model.window, model.hop)
             heard = self.generator.encoder.heard(windows)
         masked = self._masks(rows, heard.shape[1], device)
@@ -199,7 +200,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
         for number, logits in enumerate(self.generator(heard, masked)):
             logits = logits[:, model.look_ahead :].float()
             entropy = functional.cross_entropy(logits.mT, units[:, number], reduction="none")
-            # Over what a whole crop would have, so that ranks may be averaged.
+            # Relative to the frames of a whole crop, so that ranks may be averaged.
             losses[f"units/{number}"] = (entropy * weights).mean() / len(self.generator.heads)
             right = (logits.argmax(-1) == units[:, number]) & there
             for name, where in (("masked", hidden & there), ("unmasked", ~hidden & there)):
@@ -208,22 +209,22 @@ class ContentTask(TrainingTask[ContentRecipe]):
         return Generated(waves, losses, figures)
 
     def _masks(self, rows: int, frames: int, device: torch.device) -> Tensor:
-        """(rows, frames) bool, spans that begin anywhere."""
+        """A mask (rows, frames) bool of spans that begin at random frames."""
         recipe = self.recipe
         begin = -torch.log(torch.tensor(1 - recipe.mask_share)) / recipe.mask_frames
         starts = torch.rand(rows, frames + recipe.mask_frames - 1, device=device) < begin
         return starts.unfold(1, recipe.mask_frames, 1).any(2)
 
     def is_whole(self, step: int) -> bool:
-        """Never: what it makes is judged by its units (`benchmarks/unit_quality.py`)."""
+        """Never: the encoder is evaluated by its units (`benchmarks/unit_quality.py`)."""
         return False
 
     @torch.no_grad()
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
-        """The encoder with units of its own; `syllabary fit kmeans` fits better ones to all data.
+        """Make a unit tokenizer; `syllabary fit kmeans` fits better units to all data.
 
-        What comes out of the encoder are directions of its last layer, of which training does not
-        know: see `projection.py`.
+        The encoder's output is a projection on directions of its last layer, which is not trained:
+        see `projection.py`.
         """
         assert isinstance(generator, Predictor)
         # On the CPU, where the crops are.
@@ -247,7 +248,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
         encoder.outward.weight.copy_(weight)
         encoder.outward.bias.copy_(bias)
         features = LayerFeatures(encoder, projected=True)
-        # Past the end they would hear silence.
+        # Frames near the end would see silence.
         whole = slice(-model.look_ahead or None)
         rows = [features(crops.batch(number).waves)[:, whole].flatten(0, 1) for number in numbers]
         kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(
@@ -262,7 +263,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
         quick = at_speeds(waves, speeds, self.samples)
         changed = features(perturbed(quick, recipe.perturb, model.sample_rate))
         clean = features(waves)
-        # Past the end, the answer for a frame would hear silence in one and speech in the other.
+        # Near the end, one version of a frame would see silence and the other speech.
         frames = changed.shape[1] - model.look_ahead
         places = (torch.arange(frames) + 0.5) * speeds[:, None] - 0.5
         places = places.clamp(0, clean.shape[1] - model.look_ahead - 1)
@@ -274,15 +275,15 @@ class ContentTask(TrainingTask[ContentRecipe]):
 
 
 def random_speeds(rows: int, most: float, device: torch.device) -> Tensor:
-    """Speeds (rows,) between 1 / most and most, their logarithms uniform."""
+    """Return speeds (rows,) between 1 / most and most, log-uniform."""
     return ((2 * torch.rand(rows, device=device) - 1) * math.log(most)).exp()
 
 
 def teacher_of(weights: Mapping[str, Tensor], config: ContentConfig) -> ContentEncoder:
-    """The encoder of a run's weights, or of a unit tokenizer's.
+    """Return the encoder of a run's weights, or of a unit tokenizer's.
 
     Raises:
-        TrainingError: they are of another encoder.
+        TrainingError: the weights are of another encoder.
     """
     encoder = ContentEncoder(config)
     try:
@@ -293,11 +294,11 @@ def teacher_of(weights: Mapping[str, Tensor], config: ContentConfig) -> ContentE
 
 
 def _teacher(place: Path, default: ContentConfig) -> tuple[Mapping[str, Tensor], ContentConfig]:
-    """A teacher's weights and what it is configured as: a run's, or a unit tokenizer's.
+    """Return a teacher's weights and configuration, from a run or a unit tokenizer.
 
     Args:
-        place: as `start_from` has it.
-        default: what a run is taken for whose state does not say.
+        place: as for `start_from`.
+        default: configuration for a run whose state has none.
     """
     state = beginning(place)
     if "recipe" in state:
@@ -314,7 +315,7 @@ def _teacher(place: Path, default: ContentConfig) -> tuple[Mapping[str, Tensor],
 
 
 def _of_encoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of a `ContentEncoder` among a run's weights, or among a unit tokenizer's."""
+    """Select the weights of a `ContentEncoder` from a run's weights, or a unit tokenizer's."""
     for prefix in ("encoder.network.", "encoder."):
         found = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         if found:
@@ -323,23 +324,23 @@ def _of_encoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class LayerFeatures:
-    """What the layers of a content encoder make of waves, before it is projected or after.
+    """Features of a content encoder's layers, before or after its projection.
 
     Args:
-        encoder: its layers.
-        layers: the first so many, and a norm without gains; default: all.
-        projected: what comes out of the encoder behind its last layer.
+        encoder: whose layers are used.
+        layers: how many, from the first, and a norm without gains; default: all.
+        projected: return the encoder's output after its last layer and projection.
     """
 
     def __init__(
         self, encoder: ContentEncoder, layers: int | None = None, projected: bool = False
     ) -> None:
-        # Without the rounding of int8 layers, which costs PyTorch more than it is worth here.
+        # Without the rounding of int8 layers, which is slow in PyTorch and not needed here.
         self.encoder = (truncated(encoder, layers) if layers else copy.deepcopy(encoder)).train()
         self.projected = projected
 
     def __call__(self, waves: Tensor) -> Tensor:
-        """(batch, frames, width or dim) float32 of waves (batch, samples)."""
+        """Features (batch, frames, width or dim) float32 of waves (batch, samples)."""
         encoder = self.encoder
         with torch.no_grad():
             heard = encoder.heard(encoder.windows_of(waves))
@@ -351,7 +352,9 @@ class LayerFeatures:
 
 
 def truncated(encoder: ContentEncoder, layers: int) -> ContentEncoder:
-    """The first layers of an encoder; the last norm loses its gains, which are another layer's."""
+    """Return the first layers of an encoder; the last norm has no gains, which belong to another
+    layer.
+    """
     config, kind = encoder.config, encoder.config.layers
     most = kind.blocks if isinstance(kind, StackConfig) else kind.layers
     if not 1 <= layers <= most:

@@ -1,8 +1,7 @@
 """Training data: utterances decoded once, random crops of them, and augmentation.
 
-Everything random here is a function of a path of integers (seed, batch, row), never of a
-generator's state: training resumes at any batch, and ranks share a batch out, without a bit of
-difference.
+All random choices are functions of a path of integers (seed, batch, row), never of a generator's
+state: training resumes at any batch, and ranks share a batch, with bit-identical results.
 """
 
 from .augment import AugmentConfig, Augmented, augment

@@ -1,4 +1,4 @@
-"""Augmentation: gain, polarity, noise and narrow bands, as functions of waves and seed paths."""
+"""Augmentation: gain, polarity, noise and band limits, as functions of waves and seed paths."""
 
 import math
 from collections.abc import Sequence
@@ -13,32 +13,32 @@ from ...errors import TrainingError
 from .draws import draws
 from .store import SpeechStore
 
-#: Of the low-pass: how far down it goes, and how wide its edge is, from pass to stop.
+#: Low-pass filter: stop-band attenuation, and width of the transition band.
 STOP_DB = 70.0
 EDGE_HZ = 400.0
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is done to a crop, and how often; each is chosen for every crop anew.
+    """How crops are augmented, and how often; choices are independent for every crop.
 
-    The order is that of a recording: noise joins the speech, the channel narrows both, and the
-    level is set. Gain and polarity always change the model's input and its target together. A
-    codec gives back what it hears, so by default noise and narrow bands are in both as well.
+    The order is that of a recording: noise is added to speech, the channel limits the band, and the
+    level is set. Gain and polarity always change the model's input and its target together. A codec
+    reproduces its input, so by default noise and band limits are in both as well.
 
     Attributes:
-        gain_probability, gain_db: change of level, evenly from this range of dB. It is cut where a
-            sample would go beyond 1.
-        polarity_probability: of turning the sign.
-        noise_probability, noise_snr_db: noise at a signal-to-noise ratio evenly from this range
+        gain_probability, gain_db: change of level, uniformly from this range of dB. It is reduced
+            if a sample would exceed 1.
+        polarity_probability: of inverting the sign.
+        noise_probability, noise_snr_db: noise at a signal-to-noise ratio uniformly from this range
             of dB, by mean power over the crop. Silent crops get none.
-        noise_in_target: false trains the model to take noise away.
-        band_limit_probability, band_limit_hz: low-pass at a frequency (where it is 6 dB down)
-            from this range, evenly in its logarithm: speech from telephones and old recordings.
-        band_limit_in_target: false trains the model to add what is missing.
+        noise_in_target: false trains the model to remove noise.
+        band_limit_probability, band_limit_hz: low-pass with a cut-off frequency (at −6 dB)
+            log-uniformly from this range: speech from telephones and old recordings.
+        band_limit_in_target: false trains the model to add the missing band.
 
     Raises:
-        TrainingError: a probability outside [0, 1], or a range that is none.
+        TrainingError: a probability outside [0, 1], or an invalid range.
     """
 
     gain_probability: float = 1.0
@@ -65,7 +65,7 @@ class AugmentConfig:
 
 
 class Augmented(NamedTuple):
-    """What the model hears and what it should give back: (batch, samples) float32 each."""
+    """The model's input and target: (batch, samples) float32 each."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
@@ -79,22 +79,22 @@ def augment(
     sample_rate: int,
     noise: SpeechStore | None = None,
 ) -> Augmented:
-    """Augment a batch; each row depends on itself and its path only, not on its neighbours.
+    """Augment a batch; each row depends only on itself and its path, not on other rows.
 
     Args:
-        waves: (batch, samples) float32 on the CPU; it stays as it is.
-        lengths: (batch,) in samples; what lies beyond stays zero.
+        waves: (batch, samples) float32 on the CPU; not modified.
+        lengths: (batch,) in samples; samples beyond stay zero.
         paths: one for each row, as `CropBatch.paths`.
-        config: what to do.
+        config: how to augment.
         sample_rate: of the waves, in Hz.
-        noise: recordings of noise, drawn in proportion to their durations; one that is shorter
+        noise: recordings of noise, chosen in proportion to their durations; one that is shorter
             than a crop is repeated.
 
     Returns:
         Inputs and targets, in [-1, 1], that share no memory.
 
     Raises:
-        TrainingError: noise is asked for and there is none, or it has another sample rate; a
+        TrainingError: noise is required but missing, or has another sample rate; a
             band limit is not below half the sample rate; shapes do not agree.
     """
     if config.noise_probability > 0:
@@ -154,14 +154,14 @@ def _augment_row(
     if gain == 1:
         return heard, wanted
     scale = np.float32(gain)
-    # One step of float32 above 1 is possible where the gain was cut.
+    # Where the gain was reduced, rounding may exceed 1 by one step of float32.
     return np.clip(heard * scale, -1, 1), np.clip(wanted * scale, -1, 1)
 
 
 def _chance(
     purpose: str, path: Sequence[int], probability: float, count: int
 ) -> list[float] | None:
-    """`count` more numbers in [0, 1) with this probability, else None."""
+    """With this probability return `count` further numbers in [0, 1), else None."""
     happens, *numbers = draws(purpose, path, 1 + count).tolist()
     return numbers if happens < probability else None
 
@@ -171,9 +171,9 @@ def _between(limits: tuple[float, float], part: float) -> float:
 
 
 def noise_crop(noise: SpeechStore, num_samples: int, which: float, where: float) -> np.ndarray:
-    """A crop (num_samples,) float32 of noise, chosen by two numbers in [0, 1).
+    """Return a crop (num_samples,) float32 of noise, chosen by two numbers in [0, 1).
 
-    Recordings are drawn in proportion to their durations; one that is too short is repeated.
+    Recordings are chosen in proportion to their durations; one that is too short is repeated.
     """
     ends = np.cumsum(noise.lengths)
     index = int(np.searchsorted(ends, which * ends[-1], side="right"))
@@ -189,7 +189,7 @@ def noise_crop(noise: SpeechStore, num_samples: int, which: float, where: float)
 def mix(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     """Add noise (samples,) to a wave (samples,) at a ratio of their mean powers; float32.
 
-    Where either is silent there is no such ratio, and the wave stays as it is.
+    If either is silent, the wave is returned unchanged.
     """
     speech_power = float(np.dot(wave, wave.astype(np.float64)))
     noise_power = float(np.dot(noise, noise.astype(np.float64)))
@@ -200,14 +200,14 @@ def mix(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
 
 
 def low_pass(wave: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndarray:
-    """Take what lies above a frequency out of a wave (samples,), without delay; float32.
+    """Remove frequencies above the cut-off from a wave (samples,), without delay; float32.
 
-    A Kaiser-windowed sinc: 6 dB down at `cutoff_hz`, `STOP_DB` from half of `EDGE_HZ` above it.
+    A Kaiser-windowed sinc: −6 dB at `cutoff_hz`, `STOP_DB` from half of `EDGE_HZ` above it.
     """
     taps, beta = scipy.signal.kaiserord(STOP_DB, EDGE_HZ / (sample_rate / 2))
     window = ("kaiser", beta)
     kernel = scipy.signal.firwin(taps | 1, cutoff_hz, window=window, fs=sample_rate)
-    # "full" and cut: "same" gives as many samples as the longer of the two has.
+    # "full" and then cut, because "same" gives as many samples as the longer input.
     full = scipy.signal.fftconvolve(wave.astype(np.float64), kernel)
     middle = kernel.shape[0] // 2
     return full[middle : middle + wave.shape[0]].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Batches of random crops, each a function of its number, and fixed ones for validation."""
+"""Batches of random crops, each a function of its number, and fixed batches for validation."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ class CropBatch:
         lengths: (batch,) int64, samples of each crop.
         names: of the utterances.
         starts: first sample of each crop in its utterance.
-        paths: (seed, batch number, row of the joined batch) of each, from which its random
-            choices come; `augment` takes them.
+        paths: (seed, batch number, row of the whole batch) of each, for random choices such as
+            those of `augment`.
     """
 
     waves: torch.Tensor
@@ -33,25 +33,25 @@ class CropBatch:
 
 
 class CropSampler:
-    """Endless batches of random crops; batch n depends on the seed and n only.
+    """An endless sequence of batches of random crops; batch n depends only on the seed and n.
 
-    An utterance is drawn in proportion to its duration, and a crop's start evenly from where a
-    whole crop fits; an utterance that is shorter than a crop comes whole, padded with zeros.
-    Durations make large sources rule. `temperature` and `max_share` weigh sources against each
-    other; within one, durations decide.
+    An utterance is chosen in proportion to its duration, and a crop's start uniformly among those
+    of whole crops; an utterance that is shorter than a crop is used whole, padded with zeros. Large
+    sources dominate by duration; `temperature` and `max_share` balance the sources. Within a
+    source, choices are in proportion to duration.
 
     Args:
         store: the utterances.
         num_samples: of a crop.
-        batch_size: of the joined batch, over all ranks.
+        batch_size: of the whole batch, over all ranks.
         seed: from 0 to 2^64 - 1.
         rank, world_size: this process takes its part of every batch, so that ranks together have
-            the batch of one process. Parts are consecutive rows, because quantizers lay the ranks'
-            frames end to end, and choose from them by position.
-        temperature: a source's share goes with its duration to this power: 1 as it is, 0 the same
-            for all (as the exponent 1/T of multilingual models, Conneau et al. 2020,
-            https://arxiv.org/abs/1911.02116).
-        max_share: no source has more than this part; what is above goes to the others.
+            the batch of one process. Parts are consecutive rows, because quantizers concatenate the
+            ranks' frames, and choose from them by position.
+        temperature: a source's share is proportional to its duration to this power: 1 for
+            proportional, 0 for equal shares (as the exponent 1/T of multilingual models, Conneau et
+            al. 2020, https://arxiv.org/abs/1911.02116).
+        max_share: maximal share of a source; the excess goes to the others.
 
     Raises:
         TrainingError: a setting is out of its range, ranks do not divide the batch, or there are
@@ -90,13 +90,13 @@ class CropSampler:
         source = np.array([sources.index(name) for name in names])
         totals = np.bincount(source, store.lengths)
         shares = _shares(totals, temperature, max_share)
-        #: What part of the crops each source has; "" stands for utterances without one.
+        #: Share of the crops of each source; "" stands for utterances without one.
         self.shares: dict[str, float] = dict(zip(sources, shares.tolist(), strict=True))
         self._ends = np.cumsum(store.lengths * (shares / totals)[source])
-        draws("crop", (seed, 0, 0), 0)  # for its check of the seed
+        draws("crop", (seed, 0, 0), 0)  # checks the seed
 
     def batch(self, number: int) -> CropBatch:
-        """Batch `number`, this rank's rows.
+        """Return this rank's rows of batch `number`.
 
         Raises:
             TrainingError: the number is negative.
@@ -107,7 +107,7 @@ class CropSampler:
             path = (self.seed, number, row)
             which, where = draws("crop", path, 2)
             index = int(np.searchsorted(self._ends, which * self._ends[-1], side="right"))
-            index = min(index, len(self.store) - 1)  # against rounding
+            index = min(index, len(self.store) - 1)  # guard against rounding
             room = max(self.store.entries[index].length - self.num_samples, 0)
             indices.append(index)
             starts.append(int(where * (room + 1)))
@@ -115,7 +115,7 @@ class CropSampler:
         return _gather(self.store, indices, starts, paths, self.num_samples)
 
     def batches(self, start: int = 0) -> Iterator[CropBatch]:
-        """Batches `start`, `start` + 1, … without end."""
+        """Yield batches `start`, `start` + 1, … endlessly."""
         while True:
             yield self.batch(start)
             start += 1
@@ -130,21 +130,21 @@ def validation_batches(
     min_samples: int = 1,
     seed: int = 0,
 ) -> list[CropBatch]:
-    """The same utterances each time, whole or up to a limit, those of like length together.
+    """Return fixed validation batches: utterances, truncated to a limit, grouped by length.
 
-    The choice goes round the speakers, so that a few utterances have many voices; utterances
-    without a speaker go by their source.
+    Utterances are chosen from the speakers in turn, so that a few of them have many voices;
+    utterances without a speaker are grouped by source.
 
     Args:
         store: the utterances.
         batch_size: rows of a batch; the last may have fewer.
-        max_samples: take the beginning of what is longer.
-        count: how many utterances at most; default: all.
-        min_samples: leave out what is shorter (PESQ needs a quarter of a second).
-        seed: another choice.
+        max_samples: longer utterances are truncated.
+        count: maximal number of utterances; default: all.
+        min_samples: shorter utterances are left out (PESQ needs a quarter of a second).
+        seed: another seed gives another choice.
 
     Raises:
-        TrainingError: nothing is long enough, or a setting is not positive.
+        TrainingError: no utterance is long enough, or a setting is not positive.
     """
     if min(batch_size, max_samples, 1 if count is None else count) < 1:
         raise TrainingError(
@@ -155,7 +155,7 @@ def validation_batches(
     for index, entry in enumerate(store.entries):
         if entry.length >= min_samples:
             voice = ("speaker", entry.speaker) if entry.speaker else ("source", entry.source or "")
-            # By its name: further utterances do not change the order of these.
+            # Ordered by a hash of the name: further utterances do not change the order of these.
             order = float(draws(f"validation {entry.name}", (seed,), 1)[0])
             by_voice.setdefault(voice, []).append((order, index))
     rounds = sorted(
@@ -199,7 +199,7 @@ def _gather(
 
 
 def _shares(totals: np.ndarray, temperature: float, max_share: float) -> np.ndarray:
-    """What part of the crops each source has, from its duration."""
+    """Return each source's share of the crops, from the durations."""
     if not (0 <= temperature < math.inf and 0 < max_share <= 1):
         raise TrainingError(
             f"temperature must not be negative and max_share lie in (0, 1], got {temperature} and "
@@ -213,7 +213,7 @@ def _shares(totals: np.ndarray, temperature: float, max_share: float) -> np.ndar
     weights = (totals / totals.max()) ** temperature
     capped = np.zeros(len(totals), bool)
     shares = weights / weights.sum()
-    # What is cut off from one goes to the others, and may lift another above the limit.
+    # The excess of one source is distributed to the others, and may raise another above the limit.
     while (above := ~capped & (shares > max_share)).any():
         capped |= above
         rest = 1 - max_share * np.count_nonzero(capped)

@@ -1,4 +1,4 @@
-"""Random numbers that are a function of where they are used."""
+"""Stateless random numbers, as functions of a purpose and a path of integers."""
 
 import hashlib
 import struct
@@ -10,14 +10,14 @@ from ...errors import TrainingError
 
 
 def draws(purpose: str, path: Sequence[int], count: int) -> np.ndarray:
-    """Uniform numbers that depend on nothing but the arguments.
+    """Uniform random numbers that depend only on the arguments.
 
-    A hash, not a generator: there is no state to save, any number can be had without those before
-    it, and no version of a library changes it.
+    They come from a hash, not a generator: there is no state to save, any number can be computed
+    without the ones before, and library versions do not change them.
 
     Args:
-        purpose: what they are for; two purposes with one path have unrelated numbers, so that
-            switching one augmentation off leaves the others as they are.
+        purpose: two purposes with the same path have independent numbers, so that
+            disabling one augmentation does not change the others.
         path: such as (seed, batch, row); each from 0 to 2^64 - 1.
         count: how many. The first ones do not depend on it.
 
@@ -33,7 +33,7 @@ def draws(purpose: str, path: Sequence[int], count: int) -> np.ndarray:
         raise TrainingError(
             f"seeds and batch numbers must be integers from 0 to 2^64 - 1, got {tuple(path)}"
         ) from None
-    # The length closes the path off from the purpose: no two pairs have the same bytes.
+    # The length separates the path from the purpose: no two pairs have the same bytes.
     message = numbers + purpose.encode() + struct.pack("<Q", len(path))
     raw = np.frombuffer(hashlib.shake_256(message).digest(8 * count), "<u8")
     return (raw >> np.uint64(11)) * 2.0**-53

@@ -1,4 +1,4 @@
-"""Pitch of every utterance of a store, found once, for models that are taught it.
+"""Pitch of every utterance of a store, computed once, for models with pitch supervision.
 
 By WORLD's DIO and StoneMask (Morise et al., "WORLD", IEICE Trans. Inf. & Syst. E99-D(7), 2016) from
 the package pyworld: two minutes for seven hours of speech.
@@ -22,7 +22,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class PitchConfig:
-    """How pitch is found.
+    """Settings of the pitch estimation.
 
     Attributes:
         hop: samples between points.
@@ -35,15 +35,15 @@ class PitchConfig:
 
 
 class PitchTracks:
-    """Pitch tracks of a store, made on first use and kept in its folder.
+    """Pitch tracks of a store, computed on first use and kept in its folder.
 
     Args:
         store: the utterances.
         config: see `PitchConfig`.
-        progress: called with (utterances done, utterances in all).
+        progress: called with (utterances done, utterances in total).
 
     Raises:
-        TrainingError: the package pyworld is not there, or the file is damaged.
+        TrainingError: the package pyworld is missing, or the file is damaged.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class PitchTracks:
     def crops(
         self, names: Sequence[str], starts: Sequence[int], num_samples: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pitch at the end of every hop of some crops.
+        """Return the pitch at the end of every hop of some crops.
 
         Args:
             names: utterances.
@@ -82,8 +82,8 @@ class PitchTracks:
             num_samples: of a crop; a multiple of the hop.
 
         Returns:
-            Hz (batch, num_samples / hop) float32, interpolated in log where there is no voice, and
-            whether there is, bool. What lies after an utterance's end has no voice.
+            Pitch in Hz (batch, num_samples / hop) float32, log-linearly interpolated over unvoiced
+            frames, and voicing, bool. Points after an utterance's end are unvoiced.
         """
         hop, points = self.config.hop, num_samples // self.config.hop
         pitch = torch.full((len(names), points), 150.0)
@@ -106,7 +106,7 @@ def _find(
     counts: Sequence[int],
     progress: Callable[[int, int], None] | None,
 ) -> np.ndarray:
-    """Tracks of all utterances, one after the other; 0 where there is no voice."""
+    """Compute the tracks of all utterances, concatenated; 0 where unvoiced."""
     try:
         pyworld = importlib.import_module("pyworld")
     except ImportError:
@@ -132,7 +132,7 @@ def _find(
 
 
 def _bridged(pitch: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Pitch that goes on, straight in log, where an utterance has no voice."""
+    """Interpolate the pitch log-linearly over unvoiced parts of each utterance."""
     bridged = np.full_like(pitch, 150.0)
     for start, end in itertools.pairwise(starts):
         piece = pitch[start:end]

@@ -1,7 +1,7 @@
-"""A data set decoded once: one file of int16 samples, memory-mapped, and an index of it.
+"""A decoded data set: a memory-mapped file of int16 samples, and an index.
 
 A store is a folder with ``samples.i16`` (little-endian, utterance after utterance) and
-``index.json``, which is written last: a folder without it is no store, whatever else is there.
+``index.json``, which is written last: a folder without it is not a store.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """One utterance: `length` samples from `offset` on (both in samples)."""
+    """An utterance: `length` samples from `offset` on (both in samples)."""
 
     name: str
     offset: int
@@ -41,29 +41,29 @@ class StoreEntry:
 
 @dataclass(frozen=True)
 class StoreFailure:
-    """A file that is not in the store, and why."""
+    """A file that is not in the store, and the reason."""
 
     name: str
     error: str
 
 
 class SpeechStore:
-    """Decoded utterances, memory-mapped: opening costs nothing, and processes share the pages.
+    """Decoded utterances, memory-mapped: opening is immediate, and processes share the pages.
 
     Args:
-        folder: what `build_store` made.
+        folder: written by `build_store`.
 
     Attributes:
         sample_rate: in Hz.
         entries: the utterances, in the manifest's order.
         failures: files that could not be read.
-        clipped: samples that int16 could not hold and that were clamped.
-        digest: SHA-256 of what went in: names, contents, segments, speakers, sources, rate,
+        clipped: number of samples beyond the range of int16, which were clamped.
+        digest: SHA-256 of the inputs: names, contents, segments, speakers, sources, rate,
             resampler.
-        samples_digest: SHA-256 of the samples; on every machine where they are the same.
+        samples_digest: SHA-256 of the samples, independent of paths and machines.
 
     Raises:
-        TrainingError: no store is there, or it is damaged.
+        TrainingError: there is no store, or it is damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -101,29 +101,29 @@ class SpeechStore:
                 f"{printable(self._path)}: has {size} bytes and its index says {expected}; delete "
                 f"{INDEX_NAME} and build the store again"
             )
-        # Without memmap's own class, whose slices are ten times slower to make.
+        # Not a memmap, whose slices take ten times longer to make.
         self._samples = np.asarray(np.memmap(self._path, "<i2", mode="r"))
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __reduce__(self) -> tuple[type["SpeechStore"], tuple[Path]]:
-        # To another process goes the folder's name, not the samples.
+        # Only the folder's name is sent to another process, not the samples.
         return SpeechStore, (self.folder,)
 
     def samples(self, index: int) -> np.ndarray:
-        """The samples (length,) of an utterance: an int16 view of the file, read-only."""
+        """Return the samples (length,) of an utterance: a read-only int16 view of the file."""
         entry = self.entries[index]
         return self._samples[entry.offset : entry.offset + entry.length]
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Who speaks, sorted; utterances without a speaker do not count."""
+        """Return the speakers, sorted; utterances without a speaker are ignored."""
         return tuple(sorted({e.speaker for e in self.entries if e.speaker is not None}))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Which corpora it is made of, sorted; utterances without a source do not count."""
+        """Return the sources (corpora), sorted; utterances without a source are ignored."""
         return tuple(sorted({e.source for e in self.entries if e.source is not None}))
 
     @property
@@ -134,7 +134,7 @@ class SpeechStore:
         """Read every sample and compare with `samples_digest`.
 
         Raises:
-            TrainingError: they changed since they were written.
+            TrainingError: they have changed since they were written.
         """
         with self._path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -154,34 +154,35 @@ def build_store(
     rebuild: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> SpeechStore:
-    """Decode every file once, in constant memory, unless that was done already.
+    """Decode every file in constant memory, unless the folder already has the same store.
 
-    Whether it was is told by the files' contents. Those whose size and times are as they were when
-    the store was built are not read again for that.
+    Stores are compared by the files' contents. Files whose size and times are unchanged since the
+    store was built are not read again.
 
-    The store appears whole or not at all. Of several processes that ask for the same one, one
-    builds and the others wait for it. Samples are rounded to int16 without dither, so that 16-bit
-    files at `sample_rate` come out as they went in.
+    The store is written atomically. If several processes ask for the same store, one builds it and
+    the others wait. Samples are rounded to int16 without dither, so that 16-bit files at
+    `sample_rate` are unchanged.
 
     Args:
         inputs: a manifest, a folder, a glob pattern, or the utterances.
-        folder: where the store goes; made where it does not exist.
+        folder: of the store; created if it does not exist.
         sample_rate: of the store, in Hz; files at other rates are resampled.
         split: keep only this split of the manifest.
         exclude_sources: leave out utterances whose manifest field ``source`` is one of these.
         keep: leave out utterances for which this is false.
-        channels: of files that have several; the default counts such files among the failures.
-        rebuild: where the folder has a store of something else, replace it; else that is an error.
-        progress: called with (files done, files in all), after each file.
+        channels: for files with several channels; by default such files are failures.
+        rebuild: replace a different store in the folder; else that is an error.
+        progress: called with (files done, files in total), after each file.
 
     Returns:
         The store; files that could not be read are its `failures`.
 
     Raises:
-        ManifestError: `inputs` can't be read or names nothing.
-        TrainingError: nothing is left after the filters, or none of it can be read; two
-            utterances have one name; the folder has another store and `rebuild` is false; or it
-            has an ``index.json`` that is no store's.
+        ManifestError: `inputs` can't be read or lists nothing.
+        TrainingError: no utterance passes the filters, or none can be read; two
+            utterances have the same name; the folder has another store and `rebuild` is false; or
+                it
+            has an ``index.json`` that is not a store's.
     """
     if sample_rate <= 0:
         raise TrainingError(f"the sample rate must be positive, got {sample_rate}")
@@ -214,7 +215,7 @@ def build_store(
         stamps = _stamps(items, there)
         digest = _digest_of_inputs(items, stamps, sample_rate, channels)
         if there is not None and there.get("digest") == digest and there.get("files") != stamps:
-            # Touched or copied, and the same: they need not be read the next time.
+            # Touched or copied, but the same: save the times, to avoid reading them next time.
             with replacing(folder / INDEX_NAME) as temporary, temporary.open("w") as text:
                 json.dump(there | {"files": stamps}, text, indent=0)
         if there is not None and there.get("digest") == digest:
@@ -225,7 +226,7 @@ def build_store(
                 "choose another folder, or say rebuild=True"
             )
         remove_leftovers([folder / SAMPLES_NAME, folder / INDEX_NAME])
-        # From here until the new index is there, the folder is no store.
+        # From here until the new index is written, the folder is not a store.
         (folder / INDEX_NAME).unlink(missing_ok=True)
         index: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "digest": digest}
         index["files"] = stamps
@@ -247,7 +248,7 @@ def _source(item: Utterance) -> str | None:
 
 
 def _stamps(items: list[Utterance], there: dict[str, Any] | None) -> dict[str, list[Any]]:
-    """Of each file its size, times of change and SHA-256, which an index may know already."""
+    """Return each file's size, times of change and SHA-256, which may be known from an index."""
     known = (there or {}).get("files")
     stamps: dict[str, list[Any]] = {}
     for path in dict.fromkeys(item.path for item in items):
@@ -255,21 +256,21 @@ def _stamps(items: list[Utterance], there: dict[str, Any] | None) -> dict[str, l
         held = known.get(name) if isinstance(known, dict) else None
         try:
             status = path.stat()
-            # Of the two times, no program can set the second.
+            # The change time, unlike the modification time, can't be set by programs.
             stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
             if isinstance(held, list) and held[:3] == stamp and len(held) == 4:
                 stamps[name] = held
             elif stat.S_ISREG(status.st_mode):
                 stamps[name] = [*stamp, content_digest(path)]
         except OSError:
-            continue  # it will be among the failures, until it is there
+            continue  # it will be among the failures
     return stamps
 
 
 def _digest_of_inputs(
     items: list[Utterance], stamps: dict[str, list[Any]], sample_rate: int, channels: Channels
 ) -> str:
-    """Not of the files' times, which copying changes."""
+    """Compute the digest of the inputs, without the files' times, which copying changes."""
     settings = [_FORMAT, _VERSION, sample_rate, resampler_name(), channels]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for item in items:
@@ -281,7 +282,7 @@ def _digest_of_inputs(
 
 
 def _read_index(folder: Path) -> dict[str, Any] | None:
-    """The index as it stands, or None where there is none.
+    """Read the index, or return None if there is none.
 
     Raises:
         TrainingError: it can't be read, or is not a store's.
@@ -315,7 +316,7 @@ def _decode_all(
     clipped = offset = 0
     digest = hashlib.sha256()
     for done, item in enumerate(items, 1):
-        # Counted apart, since a file may turn out to be damaged at its end.
+        # Counted separately, since a file may turn out to be damaged at its end.
         length = beyond = 0
         digest_with_it = digest.copy()
         try:
@@ -351,7 +352,7 @@ def _decode_all(
 
 
 def _blocks(item: Utterance, channels: Channels, sample_rate: int) -> Iterator[np.ndarray]:
-    # A generator, so that failing to read is told from failing to write, as on a full disk.
+    # A generator, to distinguish errors of reading from errors of writing, as on a full disk.
     try:
         with item.open(channels) as reader:
             yield from reader.resampled_blocks(sample_rate)
@@ -360,7 +361,7 @@ def _blocks(item: Utterance, channels: Channels, sample_rate: int) -> Iterator[n
 
 
 def _to_int16(block: np.ndarray) -> tuple[np.ndarray, int]:
-    """Round to multiples of 2^-15; also how many samples had to be clamped."""
+    """Round to multiples of 2^-15; also return the number of clamped samples."""
     scaled = np.rint(block * np.float32(32768))
     if not np.isfinite(scaled).all():
         raise WaveError("the samples hold NaN or infinity")
@@ -370,7 +371,7 @@ def _to_int16(block: np.ndarray) -> tuple[np.ndarray, int]:
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Wait until no other process builds here; the system frees a dead one's lock."""
+    """Hold a lock while building here; the system releases a dead process's lock."""
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Units of every utterance of a store, found once: what a recipe predicts, or speaks."""
+"""Units of every utterance of a store, computed once: targets or inputs of a model."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ _VERSION = 1
 
 
 class UtteranceUnits:
-    """Units of a store's utterances, found on first use and kept in its folder.
+    """Units of a store's utterances, computed on first use and kept in its folder.
 
     Args:
         store: the utterances; one of n samples has ceil(n / hop) frames.
         hop: samples of a frame.
-        tracks: units of a frame.
-        find: gives units (tracks, frames) from 0 to 2^31 - 1 of all utterances, end to end.
-        key: what tells these units from others.
+        tracks: units per frame.
+        find: computes units (tracks, frames) from 0 to 2^31 - 1 of all utterances, concatenated.
+        key: identifies these units.
 
     Raises:
         TrainingError: the file is damaged.
@@ -50,15 +50,16 @@ class UtteranceUnits:
         self._units = units.reshape(tracks, frames).astype(np.int64)
 
     def at(self, names: Sequence[str], samples: Tensor) -> tuple[Tensor, Tensor]:
-        """The units at some samples.
+        """Return the units at given samples.
 
         Args:
             names: of utterances.
-            samples: (batch, points) int64, places in each.
+            samples: (batch, points) int64, positions in each utterance.
 
         Returns:
-            (batch, tracks, points) int64 on the CPU, 0 where there is none, and whether there is
-            one, (batch, points) bool.
+            (batch, tracks, points) int64 on the CPU, 0 outside an utterance, and whether the
+                position
+            is inside, (batch, points) bool.
         """
         number = np.array([self._index[name] for name in names])
         place = self._starts[number, None] + samples.cpu().numpy() // self.hop
@@ -68,5 +69,5 @@ class UtteranceUnits:
 
 
 def frame_starts(store: SpeechStore, hop: int) -> np.ndarray:
-    """Where each utterance's frames begin, and where the last one's end: (utterances + 1,)."""
+    """Return the first frame of each utterance, and the total: (utterances + 1,)."""
     return np.concatenate([[0], np.cumsum(-(-store.lengths // hop))])

@@ -1,4 +1,4 @@
-"""Networks that learn to tell generated from real speech, one family a file."""
+"""Discriminators: networks that distinguish generated from real speech, one family per file."""
 
 from .joined import Discriminators, DiscriminatorsConfig
 from .judgement import Judgement

@@ -19,7 +19,7 @@ class DiscriminatorsConfig:
 
 
 class Discriminators(nn.Module):
-    """The families of `config`, one judgement of all.
+    """The discriminator families of `config`, with a joint output.
 
     Raises:
         TrainingError: no family.
@@ -37,9 +37,10 @@ class Discriminators(nn.Module):
             raise TrainingError("expected at least one family of discriminators")
 
     def forward(self, wave: Tensor) -> Judgement:
-        """Judges waveforms (batch, samples); logits and features in the order of the families.
+        """Run all discriminators on waveforms (batch, samples); outputs are in the order of the
+        families.
 
-        Crops shorter than the batch's longest should not be padded for it: the padding is judged.
+        Crops should not be padded to the batch's longest: the padding would be evaluated too.
 
         Raises:
             TrainingError: not a floating-point (batch, samples), or empty.

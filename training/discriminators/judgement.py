@@ -1,4 +1,4 @@
-"""What every discriminator returns."""
+"""The output of every discriminator."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from ...errors import TrainingError
 
 @dataclass(frozen=True)
 class Judgement:
-    """What discriminators say of a batch of waveforms.
+    """Discriminator outputs for a batch of waveforms.
 
     Attributes:
-        logits: one tensor (batch, …) a discriminator, high for real.
+        logits: one tensor (batch, …) per discriminator, high for real.
         features: features[discriminator][layer], (batch, channels, …) after the activation.
     """
 
@@ -24,7 +24,7 @@ class Judgement:
 
 
 def check_wave(wave: Tensor) -> None:
-    """Raises TrainingError unless `wave` is floating point (batch, samples) and not empty."""
+    """Raise TrainingError unless `wave` is floating point (batch, samples) and not empty."""
     if wave.ndim != 2 or not wave.numel() or not wave.is_floating_point():
         raise TrainingError(
             "expected a floating-point waveform (batch, samples), not empty, got "

@@ -1,8 +1,4 @@
-"""Discriminators that see every p-th sample.
-
-Kong, Kim & Bae, *HiFi-GAN*, 2020 (arXiv 2010.05646), section 2.3: folded to (time / p, p), the
-waveform shows its periodic parts, and prime periods overlap least.
-"""
+"""Multi-period discriminators, whose inputs are every p-th sample."""
 
 from dataclasses import dataclass
 
@@ -36,7 +32,9 @@ class MultiPeriodConfig:
 
 
 class PeriodDiscriminator(nn.Module):
-    """One period. Columns share weights and never mix, so they are rows of a batch in 1-D."""
+    """The discriminator of one period. Columns share weights and never mix, so they are rows of a
+    1-D batch.
+    """
 
     def __init__(self, config: MultiPeriodConfig, period: int) -> None:
         super().__init__()
@@ -54,7 +52,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, wave: Tensor) -> Judgement:
         batch, samples = wave.shape
-        # Zeros where the paper reflects: a reflection needs more samples than it adds.
+        # Zero padding where the paper reflects: a reflection needs more samples than it adds.
         folded = nn.functional.pad(wave, (0, -samples % self.period))
         hidden = folded.view(batch, -1, self.period).mT.reshape(batch * self.period, 1, -1)
         features = []
@@ -91,7 +89,7 @@ class MultiPeriodDiscriminator(nn.Module):
         )
 
     def forward(self, wave: Tensor) -> Judgement:
-        """Judges waveforms (batch, samples) of any length; zeros fill the last period.
+        """Run on waveforms (batch, samples) of any length; zeros fill the last period.
 
         Returns:
             For each period p, logits (batch, time, p) and features (batch, channels, time, p).

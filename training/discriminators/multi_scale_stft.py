@@ -1,8 +1,8 @@
-"""Discriminators that see the complex spectrum at several scales.
+"""Multi-scale STFT discriminators of the complex spectrum.
 
 Défossez et al., *High Fidelity Neural Audio Compression*, 2022 (arXiv 2210.13438), section 3.4:
-real and imaginary parts are two channels of a picture. Optionally each is cut into bands with
-weights of their own, as in DAC (Kumar et al., arXiv 2306.06546), section 3.4.
+real and imaginary parts are two channels of an image. Optionally the spectrum is divided into bands
+with separate weights, as in DAC (Kumar et al., arXiv 2306.06546), section 3.4.
 """
 
 from dataclasses import dataclass
@@ -54,13 +54,13 @@ def _convolution(
 
 
 class STFTDiscriminator(nn.Module):
-    """One scale."""
+    """The discriminator of one scale."""
 
     def __init__(self, config: MultiScaleSTFTConfig, window_length: int) -> None:
         super().__init__()
         self.spectrum = Spectrum(window_length, window_length // 4, normalized=True)
         bins = window_length // 2 + 1
-        # The last band takes the last bin, which a fraction below 1 would cut off.
+        # The last band includes the last bin, which a fraction below 1 would cut off.
         self.bands = [
             (int(low * bins), bins if high == 1 else int(high * bins))
             for low, high in config.bands or ((0.0, 1.0),)
@@ -83,7 +83,7 @@ class STFTDiscriminator(nn.Module):
         self.head = _convolution(width, 1, (3, 3))
 
     def forward(self, wave: Tensor) -> Judgement:
-        # Fourier transforms exist in float32 and up; autocast leaves them alone.
+        # Fourier transforms need float32 at least; autocast does not affect them.
         wide = wave if wave.dtype == torch.float64 else wave.float()
         picture = torch.view_as_real(self.spectrum(wide)).permute(0, 3, 1, 2)
         picture = picture.to(next(self.parameters()).dtype)
@@ -119,7 +119,7 @@ class MultiScaleSTFTDiscriminator(nn.Module):
         self.discriminators = nn.ModuleList(STFTDiscriminator(config, length) for length in windows)
 
     def forward(self, wave: Tensor) -> Judgement:
-        """Judges waveforms (batch, samples) of any length; spectra are taken in float32.
+        """Run on waveforms (batch, samples) of any length; spectra are computed in float32.
 
         Returns:
             For each window, logits (batch, frames, bins / 8) and features

@@ -1,4 +1,4 @@
-"""The training loop: `train` runs a recipe's task, exactly resumable, on one rank or several."""
+"""The training loop: `train` runs a recipe's task, exactly resumable, on one or several ranks."""
 
 from .observer import Observer
 from .run import Outcome, train

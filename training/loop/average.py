@@ -1,7 +1,7 @@
-"""The moving average of a module's weights, which sounds better than the weights themselves.
+"""The exponential moving average of a module's weights, which usually beats the weights themselves.
 
-Polyak & Juditsky, *Acceleration of stochastic approximation by averaging*, 1992; exponential as in
-every GAN since Yazıcı et al., arXiv 1806.04498.
+Polyak & Juditsky, *Acceleration of stochastic approximation by averaging*, 1992; exponential as
+commonly used in GANs since Yazıcı et al., arXiv 1806.04498.
 """
 
 import copy
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """A copy of a module whose parameters follow it slowly and whose buffers are its own."""
+    """A copy of a module with averaged parameters and the module's current buffers."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
@@ -22,6 +22,6 @@ class WeightAverage:
         ours: list[Tensor] = list(self.module.parameters())
         theirs: list[Tensor] = list(module.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
-        # Statistics and codebooks that are buffers have averages of their own.
+        # Buffers are copied: statistics and codebooks have their own moving averages.
         for own, other in zip(self.module.buffers(), module.buffers(), strict=True):
             own.copy_(other)

@@ -1,4 +1,4 @@
-"""TensorBoard: curves, spectrograms and sound, where the package is installed."""
+"""TensorBoard: curves, spectrograms and audio, if the package is installed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +15,11 @@ _RANGE_DB = 80.0
 
 
 class Board:
-    """Writes for TensorBoard; does nothing without the package `tensorboard`.
+    """Writes TensorBoard files; does nothing without the package `tensorboard`.
 
     Args:
         folder: of the run.
-        step: the state's; TensorBoard forgets what it was told of later ones.
+        step: the state's; TensorBoard discards entries of later steps.
         sample_rate: Hz.
     """
 
@@ -41,7 +41,9 @@ class Board:
             self._add("add_scalar", f"train/{name}", value, step)
 
     def validation(self, result: Validation) -> None:
-        """Means, and for each example its sound and both spectrograms, the original above."""
+        """Write means, and for each example its audio and both spectrograms, the original
+        on top.
+        """
         for name, value in result.means.items():
             self._add("add_scalar", f"validation/{name}", value, result.step)
         for place, example in enumerate(result.examples):
@@ -64,7 +66,9 @@ class Board:
 
 
 def _picture(example: Example) -> torch.Tensor:
-    """Grey levels (1, height, frames) in [0, 1]: both spectrograms, low frequencies below."""
+    """Draw both spectrograms in grey levels (1, height, frames) in [0, 1], low frequencies
+    below.
+    """
     spectrum = Spectrum(512, 128)
     levels = []
     for wave in (example.reference, example.estimate):

@@ -1,4 +1,4 @@
-"""`best/` and `last/`: tokenizers that `syllabary.load` takes, each with its recipe."""
+"""`best/` and `last/`: tokenizers for `syllabary.load`, each with its recipe."""
 
 import shutil
 from pathlib import Path
@@ -11,12 +11,12 @@ BEST, LAST = "best", "last"
 
 
 def save_tokenizer(tokenizer: AudioTokenizer, recipe: Recipe, folder: Path) -> None:
-    """Write a tokenizer and its recipe beside `folder`, then put them in its place.
+    """Write a tokenizer and its recipe beside `folder`, then replace the folder by them.
 
-    A folder that holds something can't be replaced in one move. A process that dies between the
-    two moves leaves the folder as it was under a name with a dot before and `.old` after.
+    A non-empty folder can't be replaced in one operation. If the process dies between the two
+    renames, the old folder remains under its name with a dot before and `.old` after.
     """
-    folder = folder.resolve()  # what a link leads to is replaced, not the link
+    folder = folder.resolve()  # replace the target of a link, not the link
     new = folder.with_name(f".{folder.name}.new")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(new, ignore_errors=True)

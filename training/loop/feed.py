@@ -1,4 +1,4 @@
-"""The data of a run: stores made once and kept, batches by their number, made ahead."""
+"""The data of a run: speech stores built once and cached, and numbered batches, prepared ahead."""
 
 import hashlib
 import json
@@ -21,25 +21,25 @@ _WORKERS = 2
 
 
 def default_cache() -> Path:
-    """Where decoded data sets are kept: $XDG_CACHE_HOME/syllabary/stores, or ~/.cache/…"""
+    """Default folder for decoded data sets: $XDG_CACHE_HOME/syllabary/stores, or ~/.cache/…"""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "syllabary" / "stores"
 
 
 class Feed:
-    """The stores that a recipe asks for, and batches from them.
+    """The stores that a recipe uses, and batches from them.
 
-    A data set is decoded at its first use and kept under `cache`, in a folder of a name made from
-    the manifest's path and what is chosen from it.
+    A data set is decoded at its first use and kept under `cache`, in a folder whose name is derived
+    from the manifest's path and the selection from it.
 
     Args:
-        recipe: what is heard.
+        recipe: whose `data` is used.
         ranks: this process among others.
-        cache: where stores are kept; default: `default_cache()`.
-        progress: called with (files done, files in all) while a store is built.
+        cache: folder of the stores; default: `default_cache()`.
+        progress: called with (files done, files in total) while a store is built.
 
     Raises:
-        TrainingError: no manifest is named, or nothing is left of it.
+        TrainingError: no manifest is named, or no utterance is left of it.
         ManifestError: a manifest can't be read.
     """
 
@@ -82,22 +82,24 @@ class Feed:
 
     @property
     def stores(self) -> tuple[SpeechStore, ...]:
-        """All of them."""
+        """Return all stores."""
         return tuple(store for store in (self.train, self.valid, self.noise) if store is not None)
 
     def digests(self) -> dict[str, str]:
-        """Of the samples that a run's results depend on; the same wherever the files lie."""
+        """Return digests of the samples that a run's results depend on, independent of file
+        paths.
+        """
         found = {"train": self.train.samples_digest}
         if self.noise is not None:
             found["noise"] = self.noise.samples_digest
         return found
 
     def batch(self, number: int) -> Batch:
-        """This rank's rows of a batch, on the CPU."""
+        """Return this rank's rows of a batch, on the CPU."""
         return self._augmented(self._mine.batch(number))
 
     def joined_batch(self, number: int) -> Batch:
-        """The rows of all ranks."""
+        """Return the rows of all ranks."""
         joined = self.recipe.crops(self.train, self.recipe.seed)
         return self._augmented(joined.batch(number))
 
@@ -110,7 +112,9 @@ class Feed:
 
     @contextmanager
     def batches(self, start: int) -> Iterator[Iterator[Batch]]:
-        """Batches `start`, `start` + 1, … on the device, without end, made ahead by threads."""
+        """Yield batches `start`, `start` + 1, … on the device, endlessly, prepared ahead by
+        threads.
+        """
         with ThreadPoolExecutor(_WORKERS, "syllabary-batches") as pool:
             try:
                 yield self._made_ahead(pool, start)
@@ -138,7 +142,7 @@ class Feed:
         )
 
     def validation(self) -> list[CropBatch]:
-        """The utterances that a run is judged by, always the same."""
+        """Return the validation utterances, always the same."""
         config = self.recipe.validation
         rate = self.recipe.data.sample_rate
         return validation_batches(
@@ -151,7 +155,7 @@ class Feed:
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch there; copying from pinned memory goes on beside other work."""
+    """Move a batch to a device, asynchronously from pinned memory."""
     return Batch(
         batch.inputs.to(device, non_blocking=True),
         batch.targets.to(device, non_blocking=True),

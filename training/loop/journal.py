@@ -1,4 +1,4 @@
-"""`log.jsonl`: one JSON object a line, each step at most once however often a run was stopped."""
+"""`log.jsonl`: one JSON object per line, each step at most once even if a run was interrupted."""
 
 import json
 import os
@@ -11,12 +11,12 @@ LOG_FILE = "log.jsonl"
 
 
 class Journal:
-    """Lines of the log, each on disk's side of a `kill -9` when `write` returns.
+    """The log; a line survives `kill -9` once `write` has returned.
 
     Args:
         path: of the log.
-        step: the state's; what the file says of later steps, and a line cut short, is taken out,
-            since those steps are about to be taken again.
+        step: the state's; lines of later steps, and an incomplete line, are removed, since those
+            steps will be repeated.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -28,12 +28,12 @@ class Journal:
         self._file: IO[str] = path.open("a")
 
     def write(self, kind: str, step: int, **fields: Any) -> None:
-        """Add a line; `step` counts the steps that are done."""
+        """Append a line; `step` is the number of steps done."""
         self._file.write(json.dumps({"kind": kind, "step": step, **fields}) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
-        """Wait until the disk has it; a state may not be newer than its log."""
+        """Wait until the log is on disk; a state may not be newer than its log."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

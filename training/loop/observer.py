@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes on."""
+"""Progress callbacks of a run."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,19 +9,23 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Hears of a run on rank 0; does nothing. A command line overrides what it shows."""
+    """Progress callbacks on rank 0, which do nothing; the command line overrides them."""
 
     def preparing(self, files: int, total: int) -> None:
-        """Of a data set that is decoded, so many files are done."""
+        """A data set is being decoded; `files` of `total` are done."""
 
     def started(self, recipe: "Recipe", step: int) -> None:
-        """Training begins after `step` steps."""
+        """Training starts after `step` steps."""
 
     def stepped(self, step: int, figures: Mapping[str, float]) -> None:
-        """`step` steps are done; `figures` are those of the last, by the log's names."""
+        """`step` steps are done; `figures` are those of the last step, by their names in
+        the log.
+        """
 
     def validated(self, result: "Validation", best: bool) -> None:
-        """Averaged weights were scored, as the best so far or not."""
+        """The averaged weights were scored; `best` tells whether it is the best validation
+        so far.
+        """
 
     def said(self, message: str) -> None:
-        """Something that a user should know."""
+        """A message for the user."""

@@ -1,4 +1,4 @@
-"""AdamW and Muon over a module's parameters, gradients averaged over ranks and clipped."""
+"""AdamW and Muon for a module's parameters, with gradients averaged over ranks and clipped."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,17 +11,19 @@ from .ranks import average_gradients
 
 
 def _decays(parameter: nn.Parameter) -> bool:
-    """Not biases and gains, such as a weight norm's (n, 1, 1): they would go to nothing."""
+    """Whether a parameter has weight decay, unlike biases and gains such as a weight norm's (n, 1,
+    1).
+    """
     return sum(size > 1 for size in parameter.shape) >= 2
 
 
 class ModuleOptimizer:
-    """Steps for the parameters of one module that take a gradient when it is made.
+    """Optimizers for the parameters of a module that require a gradient at construction.
 
     Args:
-        module: on its device already.
+        module: already on its device.
         config: of the optimizers.
-        matrices: those of the module's parameters that are Muon's, if the configuration has it.
+        matrices: the parameters for Muon, if the configuration uses it.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class ModuleOptimizer:
             parameter.grad = None
 
     def clipped_norm(self) -> Tensor:
-        """Average the gradients over ranks, clip them; their norm before that, a scalar."""
+        """Average the gradients over ranks and clip them; return the norm before clipping, a
+        scalar.
+        """
         trained = [p for p in self.parameters if p.requires_grad]
         average_gradients(trained)
         grads = [p.grad for p in trained if p.grad is not None]
@@ -69,9 +73,9 @@ class ModuleOptimizer:
         return norm
 
     def step(self, rate: float) -> float:
-        """One step at this part of the highest learning rate; AdamW's rate itself.
+        """Take a step at this fraction of the maximal learning rate; return AdamW's learning rate.
 
-        Parameters without a gradient stay as they are.
+        Parameters without a gradient are unchanged.
         """
         lr = self.config.lr * rate
         for group in self.adam.param_groups:

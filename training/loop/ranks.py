@@ -1,8 +1,8 @@
-"""Several processes that train one model: who they are, and means of their gradients.
+"""Distributed training: this process's rank, and averaging of gradients over ranks.
 
-Gradients are averaged explicitly rather than by DistributedDataParallel: the sums are made once,
-in one order, when all gradients are there, so that balancers, frozen parts and several passes need
-no special care.
+Gradients are averaged explicitly rather than by DistributedDataParallel: once, in a fixed order,
+when all gradients are computed, so that balancers, frozen parts and several backward passes need no
+special handling.
 """
 
 import os
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from ...quantizers.modules.distributed import from_first_rank, sum_over_ranks, world_size
 
-# The first rank validates alone, and builds the data set alone, while the others wait for it.
+# The first rank alone validates and builds data sets, while the others wait for it.
 _PATIENCE = timedelta(hours=4)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together: `rank` of `size`, on `device`."""
+    """This process in the group: `rank` of `size`, on `device`."""
 
     rank: int
     size: int
@@ -36,10 +36,10 @@ class Ranks:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the ranks that `torchrun` started; alone where there are none.
+    """Join the process group of `torchrun`; without one, a single rank.
 
-    A process group that exists already is used and left alone. On CUDA each rank takes the device
-    of its local number.
+    An existing process group is used and not closed. On CUDA each rank uses the device of its local
+    rank.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -63,9 +63,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Each gradient becomes its mean over ranks, where any rank has one; elsewhere it stays None.
+    """Replace each gradient by its mean over ranks, if any rank has one; otherwise it stays None.
 
-    A rank without a gradient that others have counts as 0, as rows do that a loss leaves out.
+    A missing gradient counts as 0 if other ranks have one.
     """
     ranks = world_size()
     if ranks == 1 or not parameters:
@@ -83,7 +83,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def share_from_first(tensors: Iterable[Tensor]) -> None:
-    """Give every rank the first rank's values."""
+    """Copy the first rank's values to every rank."""
     if world_size() > 1:
         with torch.no_grad():
             for tensor in tensors:

@@ -1,4 +1,4 @@
-"""`train`: from a recipe and a folder to a trained tokenizer, in one sitting or in many."""
+"""`train`: from a recipe and a folder to a trained tokenizer, in one or several sessions."""
 
 import fcntl
 import shutil
@@ -35,12 +35,12 @@ BAD_BATCH_FILE = "bad-batch.pt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sitting ended.
+    """How a call of `train` ended.
 
     Attributes:
-        step: steps done in all.
-        reason: "done", the time was up, or a signal came.
-        signal: which, if one came.
+        step: total steps done.
+        reason: "done", the time was up, or a signal was received.
+        signal: its number, if one was received.
         best: score and step of `best/`, if there is one.
     """
 
@@ -61,7 +61,7 @@ def train(
     cache: Path | None = None,
     observer: Observer | None = None,
 ) -> Outcome:
-    """Train until the recipe's last step, the end of the time, or a signal; go on where one ended.
+    """Train until the recipe's last step, the time limit, or a signal; resume an earlier run.
 
     A folder with a state is gone on with: on a CPU with the same number of threads, weights and
     log come out bit for bit as if nothing had happened, whatever ended the run before, `kill -9`
@@ -106,7 +106,7 @@ def train(
 
 
 class _Run:
-    """One sitting of a run."""
+    """One call of `train`."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class _Run:
         self.seconds = 0.0
         self.validated_at = -1
         self.best: tuple[float, int] | None = None
-        #: By name, the sum of a figure since the last line of the log and how many there were.
+        #: Sum and count of each figure since the last line of the log.
         self.sums: dict[str, list[float]] = {}
         if saved is not None:
             self._take(saved)
@@ -172,7 +172,7 @@ class _Run:
             )
 
     def go(self, stopping: Stopping) -> Outcome:
-        """Take the steps that are left, as long as nothing asks for a stop."""
+        """Take the remaining steps, until a stop is requested."""
         if self.ranks.first:
             self.observer.started(self.recipe, self.step)
         try:
@@ -206,7 +206,7 @@ class _Run:
         return Outcome(self.step, reason, stopping.signal, self.best)
 
     def _one_step(self, batches: Iterator[Batch], stopping: Stopping) -> bool:
-        """Whether to stop now."""
+        """Take a step; return whether to stop now."""
         start = time.perf_counter()
         ahead = 2 * self.step_seconds + self.save_seconds
         if self._validation_is_due(self.step + 1):
@@ -246,7 +246,7 @@ class _Run:
         return self.task.tokenizer(self.stepper.average.module).to(self.ranks.device).eval()
 
     def _validate(self) -> None:
-        # First, so that a failure here costs no training.
+        # First, so that an error here does not cost training time.
         if self.saved_at != self.step:
             self._save()
         start = time.perf_counter()
@@ -304,7 +304,7 @@ class _Run:
         self.save_seconds = self.saved_when - start
 
     def _digests(self) -> dict[str, str]:
-        """Of all that was given and must be the same when the run goes on."""
+        """Return digests of all inputs that must be unchanged when the run is resumed."""
         return self.feed.digests() | self.task.digests()
 
     def _take(self, saved: Mapping[str, Any]) -> None:
@@ -323,8 +323,8 @@ class _Run:
         self.best = tuple(saved["best"]) if saved["best"] else None
 
     def _keep_bad_batch(self, reason: str) -> str:
-        """Save the rows of all ranks of this step, and say where."""
-        # By the rank that found it, as it may be the only one; others would write the same.
+        """Save the rows of all ranks of this step, and return the path in a message."""
+        # Written by the rank that found it, as it may be the only one; others would write the same.
         path = self.output / BAD_BATCH_FILE
         batch = self.feed.joined_batch(self.step)
         content = {
@@ -348,7 +348,7 @@ class _Run:
 
 @contextmanager
 def _alone(output: Path, ranks: Ranks) -> Iterator[None]:
-    """Refuse to work beside another run; the system frees a dead one's lock."""
+    """Refuse to run if another process trains here; the system releases the lock of a dead one."""
     if not ranks.first:
         yield
         return
@@ -366,7 +366,7 @@ def _prepare(output: Path, fresh: bool) -> None:
         output / name for name in (states.STATE_FILE, RECIPE_FILE, LOG_FILE, BAD_BATCH_FILE)
     )
     if fresh:
-        # The state first: without it the rest is no run.
+        # The state first: without it the other files are not a run.
         for name in (states.STATE_FILE, LOG_FILE, BAD_BATCH_FILE, RECIPE_FILE):
             (output / name).unlink(missing_ok=True)
         for name in (BEST, LAST, BOARD_FOLDER):

@@ -1,4 +1,4 @@
-"""Functions of the step: the learning rate, the average's decay, and the seed."""
+"""Functions of the step: the learning rate, the decay of the moving average, and the seed."""
 
 import math
 
@@ -7,19 +7,19 @@ from ..recipe import ScheduleConfig
 
 
 def decay_steps_of(schedule: ScheduleConfig, steps: int) -> int:
-    """Where the decay ends: as the schedule says, else at the run's end."""
+    """Return the step at which the decay ends: the schedule's, else the run's end."""
     return steps if schedule.decay_steps is None else schedule.decay_steps
 
 
 def rate_at(schedule: ScheduleConfig, step: int, steps: int, start: int = 0) -> float:
-    """The learning rate of a step as a part of the highest.
+    """Return the learning rate of a step as a fraction of the maximum.
 
     Args:
-        schedule: its course.
+        schedule: the learning rate schedule.
         step: from 0.
         steps: of the whole run.
-        start: where warming up begins (for a discriminator that joins later); the decay goes by
-            the run's steps all the same, so that both players slow down together.
+        start: where warm-up begins (for a discriminator that starts later); the decay still follows
+            the run's steps, so that generator and discriminator slow down together.
     """
     warm = min(1.0, (step - start + 1) / (schedule.warmup_steps + 1))
     end = decay_steps_of(schedule, steps)
@@ -33,10 +33,12 @@ def rate_at(schedule: ScheduleConfig, step: int, steps: int, start: int = 0) -> 
 
 
 def average_decay_at(decay: float, step: int) -> float:
-    """Of the weights' moving average: it forgets its beginning, where the weights are random."""
+    """Return the decay of the moving average, smaller at first to forget the random initial
+    weights.
+    """
     return min(decay, (1 + step) / (10 + step))
 
 
 def seed_at(seed: int, step: int, rank: int) -> int:
-    """For torch's generators at one step of one rank, from 0 to 2^53 - 1."""
+    """Return the seed of torch's generators at a step of a rank, from 0 to 2^53 - 1."""
     return int(draws("step", (seed, step, rank), 1)[0] * 2**53)

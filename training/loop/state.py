@@ -1,4 +1,4 @@
-"""The file that a run goes on from: whole or not there, and read without running code."""
+"""The state file for resuming: written atomically, and read without executing code."""
 
 import os
 import pickle
@@ -22,8 +22,8 @@ STATE_FILE = "state.pt"
 _FORMAT = "syllabary-training-state"
 _VERSION = 1
 
-#: Fields that a run may be resumed with other values of: they decide how long it goes on, where
-#: the data and the teacher lie and what is reported, but not what the steps compute.
+#: Fields that may be changed when a run is resumed: they determine its length, the paths of data
+#: and teacher, and reports, but not what the steps compute.
 FREE = frozenset(
     {
         "steps",
@@ -42,7 +42,7 @@ FREE = frozenset(
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values, and wait until the disk has them."""
+    """Write tensors and plain values, and wait until they are on disk."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save({"format": _FORMAT, "version": _VERSION, **content}, file)
         file.flush()
@@ -50,7 +50,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote; tensors lie on the CPU.
+    """Read a file of `save`; tensors are on the CPU.
 
     Raises:
         TrainingError: it can't be read, or is not a state of this release.
@@ -70,11 +70,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def beginning(place: Path) -> dict[str, Any]:
-    """What a run with `start_from` takes of another run or of a saved tokenizer.
+    """Load the weights for `start_from` from another run or a saved tokenizer.
 
     Args:
         place: a run's folder, its state file, a folder that `save_pretrained` or `export` wrote,
-            or the name of a trained tokenizer inside the package; the last two have averaged
+            or the name of a bundled trained tokenizer; the last two have averaged
             weights and no discriminator.
 
     Raises:
@@ -92,18 +92,18 @@ def beginning(place: Path) -> dict[str, Any]:
 
 
 def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> None:
-    """Refuse to go on with a recipe whose steps would compute something else.
+    """Refuse to resume with a recipe whose steps would compute something else.
 
     Args:
         path: of the state, for the error.
         saved: the JSON of the state's recipe.
-        recipe: the one to go on with.
+        recipe: the one to resume with.
 
     Raises:
-        TrainingError: fields differ that aren't `FREE`; each is named.
+        TrainingError: fields differ that aren't in `FREE`; each is named.
     """
     with suppress(TrainingError):
-        # Options that came to recipes since then have their defaults.
+        # Fields missing in the saved recipe were added later and have their defaults.
         saved = as_json(from_fields(saved, printable(path)))
     old, new = _deciding(saved), _deciding(as_json(recipe))
     differing = [
@@ -122,11 +122,11 @@ _ABSENT = object()
 
 
 def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that decide what a step computes, by their dotted paths."""
+    """Return the fields that affect what a step computes, by their dotted paths."""
     recipe = dict(fields["recipe"])
     schedule = dict(recipe["schedule"])
     if schedule["decay"] != "constant" and schedule["decay_steps"] is None:
-        # The end of the run shapes the whole curve here, so it isn't free.
+        # The run's end determines the whole schedule here, so it isn't free.
         schedule["decay_steps"] = recipe["steps"]
     recipe["schedule"] = schedule
     flat = {"task": fields["task"]}

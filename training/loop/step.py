@@ -1,4 +1,4 @@
-"""One step: the discriminator's, the generator's, and the average's."""
+"""A training step: the discriminator's, the generator's, and the moving average's."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ JUDGE = "discriminator/"
 
 
 class NotFiniteError(TrainingError):
-    """A loss or a gradient is NaN or infinite; no weight took a step by it."""
+    """A loss or a gradient is NaN or infinite; the weights are unchanged."""
 
 
 class Stepper:
-    """Everything that a step changes, and how.
+    """The modules and optimizers that a step changes.
 
     Args:
-        task: on its device, all ranks with the same modules.
+        task: on its device, with the same modules on all ranks.
         ranks: this process among others.
 
     Attributes:
@@ -58,19 +58,19 @@ class Stepper:
         self._frozen: list[nn.Module] | None = None
 
     def take(self, batch: Batch, step: int, stop: bool = False) -> tuple[dict[str, float], bool]:
-        """Take step number `step`; a function of the modules, the batch and the numbers alone.
+        """Take step number `step`; a function of the modules, the batch and the step number alone.
 
         Args:
             batch: this rank's rows.
             step: from 0.
-            stop: whether this rank wants to stop.
+            stop: whether this rank requests a stop.
 
         Returns:
-            Figures for the log, means over ranks; and whether any rank wants to stop.
+            Figures for the log, means over ranks; and whether any rank requests a stop.
 
         Raises:
             NotFiniteError: before the step of the module whose loss or gradient isn't finite.
-            TrainingError: a task's losses have the same name twice, or none.
+            TrainingError: two losses of a task have the same name, or there are none.
         """
         torch.manual_seed(seed_at(self.recipe.seed, step, self.ranks.rank))
         self._set_modes(step)
@@ -78,7 +78,7 @@ class Stepper:
             with self._autocast():
                 generated = self.task.generate(batch, step)
         except QuantizerError as error:
-            # Quantizers refuse what isn't finite before a loss can show it.
+            # Quantizers reject non-finite values before a loss can show them.
             raise NotFiniteError(str(error)) from None
         losses = dict(generated.losses)
         figures: dict[str, float] = {}
@@ -111,7 +111,7 @@ class Stepper:
         return torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bf16)
 
     def _set_modes(self, step: int) -> None:
-        """Training mode, and what the task says is frozen in evaluation mode without gradients."""
+        """Set training mode; frozen parts are set to evaluation mode without gradients."""
         modules = list(self.task.frozen(step))
         if modules == self._frozen:
             return
@@ -155,7 +155,9 @@ class Stepper:
                 parameter.requires_grad_(True)
 
     def _backward(self, losses: Mapping[str, Tensor], wave: Tensor) -> dict[str, float]:
-        """Gradients of the sum, or through the balancer; what the balancer found, for the log."""
+        """Compute gradients of the summed losses, or by the balancer; return the balancer's
+        norms.
+        """
         fractions = self.balancer.fractions if self.balancer is not None else {}
         balanced = {name: loss for name, loss in losses.items() if name in fractions}
         if self.balancer is None or not balanced:
@@ -171,12 +173,14 @@ class Stepper:
             total = _sum(rest)
             ends.append(total)
             gradients.append(torch.ones_like(total))
-        # One pass: what both have in common is walked once.
+        # A single backward pass, so that shared parts of the graph are traversed once.
         torch.autograd.backward(ends, gradients)
         return {f"norm/{name}": norm for name, norm in norms.items()}
 
     def _means(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Means over ranks, in one exchange, so that all of them see what one of them finds."""
+        """Average values over ranks, in one exchange, so that all ranks see what one of
+        them finds.
+        """
         device = self.ranks.device
         stacked = torch.stack(
             [value.detach().to(device, torch.float64).reshape(()) for value in values.values()]
@@ -187,7 +191,7 @@ class Stepper:
     # --- the state --------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values from which `load_state` goes on bit for bit."""
+        """Return tensors and plain values from which `load_state` resumes bit for bit."""
         judge = self.task.discriminator if self.judge_optimizer is not None else None
         return {
             "generator": self.task.generator.state_dict(),
@@ -202,10 +206,10 @@ class Stepper:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take what `state` gave.
+        """Restore the values of `state`.
 
         Raises:
-            TrainingError: it is of other modules.
+            TrainingError: it belongs to other modules.
         """
         try:
             self.task.generator.load_state_dict(state["generator"])
@@ -216,19 +220,19 @@ class Stepper:
                 self.judge_optimizer.load_state_dict(state["discriminator_optimizer"])
             if self.balancer is not None:
                 self.balancer.load_state_dict(state["balancer"])
-            # States of before had none.
+            # States of earlier releases have none.
             self.task.memory = dict(state.get("memory", {}))
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise TrainingError(f"the state does not fit the task: {error}") from None
 
     def start_from(self, state: Mapping[str, Any]) -> Sequence[str]:
-        """Begin with another run's averaged weights and, if both have one, its discriminator.
+        """Start from another run's averaged weights and, if both have one, its discriminator.
 
         Returns:
             See `TrainingTask.begin_with`.
 
         Raises:
-            TrainingError: it is of other modules.
+            TrainingError: it belongs to other modules.
         """
         try:
             anew = self.task.begin_with(state["average"])
@@ -240,7 +244,7 @@ class Stepper:
         return anew
 
     def share(self) -> None:
-        """Give every rank the first one's weights, should building them have differed."""
+        """Copy the first rank's weights to every rank, in case initialization differed."""
         modules = [self.task.generator, self.average.module]
         if self.task.discriminator is not None:
             modules.append(self.task.discriminator)

@@ -1,4 +1,4 @@
-"""When to stop between two steps: the time is up, or a signal came."""
+"""When to stop between two steps: the time limit is reached, or a signal was received."""
 
 import signal
 import threading
@@ -10,13 +10,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopping(AbstractContextManager["Stopping"]):
-    """Notes signals while it is entered, and watches the clock.
+    """Receives signals inside its `with` block, and checks the time.
 
-    The first SIGTERM or SIGINT asks for a stop after the step; another SIGINT ends it at once.
+    The first SIGTERM or SIGINT requests a stop after the step; a second SIGINT stops at once.
 
     Args:
-        budget: seconds that the run may take, or None.
-        began: on the clock of `time.perf_counter`, where the budget begins; default: now.
+        budget: time limit of the run in seconds, or None.
+        began: start of the budget on the clock of `time.perf_counter`; default: now.
     """
 
     def __init__(self, budget: float | None, began: float | None = None) -> None:
@@ -27,7 +27,7 @@ class Stopping(AbstractContextManager["Stopping"]):
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Stopping":
-        # Python lets no other thread ask for signals.
+        # Python allows signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._before[number] = signal.signal(number, self._note)
@@ -43,7 +43,7 @@ class Stopping(AbstractContextManager["Stopping"]):
         self.signal = number
 
     def wanted(self, seconds: float) -> bool:
-        """Whether to stop, where going on takes so many seconds until the next chance."""
+        """Return whether to stop, if it takes so many seconds until the next chance to stop."""
         if self.deadline is not None and time.perf_counter() + seconds > self.deadline:
             self.time_is_up = True
         return self.time_is_up or self.signal is not None

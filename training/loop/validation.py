@@ -1,4 +1,4 @@
-"""How good the averaged weights are, by what comes out of the tokenizer that they would make."""
+"""Validation: scores of the tokenizer with averaged weights."""
 
 import math
 import time
@@ -22,7 +22,7 @@ MEL = "mel"
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance: its name, and (samples,) float32 before and after."""
+    """An utterance: its name, and (samples,) float32 before and after encoding and decoding."""
 
     name: str
     reference: np.ndarray
@@ -31,15 +31,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
         step: steps done.
-        utterances: how many there were.
-        means: by metric, over those that could be scored.
-        counts: by metric, how many could.
-        missing: by metric, the first reason why one could not.
-        seconds: how long it took.
+        utterances: their number.
+        means: by metric, over the utterances that could be scored.
+        counts: by metric, the number of scored utterances.
+        missing: by metric, the first reason for a missing score.
+        seconds: its duration.
         examples: the first few utterances.
     """
 
@@ -59,7 +59,7 @@ class Validator:
         batches: the utterances.
         sample_rate: Hz.
         metrics: by name; "mel", the multi-scale log-mel distance, is always computed.
-        examples: how many utterances to hand back.
+        examples: number of utterances to return.
     """
 
     def __init__(
@@ -117,5 +117,7 @@ class Validator:
 
 
 def is_better(name: str, score: float, than: float | None) -> bool:
-    """Whether a mean of the metric `name` is better; distances are better when small."""
+    """Return whether a mean of the metric `name` is better than another; lower distances are
+    better.
+    """
     return than is None or (score < than if name == MEL else score > than)

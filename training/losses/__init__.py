@@ -1,4 +1,4 @@
-"""What training minimises, one loss a file, and the balancer that weighs them."""
+"""Training losses, one per file, and the balancer that weighs them."""
 
 from .adversarial import AdversarialLoss
 from .balancer import GradientBalancer

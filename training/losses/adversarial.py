@@ -1,4 +1,4 @@
-"""What discriminators and the generator minimise against each other.
+"""Adversarial losses of discriminators and the generator.
 
 Least squares: Mao et al., *Least Squares Generative Adversarial Networks*, 2017 (arXiv 1611.04076),
 with targets 1 and 0. Hinge: Lim & Ye, *Geometric GAN*, 2017 (arXiv 1705.02894).
@@ -18,7 +18,7 @@ AdversarialKind = Literal["least_squares", "hinge"]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """Both sides of the game; each value is a mean over each discriminator's logits, and then over
+    """The losses of both sides; each is a mean over each discriminator's logits, and then over
     discriminators, so that it doesn't grow with their number or their resolution.
 
     Args:
@@ -37,7 +37,7 @@ class AdversarialLoss:
             )
 
     def discriminator(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """The discriminators' loss, a scalar.
+        """Compute the discriminators' loss, a scalar.
 
         Least squares: (1 − D(real))² + D(fake)². Hinge: max(0, 1 − D(real)) + max(0, 1 + D(fake)).
 
@@ -59,7 +59,7 @@ class AdversarialLoss:
         )
 
     def generator(self, fake: Sequence[Tensor]) -> Tensor:
-        """The generator's loss, a scalar: (1 − D(fake))², or −D(fake) for hinge.
+        """Compute the generator's loss, a scalar: (1 − D(fake))², or −D(fake) for hinge.
 
         Raises:
             TrainingError: no logits.
@@ -70,7 +70,7 @@ class AdversarialLoss:
 
 
 def _wide(logits: Sequence[Tensor]) -> list[Tensor]:
-    """In float32 at least: a mean of squares in bfloat16 has two digits."""
+    """Convert to float32 at least: a mean of squares in bfloat16 has two digits."""
     return [each if each.dtype == torch.float64 else each.float() for each in logits]
 
 

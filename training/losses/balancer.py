@@ -1,7 +1,7 @@
-"""Losses of any scale, each given its share of the gradient that reaches the model.
+"""Loss balancing: each loss gets a fixed fraction of the gradient that reaches the model.
 
 Défossez et al., *High Fidelity Neural Audio Compression*, 2022 (arXiv 2210.13438), section 3.4:
-weights become fractions, and mean the same whatever the losses' natural scales.
+weights become fractions, independent of the losses' natural scales.
 """
 
 import math

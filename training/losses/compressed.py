@@ -1,8 +1,8 @@
-"""The distance between power-compressed magnitude spectra.
+"""Distance between power-compressed magnitude spectra.
 
-Magnitudes to the power 0.3 grow about as loudness does, so that the loud parts, which a listener
-hears, count for more than in a logarithm, where all parts count alike (Wilson et al., "Exploring
-Tradeoffs in Models for Low-latency Speech Enhancement", 2018; Braun & Tashev, arXiv 2009.12286).
+Magnitudes to the power 0.3 are about proportional to loudness, so that the loud, audible parts have
+more weight than in a logarithm, where all parts weigh the same (Wilson et al., "Exploring Tradeoffs
+in Models for Low-latency Speech Enhancement", 2018; Braun & Tashev, arXiv 2009.12286).
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class CompressedLossConfig:
 
     Attributes:
         window_lengths: samples of each resolution's window; the hop is a quarter.
-        power: that magnitudes are raised to.
-        floor: magnitudes, relative to a full-scale sine's, are raised to it first.
+        power: exponent of the magnitudes.
+        floor: lower bound of the magnitudes, relative to a full-scale sine's.
     """
 
     window_lengths: tuple[int, ...] = (512, 1024)
@@ -46,7 +46,7 @@ class CompressedSpectralLoss(nn.Module):
         )
 
     def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; no gradient flows into `target`.
+        """Compute the loss, a scalar; no gradient flows into `target`.
 
         Args:
             prediction, target: (batch, samples).
@@ -67,8 +67,8 @@ class CompressedSpectralLoss(nn.Module):
         return torch.stack(parts).mean()
 
     def _compressed(self, spectrum: Spectrum, wave: Tensor) -> Tensor:
-        # A sine of amplitude 1 has a peak of a quarter of the window's length. Speech lies far
-        # below; the constant brings its compressed magnitudes to about 1.
+        # A sine of amplitude 1 has a peak of a quarter of the window's length. Speech is far below;
+        # the constant scales its compressed magnitudes to about 1.
         scale = 4 / spectrum.window_length * _SPEECH
         size = magnitude(spectrum(wave)) * scale
         return size.clamp(min=self.config.floor * _SPEECH) ** self.config.power

@@ -1,9 +1,9 @@
-"""The distance between what a speech encoder makes of the decoded and of the original speech.
+"""Distance between the hidden states of a speech encoder for decoded and for original speech.
 
-Spectral losses let a decoder blur what tells words apart, since blurred is never far off. The
-layers of an encoder that was trained to follow speech (Whisper, HuBERT, …) represent just that: a
-perceptual loss (Johnson et al., arXiv 1603.08155) whose network knows words. A recogniser that is
-built on the same encoder judges such a codec too well: judge it by another.
+Spectral losses hardly penalise blurring, which removes cues to the words. The layers of an encoder
+trained to recognise speech (Whisper, HuBERT, …) represent these cues: a perceptual loss (Johnson et
+al., arXiv 1603.08155) with a speech network. A recogniser based on the same encoder overestimates
+such a codec: evaluate it with another one.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ class ContentLossConfig:
     """The encoder of a `ContentLoss`.
 
     Attributes:
-        encoder: what `semantic.encoders.catalogue.find` takes: a folder or id of a published model,
-            `torchaudio:BUNDLE`, or a unit tokenizer. Where a run goes on, it may lie elsewhere: its
-            digest is compared.
-        layers: that count, numbered from 1; none stands for all of them, and for those up to the
-            middle of torchaudio's models.
+        encoder: an argument of `semantic.encoders.catalogue.find`: a folder or id of a published
+            model, `torchaudio:BUNDLE`, or a unit tokenizer. Its path may change when a run is
+            resumed: its digest is compared.
+        layers: used layers, numbered from 1; empty stands for all of them, or, for torchaudio's
+            models, for those up to the middle.
     """
 
     encoder: str = "openai/whisper-tiny.en"
@@ -39,15 +39,15 @@ class ContentLossConfig:
 class ContentLoss(nn.Module):
     """Squared error of hidden states over the variance of the original's, mean over layers.
 
-    A row's states are compared with their spread over the row's frames, so that 0 is the same
-    content and 1 that of a constant, in every layer. It runs under the caller's autocast.
+    The variance is that over the frames of a row, so that in every layer 0 means the same content
+    and 1 the error of a constant. It runs under the caller's autocast.
 
     Args:
         config: see `ContentLossConfig`.
         sample_rate: of the waves, in Hz.
 
     Raises:
-        TrainingError: the encoder works at another rate.
+        TrainingError: the encoder has another sample rate.
         CheckpointError, UnknownTokenizerError: as `find` does.
     """
 
@@ -58,15 +58,15 @@ class ContentLoss(nn.Module):
 
     @property
     def digest(self) -> str:
-        """Of the encoder's weights and configuration."""
+        """SHA-256 of the encoder's weights and configuration."""
         return teacher_digest(self.encoder)
 
     def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; no gradient flows into `target`.
+        """Compute the loss, a scalar; no gradient flows into `target`.
 
         Args:
             prediction, target: (batch, samples).
-            lengths: (batch,) valid samples of each row; what lies behind is silence for both.
+            lengths: (batch,) valid samples of each row; samples beyond are silenced in both.
 
         Raises:
             TrainingError: shapes, dtypes or lengths that don't fit together.
@@ -84,7 +84,7 @@ class ContentLoss(nn.Module):
 
 
 def find_teacher(name: str, layers: tuple[int, ...], sample_rate: int) -> SpeechEncoder:
-    """An encoder whose layers teach; it takes no step itself.
+    """Load an encoder as a teacher, in evaluation mode and without gradients for its weights.
 
     Args:
         name, layers: see `ContentLossConfig`.
@@ -102,7 +102,7 @@ def find_teacher(name: str, layers: tuple[int, ...], sample_rate: int) -> Speech
         raise TrainingError(
             f"{name} hears {encoder.sample_rate} Hz, and the recipe trains at {sample_rate} Hz"
         )
-    # A first call says early what it can't do, and which layers there are.
+    # A first call raises errors early, and shows the number of layers.
     with torch.no_grad():
         known = encoder.hidden_states(torch.zeros(1, 4 * encoder.hop)).keys()
     missing = sorted(set(layers) - known)
@@ -118,7 +118,7 @@ def teacher_digest(encoder: SpeechEncoder) -> str:
 
 
 def _unlike(got: Tensor, wanted: Tensor, counts: Tensor) -> Tensor:
-    """Squared error over variance, both of a row's valid frames; mean over rows."""
+    """Squared error over variance, both over a row's valid frames; mean over rows."""
     got, wanted = got.float(), wanted.float()
     frames = wanted.shape[1]
     counts = counts.clamp(max=frames)

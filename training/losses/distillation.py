@@ -1,7 +1,7 @@
-"""How much of a speech encoder's features a linear layer finds in what a codec's codes say.
+"""Distillation of a speech encoder's features into the first codebooks of a codec.
 
-What a first codebook is made semantic by: D. Zhang et al., "SpeechTokenizer", arXiv 2308.16692; as
-Mimi has it, Défossez et al., "Moshi", arXiv 2410.00037.
+It makes the first codebook semantic: D. Zhang et al., "SpeechTokenizer", arXiv 2308.16692; also
+used by Mimi, Défossez et al., "Moshi", arXiv 2410.00037.
 """
 
 from collections.abc import Iterable
@@ -17,16 +17,16 @@ from .lengths import mean_of_rows, silence_padding
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """What is distilled, and into what.
+    """Teacher and student of the distillation.
 
     Attributes:
-        weight: of the loss; 0 switches it off.
+        weight: of the loss; 0 disables it.
         encoder: see `ContentLossConfig`.
         layer: of the encoder, from 1; Whisper `base`'s fourth has the purest clusters
             (`docs/units.md`).
-        codebooks: the first so many are what the features must be found in.
-        delay: frames by which the codes may come late: a causal encoder knows a sound better when
-            the next one has begun.
+        codebooks: number of codebooks, from the first, that predict the features.
+        delay: frames by which the codes may lag behind the features: a causal encoder recognises a
+            sound better when the next one has begun.
     """
 
     weight: float = 0.0
@@ -37,9 +37,10 @@ class DistillationConfig:
 
 
 class Distillation(nn.Module):
-    """Mean squared error between standardised features and those that are predicted from codes.
+    """Mean squared error between standardised features and those predicted from codes.
 
-    1 is the error of a constant. The linear layer that predicts is not here, since it is trained.
+    A constant prediction has a loss of 1. The linear layer that predicts is not part of this
+    module, since it is trained.
 
     Args:
         config: see `DistillationConfig`.
@@ -60,28 +61,28 @@ class Distillation(nn.Module):
 
     @property
     def width(self) -> int:
-        """Channels of the features."""
+        """Number of channels of the features."""
         return len(self.mean)
 
     @property
     def digest(self) -> str:
-        """Of the encoder's weights and configuration."""
+        """SHA-256 of the encoder's weights and configuration."""
         return teacher_digest(self.encoder)
 
     @torch.no_grad()
     def standardise(self, batches: Iterable[Tensor]) -> None:
-        """Learn the features' mean and spread from waves (batch, samples)."""
+        """Estimate the features' mean and standard deviation from waves (batch, samples)."""
         features = [self._features(waves).double().flatten(0, 1) for waves in batches]
         variance, mean = torch.var_mean(torch.cat(features), 0, correction=0)
         self.mean.copy_(mean)
         self.scale.copy_(variance.sqrt().clamp(min=1e-6))
 
     def forward(self, predicted: Tensor, wave: Tensor, lengths: Tensor, hop: int) -> Tensor:
-        """The loss, a scalar.
+        """Compute the loss, a scalar.
 
         Args:
-            predicted: (batch, frames, width), of which frame n was made from codes up to n.
-            wave: (batch, samples), whose features they should be.
+            predicted: (batch, frames, width), where frame n was predicted from codes up to n.
+            wave: (batch, samples), the input of the teacher.
             lengths: (batch,) valid samples.
             hop: samples of a frame of `predicted`.
         """
@@ -99,12 +100,12 @@ class Distillation(nn.Module):
 
 
 def at_rate(features: Tensor, hop: int, wanted: int, frames: int) -> Tensor:
-    """Features (batch, frames, dim) of one hop, straight between the middles of frames of another.
+    """Resample features (batch, frames, dim) to another hop, linearly between frame centres.
 
     Args:
         features: with `hop` samples a frame.
         hop, wanted: samples.
-        frames: that come out; the last ones may repeat.
+        frames: number of frames of the result; the last ones may repeat.
     """
     if hop != wanted:
         middles = (torch.arange(frames, device=features.device) + 0.5) * (wanted / hop) - 0.5

@@ -1,10 +1,10 @@
-"""One minus the correlation of band envelopes over stretches of a third of a second.
+"""One minus the correlation of band envelopes over segments of a third of a second.
 
-That is what STOI measures (Taal et al., "An Algorithm for Intelligibility Prediction of
+This is the measure of STOI (Taal et al., "An Algorithm for Intelligibility Prediction of
 Time-Frequency Weighted Noisy Speech", IEEE TASLP 2011), without its clipping and its removal of
-pauses, and as a loss (Fu et al., "End-to-End Waveform Utterance Enhancement for Direct Evaluation
-Metrics Optimization by Fully Convolutional Neural Networks", 2018). Where few bits are left, it
-says which of them a listener needs to follow the words: how each band rises and falls.
+pauses, as a loss (Fu et al., "End-to-End Waveform Utterance Enhancement for Direct Evaluation
+Metrics Optimization by Fully Convolutional Neural Networks", 2018). At low bitrates it favours the
+information that a listener needs to understand the words: how the level of each band changes.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from .lengths import mean_of_rows, prepare
 from .spectra import Spectrum
 
-# Relative to full scale, per bin: below, a band counts as silent and its correlation as small.
+# Relative to full scale, per bin: a band below it counts as silent, with a small correlation.
 _FLOOR = 1e-5
 
 
 @dataclass(frozen=True)
 class EnvelopeLossConfig:
-    """Where envelopes are taken, as in STOI.
+    """Frames and bands of the envelopes, as in STOI.
 
     Attributes:
         sample_rate: in Hz.
         window_length, hop_length: samples of a frame and between frames.
-        bands: third-octave bands.
+        bands: number of third-octave bands.
         lowest: centre of the lowest, in Hz.
-        frames: that a correlation is over; shorter audio has no loss.
+        frames: length of a segment; shorter audio has no loss.
     """
 
     sample_rate: int = 16_000
@@ -40,7 +40,7 @@ class EnvelopeLossConfig:
 
 
 class EnvelopeLoss(nn.Module):
-    """Mean over bands and stretches of 1 - correlation.
+    """Mean over bands and segments of 1 - correlation.
 
     Args:
         config: see `EnvelopeLossConfig`.
@@ -62,7 +62,7 @@ class EnvelopeLoss(nn.Module):
         self.register_buffer("bands", inside.float(), persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The loss, a scalar from 0 to 2; no gradient flows into `target`.
+        """Compute the loss, a scalar from 0 to 2; no gradient flows into `target`.
 
         Args:
             prediction, target: (batch, samples).
@@ -84,7 +84,7 @@ class EnvelopeLoss(nn.Module):
             return mean_of_rows(1 - (wanted * got).sum(-1) / size, counts.clamp(min=0))
 
     def _stretches(self, wave: Tensor) -> Tensor:
-        """Band envelopes (batch, stretches, bands, frames) without their mean."""
+        """Band envelopes (batch, segments, bands, frames) without their mean."""
         parts = torch.view_as_real(self.spectrum(wave))
         power = parts.square().sum(-1) @ self.bands.to(wave.dtype)
         envelopes = (power + (self.config.window_length * _FLOOR) ** 2).sqrt()

@@ -1,8 +1,8 @@
-"""The distance between what the discriminators' layers see in real and in generated audio.
+"""Distance between the discriminators' features of real and of generated audio.
 
 Kumar et al., *MelGAN*, 2019 (arXiv 1910.06711), and HiFi-GAN (arXiv 2010.05646); divided by the
-mean size of the real features as in EnCodec (arXiv 2210.13438), without which layers with large
-activations would count for all.
+mean magnitude of the real features as in EnCodec (arXiv 2210.13438), without which layers with
+large activations would dominate.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _LEAST_SIZE = 1e-5
 def feature_matching_loss(
     real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]], normalized: bool = True
 ) -> Tensor:
-    """L1 between features, a scalar: the mean over layers, then over discriminators.
+    """L1 distance of features, a scalar: the mean over layers, then over discriminators.
 
-    No gradient flows into `real`. In a distributed run the sizes that layers are divided by are
-    those of all ranks, so every rank must call it.
+    No gradient flows into `real`. In a distributed run the layers' normalisation is averaged over
+    ranks, so every rank must call it.
 
     Args:
         real, fake: features[discriminator][layer], of any shape, the same on both sides.
@@ -42,7 +42,8 @@ def feature_matching_loss(
                 raise TrainingError(
                     f"features of shapes {tuple(truth.shape)} and {tuple(guess.shape)} don't match"
                 )
-            # In the dtype of the features, the mean in float32: bfloat16 can't sum.
+            # Differences in the dtype of the features, the mean in float32: bfloat16 is too coarse
+            # for sums.
             truth = truth.detach()
             dtype = torch.float64 if truth.dtype == torch.float64 else torch.float32
             distances.append((guess - truth).abs().mean(dtype=dtype))

@@ -1,4 +1,4 @@
-"""What every loss between waveforms does first: check the shapes and silence the padding."""
+"""Input checks of the losses between waveforms, and silencing of the padding."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,20 @@ from ...errors import TrainingError
 
 
 def silence_padding(wave: Tensor, lengths: Tensor | None) -> Tensor:
-    """`wave` (batch, samples) with zeros, and zero gradient, from sample `lengths[row]` on."""
+    """Return `wave` (batch, samples) with zeros, and zero gradient, from sample
+    `lengths[row]` on.
+    """
     if lengths is None:
         return wave
     inside = torch.arange(wave.shape[1], device=wave.device) < lengths[:, None]
-    # Not a product: padding may hold NaN.
+    # Not a product: padding may contain NaN.
     return torch.where(inside, wave, torch.zeros((), dtype=wave.dtype, device=wave.device))
 
 
 def prepare(
     prediction: Tensor, target: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Both waveforms in full precision without padding, the target without gradient, and lengths.
+    """Return both waveforms in full precision without padding, the target detached, and lengths.
 
     Args:
         prediction, target: (batch, samples), floating point of any width.
@@ -46,7 +48,7 @@ def prepare(
             raise TrainingError(f"expected {batch} integer lengths, got {lengths}")
         if bool(((valid < 0) | (valid > samples)).any()):
             raise TrainingError(f"expected lengths in [0, {samples}], got {lengths.tolist()}")
-    # Fourier transforms and logarithms need more than bfloat16 has.
+    # Fourier transforms and logarithms need more precision than bfloat16 has.
     double = torch.float64 in (prediction.dtype, target.dtype)
     dtype = torch.float64 if double else torch.float32
     cut = None if lengths is None else valid
@@ -60,8 +62,8 @@ def prepare(
 def mean_of_rows(distances: Tensor, counts: Tensor) -> Tensor:
     """Mean over each row's first `counts[row]` frames and all channels, then over the rows.
 
-    Rows weigh the same whatever their length, so that the mean over equal batches on several
-    ranks is the loss of the joined batch. A row without frames counts as 0.
+    Rows have equal weight whatever their length, so that the mean over equal batches on several
+    ranks is the loss of the whole batch. A row without frames counts as 0.
 
     Args:
         distances: (batch, frames, channels).

@@ -1,11 +1,12 @@
-"""The disturbance of loudness that a listener would notice, as PESQ's perceptual model has it.
+"""Disturbance of perceived loudness, by the perceptual model of PESQ.
 
-PESQ (ITU-T P.862.2) turns power spectra into loudness on a Bark scale and counts its differences,
-what was added more than what is missing. This is that model without its alignments in time and its
-equalisation of filters, which a decoder's output needs no more, as a loss (Martín-Doñas et al., "A
-Deep Learning Loss Function Based on the Perceptual Evaluation of the Speech Quality", IEEE Signal
-Processing Letters 25(11), 2018). Bands and the threshold of hearing are by formulas: Traunmüller's
-asinh approximation of the Bark scale as in PEAQ (ITU-R BS.1387), and Terhardt's threshold (1979).
+PESQ (ITU-T P.862.2) transforms power spectra to loudness on a Bark scale and sums their
+differences, where additions weigh more than omissions. This loss is that model without its time
+alignment and its equalisation of filters, which a decoder's output doesn't need (Martín-Doñas et
+al., "A Deep Learning Loss Function Based on the Perceptual Evaluation of the Speech Quality", IEEE
+Signal Processing Letters 25(11), 2018). Bands and the threshold of hearing are given by formulas:
+Traunmüller's asinh approximation of the Bark scale as in PEAQ (ITU-R BS.1387), and Terhardt's
+threshold (1979).
 """
 
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 from .lengths import mean_of_rows, prepare
 from .spectra import Spectrum
 
-# P.862: the power that speech is aligned to, and the scales of power and of loudness.
+# P.862: the power to which speech is scaled, and the scale factors of power and of loudness.
 _ALIGNED_POWER = 1e7
 _POWER_SCALE = 6.910853e-6
 _LOUDNESS_SCALE = 1.866055e-1
 _EXPONENT = 0.23
-# How PESQ's score counts the two disturbances.
+# Weights of the two disturbances in PESQ's score.
 _SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309
 
 
@@ -32,7 +33,7 @@ class LoudnessLossConfig:
     Attributes:
         sample_rate: in Hz.
         window_length, hop_length: samples of a frame and between frames.
-        bands: on the Bark scale.
+        bands: number of bands on the Bark scale.
     """
 
     sample_rate: int = 16_000
@@ -42,7 +43,7 @@ class LoudnessLossConfig:
 
 
 class LoudnessLoss(nn.Module):
-    """Mean over frames of both disturbances, weighted against each other as in PESQ's score.
+    """Mean over frames of both disturbances, with their weights in PESQ's score.
 
     Args:
         config: see `LoudnessLossConfig`.
@@ -62,7 +63,8 @@ class LoudnessLoss(nn.Module):
         hertz = bins * (config.sample_rate / config.window_length)
         bark = 7 * torch.asinh(hertz / 650)
         edges = torch.linspace(0, float(bark[-1]), config.bands + 1, dtype=torch.float64)
-        # Each bin's power goes to the bands that it overlaps: bands at the bottom are narrower.
+        # Each bin's power is distributed to the bands that it overlaps: low bands are narrower than
+        # a bin.
         below = torch.cat([bark[:1], (bark[1:] + bark[:-1]) / 2])
         above = torch.cat([(bark[1:] + bark[:-1]) / 2, bark[-1:]])
         overlap = torch.minimum(above[:, None], edges[1:]) - torch.maximum(
@@ -85,7 +87,7 @@ class LoudnessLoss(nn.Module):
         self.register_buffer(name, value.float(), persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; no gradient flows into `target`. Levels do not count.
+        """Compute the loss, a scalar; no gradient flows into `target`. Levels have no influence.
 
         Args:
             prediction, target: (batch, samples).
@@ -101,7 +103,7 @@ class LoudnessLoss(nn.Module):
                 wanted = self._bark(real, counts)
             got = self._bark(fake, counts)
             loud, heard = self._loudness(wanted), self._loudness(got)
-            # Differences that are small beside the loudness go unnoticed.
+            # Differences that are small relative to the loudness are masked.
             masked = 0.25 * torch.minimum(loud, heard)
             noticed = ((heard - loud).abs() - masked).clamp_min(0)
             widths = self.widths.to(noticed)
@@ -110,7 +112,7 @@ class LoudnessLoss(nn.Module):
             with torch.no_grad():
                 added = ((got + 50) / (wanted + 50)) ** 1.2
                 added = torch.where(added < 3, 0.0, added.clamp_max(12))
-                # Loud frames count a little more than soft ones.
+                # Loud frames have slightly more weight than soft ones.
                 audible = wanted.sum(-1)
                 weights = ((audible + 1e5 * _POWER_SCALE) / (1e7 * _POWER_SCALE)) ** -0.04
             asymmetric = (noticed * added * widths).sum(-1) / total
@@ -119,19 +121,19 @@ class LoudnessLoss(nn.Module):
             return mean_of_rows(frames[..., None], counts)
 
     def _bark(self, wave: Tensor, counts: Tensor) -> Tensor:
-        """Power (batch, frames, bands) of speech at the level that PESQ takes it at."""
+        """Power (batch, frames, bands) of speech at PESQ's standard level."""
         power = torch.view_as_real(self.spectrum(wave)).square().sum(-1)
         inside = torch.arange(power.shape[1], device=wave.device) < counts[:, None]
-        # Twice each bin, and of the window's power.
+        # Each bin twice, for negative frequencies, relative to the window's power.
         scale = 2 / (float(self.spectrum.window.square().sum()) * self.config.window_length)
         level = (power @ self.aligned.to(power) * inside).sum(1) / counts.clamp_min(1) * scale
         gain = _ALIGNED_POWER / level.clamp_min(1e-9)
-        # P.862 takes unnormalised spectra of Hann windows.
+        # P.862 uses unnormalised spectra of Hann windows.
         spectra = power * (gain[:, None, None] * _POWER_SCALE)
         return spectra @ self.bands.to(power)
 
     def _loudness(self, power: Tensor) -> Tensor:
-        """Sone by band, by Zwicker's law."""
+        """Loudness in sone per band, by Zwicker's law."""
         threshold, gamma = self.threshold.to(power), self.gamma.to(power)
         loud = (threshold / 0.5) ** gamma * ((0.5 + 0.5 * power / threshold) ** gamma - 1)
         return _LOUDNESS_SCALE * torch.where(power < threshold, 0.0, loud)

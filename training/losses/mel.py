@@ -1,7 +1,7 @@
-"""The distance between log-mel spectrograms at several scales.
+"""Distance between log-mel spectrograms at several scales.
 
 Kumar et al., *High-Fidelity Audio Compression with Improved RVQGAN*, 2023 (arXiv 2306.06546),
-section 3.5: short windows with few mels see onsets, long ones with many see pitch.
+section 3.5: short windows with few mels resolve onsets, long ones with many mels resolve pitch.
 """
 
 import math
@@ -17,7 +17,7 @@ from ...errors import TrainingError
 from .lengths import mean_of_rows, prepare
 from .spectra import Spectrum, magnitude
 
-# A filter overlaps its two neighbours only, so a dense product would multiply mostly zeros.
+# A filter overlaps only its two neighbours, so a dense product would multiply mostly zeros.
 _CHANNELS_A_BLOCK = 40
 
 
@@ -43,10 +43,10 @@ class MelLossConfig:
 
 
 class _BandedProduct(torch.autograd.Function):
-    """(rows, bins) times a banded matrix (bins, channels), block by block.
+    """The product of (rows, bins) and a banded matrix (bins, channels), block by block.
 
-    `blocks` has, for each block of channels, the first channel, its last, the first bin and the
-    last that any of them needs (both lasts exclusive).
+    For each block of channels, `blocks` has the first and last channel, and the first and last bin
+    that any of them needs (both lasts exclusive).
     """
 
     @staticmethod
@@ -80,8 +80,8 @@ class _Scale(nn.Module):
         self.floor = config.floor
         self.spectrum = Spectrum(window_length, window_length // 4)
         fmax = config.sample_rate / 2 if config.fmax is None else config.fmax
-        # Every fourth bin of a finer bank is this one's; the finer has a bin in every channel
-        # where this one need not.
+        # This filter bank is every fourth bin of a finer one, which has a bin in every channel
+        # where this one may have none.
         fine = mel_filterbank(config.sample_rate, 4 * window_length, num_mels, config.fmin, fmax)
         filters = fine[:, ::4]
         filters = filters[filters.sum(1) > 0]
@@ -90,7 +90,7 @@ class _Scale(nn.Module):
             last = min(first + _CHANNELS_A_BLOCK, len(filters))
             bins = filters[first:last].any(0).nonzero()[0]
             self.blocks.append((first, last, int(bins[0]), int(bins[-1]) + 1))
-        # float64 as long as no input says otherwise; it is no weight.
+        # float64 as long as no input says otherwise; it is a buffer, not a weight.
         self.register_buffer("filters", torch.from_numpy(filters).T.contiguous(), persistent=False)
         self._cast: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
@@ -108,13 +108,13 @@ class MultiScaleMelLoss(nn.Module):
     """Sum over scales of the mean absolute difference between log10 mel amplitudes.
 
     Each scale is the mean over a row's frames and channels, then over rows, so the value is in
-    decades of amplitude (a gain of 10 costs 1 a scale). The paper weighs the sum with 15.
-    Frames and filters are those of `audio.mel.MelSpectrogram`. It holds no weights.
-    Forward and backward of 8 × 1 s at 16 kHz take 45 ms on one core.
+    decades of amplitude (a gain of 10 costs 1 per scale). The paper's weight of the sum is 15.
+    Frames and filters are those of `audio.mel.MelSpectrogram`. It has no weights. Forward and
+    backward of 8 × 1 s at 16 kHz take 45 ms on one core.
 
     Raises:
         TrainingError: scales without a number of mels each, a window that isn't a multiple of
-            four, a floor that isn't positive, or a range of frequencies that isn't one.
+            four, a floor that isn't positive, or an invalid frequency range.
     """
 
     def __init__(self, config: MelLossConfig | None = None) -> None:
@@ -141,7 +141,7 @@ class MultiScaleMelLoss(nn.Module):
     def distances(
         self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None
     ) -> Tensor:
-        """The scales one by one, (scales,); arguments as for `forward`."""
+        """Compute the distance at each scale, (scales,); arguments as for `forward`."""
         with torch.autocast(prediction.device.type, enabled=False):
             fake, real, valid = prepare(prediction, target, lengths)
             each = []
@@ -154,12 +154,12 @@ class MultiScaleMelLoss(nn.Module):
             return torch.stack(each)
 
     def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; no gradient flows into `target`.
+        """Compute the loss, a scalar; no gradient flows into `target`.
 
         Args:
             prediction, target: (batch, samples); computed in float32, or float64 if either is,
                 also under autocast.
-            lengths: (batch,) valid samples of each row; what lies behind has no influence.
+            lengths: (batch,) valid samples of each row; samples beyond have no influence.
 
         Raises:
             TrainingError: shapes, dtypes or lengths that don't fit together.

@@ -1,4 +1,4 @@
-"""Averages over ranks, for figures that must be those of the joined batch."""
+"""Averages over ranks, for figures of the whole batch."""
 
 from torch import Tensor
 
@@ -6,7 +6,8 @@ from ...quantizers.modules.distributed import sum_over_ranks, world_size
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
-    """Mean of `values` (any shape, the same on every rank) over ranks; itself without any.
+    """Return the mean of `values` (any shape, the same on every rank) over ranks, or `values`
+    without ranks.
 
     Not differentiable. Every rank must call it, in the same order.
     """

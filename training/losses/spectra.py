@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Far below any floor that a loss has; it keeps the gradient of a magnitude finite in silence.
+# Far below the floor of any loss; it keeps the gradient of a magnitude finite in silence.
 _LEAST_SIZE = 1e-15
 
 
@@ -30,7 +30,7 @@ class _WindowedTransform(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (window,) = ctx.saved_tensors
         length, hop, (grad,) = window.shape[0], ctx.hop_length, grads
-        # The inverse transform counts every bin but the first and the last twice.
+        # The inverse transform counts every bin except the first and the last twice.
         once = torch.full(grad.shape[-1:], 0.5, dtype=window.dtype, device=window.device)
         once[0] = once[-1] = 1.0
         frames = torch.fft.irfft(grad * once, n=ctx.n_fft, norm="forward")[..., :length] * window
@@ -65,7 +65,7 @@ class _Magnitude(torch.autograd.Function):
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """|spectrum| of a complex tensor; differentiable once, with gradient 0 at 0."""
+    """Return |spectrum| of a complex tensor; differentiable once, with gradient 0 at 0."""
     return _Magnitude.apply(spectrum)
 
 
@@ -101,28 +101,31 @@ class Spectrum(nn.Module):
         window = torch.hann_window(window_length, dtype=torch.float64)
         if normalized:
             window = window / window.square().sum().sqrt()
-        # float64 until it is used, so that a loss in float64 is exact; it is no weight.
+        # float64 until it is used, so that a loss in float64 is exact; it is a buffer, not a
+        # weight.
         self.register_buffer("window", window, persistent=False)
         self._cast: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def frames_of(self, samples: Tensor) -> Tensor:
-        """How many frames `samples` samples have: 1 + samples // hop_length, and 0 for none."""
+        """Return the number of frames of `samples` samples: 1 + samples // hop_length, and 0 for
+        none.
+        """
         return torch.where(samples > 0, 1 + samples // self.hop_length, 0)
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Spectrum of a waveform, framed as `audio.mel.MelSpectrogram` frames it.
+        """Compute the spectrum of a waveform, framed as in `audio.mel.MelSpectrogram`.
 
         Args:
             wave: (batch, samples), float32 or float64.
 
         Returns:
             Complex (batch, 1 + samples // hop_length, n_fft // 2 + 1); frame n is centred on
-            sample n × hop_length, and zeros stand for samples outside the waveform.
+            sample n × hop_length, and samples outside the waveform are zeros.
         """
         before = self.window_length // 2
         count = 1 + wave.shape[-1] // self.hop_length
         total = (count - 1) * self.hop_length + self.window_length
-        # A negative pad cuts samples that no frame reaches.
+        # A negative pad cuts samples that no frame covers.
         padded = nn.functional.pad(wave, (before, total - before - wave.shape[-1]))
         key = (wave.dtype, wave.device)
         if key not in self._cast:

@@ -1,8 +1,8 @@
-"""The distance between magnitude spectra at several resolutions.
+"""Distance between magnitude spectra at several resolutions.
 
 Yamamoto et al., *Parallel WaveGAN*, 2020 (arXiv 1910.11480), equations 4 to 6: spectral convergence
-looks at the peaks, the logarithm at everything else. An optional third term compares the complex
-spectra, and with them the phase.
+emphasises peaks, the logarithm everything else. An optional third term compares the complex
+spectra, and so the phase.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from .spectra import Spectrum, magnitude
 
 @dataclass(frozen=True)
 class STFTLossConfig:
-    """Resolutions and weights; the resolutions are the paper's (in samples).
+    """Resolutions and weights; the default resolutions are the paper's (in samples).
 
     Args:
         fft_sizes, hop_lengths, window_lengths: one of each for every resolution.
         convergence_weight, log_weight, complex_weight: of the three terms.
-        floor: magnitudes are raised to it before the (natural) logarithm. The paper's code clamps
+        floor: lower bound of magnitudes for the (natural) logarithm. The paper's code clamps
             the power to 1e-7.
-        quiet: a row's spectral convergence is divided by no less than this mean magnitude (that of
-            white noise at about −43 dBFS), so that a silent row can't drown the others.
+        quiet: a row's spectral convergence is divided by at least this mean magnitude (that of
+            white noise at about −43 dBFS), so that a silent row can't dominate.
     """
 
     fft_sizes: tuple[int, ...] = (512, 1024, 2048)
@@ -75,7 +75,7 @@ class MultiResolutionSTFTLoss(nn.Module):
     def terms(
         self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The terms without their weights, each a scalar, mean over resolutions.
+        """Compute the terms without their weights, each a scalar, mean over resolutions.
 
         Returns:
             "convergence", "log" and, if it has a weight, "complex".
@@ -120,12 +120,12 @@ class MultiResolutionSTFTLoss(nn.Module):
         return out
 
     def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; no gradient flows into `target`.
+        """Compute the loss, a scalar; no gradient flows into `target`.
 
         Args:
             prediction, target: (batch, samples); computed in float32, or float64 if either is,
                 also under autocast.
-            lengths: (batch,) valid samples of each row; what lies behind has no influence.
+            lengths: (batch,) valid samples of each row; samples beyond have no influence.
 
         Raises:
             TrainingError: shapes, dtypes or lengths that don't fit together.

@@ -1,10 +1,10 @@
-"""How loud each patch of a spectrogram is, and how peaked.
+"""Level and flatness of patches of a spectrogram.
 
-Losses that compare spectra point by point are least where a decoder says the middle of what could
-be: too soft where it is unsure, and neither clearly harmonics nor clearly noise. This one compares
-statistics of patches, which an unsure decoder can get right: their mean power, and the distance of
-the mean logarithm from it (spectral flatness: Gray & Markel, IEEE Trans. ASSP 22(3), 1974).
-Matching statistics instead of points is Gatys et al.'s, arXiv 1505.07376.
+Losses that compare spectra point by point are minimal for an average of the possible outputs: too
+soft where the decoder is uncertain, and neither clearly harmonic nor clearly noisy. This loss
+compares statistics of patches, which an uncertain decoder can match: their mean power, and the
+difference of the mean logarithm from it (spectral flatness: Gray & Markel, IEEE Trans. ASSP 22(3),
+1974). Matching statistics instead of points is due to Gatys et al., arXiv 1505.07376.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class TextureLossConfig:
     """Patches of the loss.
 
     Attributes:
-        window_length: samples; long enough to part the harmonics of a low voice.
+        window_length: samples; long enough to resolve the harmonics of a low voice.
         hop_length: samples between frames.
-        frames, bins: of a patch; patches overlap by half.
-        flatness_weight: of the difference in flatness beside that in level.
-        floor: part of a row's mean power that is added to every point, so that patches far below
-            count for nothing.
+        frames, bins: size of a patch; patches overlap by half.
+        flatness_weight: weight of the difference in flatness relative to that in level.
+        floor: fraction of a row's mean power that is added to every point, so that patches far
+            below have no influence.
     """
 
     window_length: int = 1024
@@ -51,7 +51,7 @@ class TextureLoss(nn.Module):
         self.spectrum = Spectrum(config.window_length, config.hop_length)
 
     def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; no gradient flows into `target`.
+        """Compute the loss, a scalar; no gradient flows into `target`.
 
         Args:
             prediction, target: (batch, samples).
@@ -76,11 +76,11 @@ class TextureLoss(nn.Module):
             fake_level, fake_flatness = self._statistics(self._power(fake) + floor)
             apart = (fake_level - level).abs()
             apart = apart + config.flatness_weight * (fake_flatness - flatness).abs()
-            # Half of a power's logarithm is an amplitude's.
+            # The logarithm of an amplitude is half that of its power.
             return 0.5 * mean_of_rows(apart, patches)
 
     def _power(self, wave: Tensor) -> Tensor:
-        """(batch, frames, bins)."""
+        """Power spectrogram (batch, frames, bins)."""
         return torch.view_as_real(self.spectrum(wave)).square().sum(-1)
 
     def _statistics(self, power: Tensor) -> tuple[Tensor, Tensor]:

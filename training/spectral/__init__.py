@@ -1,1 +1,1 @@
-"""Training of spectral codecs and of dMel's vocoder: recipes, tasks, and what they share."""
+"""Training of spectral codecs and of dMel's vocoder: recipes, tasks, and shared parts."""

@@ -31,15 +31,15 @@ from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
 @dataclass(frozen=True, kw_only=True)
 class CodecRecipe(SupervisedRecipe):
-    """What recipes of neural codecs share.
+    """Fields shared by the recipes of neural codecs.
 
     Attributes:
-        quantize_from: step before which latents go through unquantized, so that the codebooks
-            start from latents that mean something.
-        keep_quantizer: whether the quantizer of `start_from` is taken, where it is one like this;
-            else it begins anew.
-        start_batches: batches whose latents say where a quantizer that begins anew starts, for
-            those that need more than the first batch; 0 leaves it as it is.
+        quantize_from: step before which latents are not quantized, so that the codebooks
+            are initialized from meaningful latents.
+        keep_quantizer: use the quantizer of `start_from` if its configuration is the same;
+            else a new one is initialized.
+        start_batches: batches whose latents initialize a new quantizer, if it needs more than the
+            first batch; 0 disables this.
         distillation: of a speech encoder's features into the first codebooks.
     """
 
@@ -63,9 +63,9 @@ class FSQRecipe(CodecRecipe):
 
     Attributes:
         model: the codec.
-        level_dropout: other levels, of as many channels, of which a step takes one in place of the
-            model's, so that levels may be chosen after training.
-        dropout_share: of the steps that do.
+        level_dropout: alternatives to the model's levels, for as many channels, one of which is
+            used at some steps, so that levels may be chosen after training.
+        dropout_share: share of these steps.
     """
 
     task: ClassVar[str] = "fsq"
@@ -86,15 +86,15 @@ class TS3Recipe(CodecRecipe):
 
 R = TypeVar("R", bound=CodecRecipe)
 
-# Batches from which the teacher's features have their mean and spread.
+# Batches for estimating the mean and standard deviation of the teacher's features.
 _STANDARD_BATCHES = 32
 
 
 class TaughtCodec(nn.Module):
-    """A codec, and the layer that finds a teacher's features in its first codebooks.
+    """A codec, and the layer that predicts a teacher's features from its first codebooks.
 
     Args:
-        codec: it.
+        codec: the codec.
         width: of the features.
     """
 
@@ -107,9 +107,9 @@ class TaughtCodec(nn.Module):
 
 
 class CodecTask(SupervisedTask[R]):
-    """Encoder, quantizer and decoder together; a family makes the codec.
+    """Trains encoder, quantizer and decoder together; subclasses make the codec.
 
-    A spectral trunk is also taught the pitch.
+    Spectral trunks are also supervised by the pitch.
 
     Args:
         recipe: see `CodecRecipe`.
@@ -151,7 +151,7 @@ class CodecTask(SupervisedTask[R]):
         codec, samples = self.codec, batch.inputs.shape[1]
         latents, _ = codec.encoder.latents(codec.encoder.windows_of(batch.inputs))
         latents, losses, figures = self._quantized(latents, batch, step)
-        # Frames of zeros push out what the decoder holds back, as at the end of a stream.
+        # Frames of zeros flush the decoder's delayed samples, as at the end of a stream.
         latents = functional.pad(latents, (0, 0, 0, network.decoder_look_ahead))
         wave, _ = codec.decoder.wave(latents)
         wave = wave[:, network.delay : network.delay + samples].float()
@@ -182,11 +182,11 @@ class CodecTask(SupervisedTask[R]):
     def _quantized(
         self, latents: Tensor, batch: Batch, step: int
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Latents of the frames as the decoder gets them, the quantizer's losses, and figures.
+        """Return the latents for the decoder, the quantizer's losses, and figures.
 
         Args:
-            latents: (batch, look-ahead + frames, latent_dim) as the encoder gives them.
-            batch: what they are of.
+            latents: (batch, look-ahead + frames, latent_dim), the encoder's output.
+            batch: their batch.
             step: from 0.
         """
         latents = latents[:, self.codec.network.encoder_look_ahead :].float()
@@ -206,7 +206,7 @@ class CodecTask(SupervisedTask[R]):
         return quantized.quantized, losses, figures
 
     def _distilled(self, latents: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The loss of what the first codebooks (batch, frames, latent_dim) say of the teacher's."""
+        """The distillation loss of the first codebooks' vectors (batch, frames, latent_dim)."""
         if self.distillation is None:
             return {}
         assert isinstance(self.generator, TaughtCodec)
@@ -216,21 +216,23 @@ class CodecTask(SupervisedTask[R]):
         return {"distillation": loss}
 
     def first_codebooks(self, latents: Tensor, quantized: Quantized) -> Tensor:
-        """What the codebooks that are taught say (batch, frames, latent_dim), with a gradient."""
+        """Return the vectors of the distilled codebooks (batch, frames, latent_dim), with a
+        gradient.
+        """
         return quantized.quantized
 
     def quantize(self, latents: Tensor, step: int) -> Quantized:
-        """Latents (batch, frames, latent_dim) through the quantizer, in training mode."""
+        """Quantize latents (batch, frames, latent_dim) in training mode."""
         quantizer: Any = self.codec.quantizer
         return quantizer(latents)
 
     def start_quantizer(self, latents: Tensor) -> None:
-        """Give the quantizer its start from latents (N, latent_dim), for `start_batches`."""
+        """Initialize the quantizer from latents (N, latent_dim), for `start_batches`."""
         raise NotImplementedError(f"{type(self).__name__} starts from the first batch")
 
     @torch.no_grad()
     def _sampled_latents(self) -> Tensor:
-        """Latents (N, latent_dim) of the training set, the same on all ranks."""
+        """Return latents (N, latent_dim) of the training set, the same on all ranks."""
         recipe, codec = self.recipe, self.codec
         crops, parts = recipe.crops(self._store, recipe.seed + 1), []
         for number in range(recipe.start_batches):
@@ -240,10 +242,11 @@ class CodecTask(SupervisedTask[R]):
         return torch.cat(parts)
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
-        """Another codec's encoder and decoder, and its quantizer if it is one like this.
+        """Load another codec's encoder and decoder, and its quantizer if the configuration is the
+        same.
 
-        A codec for use (`export`) lacks what only training needs of its quantizer: its codebook
-        counts, and the rest begins anew. Stacks may have more layers here.
+        An exported codec lacks state that only training needs, such as the codebooks' usage counts,
+        which is newly initialized. Stacks may have more layers than the loaded ones.
         """
         codec, inside = self.codec, f"{TaughtCodec.CODEC}."
         head: dict[str, Tensor] = {}

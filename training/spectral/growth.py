@@ -1,7 +1,7 @@
-"""Deeper stacks from shallower ones: what is added changes nothing at first.
+"""Initializing deeper stacks from shallower ones: new layers are identities at first.
 
-Layers of a residual stack that add zero are the identity, so a deeper network can begin as exactly
-the one that was trained before (Chen et al., "Net2Net", arXiv 1511.05641; Gong et al., "Efficient
+Layers of a residual stack that add zero are the identity, so a deeper network can start as an exact
+copy of a shallower trained one (Chen et al., "Net2Net", arXiv 1511.05641; Gong et al., "Efficient
 Training of BERT by Progressively Stacking", 2019).
 """
 
@@ -17,16 +17,16 @@ from ...codecs.neural.layers.transformer import CausalTransformer, TransformerLa
 
 @torch.no_grad()
 def load_grown(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load weights into a module whose stacks may have more layers than those had.
+    """Load weights into a module whose stacks may have more layers than the loaded ones.
 
-    Layers of the weights are the first ones; those behind them give nothing to begin with.
+    The loaded layers come first; further layers add zero at first.
 
     Args:
         module: with `CausalStack`s and `CausalTransformer`s, changed in place.
-        weights: as its state dict, fewer layers aside.
+        weights: as its state dict, except for missing layers.
 
     Raises:
-        RuntimeError: as `load_state_dict` does, where more than layers is missing.
+        RuntimeError: as `load_state_dict` does, if more than layers is missing.
     """
     found = dict(weights)
     own = module.state_dict()
@@ -44,7 +44,7 @@ def load_grown(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _silence(block: nn.Module) -> None:
-    """Make a block add nothing to what passes it."""
+    """Make a residual block add zero."""
     if isinstance(block, TransformerLayer):
         block.attention.outward.weight.zero_()
         block.narrow.weight.zero_()

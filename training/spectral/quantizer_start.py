@@ -1,10 +1,10 @@
-"""Where a codec's only quantizer starts: the main directions of latents that mean something.
+"""Initialization of a single quantizer by principal components of the latents.
 
-Random projections of a trained encoder's latents lose most of what they say, and the decoder
-forgets what it knew before they have learned better. The largest principal components keep what few
-channels can keep: in FSQ scaled so that their values fill the levels, before a codebook as they
-are, with the means of clusters as codes. Of `rvq-16k`'s latents 16 bits a frame then keep 60 % of
-the energy by FSQ, 63 % by a codebook of 8 channels, 72 % by one of 16 (on other speakers).
+Random projections of a trained encoder's latents lose most of the information, and the decoder
+degrades before they have improved. The largest principal components keep as much as a few channels
+can: for FSQ they are scaled so that their values fill the levels, for a codebook they are unscaled,
+with cluster means as codes. Of `rvq-16k`'s latents 16 bits a frame then keep 60 % of the energy by
+FSQ, 63 % by a codebook of 8 channels, 72 % by one of 16 (on other speakers).
 """
 
 import torch
@@ -18,23 +18,23 @@ from ...quantizers.nearest import NearestCode
 
 # Standard deviation before the hyperbolic tangent, which then makes values about uniform.
 _SPREAD = 0.9
-# Lloyd's rounds from random frames; more of them gain little where a code has but few frames.
+# Lloyd iterations from random frames; more gain little when each code has few frames.
 _ROUNDS = 4
 
 
 @torch.no_grad()
 def start_projections(quantizer: ResidualFiniteScalarQuantizer, latents: Tensor) -> None:
-    """Set both projections of a quantizer.
+    """Initialize both projections of a quantizer.
 
     Args:
         quantizer: with projections.
-        latents: (N, dim) of the encoder as it is, many more than channels.
+        latents: (N, dim) of the current encoder, many more than channels.
     """
     inward, outward = quantizer.project_in, quantizer.project_out
     assert isinstance(inward, nn.Linear) and isinstance(outward, nn.Linear)
     levels = quantizer.config.levels
     mean, main, variances = _principal(latents, len(levels))
-    # The widest components get the most levels.
+    # The components with the largest variance get the most levels.
     order = sorted(range(len(levels)), key=lambda channel: -levels[channel])
     scaled = (main * (_SPREAD / variances.sqrt())).T
     weight = torch.empty_like(scaled)
@@ -47,11 +47,11 @@ def start_projections(quantizer: ResidualFiniteScalarQuantizer, latents: Tensor)
 
 @torch.no_grad()
 def start_codebook(quantizer: VectorQuantizer, latents: Tensor) -> None:
-    """Set both projections and the codebook of a factorised quantizer.
+    """Initialize both projections and the codebook of a factorised quantizer.
 
     Args:
         quantizer: with projections.
-        latents: (N, dim) of the encoder as it is, at least as many as codes.
+        latents: (N, dim) of the current encoder, at least as many as codes.
 
     Raises:
         TrainingError: fewer latents than codes.
@@ -64,7 +64,7 @@ def start_codebook(quantizer: VectorQuantizer, latents: Tensor) -> None:
             f"a codebook of {size} codes can't start from {len(latents)} frames: more start_batches"
         )
     mean, main, variances = _principal(latents, width)
-    # Distances among the channels are those among the latents, up to one factor.
+    # Distances between projected latents equal those in the subspace, up to a constant factor.
     weight = (main / variances.mean().sqrt()).T
     inward.weight.copy_(weight)
     inward.bias.copy_(-weight @ mean)
@@ -83,18 +83,22 @@ def start_codebook(quantizer: VectorQuantizer, latents: Tensor) -> None:
 
 
 def _principal(latents: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean (dim,), the widest directions (dim, count), widest first, and their variances."""
+    """The mean (dim,), the principal directions (dim, count), largest first, and their
+    variances.
+    """
     x = latents.double()
     variances, directions = torch.linalg.eigh(torch.cov(x.T))
     # eigh's order is ascending.
     main = directions.flip(1)[:, :count]
-    # A sign that is the same on every machine.
+    # A sign convention, for the same result on every machine.
     main = main * main.gather(0, main.abs().argmax(0)[None]).sign()
     return x.mean(0), main, variances.flip(0)[:count]
 
 
 def _solve_outward(outward: nn.Linear, values: Tensor, latents: Tensor) -> None:
-    """Make a layer the one that gives latents (N, dim) of values (N, channels) float64 best."""
+    """Fit the output projection by least squares to give latents (N, dim) from values (N, channels)
+    float64.
+    """
     ones = values.new_ones(len(values), 1)
     solution = torch.linalg.lstsq(torch.cat([values, ones], 1), latents.double()).solution
     outward.weight.copy_(solution[:-1].T)

@@ -1,4 +1,4 @@
-"""The recipes of the tokenizers that ship."""
+"""The recipes of the bundled tokenizers."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,9 +27,9 @@ _OPTIMIZER = OptimizerConfig(lr=1e-3, muon_lr=3e-3, weight_decay=0.01, clip_norm
 
 
 def _common(crop_samples: int, optimizer: OptimizerConfig = _OPTIMIZER) -> dict[str, Any]:
-    """What all of them have."""
-    # Utterances of 8 kHz, as fsdd has them, would teach that there is nothing above 4 kHz. No
-    # source gives more than half of what is heard.
+    """Fields shared by all recipes."""
+    # Utterances sampled at 8 kHz, as in fsdd, would teach an empty band above 4 kHz. No source
+    # provides more than half of the crops.
     data = DataConfig(
         exclude_sources=("fsdd",),
         crop_samples=crop_samples,
@@ -48,7 +48,7 @@ def _common(crop_samples: int, optimizer: OptimizerConfig = _OPTIMIZER) -> dict[
 
 
 def rvq_16k() -> RVQRecipe:
-    """0.5 to 4 kbit/s by the number of codebooks."""
+    """0.5 to 4 kbit/s, depending on the number of codebooks."""
     return RVQRecipe(
         name="rvq-16k",
         steps=11_000,
@@ -59,14 +59,14 @@ def rvq_16k() -> RVQRecipe:
 
 
 def rvq_16k_waveform() -> RVQRecipe:
-    """The same codec with the other trunk, for comparison: see `docs/training.md`."""
+    """The same codec with the waveform trunk, for comparison: see `docs/training.md`."""
     return RVQRecipe(
         name="rvq-16k-waveform",
         steps=100_000,
         **_common(10_240, OptimizerConfig(lr=1e-3, clip_norm=5.0)),
         model=RVQConfig(network=WaveformConfig()),
         quantize_from=3500,
-        # No pulse train decides where pulses begin here, so the short windows count too.
+        # This trunk has no pulse train of arbitrary phase, so short windows are useful too.
         supervision=SupervisionConfig(mel=MelLossConfig()),
     )
 
@@ -77,7 +77,7 @@ def fsq_16k() -> FSQRecipe:
         name="fsq-16k",
         steps=10_000,
         **_common(20_480),
-        # So few bits leave much to guess, and a frame of what follows helps to.
+        # At so few bits the decoder must predict much, and one frame of look-ahead helps.
         model=FSQConfig(network=SpectralConfig(decoder_look_ahead=1)),
         quantize_from=3_000,
         supervision=SupervisionConfig(own_pitch_from=6_500, envelope_weight=8.0),
@@ -87,7 +87,9 @@ def fsq_16k() -> FSQRecipe:
 
 
 def ts3_16k_stage_1() -> TS3Recipe:
-    """Encoder and decoder of `ts3-16k`; its codebook, weakly committed, loses its latents."""
+    """Encoder and decoder of `ts3-16k`; with a small commitment weight, its codebook diverges from
+    the latents.
+    """
     recipe = _ts3("ts3-16k", AnalysisConfig(), HarmonicHeadConfig())
     return replace(
         recipe,
@@ -105,7 +107,7 @@ def ts3_16k_stage_1() -> TS3Recipe:
 def ts3_16k() -> TS3Recipe:
     """0.8 kbit/s: one codebook at 50 Hz, causal transformer layers.
 
-    It goes on from `ts3-16k-stage-1`, with a new codebook.
+    It starts from `ts3-16k-stage-1`, with a new codebook.
     """
     return replace(
         _ts3("ts3-16k", AnalysisConfig(), HarmonicHeadConfig()),
@@ -119,7 +121,7 @@ def ts3_16k() -> TS3Recipe:
 
 
 def ts3_16k_40hz() -> TS3Recipe:
-    """0.64 kbit/s: the same at 40 Hz, from nothing."""
+    """0.64 kbit/s: the same at 40 Hz, from random weights."""
     return _ts3("ts3-16k-40hz", AnalysisConfig(hop=400), HarmonicHeadConfig(hop=400, rate=5))
 
 
@@ -143,34 +145,34 @@ def _ts3(name: str, analysis: AnalysisConfig, head: HarmonicHeadConfig) -> TS3Re
 
 
 def ts3_x1() -> TS3Recipe:
-    """The paper's, 0.8 kbit/s; for GPUs."""
+    """The paper's X1, 0.8 kbit/s; for GPUs."""
     return _paper("ts3-x1")
 
 
 def ts3_x2() -> TS3Recipe:
-    """The paper's, 0.85 kbit/s; for GPUs."""
+    """The paper's X2, 0.85 kbit/s; for GPUs."""
     return _paper("ts3-x2")
 
 
 def ts3_x3() -> TS3Recipe:
-    """The paper's, 0.64 kbit/s; for GPUs."""
+    """The paper's X3, 0.64 kbit/s; for GPUs."""
     return _paper("ts3-x3")
 
 
 def ts3_x4() -> TS3Recipe:
-    """The paper's, 0.68 kbit/s; for GPUs."""
+    """The paper's X4, 0.68 kbit/s; for GPUs."""
     return _paper("ts3-x4")
 
 
 def ts3_largest() -> TS3Recipe:
-    """The talk's size, trained as the paper's; for GPUs."""
+    """The model size in the authors' talk, trained as in the paper; for GPUs."""
     return _paper("ts3-1.6b")
 
 
 def _paper(name: str) -> TS3Recipe:
-    """What the paper says of training, and a codebook that starts from k-means.
+    """The paper's training settings, and a codebook initialized by k-means.
 
-    It names no batch size.
+    The paper gives no batch size.
     """
     optimizer = OptimizerConfig(lr=2e-4)
     return TS3Recipe(
@@ -195,17 +197,17 @@ def _paper(name: str) -> TS3Recipe:
 
 
 def dmel_vocoder() -> VocoderRecipe:
-    """For 40 frames a second, 40 ms behind."""
+    """40 frames a second, latency 40 ms."""
     return _dmel("dmel", HarmonicHeadConfig(hop=400, rate=5, window=320))
 
 
 def dmel_fine_vocoder() -> VocoderRecipe:
-    """For 80 frames a second, 31 ms behind."""
+    """80 frames a second, latency 31 ms."""
     return _dmel("dmel-fine", HarmonicHeadConfig(hop=200, rate=2, window=400))
 
 
 def dmel_fine_vocoder_stage_2() -> VocoderRecipe:
-    """Goes on where `dmel-fine-vocoder` ended, with the rate raised again and the envelope loss."""
+    """Continues from `dmel-fine-vocoder`, with the initial learning rate and the envelope loss."""
     return replace(
         dmel_fine_vocoder(),
         start_from="runs/dmel-fine-vocoder",
@@ -215,7 +217,7 @@ def dmel_fine_vocoder_stage_2() -> VocoderRecipe:
 
 
 def dmel_fine_vocoder_stage_3() -> VocoderRecipe:
-    """Goes on where `dmel-fine-vocoder-stage-2` ended, with the loudness loss."""
+    """Continues from `dmel-fine-vocoder-stage-2`, with the loudness loss."""
     return replace(
         dmel_fine_vocoder(),
         steps=2_500,
@@ -238,7 +240,7 @@ def _dmel(name: str, head: HarmonicHeadConfig) -> VocoderRecipe:
 
 
 def units_vocoder() -> UnitVocoderRecipe:
-    """For the units of `units-16k`, from the decoder of `rvq-16k` and its latents at each unit."""
+    """For the units of `units-16k`, from the decoder of `rvq-16k` and its latents for each unit."""
     return UnitVocoderRecipe(
         name="units-16k",
         steps=4_600,

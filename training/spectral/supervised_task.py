@@ -1,4 +1,4 @@
-"""What the tasks of codecs and of vocoders share: their supervision, and the discriminators."""
+"""Shared by the tasks of codecs and of vocoders: their supervision, and the discriminators."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class SupervisedTask(TrainingTask[S]):
     discriminator: Discriminators | None
 
     def supervise(self, step: int) -> None:
-        """Make losses, and discriminators where the recipe has them.
+        """Make losses, and discriminators if the recipe has them.
 
         Args:
             step: samples between the points of the pitch.
@@ -54,7 +54,7 @@ class SupervisedTask(TrainingTask[S]):
         return self.supervision.digests()
 
     def hidden_matrices(self) -> Iterable[nn.Parameter]:
-        """The weights of the linear layers inside all blocks."""
+        """Return the weights of the linear layers in all blocks."""
         return block_matrices(self.generator)
 
     def discriminator_losses(self, batch: Batch, wave: Tensor, step: int) -> dict[str, Tensor]:
@@ -76,15 +76,15 @@ def rendered(
     samples: int,
     pitch: Tensor | None,
 ) -> tuple[Tensor, Voicing]:
-    """The wave (batch, samples) of a crop, with what lags behind it, and what voices it.
+    """Decode a crop, including delayed samples: the wave (batch, samples), and its voicing.
 
-    As in a stream, frames of zeros follow the last one to push out what the decoder holds back; so
-    it learns to go on by itself for that long.
+    As in a stream, frames of zeros follow the last one to flush the decoder's delayed samples; so
+    it learns to extrapolate for that long.
 
     Args:
         decoder: of any latents.
         latents: (batch, frames, channels).
-        delay: samples that the decoder lags.
+        delay: the decoder's delay in samples.
         hop: samples of a frame.
         samples: of the crop.
         pitch: (batch, points) to use instead of the decoder's own.

@@ -1,4 +1,4 @@
-"""What all spectral models are taught by: spectra, pitch, and discriminators."""
+"""Losses shared by all spectral models: spectra, pitch, and discriminators."""
 
 from dataclasses import dataclass, field
 
@@ -27,7 +27,8 @@ from ..losses import (
 )
 from ..task import Batch, Generated
 
-# Milliseconds around voice where pulses are welcome: a window of the head's, and the track's error.
+# Milliseconds around voiced frames where pulses are allowed: a window of the head's, and the
+# track's error.
 _NEAR_VOICE = 20
 
 
@@ -36,24 +37,24 @@ class SupervisionConfig:
     """Losses and their weights.
 
     Attributes:
-        mel: scales of the log-mel loss. Windows below 16 ms, which show the phase of single
-            pulses, are left out: a pulse train that starts anywhere can't match them.
+        mel: scales of the log-mel loss. Windows below 16 ms, which resolve single
+            pulses, are left out: a pulse train of arbitrary phase can't match them.
         mel_weight, compressed_weight, envelope_weight, loudness_weight, texture_weight,
-            content_weight, pitch_weight: of the losses.
+            content_weight, pitch_weight: weights of the losses.
         compressed: resolutions of the compressed loss.
         envelope: bands of the envelope loss.
         loudness: resolution of the loudness loss.
         texture: patches of the texture loss.
         content: encoder of the content loss.
-        bridged_pitch_weight: of the pitch, where there is no voice, as it would go on from voice to
-            voice, relative to where there is. Without it the pitch there is anything.
-        unvoiced_weight: of the part of the energy that is pulses where no voice is near. Without it
-            they are heard in fricatives, as a buzz.
-        own_pitch_from: step from which pulses run at the network's pitch instead of the data's;
-            None: they never do.
-        adversarial_weight, matching_weight: of the discriminators' losses, where the recipe has
-            them.
-        discriminators: which.
+        bridged_pitch_weight: weight of the pitch loss at unvoiced points, where the target is
+            interpolated, relative to voiced ones. Without it the pitch there is undefined.
+        unvoiced_weight: weight of the share of energy in pulses far from voiced frames. Without it
+            pulses are audible in fricatives, as buzz.
+        own_pitch_from: step from which pulses follow the network's pitch instead of the data's;
+            None: never.
+        adversarial_weight, matching_weight: weights of the discriminators' losses, if the recipe
+            has them.
+        discriminators: their configuration.
     """
 
     mel: MelLossConfig = field(
@@ -83,11 +84,11 @@ class SupervisionConfig:
 
 @dataclass(frozen=True)
 class Voicing:
-    """What voices a decoded crop, at the points of its pitch track.
+    """The voicing of a decoded crop, at the points of its pitch track.
 
     Attributes:
         logits: (batch, points, PITCH_BINS) of the pitch.
-        pulse_share: (batch, points), what part of the energy is pulses.
+        pulse_share: (batch, points), share of the energy in pulses.
     """
 
     logits: Tensor
@@ -116,26 +117,26 @@ class Supervision(nn.Module):
         self._tracks: PitchTracks | None = None
 
     def prepare(self, store: SpeechStore) -> None:
-        """Find the pitch of the training set, unless that was done already."""
+        """Compute the pitch of the training set, unless it is cached."""
         self._tracks = PitchTracks(store, PitchConfig(self.hop))
 
     def digests(self) -> dict[str, str]:
-        """See `TrainingTask.digests`: of what teaches content."""
+        """See `TrainingTask.digests`: the digest of the content loss's encoder."""
         return {} if self.content is None else {"content": self.content.digest}
 
     def pitch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Hz (batch, points) at the end of every hop, and whether there is voice."""
+        """Pitch in Hz (batch, points) at the end of every hop, and voicing."""
         assert self._tracks is not None, "prepare comes first"
         pitch, voiced = self._tracks.crops(batch.names, batch.starts, batch.inputs.shape[1])
         return pitch.to(batch.inputs.device), voiced.to(batch.inputs.device)
 
     def forced_pitch(self, pitch: Tensor, step: int) -> Tensor | None:
-        """The data's pitch as long as pulses run at it, then None: the network's own."""
+        """The data's pitch while pulses follow it, then None for the network's own."""
         own = self.config.own_pitch_from
         return pitch if own is None or step < own else None
 
     def spectral_losses(self, wave: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Of a prediction (batch, samples)."""
+        """Spectral losses of a prediction (batch, samples)."""
         config, of = self.config, (wave, batch.targets, batch.lengths)
         losses = {
             "mel": config.mel_weight * self.mel(*of),
@@ -152,7 +153,9 @@ class Supervision(nn.Module):
         return losses
 
     def voicing_losses(self, voicing: Voicing, pitch: Tensor, voiced: Tensor) -> dict[str, Tensor]:
-        """Of a decoder's pitch and pulses, by the data's pitch and voice (batch, points)."""
+        """Losses of a decoder's pitch and pulses, given the data's pitch and voicing (batch,
+        points).
+        """
         config = self.config
         losses = {"pitch": self.pitch_loss(voicing.logits, pitch, voiced)}
         if config.unvoiced_weight:
@@ -163,7 +166,7 @@ class Supervision(nn.Module):
         return losses
 
     def pitch_loss(self, logits: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
-        """Cross-entropy with a bell one bin wide around the pitch, most where there is voice.
+        """Cross-entropy with a bell-shaped target one bin wide, weighted towards voiced points.
 
         Args:
             logits: (batch, points, PITCH_BINS).

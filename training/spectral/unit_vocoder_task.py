@@ -1,4 +1,4 @@
-"""Training of the vocoder that speaks units."""
+"""Training of the vocoder for units."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -31,14 +31,14 @@ class UnitVocoderRecipe(SupervisedRecipe):
 
     Attributes:
         task: its name.
-        units: name or folder of the unit tokenizer that it speaks for.
-        decoder: name or folder of what it begins with; "" is nothing. An RVQ codec gives its
-            decoder, and its mean latents are where the units' embeddings begin. A unit tokenizer
-            gives its vocoder; means of its embeddings are where those of other units begin.
+        units: name or folder of the unit tokenizer that the vocoder is for.
+        decoder: name or folder of the initial weights; "" is none. An RVQ codec provides its
+            decoder, and its mean latents initialize the units' embeddings. A unit tokenizer
+            provides its vocoder; means of its embeddings initialize those of other units.
         model: the vocoder.
-        voice_seconds: of another utterance of the speaker's, from which the voice is heard.
+        voice_seconds: length of the reference utterance of the same speaker, which gives the voice.
         duration_weight: of the durations' loss.
-        default_voice: source in the manifest whose mean voice speaks by default; "" is all.
+        default_voice: source in the manifest whose mean voice is the default; "" is all.
     """
 
     task: ClassVar[str] = "unit-vocoder"
@@ -109,10 +109,10 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
 
     @torch.no_grad()
     def _begin_with_other(self) -> None:
-        """Take what the recipe's `decoder` has.
+        """Initialize from the recipe's `decoder`.
 
         Raises:
-            TrainingError: it has nothing that fits.
+            TrainingError: none of its parts fits.
         """
         place, hop = self.recipe.decoder, self.recipe.model.hop
         other = load(Path(place) if Path(place).is_dir() else place)
@@ -135,7 +135,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
             )
 
     def _begin_with_codec(self, codec: RVQCodec) -> None:
-        """The decoder of a codec, and for each unit the mean of the codec's latents there."""
+        """Load a codec's decoder, and use mean latents of the codec as embeddings of the units."""
         self._take(self.generator.decoder, codec.decoder.state_dict())
 
         def latents(waves: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         self.generator.units.weight.copy_(means)
 
     def _begin_with_vocoder(self, tokenizer: UnitTokenizer, vocoder: SpeakingVocoder) -> None:
-        """A vocoder of other units, and for each unit the means of its embeddings there."""
+        """Load a vocoder for other units, and use the means of its embeddings for the new units."""
         weights, rate = vocoder.state_dict(), tokenizer.spec.tokens.sample_rate
 
         def embeddings(waves: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
             raise TrainingError(f"{self.recipe.decoder} does not fit: {error}") from None
 
     def _means_at_units(self, values_of: Callable[[Tensor], Tensor], channels: int) -> Tensor:
-        """For each unit, the mean (units, channels) of values in crops where it stands.
+        """For each unit, the mean (units, channels) of values over its frames.
 
         Args:
             values_of: maps waves (batch, samples) of whole frames to (batch, frames, channels).
@@ -185,13 +185,15 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         return ((sums + 3 * mean) / (counts[:, None] + 3)).float()
 
     def _at(self, names: tuple[str, ...], starts: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Units (batch, frames) of crops that begin at samples `starts`, and where there is one."""
+        """Units (batch, frames) of crops that begin at samples `starts`, and a mask of valid
+        frames.
+        """
         places = starts[:, None] + torch.arange(frames) * self.recipe.model.hop
         units, there = self._units.at(names, places)
         return units[:, 0], there
 
     def _on_grid(self, waves: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts of crops (batch, samples) that begin where a frame does, and where that is."""
+        """Trim crops (batch, samples) to start on a frame boundary; also return the new starts."""
         hop = self.recipe.model.hop
         skipped = -starts % hop
         samples = waves.shape[1] // hop * hop - hop
@@ -199,7 +201,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         return waves.gather(1, places), starts + skipped
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
-        """Another run's vocoder, or that of a saved tokenizer."""
+        """Load another run's vocoder, or that of a saved tokenizer."""
         prefix = "vocoder."
         if any(name.startswith(prefix) for name in weights):
             weights = {
@@ -239,7 +241,9 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         return Generated(wave, losses)
 
     def _voices(self, names: tuple[str, ...], device: torch.device) -> Tensor:
-        """Voices (batch, voice_dim) from other utterances of the same speakers, where there are."""
+        """Voices (batch, voice_dim) from other utterances of the same speakers, if there
+        are any.
+        """
         numbers = []
         for name in names:
             number = self._numbers[name]
@@ -251,7 +255,7 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         return self.generator.hearing(*self._references(numbers, device))
 
     def _references(self, numbers: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Random pieces (batch, samples) of utterances, and how long each is."""
+        """Random segments (batch, samples) of utterances, and their lengths."""
         most = int(self.recipe.voice_seconds * self._store.sample_rate)
         waves = torch.zeros(len(numbers), most)
         lengths = torch.zeros(len(numbers), dtype=torch.int64)
@@ -274,20 +278,23 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
 
 
 def _speaker(entry: "object", number: int) -> str:
-    """Who speaks an utterance; one whose speaker nobody knows is a speaker of its own."""
+    """Return the speaker of an utterance; an utterance without speaker counts as its own
+    speaker.
+    """
     speaker = getattr(entry, "speaker", None)
     return f"speaker {speaker}" if speaker is not None else f"utterance {number}"
 
 
 def _runs(units: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Runs of equal units, how long each is, and whether that is known.
+    """Runs of equal units, their durations, and whether the durations are known.
 
     Args:
         units, there: (batch, frames).
 
     Returns:
-        (batch, positions) each: units with -1 for none; frames; bool, not the first run of a row,
-        which the crop may have cut, nor the last one where the crop ends before the utterance.
+        (batch, positions) each: units with -1 for none; frames; bool, false for the first run of a
+        row, which the crop may have cut, and for the last one if the crop ends before the
+            utterance.
     """
     batch, frames = units.shape
     marked = torch.where(there, units, -1)

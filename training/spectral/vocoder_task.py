@@ -1,4 +1,4 @@
-"""Training of the vocoder that turns dMel's levels into speech."""
+"""Training of the vocoder from dMel's levels to speech."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class VocoderRecipe(SupervisedRecipe):
     """Recipe of a `NeuralVocoder`.
 
     Attributes:
-        tokens: the dMel tokenizer whose levels it hears.
+        tokens: the dMel tokenizer whose levels are its input.
         model: the vocoder.
     """
 
@@ -69,7 +69,7 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
         self.supervise(recipe.model.head.step)
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
-        """Another run's vocoder, or that of a saved tokenizer."""
+        """Load another run's vocoder, or that of a saved tokenizer."""
         prefix = "vocoder."
         load_grown(self.generator, {k.removeprefix(prefix): v for k, v in weights.items()})
         return ()
@@ -91,7 +91,7 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
         return Generated(wave, losses)
 
     def levels(self, wave: Tensor) -> Tensor:
-        """What the tokens of a wave (batch, samples) say: (batch, frames, channels) log10."""
+        """Quantized log10 mel levels (batch, frames, channels) of a wave (batch, samples)."""
         tokens = self.recipe.tokens
         with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):
             around = (tokens.window_length - tokens.hop_length) // 2
