@@ -53,8 +53,8 @@ def name_with(name: str, options: dict[str, Any]) -> str:
     return f"{name}+{changes}" if changes else name
 
 
-#: The range of log-mel values that speech uses: at 16 levels it saves a bit, and at 8 levels no
-#: other range is intelligible (benchmarks/dmel_levels.py).
+#: The range of log-mel values that speech uses: at 16 levels as good as one more bit per code,
+#: and at 8 levels the difference between poor and good quality (benchmarks/dmel_levels.py).
 _NARROW = {"minimum": -5.0, "maximum": 1.0}
 _FINE = {"hop_length": 200}
 #: Options that any trained vocoder for dMel works with.
