@@ -185,7 +185,7 @@ class AudioReader:
         self.segment = (start, self.num_samples) if start or self._left is not None else None
 
     def _check_end(self, there: int, wanted: int) -> None:
-        """Raise if the segment ends beyond the file by more than 0.1 s, which passes as rounding."""
+        """Raise if a segment ends over 0.1 s after the file; less passes as rounding."""
         if wanted - there > self.sample_rate // 10:
             raise AudioFileError(
                 f"{self.name}: a segment of {self._wanted_s:g} s, where only "

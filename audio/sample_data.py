@@ -29,7 +29,6 @@ class SampleData:
         endian: byte order of samples, for containers with only one.
         width: bytes per frame (all channels), if the header tells.
     """
-    """
 
     start: int
     size: int | None
@@ -47,7 +46,6 @@ def find_samples(data: Any) -> SampleData | None:
 
     Returns:
         None for other containers, and if the header can't be parsed.
-    """
     """
     magic = data[:4]
     try:
@@ -169,7 +167,6 @@ def _settled(
         align: chunks start at multiples of this.
         chunks: kind of chunks that may follow; None: none.
         width: see `SampleData`.
-    """
     """
     rest = max(len(data) - start, 0)
     follow = max(rest - declared, 0)
