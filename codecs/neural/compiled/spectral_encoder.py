@@ -254,7 +254,7 @@ def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignor
 
 @kernel
 def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: ignore[no-untyped-def]
-    """Apply two linear layers; return `width` outputs of the first, all padded ones of the second."""
+    """Apply two linear layers; return `width` outputs of one, all padded ones of the other."""
     first = np.empty((x.shape[0], bias.shape[0]))
     second = np.empty((x.shape[0], other_bias.shape[0]))
     linear(x, panels, bias, False, first)
