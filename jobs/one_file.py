@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TokenCoder(Protocol):
-    """What turns a tokenizer's tokens into others and back, as `semantic.token_bpe.PieceCoder` does.
+    """Turns a tokenizer's tokens into others and back, as `semantic.token_bpe.PieceCoder` does.
 
     Attributes:
         spec: of the tokens that `encode` returns.

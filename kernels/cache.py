@@ -63,7 +63,7 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     return dispatcher
 
 
-class KernelFiles(FunctionCache):
+class KernelFiles(FunctionCache):  # type: ignore[misc]  # numba has no types
     """The files of one kernel, one per compilation, with the interface that numba expects."""
 
     def __init__(self, function: Callable[..., Any]) -> None:

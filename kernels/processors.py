@@ -56,7 +56,8 @@ def target() -> tuple[str, str, str]:
     """Return numba's target: LLVM's triple, the processor's name, and its features."""
     from numba.core.registry import cpu_target
 
-    return cpu_target.target_context.codegen().magic_tuple()
+    found: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
+    return found
 
 
 @cache

@@ -241,7 +241,7 @@ class Queue:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    start_new_session=True,  # a terminal's Ctrl-C is ours to pass on
+                    process_group=0,  # a terminal's Ctrl-C is ours to pass on
                 )
             self.said(f"{printable(run.output)}: begins at step {status.step} of {run.steps}")
             began = True

@@ -1,8 +1,8 @@
 """Robustness: how much codes change when the recording does, or the speaker, and the words do not.
 
-These are our own definitions (`eval.unit_measures.robustness`, `eval.unit_measures.invariance`), after Gat et al.,
-arXiv 2209.15483; they are not STAB's scores (Vashishth et al., arXiv 2409.02384), which ask similar
-things of other data.
+These are our own definitions (`eval.unit_measures.robustness`, `eval.unit_measures.invariance`),
+after Gat et al., arXiv 2209.15483; they are not STAB's scores (Vashishth et al., arXiv 2409.02384),
+which ask similar things of other data.
 """
 
 from collections.abc import Sequence
