@@ -127,7 +127,7 @@ class UnitBPE:
                 "or a digit"
             )
 
-    # --- what it is ----------------------------------------------------------------------------
+    # --- properties ----------------------------------------------------------------------------
 
     @property
     def kind(self) -> Kind:
@@ -182,7 +182,7 @@ class UnitBPE:
             f"{self.digest[:12]})"
         )
 
-    # --- units to pieces -----------------------------------------------------------------------
+    # --- encoding ------------------------------------------------------------------------------
 
     def encode(self, units: np.ndarray) -> np.ndarray:
         """Encode one sequence of units (n,), of any integer dtype, to pieces (pieces,) int64.
@@ -241,7 +241,7 @@ class UnitBPE:
         """
         return check_units(units, self.num_units)
 
-    # --- pieces to units -----------------------------------------------------------------------
+    # --- decoding ------------------------------------------------------------------------------
 
     def decode(self, ids: np.ndarray, skip_specials: bool = False) -> np.ndarray:
         """Decode pieces (pieces,), integers, to units (n,) int64.
@@ -330,7 +330,7 @@ class UnitBPE:
             raise TokenError(f"frame {frame} has a unit that is not of codebook {codebook}")
         return codes
 
-    # --- compiled, and made when first needed --------------------------------------------------
+    # --- compiled segmenter, created on first use ----------------------------------------------
 
     @cached_property
     def segmenter(self) -> Segmenter:

@@ -59,7 +59,7 @@ class AudioTokenizer(PlainModule):
         self._as_made: AsMade
         self._named: tuple[str, str] | None = None
 
-    # --- what a family supplies ----------------------------------------------------------------
+    # --- to be implemented by a family ---------------------------------------------------------
 
     @abstractmethod
     def describe(self) -> TokenizerSpec:
@@ -109,7 +109,7 @@ class AudioTokenizer(PlainModule):
             f"{tokens.num_codebooks} codebooks, {tokens.bitrate():g} bit/s"
         )
 
-    # --- what a user calls ---------------------------------------------------------------------
+    # --- public methods ------------------------------------------------------------------------
 
     @property
     def spec(self) -> TokenizerSpec:
@@ -219,7 +219,7 @@ class AudioTokenizer(PlainModule):
         """
         return checkpoint.read(Path(directory), cls)
 
-    # --- what it is ----------------------------------------------------------------------------
+    # --- identity ------------------------------------------------------------------------------
 
     def _made_whole(self) -> None:
         self._as_made = AsMade(self)

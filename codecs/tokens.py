@@ -119,7 +119,7 @@ class Tokens:
         """Mask (batch, positions) bool: True for positions within the row's length."""
         return torch.arange(self.codes.shape[-1], device=self.codes.device) < self.lengths[:, None]
 
-    # --- what is in it -------------------------------------------------------------------------
+    # --- properties ----------------------------------------------------------------------------
 
     @property
     def num_frames(self) -> Tensor:
@@ -225,7 +225,7 @@ class Tokens:
         }
         return replace(self, **tensors)
 
-    # --- putting together ----------------------------------------------------------------------
+    # --- concatenation -------------------------------------------------------------------------
 
     @staticmethod
     def concat(parts: Sequence["Tokens"]) -> "Tokens":
@@ -288,7 +288,7 @@ class Tokens:
             **{name: stack(name, False) for name in ("lengths", "num_samples", "global_codes")},
         )
 
-    # --- runs ----------------------------------------------------------------------------------
+    # --- durations -----------------------------------------------------------------------------
 
     def deduplicate(self) -> "Tokens":
         """Merge runs of equal frames (all codebooks equal) into one position with a duration.

@@ -136,7 +136,7 @@ class KernelFiles(FunctionCache):  # type: ignore[misc]  # numba has no types
                     found.unlink()
 
 
-# --- what a kernel is made of -------------------------------------------------------------------
+# --- identity of a kernel ----------------------------------------------------------------------
 
 
 def _stamp(source: Path) -> str | None:
@@ -182,7 +182,7 @@ def _imported(path: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-# --- where it is kept ---------------------------------------------------------------------------
+# --- cache folders ------------------------------------------------------------------------------
 
 
 def _places(folder: Path, writing: bool = False) -> Iterator[Path]:

@@ -88,7 +88,7 @@ class PieceCoder:
     def __repr__(self) -> str:
         return f"PieceCoder({self.spec.tokenizer!r}, deduplicate={self.deduplicate})"
 
-    # --- there ---------------------------------------------------------------------------------
+    # --- encoding ------------------------------------------------------------------------------
 
     def encode(self, tokens: Tokens) -> Tokens:
         """Encode a batch to pieces (batch, 1, pieces), with durations that sum to its frames.
@@ -125,7 +125,7 @@ class PieceCoder:
             self.spec, [row[None] for row in ids], durations, samples, global_codes, tokens.device
         )
 
-    # --- and back ------------------------------------------------------------------------------
+    # --- decoding ------------------------------------------------------------------------------
 
     def decode(
         self, pieces: Tokens, durations: Tensor | None = None, partial: bool = False
@@ -336,7 +336,7 @@ def _batch(
     )
 
 
-# --- learning ----------------------------------------------------------------------------------
+# --- training ----------------------------------------------------------------------------------
 
 
 def fit_bpe(

@@ -43,7 +43,7 @@ class NeuralCodec(AudioTokenizer):
         self.decoder = network.make_decoder()
         self.quantizer: Any
 
-    # --- what a family supplies ----------------------------------------------------------------
+    # --- to be implemented by a family ---------------------------------------------------------
 
     @abstractmethod
     def quantizing(self) -> Callable[[Tensor, int], Tensor]:
@@ -141,7 +141,7 @@ class NeuralCodec(AudioTokenizer):
             device=self.device,
         )
 
-    # --- what is made of the weights ----------------------------------------------------------
+    # --- derived from the weights, and cached --------------------------------------------------
 
     def prepared(self, make: Callable[[], Any]) -> Any:
         """Return the cached result of the method `make` for the current weights."""

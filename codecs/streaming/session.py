@@ -78,7 +78,7 @@ class StreamSession:
         self._encoder = self._decoder = None
         self._closed = True
 
-    # --- what is known of it ---------------------------------------------------------------------
+    # --- properties ------------------------------------------------------------------------------
 
     @property
     def samples_in(self) -> list[int]:
@@ -257,7 +257,7 @@ class StreamSession:
             tokens, lengths=tokens.lengths * going, num_samples=tokens.num_samples * going
         )
 
-    # --- rows that come and go -------------------------------------------------------------------
+    # --- reset, export and import of rows --------------------------------------------------------
 
     def reset(self, rows: int | Sequence[int] | None = None) -> None:
         """Reset rows to their initial state; other rows are unaffected.
@@ -389,7 +389,7 @@ class StreamSession:
             )
         self._identity = now
 
-    # --- the machines ----------------------------------------------------------------------------
+    # --- streams, created on first use -----------------------------------------------------------
 
     def _encoder_at_work(self) -> EncoderStream:
         if self._encoder is None:
