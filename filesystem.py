@@ -169,7 +169,7 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
 
 
 def remove_all_leftovers(folder: Path) -> None:
-    """The same for all paths in and below a folder that only this package writes to."""
+    """Delete such files in and below a folder that only this package writes to."""
     for found in folder.rglob(f".*.{_HOST}-*.tmp*"):
         if re.match(r"\.[0-9a-f]{16}\.", found.name):
             _remove_if_left(found)

@@ -315,7 +315,7 @@ class UnitBPE:
         return (codes.astype(np.int64) + self._shifts[:, None]).T.reshape(-1)
 
     def unflatten(self, units: np.ndarray) -> np.ndarray:
-        """The inverse of `flatten`: codes (codebooks, frames) int64.
+        """Invert `flatten`: convert units to codes (codebooks, frames) int64.
 
         Raises:
             TokenError: incomplete frames, or a unit that is not of the codebook at its position.

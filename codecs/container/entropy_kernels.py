@@ -36,7 +36,7 @@ def _context(model, codebook, before, below):  # type: ignore[no-untyped-def]
 
 @kernel
 def _slot(table, context, node):  # type: ignore[no-untyped-def]
-    """Return the row of table (slots, 3) with (context, node, block + 1), or the free one for it."""
+    """Return the row of table (slots, 3) with (context, node, block + 1), or the free one."""
     mixed = context * 0x2545F4914F6CDD1D + node * 0x1B873593CC9E2D51
     mixed ^= mixed >> 29
     last = table.shape[0] - 1

@@ -72,7 +72,7 @@ class NeuralCodec(AudioTokenizer):
     # --- the interface -------------------------------------------------------------------------
 
     def token_tensors(self) -> dict[str, Tensor]:
-        """All weights except the decoder's: codes keep their meaning under a better decoder."""
+        """Return all weights except the decoder's, which may be improved for the same codes."""
         tensors = inference_state(self)
         return {name: t for name, t in tensors.items() if not name.startswith("decoder.")}
 

@@ -58,7 +58,7 @@ class AsyncStreamPool:
 
     @property
     def stats(self) -> StreamStats:
-        """Of all present and past clients. The time that calls wait for a thread is not counted."""
+        """Statistics of all present and past clients, without the time that calls wait for a thread."""
         return self._pool.stats
 
     def join(self, state: bytes | None = None) -> "AsyncPoolStream":

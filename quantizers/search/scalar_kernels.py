@@ -61,7 +61,7 @@ def unpack_levels(codes, sizes, values):  # type: ignore[no-untyped-def]
 
 @kernel
 def _unpack_few(codes, sizes, values):  # type: ignore[no-untyped-def]
-    """The same for up to 2^21 codes, without integer division, which can't be vectorized.
+    """Decode up to 2^21 different codes, without integer division, which can't be vectorized.
 
     The quotient of (code + 1/2) and a size is at least half a part away from an integer, and
     float32's error is smaller.

@@ -129,7 +129,7 @@ def _attention(
 
 
 def _maybe_int8(g: Graph, x: Value, layer: nn.Linear) -> Value:
-    """A linear layer; `Int8Linear` with MatMulInteger.
+    """Apply a linear layer; `Int8Linear` with MatMulInteger.
 
     Both factors are unsigned bytes: for an unsigned and a signed one, processors without VNNI add
     pairs of products in 16 bits, which overflow.
