@@ -58,7 +58,7 @@ class AsyncStreamPool:
 
     @property
     def stats(self) -> StreamStats:
-        """Statistics of all present and past clients, without the time that calls wait for a thread."""
+        """Statistics of all present and past clients, excluding the wait for a thread."""
         return self._pool.stats
 
     def join(self, state: bytes | None = None) -> "AsyncPoolStream":

@@ -6,9 +6,9 @@ in fast arithmetic and keeps each row's two lowest scores, `judging.py` bounds t
 the rows that remain undecided, `settling.py` decides those in float64. Nothing of size rows × codes
 is ever stored, and a search never waits for the device.
 
-No kernel here has run on a GPU yet. All run in the tests under Triton's interpreter, which computes
-the same tiles with numpy, and all compile for compute capability 9.0. `benchmarks/gpu.sh` checks
-and times them where there is a GPU.
+The kernels are tested under Triton's interpreter, which computes the same tiles with numpy, and
+compiled for compute capability 9.0, but untested on a GPU. `benchmarks/gpu.sh` checks and times them
+where there is one.
 """
 
 from .finite_scalar import TritonFSQ, fsq_decode, fsq_encode
