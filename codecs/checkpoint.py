@@ -177,27 +177,3 @@ def read(directory: Path, kind: type[T]) -> T:
         )
     tokenizer.keep_name()
     return tokenizer.eval()
-
-
-def rebuilt(
-    kind: type[T],
-    config: dict[str, Any],
-    name: str,
-    tensors: dict[str, Tensor],
-    attributes: dict[str, Any],
-) -> T:
-    """Create a tokenizer of class `kind` with given weights; called when unpickling.
-
-    Raises:
-        CheckpointError: the weights' names or shapes do not fit the class and configuration, for
-            example where a user has parametrized some.
-    """
-    tokenizer = build(kind, config, name)
-    tokenizer.to(next(iter(tensors.values())).device)
-    try:
-        tokenizer.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"{name} can't be copied: {error}") from None
-    tokenizer.train(attributes.pop("training"))
-    vars(tokenizer).update(attributes)
-    return tokenizer

@@ -5,6 +5,7 @@ all public methods from them: offline `encode` and `decode` run the same streams
 session, so streaming equals offline by construction.
 """
 
+import copy
 import operator
 import re
 from abc import abstractmethod
@@ -16,12 +17,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from ..errors import TokenError, WaveError, WeightsError
 from ..plain_torch import PlainModule, made_plainly, plain_torch, plainly
 from . import checkpoint
+from .copies import reduced
 from .identity import AsMade, Identity
 from .spec import TokenizerSpec, TokenSpec
 from .streaming import DecoderStream, EncoderStream, StreamSession
@@ -266,13 +267,19 @@ class AudioTokenizer(PlainModule):
         """Return weights and configuration; values derived from the weights are computed again."""
         return {**self.__dict__, "_known": None}
 
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())  # type: ignore[no-untyped-call]
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        return made
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if any(map(_is_normalised, self.modules())):
-            # Rebuilt from the configuration, as `load` does: torch can't pickle such modules.
-            fields = checkpoint.config_to_json(self.config)
-            given = {"training": self.training, "_named": self._named}
-            return checkpoint.rebuilt, (type(self), fields, self.name, self.state_dict(), given)
-        return super().__reduce_ex__(protocol)
+        return reduced(self) or super().__reduce_ex__(protocol)
 
     # --- checks --------------------------------------------------------------------------------
 
@@ -384,14 +391,6 @@ class AudioTokenizer(PlainModule):
             num_samples=torch.tensor(num_samples, dtype=torch.long, device=self.device),
             spec=spec.tokens,
         )
-
-
-def _is_normalised(part: nn.Module) -> bool:
-    """Whether some weights of a module are, or were, computed from others (as in weight norm).
-
-    Torch can't pickle such a module, or the hook that it leaves there for loading old checkpoints.
-    """
-    return parametrize.is_parametrized(part) or bool(part._load_state_dict_pre_hooks)
 
 
 def _whole_numbers(lengths: Tensor | Sequence[int]) -> list[int]:
