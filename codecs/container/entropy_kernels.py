@@ -2,9 +2,9 @@
 # numba reads the types of a kernel's arguments from its calls.
 """The compiled loops of `entropy`: one pass over the codes, bit by bit.
 
-The states of a tree's nodes lie in blocks, one for up to four levels below a node, so that a code
-of 16 bits looks up four places and not sixteen. A table, hashed by context and node, finds a block;
-it and the blocks double when they are full, so that a short chunk stays in the fastest cache.
+The states of a tree's nodes are stored in blocks, one for up to four levels below a node, so that a
+code of 16 bits needs four look-ups instead of sixteen. A hash table by context and node finds a
+block; table and blocks are doubled when full, so that a short chunk stays in the L1 cache.
 """
 
 import numpy as np
@@ -16,17 +16,17 @@ BY_CODEBOOK, BY_PREVIOUS, BY_NEIGHBOURS = 0, 1, 2
 TOP = 1 << 24
 MASK = (1 << 32) - 1
 NEW = 1 << 21  # a node's state: its probability of a 0, of 65536, and below it 6 bits of age
-LEAST = 1024  # of 65536: no probability comes closer to 0 or 1
+LEAST = 1024  # of 65536: the least distance of a probability from 0 and 1
 OLDEST = 60
 RATES = np.array([65536 // (age + 2) for age in range(OLDEST + 1)])
 
-_LEVELS = 4  # of a tree in a block
+_LEVELS = 4  # levels of a tree per block
 _FIRST_BLOCKS = 256
 
 
 @kernel
 def _context(model, codebook, before, below):  # type: ignore[no-untyped-def]
-    """The number of a code's context; codes are of less than 32 bits."""
+    """Return the number of a code's context; codes have less than 32 bits."""
     if model == BY_CODEBOOK:
         return codebook
     if model == BY_PREVIOUS:
@@ -36,7 +36,7 @@ def _context(model, codebook, before, below):  # type: ignore[no-untyped-def]
 
 @kernel
 def _slot(table, context, node):  # type: ignore[no-untyped-def]
-    """The row of table (slots, 3) that is (context, node, block + 1), or where it would be."""
+    """Return the row of table (slots, 3) with (context, node, block + 1), or the free one."""
     mixed = context * 0x2545F4914F6CDD1D + node * 0x1B873593CC9E2D51
     mixed ^= mixed >> 29
     last = table.shape[0] - 1
@@ -57,7 +57,7 @@ def _new_blocks(count):  # type: ignore[no-untyped-def]
 
 @kernel
 def _doubled(table, blocks):  # type: ignore[no-untyped-def]
-    """The same table and blocks (count, 16), with room for twice as many."""
+    """Return copies of the table and blocks (count, 16) with twice the capacity."""
     more = np.zeros((2 * table.shape[0], 3), np.int64)
     for old in range(table.shape[0]):
         if table[old, 2] != 0:
@@ -87,7 +87,7 @@ def _after_one(state):  # type: ignore[no-untyped-def]
 
 @kernel
 def _shift_low(out, at, low, cache, pending):  # type: ignore[no-untyped-def]
-    """Move the top byte of `low` out, once no carry can change it any more."""
+    """Output the top byte of `low` once no carry can change it any more."""
     if low < 0xFF000000 or low > MASK:
         carry = low >> 32
         out[at] = (cache + carry) & 0xFF
@@ -103,9 +103,9 @@ def _shift_low(out, at, low, cache, pending):  # type: ignore[no-untyped-def]
 
 @kernel
 def encode(codes, widths, model, out):  # type: ignore[no-untyped-def]
-    """Code (positions, codebooks) int64 into out, uint8; returns how many bytes were written.
+    """Encode codes (positions, codebooks) int64 into out, uint8; return the number of bytes.
 
-    The first byte is the empty cache. `out` takes a byte a bit, and six.
+    The first byte is the empty cache. `out` needs one byte per bit, and six more.
     """
     table = np.zeros((2 * _FIRST_BLOCKS, 3), np.int64)
     blocks = _new_blocks(_FIRST_BLOCKS)
@@ -153,7 +153,7 @@ def encode(codes, widths, model, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def decode(data, widths, model, codes):  # type: ignore[no-untyped-def]
-    """The codes (positions, codebooks) int64, out, of data uint8, which zeros follow."""
+    """Decode data uint8, followed by zeros, to codes (positions, codebooks) int64 (output)."""
     table = np.zeros((2 * _FIRST_BLOCKS, 3), np.int64)
     blocks = _new_blocks(_FIRST_BLOCKS)
     used = 0
