@@ -98,7 +98,7 @@ class MelTableVocoder(UnitVocoder):
         retrieval = replace(PhaseRetrievalConfig.for_dmel(settings), iterations=config.iterations)
         self.synthesis = PhaseRetrievalVocoder(retrieval, LogMel(config.mel).mel.filters.T)
         self.macs_per_second = self.synthesis.macs_per_second
-        self.broken_promises = self.synthesis.broken_promises
+        self.broken_promises = dict(self.synthesis.broken_promises)
 
     @property
     def latency(self) -> int:

@@ -121,7 +121,7 @@ def test_scores_of_marks(monkeypatch):
     class Listener:
         name, languages = "listener", None
 
-        def words(self, wave, sample_rate):
+        def words(self, wave, sample_rate, language=None):
             return words_of(unicodedata.normalize("NFD", "हिन्दी मैं"))
 
     monkeypatch.setattr(words, "default_recognizer", Listener)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from syllabary.codecs.neural.compiled.cache import spectral_decoder as compiled_decoder
+from syllabary.codecs.neural.compiled import spectral_decoder
 from syllabary.kernels import cache as kernel_cache
 from syllabary.kernels.cache import KernelCacheWarning
 
@@ -161,10 +161,10 @@ def test_importing_deletes_nothing_and_a_changed_source_is_compiled(source):
 
 
 def test_a_constant_of_another_file_is_part_of_a_kernel(monkeypatch):
-    """`compiled_decoder` compiles in what `source.py` and, two imports away, `vector_ir.py` say."""
-    path = Path(compiled_decoder.__file__).resolve()
+    """`spectral_decoder.py` has constants of `pulses.py` and, two imports away, of `vector_ir.py`."""
+    path = Path(spectral_decoder.__file__).resolve()
     names = {part.name for part in kernel_cache._sources(path)}
-    assert {"compiled_decoder.py", "source.py", "kernels.py", "vector_ir.py"} <= names
+    assert {"spectral_decoder.py", "pulses.py", "linear.py", "vector_ir.py"} <= names
     before = kernel_cache._stamp(path)
     digest = kernel_cache._digest
     for name in names:
@@ -180,7 +180,9 @@ def test_all_imports_of_kernels_are_found():
     """Against what Python itself says of the files' imports."""
     import ast
 
-    for path in ROOT.rglob("*kernel*.py"):
+    rooms = (ROOT / "kernels", ROOT / "codecs" / "neural" / "compiled")
+    compiled = [path for room in rooms for path in room.glob("*.py")]
+    for path in [*ROOT.rglob("*kernel*.py"), *compiled]:
         if "tests" in path.parts:
             continue
         expected = set()
@@ -309,9 +311,7 @@ def test_without_a_home(source, monkeypatch):
 
 
 def test_importing_kernels_writes_nothing(tmp_path):
-    script = (
-        "from syllabary.bpe import kernels; from syllabary.codecs.neural import compiled_decoder"
-    )
+    script = "from syllabary.bpe import kernels; from syllabary.codecs.neural.compiled import int8"
     environment = os.environ | {
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
         "TMPDIR": str(tmp_path / "temporary"),

@@ -12,12 +12,12 @@ from syllabary.kernels import processors
 
 ASK = """
 import json, numpy, torch
-from syllabary import processors
-from syllabary.quantizers.search import vector_ir
-from syllabary.codecs.neural import int8_kernel, kernels
+from syllabary.kernels import processors
+from syllabary.kernels import linear, vector_ir
+from syllabary.codecs.neural.compiled import int8
 print(json.dumps({
     "numba": [processors.target()[1], processors.compiles_for("avx512f", "avx512vnni")],
-    "kernels": [vector_ir.has_pair_products(), int8_kernel._FAST, kernels._ROWS > 1],
+    "kernels": [vector_ir.has_pair_products(), int8._FAST, linear._ROWS > 1],
     "torch": torch.backends.cpu.get_cpu_capability(),
     "numpy": numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
 }))

@@ -7,8 +7,8 @@ the rows that remain undecided, `settling.py` decides those in float64. Nothing 
 is ever stored, and a search never waits for the device.
 
 The kernels are tested under Triton's interpreter, which computes the same tiles with numpy, and
-compiled for compute capability 9.0, but untested on a GPU. `benchmarks/gpu.sh` checks and times them
-where there is one.
+compiled for compute capability 9.0, but untested on a GPU. `benchmarks/gpu.sh` checks and times
+them where there is one.
 """
 
 from .finite_scalar import TritonFSQ, fsq_decode, fsq_encode

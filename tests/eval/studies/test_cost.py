@@ -69,8 +69,8 @@ def test_what_is_unknown_is_missing(quick, tmp_path, monkeypatch):
         raise RuntimeError("no")
 
     tokenizer = tiny_codecs.fsq()
-    spec = dataclasses.replace(tokenizer.spec, macs_per_second=None, decoder_latency=None)
-    tokenizer.__dict__["spec"] = spec
+    spec = dataclasses.replace(tokenizer.describe(), macs_per_second=None, decoder_latency=None)
+    monkeypatch.setattr(tokenizer, "describe", lambda: spec)
     monkeypatch.setattr(tokenizer, "stream", stream)
     monkeypatch.setattr(cost, "peak_memory", lambda name, clip: len(name) + len(clip))
     found = cost.run(bench(TokenizerSystem("x", tokenizer), tmp_path))

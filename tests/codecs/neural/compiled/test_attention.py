@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from syllabary.codecs.neural.compiled.cache.attention import PackedTransformer, packed_layers
-from syllabary.codecs.neural.compiled.cache.packing import PackedStack
+from syllabary.codecs.neural.compiled.attention import PackedTransformer, packed_layers
+from syllabary.codecs.neural.compiled.packing import PackedStack
 from syllabary.codecs.neural.layers.causal import CausalStack, StackConfig
 from syllabary.codecs.neural.layers.transformer import CausalTransformer, TransformerConfig
 

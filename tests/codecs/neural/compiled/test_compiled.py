@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from syllabary.codecs.neural.compiled.cache.cache import (
+from syllabary.codecs.neural.compiled.cache import (
     Compiled,
     compiled_decoder,
     compiled_encoder,
 )
-from syllabary.codecs.neural.compiled.cache.packing import pack
-from syllabary.codecs.neural.compiled.cache.residual_stages import CompiledStages
+from syllabary.codecs.neural.compiled.packing import pack
+from syllabary.codecs.neural.compiled.residual_stages import CompiledStages
 from syllabary.codecs.neural.layers.analysis import AnalysisConfig
 from syllabary.codecs.neural.layers.causal import StackConfig
 from syllabary.codecs.neural.layers.harmonic_head import HarmonicHeadConfig

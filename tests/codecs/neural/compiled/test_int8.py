@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from syllabary.codecs.neural.compiled.cache import int8 as int8_kernel
+from syllabary.codecs.neural.compiled import int8 as int8_kernel
 from syllabary.codecs.neural.layers.transformer import Int8Linear
 from syllabary.kernels import linear as kernels
 
@@ -93,7 +93,7 @@ def test_activation_is_that_of_float_layers(dtype):
 
 
 def _identity(size: int, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    from syllabary.codecs.neural.compiled.cache.packing import pack
+    from syllabary.codecs.neural.compiled.packing import pack
 
     return pack(np.eye(size), None, dtype)
 
