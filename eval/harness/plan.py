@@ -138,7 +138,7 @@ def domain(item: Utterance) -> str:
     source = item.extra.get("source")
     if not isinstance(source, str) or not source:
         source = printable(item.name.parts[0]) if len(item.name.parts) > 1 else "no folder"
-    return source if source != "all" else "a corpus called all"  # reserved in results for the mean over all domains
+    return source if source != "all" else "a corpus called all"  # reserved for the mean over all
 
 
 def even_sample(items: Sequence[Utterance], count: int | None) -> list[Utterance]:
@@ -245,7 +245,7 @@ class Plan:
                 temporary.write_bytes(as_bytes(grown, indent=1))
         known = {metric.name: metric for metric in self.metrics}
         for name in grown["metrics"]:
-            with suppress(SyllabaryError):  # a metric of another package that is not installed any more
+            with suppress(SyllabaryError):  # of a package that was removed
                 known.setdefault(name, metrics.find(name))
         chosen = tuple(known[name] for name in grown["metrics"] if name in known)
         return replace(self, metrics=chosen, studies=tuple(grown["studies"]))
