@@ -59,7 +59,7 @@ def time_stretch(wave: np.ndarray, sample_rate: int, tempo: float) -> np.ndarray
     at = reach
     for number in range(count):
         if number:
-            start = round(number * half * tempo)  # the earliest position; the middle is `reach` later
+            start = round(number * half * tempo)  # earliest; the middle is `reach` later
             wanted = padded[at + half : at + 3 * half]
             at = start + _best_match(padded[start : start + 2 * reach + 2 * half], wanted)
         out[number * half : (number + 2) * half] += window * padded[at : at + 2 * half]
