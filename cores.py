@@ -1,4 +1,4 @@
-"""Processor cores that may be used, and PyTorch's threads on them."""
+"""Count usable processor cores and set PyTorch's number of threads."""
 
 import os
 from collections.abc import Iterator
@@ -6,17 +6,17 @@ from contextlib import contextmanager
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def use_one_thread() -> None:
-    """Run torch's operations on one thread.
+    """Limit torch to one thread.
 
-    Ours are small: several threads gain nothing, and lose everything where a neighbour keeps one
-    of them waiting. The cores are used by several files, or processes, at a time.
+    The operations here are small: more threads gain nothing, and cost much when one of them has to
+    wait for its core. Cores are used by processing several files, or in several processes, instead.
     """
     import torch
 
@@ -25,9 +25,9 @@ def use_one_thread() -> None:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads for torch's operations for a while.
+    """Set torch's number of threads within a context.
 
-    On one, the last bits of sums and matrix products do not depend on how many there were.
+    With one thread, the last bits of sums and matrix products are reproducible everywhere.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Every error that a user can cause, each a `ValueError` that says what was expected."""
+"""All errors that bad input can cause: `ValueError`s whose messages say what was expected."""
 
 
 class SyllabaryError(ValueError):
@@ -6,7 +6,7 @@ class SyllabaryError(ValueError):
 
 
 class SyllabaryWarning(UserWarning):
-    """Base of what is worth a word and stops nothing; the command line prints it."""
+    """Base of all warnings: something the user should know, but no error; the CLI prints it."""
 
 
 class WaveError(SyllabaryError):
@@ -18,7 +18,7 @@ class TokenError(SyllabaryError):
 
 
 class TokenMismatchError(TokenError):
-    """Tokens of one tokenizer were given to another."""
+    """Tokens from one tokenizer were given to another."""
 
 
 class UnknownTokenizerError(SyllabaryError):
@@ -34,23 +34,23 @@ class CheckpointError(SyllabaryError):
 
 
 class WeightsError(SyllabaryError):
-    """A tokenizer's weights were changed to what it can't run with: another dtype, no values."""
+    """A tokenizer's weights can't be used: their dtype was changed, or they have no values."""
 
 
 class ExportError(SyllabaryError):
-    """A tokenizer has no form in the format asked for, or a package that writes it is missing."""
+    """A tokenizer can't be exported to the requested format, or a required package is missing."""
 
 
 class ContainerError(SyllabaryError):
-    """A `.syl` file is damaged, cut short, or not a `.syl` file."""
+    """A `.syl` file is damaged or truncated, or is not a `.syl` file."""
 
 
 class StateError(SyllabaryError):
-    """The exported state of a stream's row is damaged or of another tokenizer, or can't be had."""
+    """A row's state is damaged, is of another tokenizer, or can't be exported at all."""
 
 
 class CapacityError(SyllabaryError):
-    """A pool has no place for another client."""
+    """A pool is full."""
 
 
 class AudioFileError(SyllabaryError):
@@ -58,11 +58,11 @@ class AudioFileError(SyllabaryError):
 
 
 class ManifestError(SyllabaryError):
-    """A manifest has a line that can't be read, or names nothing."""
+    """A manifest has an invalid line, or an input names no files."""
 
 
 class QuantizerError(SyllabaryError):
-    """A quantizer was given vectors, codes or settings that it can't work with."""
+    """A quantizer was given vectors, codes or settings that it can't use."""
 
 
 class TrainingError(SyllabaryError):
@@ -70,11 +70,11 @@ class TrainingError(SyllabaryError):
 
 
 class BPEError(SyllabaryError):
-    """Byte-pair encoding can't be trained as asked, or its files are damaged or of another kind."""
+    """Byte-pair encoding can't be trained with these settings, or its files are invalid."""
 
 
 class ProcessorError(SyllabaryError):
-    """A processor that this one can't work as."""
+    """The requested processor type can't be emulated on this one."""
 
 
 class PatternError(SyllabaryError):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, folders that are searched whole, and names to print."""
+"""Write files that appear whole or not at all, list folders completely, and print any path."""
 
 import errno
 import hashlib
@@ -13,20 +13,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-_MOST_LINKS = 40  # as Linux
+_MOST_LINKS = 40  # Linux's limit
 
 
 def _temporary_stem(path: Path) -> str:
-    # A hash, because a name may be as long as the file system allows already.
+    # A hash, since the name may already have the longest length that the file system allows.
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{_HOST}-"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path of the same suffix, whose file takes the place of `path` on success.
+    """Yield a temporary path with the same suffix; on success, its file replaces `path`.
 
-    Links are followed: what they lead to is replaced. What is no regular file (a FIFO, a device,
-    `/dev/stdout`) is not replaced but written into, once all is there.
+    Links are followed, and their target is replaced. A target that is not a regular file (a FIFO, a
+    device, `/dev/stdout`) is not replaced: the finished contents are written to it.
 
     Raises:
         OSError: the place can't be written.
@@ -54,11 +54,11 @@ def _writing_into(path: Path) -> Iterator[Path]:
 
 
 def _behind_links(path: Path) -> Path | None:
-    """The path that can be replaced for `path`, or None where that is no regular file."""
+    """Follow links to the regular file to replace; None if it is not a regular file."""
     for _ in range(_MOST_LINKS):
         if not path.is_symlink():
             return path if path.is_file() or path.is_dir() or not path.exists() else None
-        # What is open in a process is not what its name says: a pipe has none.
+        # For files open in a process (/proc/…/fd) the link's text need not be a path, as for pipes.
         if Path(os.path.realpath(path.parent)).is_relative_to("/proc"):
             return None
         path = path.parent / path.readlink()
@@ -66,7 +66,7 @@ def _behind_links(path: Path) -> Path | None:
 
 
 def is_free(path: Path) -> bool:
-    """Whether writing to a path destroys nothing: nothing is there, or what takes a stream."""
+    """Whether writing to a path destroys nothing: it does not exist, or is a FIFO or device."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -76,7 +76,7 @@ def is_free(path: Path) -> bool:
 
 @contextmanager
 def spooled(path: Path) -> Iterator[Path]:
-    """The path of a regular file with the same content: itself, or a copy of what a FIFO gives.
+    """Yield a regular file with the contents of `path`: itself, or a copy if it is a FIFO.
 
     Raises:
         OSError: it can't be read, or the copy can't be written.
@@ -93,7 +93,7 @@ def spooled(path: Path) -> Iterator[Path]:
 
 
 def what_it_is(path: Path) -> str | None:
-    """What is at a path that is no regular file, in words; None for a file, or for nothing."""
+    """Name the kind of a non-regular file (FIFO, device, …); None for a regular or missing one."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -123,14 +123,14 @@ def _refuse(folder: Path, error: OSError) -> None:
 
 
 def files_below(folder: Path, failed: Callable[[Path, OSError], None] = _refuse) -> Iterator[Path]:
-    """Every file of a folder and its subfolders, sorted in each, links followed.
+    """Yield all files in a folder and its subfolders, sorted within each, following links.
 
     Args:
         folder: to search.
-        failed: is called with each folder that can't be read, and why; default: it is raised.
+        failed: called with each unreadable folder and its error; default: raise it.
 
     Raises:
-        OSError: see `failed`. (`Path.rglob` leaves such a folder out without a word.)
+        OSError: see `failed`. (`Path.rglob` skips such folders silently.)
     """
     seen = set()
 
@@ -138,7 +138,7 @@ def files_below(folder: Path, failed: Callable[[Path, OSError], None] = _refuse)
         failed(Path(error.filename or folder), error)
 
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=report):
-        # A corpus may be a farm of links, and links may lead in circles.
+        # Corpora may consist of links, and links may form cycles.
         try:
             status = os.stat(parent)  # noqa: PTH116
         except OSError as error:
@@ -154,7 +154,7 @@ def files_below(folder: Path, failed: Callable[[Path, OSError], None] = _refuse)
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Delete what `replacing` left beside these paths when its process died, on this machine."""
+    """Delete temporary files that a dead process of this computer left beside these paths."""
     stems: dict[Path, set[str]] = {}
     for given in paths:
         with suppress(OSError):
@@ -169,7 +169,7 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
 
 
 def remove_all_leftovers(folder: Path) -> None:
-    """Delete what `replacing` left in a folder that is ours alone, and below it, as above."""
+    """Delete such files in and below a folder that only this package writes to."""
     for found in folder.rglob(f".*.{_HOST}-*.tmp*"):
         if re.match(r"\.[0-9a-f]{16}\.", found.name):
             _remove_if_left(found)
@@ -177,7 +177,7 @@ def remove_all_leftovers(folder: Path) -> None:
 
 def _remove_if_left(temporary: Path) -> None:
     if not Path("/proc/self").exists():
-        return  # no way to tell who is gone
+        return  # can't tell whether its process is gone
     process = temporary.name.rpartition("-")[2].partition(".")[0]
     if not Path("/proc", process).exists():
         with suppress(OSError):
@@ -185,5 +185,5 @@ def _remove_if_left(temporary: Path) -> None:
 
 
 def printable(path: os.PathLike[str] | str) -> str:
-    """The path as text that any output takes: bytes that are not UTF-8 become escapes."""
+    """Return the path as printable text: bytes that are not UTF-8 become escapes."""
     return os.fspath(path).encode(errors="backslashreplace").decode()

@@ -1,6 +1,6 @@
-"""Packages whose public names are imported when they are first asked for.
+"""Import a package's public names only on first access.
 
-So `from syllabary.codecs import RVQCodec` works, and `import syllabary` loads no torch.
+So `from syllabary.codecs import RVQCodec` works, while `import syllabary` loads no torch.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,12 +11,12 @@ from typing import Any
 def lazy_exports(
     package: str, places: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package.
+    """Return `__getattr__` and `__dir__` for a package.
 
     Args:
         package: its `__name__`.
-        places: where each public name is: a module's full name and, after a colon, what it is
-            called there, if not the same.
+        places: for each public name, the full name of its module and, if it has another name
+            there, a colon and that name.
     """
 
     def get(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Torch as this package expects it, whatever the rest of the program has set.
+"""Shield this package from torch's global settings.
 
-Programs load models under other default dtypes and devices (`torch.set_default_dtype`, a
-``torch.device("meta")`` context), cast the module that holds a tokenizer, and fork. None of that
+Programs create models under other default dtypes and devices (`torch.set_default_dtype`, a
+``torch.device("meta")`` context), cast the module that contains a tokenizer, and fork. None of that
 may change a code.
 """
 
@@ -28,7 +28,7 @@ _nothing = nullcontext()
 
 
 class _DefaultDtype:
-    """float32 while anyone is inside, and then what it was: the default is one for all threads."""
+    """Set the default dtype to float32 while any thread is inside; torch's default is global."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -56,11 +56,9 @@ _default_dtype = _DefaultDtype()
 
 
 def plain_torch() -> AbstractContextManager[None]:
-    """A context in which what is made is float32 and on the CPU unless it says otherwise.
+    """Return a context in which new tensors default to float32 on the CPU and autocast is off.
 
-    Autocast, which would round what is computed, is off there.
-
-    In a forked process torch also goes on with one thread: see `_settle_after_fork`.
+    In a forked process, it also limits torch to one thread: see `_settle_after_fork`.
     """
     if _inherited_threads is not None:
         _settle_after_fork()
@@ -81,9 +79,9 @@ def _plain_defaults(cast: list[str]) -> Iterator[None]:
 
 
 def plainly(call: Callable[P, R]) -> Callable[P, R]:
-    """Run a function under `plain_torch`, without gradients and out of inference mode.
+    """Decorate a function to run under `plain_torch`, without gradients or inference mode.
 
-    Tensors of inference mode could not be changed outside of it, where streams go on.
+    Tensors created in inference mode can't be changed outside of it, where streams continue.
     """
 
     @wraps(call)
@@ -95,10 +93,10 @@ def plainly(call: Callable[P, R]) -> Callable[P, R]:
 
 
 def made_plainly(call: Callable[P, R]) -> Callable[P, R]:
-    """Run a function that makes modules under `plain_torch`, as if nobody had set anything.
+    """Decorate a function that creates modules to run under `plain_torch`, with gradients on.
 
-    Weights made in inference mode could not be changed outside of it, and where gradients are off
-    torch takes a folded weight for a buffer.
+    Weights created in inference mode can't be changed outside of it, and with gradients off torch
+    treats a folded weight as a buffer.
     """
 
     @wraps(call)
@@ -125,17 +123,17 @@ def _construct(make: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 class PlainModule(nn.Module, metaclass=_PlainlyMade):
-    """A module that is made under `plain_torch` and keeps the dtypes that it was made with.
+    """A module that is created under `plain_torch` and keeps its dtypes.
 
-    `.half()`, `.bfloat16()`, `.double()`, `.type()` and `.to(dtype)`, of it or of a module that
-    holds it, move it at most. Weights rounded to half precision would be other weights.
+    `.half()`, `.bfloat16()`, `.double()`, `.type()` and `.to(dtype)`, on it or on a parent module,
+    can move it but not cast it, since rounded weights would give other codes.
     """
 
     def _made_whole(self) -> None:
-        """Called once the constructors of all classes are done."""
+        """Hook that is called after the constructors of all classes have run."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What `.to`, `.half` and the like do."""
+        """Apply what `.to`, `.half` and similar methods do, without changing dtypes."""
 
         def keep_dtype(tensor: Tensor) -> Tensor:
             changed = fn(tensor)
@@ -146,7 +144,7 @@ class PlainModule(nn.Module, metaclass=_PlainlyMade):
 
 # --- forked processes ----------------------------------------------------------------------------
 
-#: Torch's threads when this process was forked, until it is known that they do no harm.
+#: Torch's number of threads when this process was forked, until checked to be safe.
 _inherited_threads: int | None = None
 
 
@@ -157,10 +155,10 @@ def _notice_fork() -> None:
 
 
 def _settle_after_fork() -> None:
-    """One thread for torch, unless the process has chosen a number itself.
+    """Limit torch to one thread after a fork, unless the process has set a number itself.
 
-    Threads don't survive a fork, but OpenMP's memory of them does: the first operation that is
-    shared out would wait for them for ever.
+    Threads don't survive a fork, but OpenMP still counts on them: the first parallel operation
+    would wait for them forever.
     """
     global _inherited_threads
     inherited, _inherited_threads = _inherited_threads, None

@@ -1,4 +1,4 @@
-"""Nested frozen dataclasses to JSON and back, with every value of its declared type."""
+"""Convert nested frozen dataclasses to JSON and back, checking the type of every value."""
 
 import dataclasses
 import difflib
@@ -13,26 +13,27 @@ T = TypeVar("T")
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass, and of those in it, as JSON values of their declared types.
+    """Convert a dataclass, nested ones included, to JSON values, checking each field's type.
 
     Raises:
-        ConfigError: a value is of another type than its field says.
+        ConfigError: a value's type differs from its field's declared type.
     """
     plain = dataclasses.asdict(from_json(type(config), _shallow(config)))
-    # A range or any other sequence of numbers is a list in JSON.
+    # A range, or any other sequence of numbers, becomes a list.
     return json.loads(json.dumps(plain, default=list))
 
 
 def from_json(kind: type[T], fields: Any, where: str = "") -> T:
-    """A dataclass from JSON values.
+    """Create a dataclass from JSON values.
 
     Args:
         kind: the dataclass.
-        fields: values by name; those left out have their defaults.
+        fields: values by name; missing ones get their defaults.
         where: dotted path of the fields, for errors.
 
     Raises:
-        ConfigError: unknown fields, missing ones, values of another type, or that it refuses.
+        ConfigError: unknown or missing fields, values of a wrong type, or values that the
+            dataclass refuses.
     """
     if not isinstance(fields, Mapping):
         raise ConfigError(f"{where or kind.__name__}: expected fields by name, got {fields!r}")
@@ -58,10 +59,10 @@ def from_json(kind: type[T], fields: Any, where: str = "") -> T:
 
 
 def with_override(config: T, path: str, text: str, where: str = "") -> T:
-    """The dataclass with the field at a dotted path changed to what a command line says.
+    """Return the dataclass with the field at a dotted path set from command-line text.
 
     Raises:
-        ConfigError: no such field, or not a value for it.
+        ConfigError: there is no such field, or the text is no value for it.
     """
     name, dot, rest = path.partition(".")
     hints = field_types(type(config))
@@ -87,16 +88,16 @@ def with_override(config: T, path: str, text: str, where: str = "") -> T:
 
 
 def field_types(kind: Any) -> dict[str, Any]:
-    """The declared type of each field."""
+    """Return the declared type of each field."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def typed(hint: Any, value: Any, where: str) -> Any:
-    """A JSON value as the declared type has it: 1 for 1.0, a tuple for a list.
+    """Convert a JSON value to the declared type: 1 to 1.0, a list to a tuple.
 
     Raises:
-        ConfigError: it is of another type.
+        ConfigError: the value has another type.
     """
     origin = get_origin(hint)
     if hint is Any or (hint is types.NoneType and value is None):
@@ -139,7 +140,7 @@ def _one_of(choices: Sequence[Any], hint: Any, value: Any, where: str) -> Any:
     others = [choice for choice in choices if choice is not types.NoneType]
     meant = others if len(others) == 1 else _meant(others, value)
     if meant:
-        # Its own error says more than that of the union.
+        # This member's own error is more specific than one about the union.
         return typed(meant[0], value, where)
     for choice in others:
         try:
@@ -150,7 +151,7 @@ def _one_of(choices: Sequence[Any], hint: Any, value: Any, where: str) -> Any:
 
 
 def _meant(choices: Sequence[Any], value: Any) -> list[Any]:
-    """Which of some dataclasses a value is of; of fields by name, the one that has most of them."""
+    """Choose the dataclasses of a union that fit a value best, by the number of matching fields."""
     kinds = [kind for kind in choices if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
     if isinstance(value, Mapping) and len(kinds) == len(choices):
         return [max(kinds, key=lambda kind: len(set(value) & set(field_types(kind))))]
@@ -170,7 +171,7 @@ def _tuple(hint: Any, value: Sequence[Any], where: str) -> tuple[Any, ...]:
 
 
 def _from_text(hint: Any, text: str, where: str) -> Any:
-    """Text as it is where the field takes text; else JSON, else a list without its brackets."""
+    """Parse text: as it is if the field takes text, else as JSON, else as a list without []."""
     attempts: list[Any] = [_parse(text), text]
     if text.lower() == "none":
         attempts.insert(0, None)
@@ -201,7 +202,7 @@ def _join(where: str, name: str) -> str:
 
 
 def _shown(hint: Any) -> str:
-    """A type as one writes it."""
+    """Format a type for messages."""
     if hint is types.NoneType:
         return "null"
     if get_origin(hint) in (Union, types.UnionType):
@@ -214,10 +215,10 @@ def _shown(hint: Any) -> str:
 
 
 def _unknown(kind: type, name: str, where: str) -> str:
-    """That there is no such field, and which was probably meant, with its type."""
+    """Create the message for an unknown field, with the closest name and its type."""
     hints = field_types(kind)
     message = f"no field {_join(where, name)!r} in {kind.__name__}"
-    # Its path left out, as in lr=… for optimizer.lr=….
+    # The path was omitted, as in lr=… for optimizer.lr=….
     meant = [
         f"{_join(where, outer)}.{name} ({_shown(field_types(part)[name])})"
         for outer, hint in hints.items()

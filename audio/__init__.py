@@ -1,4 +1,4 @@
-"""Audio files, resampling, mel features and manifests. Knows nothing of tokens."""
+"""Audio files, resampling, mel features and manifests."""
 
 from typing import TYPE_CHECKING
 

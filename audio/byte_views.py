@@ -1,4 +1,4 @@
-"""A stretch of a file as a file of its own, for libraries that read a file to its end."""
+"""A byte range of a file as a file object, for libraries that read a file to its end."""
 
 import io
 import os
@@ -10,12 +10,12 @@ class ByteView(io.RawIOBase):
 
     Args:
         path: of the file.
-        start, stop: the stretch, in bytes.
-        claim: the size that seeking to the end tells of; default: the true one. A larger one makes
-            a library that guesses a stream's length from its size guess too much rather than too
-            little, so that it reads until nothing comes. The last 128 bytes of what is claimed are
-            zeros, since readers of MP3 look there for a tag.
-        patch: bytes that stand in the place of those at an offset of the view: (offset, bytes).
+        start, stop: the range, in bytes.
+        claim: the size to report when seeking to the end; default: the true one. A larger size
+            makes a library that estimates a stream's length from its size overestimate it, so that
+            it reads all there is. The last 128 bytes of the claimed range read as zeros, since MP3
+            readers look for a tag there.
+        patch: replacement bytes at an offset of the view: (offset, bytes).
     """
 
     TAG = 128

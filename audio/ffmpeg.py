@@ -1,4 +1,4 @@
-"""What libsndfile can't read, through an `ffmpeg` program where there is one."""
+"""Read audio that libsndfile can't, by running an `ffmpeg` program if there is one."""
 
 import shutil
 import struct
@@ -17,12 +17,12 @@ _FORMATS = (
 
 
 class FFmpegStream:
-    """The first audio track of a file, decoded by a child process.
+    """The first audio track of a file, decoded by an ffmpeg process.
 
     Args:
         path: of the file.
         name: of the file, for messages.
-        why: what libsndfile says of the file.
+        why: libsndfile's error message for the file.
 
     Attributes:
         sample_rate: in Hz.
@@ -41,12 +41,12 @@ class FFmpegStream:
                 f"{name}: libsndfile can't read it ({why}), and there is no ffmpeg program to "
                 "try; install ffmpeg or convert the file to wav or flac"
             )
-        # The AU format: its header says the rate and the channels, and it needs no seeking.
-        # Formats that name other files (playlists, concatenations) are not among those allowed.
+        # The AU format has rate and channels in its header and needs no seeking.
+        # Formats that refer to other files (playlists, concatenations) are not allowed.
         command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
         command += ["-format_whitelist", _FORMATS, "-i", self._place, "-map", "0:a:0"]
         command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
-        # Messages go to a file: a badly damaged input can give more than a pipe holds.
+        # Messages go to a file, since a badly damaged input can produce more than a pipe holds.
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._messages)
         assert self._process.stdout is not None
@@ -63,7 +63,7 @@ class FFmpegStream:
         self._output.read(offset - 24)
 
     def read(self, frames: int) -> np.ndarray:
-        """The next samples, (frames, channels) float32, or fewer at the end.
+        """Return the next samples, (frames, channels) float32; fewer at the end.
 
         Raises:
             AudioFileError: the file is damaged.
@@ -79,7 +79,7 @@ class FFmpegStream:
         return block
 
     def _said(self) -> list[str]:
-        """Its messages, once it has ended."""
+        """Return ffmpeg's messages, once it has ended."""
         self._process.wait()
         self._messages.seek(0)
         lines = self._messages.read().decode(errors="replace").strip().splitlines()

@@ -1,8 +1,8 @@
-"""Audio files in and out.
+"""Read and write audio files.
 
-soundfile reads wav, flac, ogg, opus and mp3; anything else goes through an `ffmpeg` program where
-there is one. What is done with several channels, and with samples that do not fit, is said by the
-caller: nothing is mixed or clipped silently.
+soundfile reads wav, flac, ogg, opus and mp3; other formats are read with an `ffmpeg` program if
+there is one. The caller decides how to treat several channels, and samples out of range: nothing is
+mixed or clipped silently.
 """
 
 import math
@@ -25,7 +25,7 @@ from .writer import AudioWriter as AudioWriter
 from .writer import Clipping as Clipping
 from .writer import read_comment as read_comment
 
-#: Suffixes that a folder is searched for.
+#: Suffixes of the files that a search of a folder finds.
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -34,7 +34,7 @@ SUFFIXES = frozenset(
     )
 )
 
-#: What to do with several channels: `mono` refuses them, `mix` averages them, `first` or a number
+#: How to treat several channels: `mono` raises an error, `mix` averages them, `first` or a number
 #: (counted from 0) picks one.
 Channels = Literal["mono", "mix", "first"] | int
 
@@ -44,25 +44,25 @@ BLOCK_SECONDS = 30
 class AudioReader:
     """An open audio file, or a segment of one, read in blocks.
 
-    All samples that are in a file come, also where its header counts fewer: see `audio.parts`.
+    It reads all samples in a file, even if the header declares fewer: see `audio.parts`.
 
     Args:
-        path: the file; a FIFO or socket is copied into a temporary file first.
+        path: the file; a FIFO or socket is copied to a temporary file first.
         channels: see `Channels`.
         name: of the file, for messages; `-` stands for standard input. Default: its path.
-        offset_s: where the segment begins, in seconds; None: at the file's beginning.
-        duration_s: its length in seconds; None: up to the file's end. Without an offset, a length
-            that differs from the file's by a rounding (10 ms), or is greater, means all of it.
+        offset_s: start of the segment in seconds; None: the start of the file.
+        duration_s: its length in seconds; None: up to the end of the file. Without an offset, a
+            length that exceeds the file's, or differs by rounding (10 ms), means the whole file.
 
     Attributes:
         sample_rate: in Hz.
         num_channels: in the file.
-        num_samples: of the segment, per channel, or None where the file does not say.
-        segment: its first sample, and how many (None: not known); None for the whole file.
+        num_samples: of the segment, per channel; None if the file does not tell.
+        segment: its first sample and number of samples (None: unknown); None for a whole file.
 
     Raises:
-        AudioFileError: it can't be opened, or has several channels and `channels` is `mono`; or
-            the segment is not inside of it.
+        AudioFileError: it can't be opened; it has several channels and `channels` is `mono`; or the
+            segment exceeds the file.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class AudioReader:
         self._file: soundfile.SoundFile | None = None
         self._ffmpeg: FFmpegStream | None = None
         try:
-            # As bytes: soundfile refuses text that is not UTF-8, which a file's name may be.
+            # As bytes: file names need not be UTF-8, and soundfile refuses such text.
             self._file = SequentialFile(os.fsencode(self.path))
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             why = str(error).rpartition(": ")[2].rstrip(".")
@@ -104,7 +104,7 @@ class AudioReader:
         self._opened.callback(self._close_file)
         self.sample_rate, self.num_channels = self._file.samplerate, self._file.channels
         self._total = self._unread = self._file.frames
-        # An mp3's own count may be off by its encoder's delay.
+        # The sample count of an mp3 may be off by the encoder's delay.
         self._slack = 3000 if self._file.format == "MP3" else 0
         parts = find_parts(self.path, self._file, self.name)
         if parts is not None:
@@ -185,7 +185,7 @@ class AudioReader:
         self.segment = (start, self.num_samples) if start or self._left is not None else None
 
     def _check_end(self, there: int, wanted: int) -> None:
-        """Refuse a segment that ends behind the file; a tenth of a second is rounding."""
+        """Raise if a segment ends over 0.1 s after the file; less passes as rounding."""
         if wanted - there > self.sample_rate // 10:
             raise AudioFileError(
                 f"{self.name}: a segment of {self._wanted_s:g} s, where only "
@@ -193,7 +193,7 @@ class AudioReader:
             )
 
     def blocks(self, size: int | None = None) -> Iterator[np.ndarray]:
-        """The samples in blocks of (size,) float32, the last one shorter, at the file's rate.
+        """Yield blocks (size,) float32 at the file's rate; the last one may be shorter.
 
         Raises:
             AudioFileError: the data is damaged.
@@ -220,7 +220,7 @@ class AudioReader:
             )
 
     def _skip_to_start(self, size: int) -> None:
-        """Go to the segment, without decoding what is before where that is exact."""
+        """Seek to the segment; where seeking is not sample-exact, decode and skip instead."""
         if not self._skip:
             return
         if self._file is None and len(self._waiting) == 1:
@@ -239,7 +239,7 @@ class AudioReader:
         self._skip = 0
 
     def _read(self, size: int) -> np.ndarray:
-        """(size, channels) float32, or fewer at the end, from one part after another."""
+        """Read (size, channels) float32, across parts; fewer at the end."""
         if self._ffmpeg is not None:
             return self._ffmpeg.read(size)
         blocks = []
@@ -250,7 +250,7 @@ class AudioReader:
                 self._next_part()
             assert self._file is not None
             try:
-                # No more than there is: what stands behind, a tag maybe, is not for the decoder.
+                # Read no more than the declared samples: what follows may be a tag.
                 most = min(size, self._unread)
                 block = self._file.read(most, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
@@ -273,7 +273,7 @@ class AudioReader:
         return np.ascontiguousarray(block[:, self._pick])
 
     def resampled_blocks(self, sample_rate: int) -> Iterator[np.ndarray]:
-        """`blocks`, converted to `sample_rate`; the result does not depend on the blocks' size."""
+        """Yield `blocks` resampled to `sample_rate`; the result is independent of block sizes."""
         if sample_rate == self.sample_rate:
             yield from self.blocks()
             return
@@ -297,7 +297,7 @@ class AudioReader:
 
 @contextmanager
 def _openable(path: Path, name: str) -> Iterator[Path]:
-    """A file that can be read again and again: the given one, or a copy of what comes of a FIFO."""
+    """Yield a path that can be read repeatedly: the given one, or a copy if it is a FIFO."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -305,7 +305,7 @@ def _openable(path: Path, name: str) -> Iterator[Path]:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise AudioFileError(f"{name}: a device, expected an audio file")
         with spooled(path) as file:
-            with file.open("rb"):  # libsndfile does not say why it can't
+            with file.open("rb"):  # libsndfile does not report the reason of a failure
                 pass
             yield file
     except FileNotFoundError:
@@ -315,7 +315,7 @@ def _openable(path: Path, name: str) -> Iterator[Path]:
 
 
 def _is_exact(file: soundfile.SoundFile) -> bool:
-    """Whether samples after seeking are those that reading on gives."""
+    """Whether seeking gives the same samples as reading on."""
     bare = file.subtype.startswith("PCM") or file.subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW")
     return bool(bare and file.format not in ("OGG", "MP3"))
 
@@ -331,8 +331,8 @@ def read(
     """Read a whole file, or a segment of one.
 
     Args:
-        path: wav, flac, ogg, opus, mp3, or whatever an ffmpeg program reads.
-        sample_rate: convert to this rate (soxr, high quality); default: leave it.
+        path: wav, flac, ogg, opus, mp3, or any format that an ffmpeg program reads.
+        sample_rate: resample to this rate (soxr, high quality); default: keep the file's.
         channels: see `Channels`; the default refuses files with more than one.
         offset_s, duration_s: the segment in seconds, see `AudioReader`.
 
@@ -351,15 +351,15 @@ def read(
 def write(
     path: str | Path, wave: np.ndarray, sample_rate: int, clipping: Clipping = "clamp"
 ) -> int:
-    """Write a waveform (samples,) to a file, whole or not at all.
+    """Write a waveform (samples,) to a file, which appears whole or not at all.
 
     Returns:
-        How many samples were clamped.
+        Number of clamped samples.
 
     Raises:
         AudioFileError: the format is unknown.
-        WaveError: not (samples,) of float32 or float64, NaN, infinity, or clipping where
-            `clipping` is `error`.
+        WaveError: the waveform is not (samples,) of float32 or float64, or holds NaN or infinity,
+            or clips and `clipping` is `error`.
     """
     path = Path(path)
     with (

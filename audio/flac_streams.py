@@ -1,13 +1,13 @@
-"""The streams of a FLAC file, and how many samples each has, told by its last frame.
+"""Find the streams of a FLAC file and count their samples by their last frames.
 
-The header's count is 0 in what was written to a pipe, and that of the first stream where files
-were put one behind another. Every frame says its place, so the last one tells the truth.
+The header's count is 0 in files that were written to a pipe, and covers only the first stream in
+concatenated files. Every frame has its position, so the last one gives the true count.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-_MAGIC = b"fLaC\x00\x00\x00\x22"  # with the head of the STREAMINFO block, which comes first
+_MAGIC = b"fLaC\x00\x00\x00\x22"  # and the header of the STREAMINFO block, always the first
 _TAIL = 1 << 20  # more than the largest frame that encoders write
 
 
@@ -16,9 +16,9 @@ class Stream:
     """A FLAC stream in a file.
 
     Attributes:
-        start, stop: its bytes.
-        declared: samples that its header counts; 0: it does not say.
-        found: samples up to the end of its last whole frame; None where none was found.
+        start, stop: its byte range.
+        declared: number of samples in its header; 0: unknown.
+        found: samples up to the end of its last whole frame; None if no frame was found.
     """
 
     start: int
@@ -27,17 +27,17 @@ class Stream:
     found: int | None
 
     def patch(self, samples: int) -> tuple[int, bytes]:
-        """What stands in the header, from an offset on, if it counts so many samples."""
+        """Return (offset, bytes) that change the header's sample count to `samples`."""
         return _COUNT_AT, (self._bits << 36 | samples).to_bytes(8, "big")
 
-    _bits: int = 0  # the 28 before the count: rate, channels, bits a sample
+    _bits: int = 0  # the 28 bits before the count: rate, channels, bits per sample
 
 
-_COUNT_AT = 8 + 10  # of 64 bits, the last 36 of which are the count
+_COUNT_AT = 8 + 10  # a 64-bit field whose last 36 bits are the count
 
 
 def find_streams(data: Any) -> list[Stream]:
-    """The FLAC streams of a file, given all of it (a memory map will do)."""
+    """Return the FLAC streams of a file, given all of it (may be a memory map)."""
     starts = []
     at = data.find(_MAGIC)
     while at >= 0:
@@ -53,7 +53,7 @@ def _stream(data: Any, start: int, stop: int) -> Stream:
     declared = word & (1 << 36) - 1
     block = int.from_bytes(info[2:4], "big")
     found = None
-    # Where the frame that is looked at may end: with the stream, or where a later one begins.
+    # Possible ends of the last frame: the stream's end, or the start of a later frame.
     ends = {_without_tag(data, start, stop)}
     at = stop
     least = max(start + 42, stop - _TAIL)
@@ -61,10 +61,11 @@ def _stream(data: Any, start: int, stop: int) -> Stream:
         at = data.rfind(b"\xff", least, at)
         if at < 0:
             break
-        # fixed or variable sizes of blocks
+        # sync codes for fixed and for variable block sizes
         if data[at + 1 : at + 2] in (b"\xf8", b"\xf9"):
             head = _head(data, at, word >> 36, block)
-            # Only a count that disagrees costs a look at every byte: the head may be one by chance.
+            # Verify the whole frame only if its position disagrees with the count: the sync code
+            # may appear by chance.
             if head is not None and (head == declared or _is_whole(data, at, ends)):
                 found = head
             elif head is not None:
@@ -73,7 +74,7 @@ def _stream(data: Any, start: int, stop: int) -> Stream:
 
 
 def _head(data: Any, at: int, bits: int, block_size: int) -> int | None:
-    """The sample behind the frame whose head is at a byte, or None where none of the stream is."""
+    """Return the sample position after the frame at a byte; None if there is no frame header."""
     head = data[at : at + 16]
     if len(head) < 6:
         return None
@@ -108,7 +109,7 @@ def _head(data: Any, at: int, bits: int, block_size: int) -> int | None:
 
 
 def _without_tag(data: Any, start: int, stop: int) -> int:
-    """Where the audio ends of what ends at `stop`, before a tag in the way of MP3."""
+    """Return the end of the audio in data that ends at `stop`, before an ID3v1 tag if any."""
     if data[stop - 128 : stop - 125] == b"TAG":
         stop -= 128
     tag = data.rfind(b"ID3", max(start, stop - _TAIL), stop)
@@ -120,7 +121,7 @@ def _without_tag(data: Any, start: int, stop: int) -> int:
 
 
 def _is_whole(data: Any, at: int, ends: set[int]) -> bool:
-    """Whether a frame reaches to one of these ends: its last 16 bits are a sum over all of it."""
+    """Whether a frame ends at one of `ends`: its last 16 bits are its CRC."""
     return any(_crc16(data[at:end]) == 0 for end in ends)
 
 

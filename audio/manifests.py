@@ -1,6 +1,6 @@
-"""Lists of utterances: JSON-lines manifests, and folders, globs and files in their place.
+"""Lists of utterances, from JSON-lines manifests, folders, glob patterns and files.
 
-A manifest has one JSON object a line: ``path`` (relative to the manifest, or absolute) and, where
+A manifest has one JSON object per line: ``path`` (absolute, or relative to the manifest) and, if
 known, ``duration_s`` (seconds), ``speaker``, ``text`` and ``split``; with ``offset`` (seconds) the
 utterance is a segment of the file, `duration_s` long or up to the file's end. Other fields are
 kept.
@@ -26,10 +26,10 @@ from ..errors import AudioFileError, ManifestError, SyllabaryError
 from ..filesystem import files_below, printable, replacing, what_it_is
 from .files import SUFFIXES, AudioReader, Channels, read
 
-#: A folder that holds a file of this name is read through it.
+#: If a folder holds a file of this name, it lists the folder's utterances.
 MANIFEST_NAME = "manifest.jsonl"
 
-#: Fields of a line by their names here; `offset` is what other toolkits call it too.
+#: Keys of a line by field of `Utterance`; `offset` is the key that other toolkits use, too.
 _FIELDS = {
     "duration_s": "duration_s",
     "offset_s": "offset",
@@ -44,15 +44,14 @@ class Utterance:
     """An audio file, or a segment of one.
 
     Attributes:
-        path: where the file is.
-        name: path relative to the folder or manifest that it came from; outputs are named by it.
+        path: of the file.
+        name: path relative to the folder or manifest that listed it; outputs are named after it.
         duration_s: in seconds, if known.
         speaker, text, split: if known.
         extra: other fields of its manifest line.
-        offset_s: where the segment begins, in seconds; None: the file from its beginning.
-        stream: whether the user named a FIFO or socket; what a folder or list holds is a file.
-        unreadable: why there is nothing to read, if that is known: the utterance then stands for
-            a folder that could not be searched.
+        offset_s: start of the segment in seconds; None: the start of the file.
+        stream: whether a FIFO or socket is accepted, as when the user named it as an input itself.
+        unreadable: the reason, if the utterance stands for a folder that could not be searched.
     """
 
     path: Path
@@ -67,7 +66,7 @@ class Utterance:
     unreadable: str | None = None
 
     def check_file(self) -> None:
-        """Raise `AudioFileError` if there is no file that can be opened without waiting for it."""
+        """Raise `AudioFileError` unless there is a file that can be opened without blocking."""
         if self.unreadable is not None:
             raise AudioFileError(self.unreadable)
         what = what_it_is(self.path)
@@ -75,7 +74,7 @@ class Utterance:
             raise AudioFileError(f"{printable(self.path)}: {what}, expected a file")
 
     def open(self, channels: Channels = "mono", name: str | None = None) -> AudioReader:
-        """Open the file, or the segment of it; arguments and errors are those of `AudioReader`."""
+        """Open the file or segment; arguments and errors are those of `AudioReader`."""
         self.check_file()
         return AudioReader(
             self.path, channels, name, offset_s=self.offset_s, duration_s=self.duration_s
@@ -84,7 +83,7 @@ class Utterance:
     def read(
         self, sample_rate: int | None = None, channels: Channels = "mono"
     ) -> tuple[np.ndarray, int]:
-        """Samples (samples,) float32 and their rate; arguments and errors as of `files.read`."""
+        """Read samples (samples,) float32 and their rate; see `files.read`."""
         self.check_file()
         return read(
             self.path,
@@ -95,9 +94,9 @@ class Utterance:
         )
 
     def segment(self) -> tuple[int, int | None] | None:
-        """The first sample of the segment and how many it has, at the file's rate.
+        """First sample and number of samples of the segment, at the file's rate.
 
-        None where all of the file is meant, or where it can't be read.
+        None if the utterance is the whole file, or the file can't be read.
         """
         if self.offset_s is None and self.duration_s is None:
             return None
@@ -107,7 +106,7 @@ class Utterance:
 
     @property
     def language(self) -> str | None:
-        """The one spoken, such as ``en`` or ``pt-BR``: its manifest's `language`, else `lang`."""
+        """The spoken language, such as ``en`` or ``pt-BR``: the line's `language`, else `lang`."""
         for name in ("language", "lang"):
             said = self.extra.get(name)
             if isinstance(said, str) and said.strip():
@@ -118,18 +117,18 @@ class Utterance:
 def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a manifest.
 
-    Where it has several segments of one file, they are told apart by their names:
-    `x-1.0-2.5.wav` is what is between 1 and 2.5 seconds of `x.wav`.
+    If it has several segments of one file, their names tell them apart: `x-1.0-2.5.wav` is the
+    segment of `x.wav` from 1 to 2.5 seconds.
 
     Raises:
-        ManifestError: it can't be read, or a line is not as expected (its number is named).
+        ManifestError: it can't be read, or a line is invalid (the line number is given).
     """
     path = Path(path)
     what = what_it_is(path)
     if what is not None:
         raise ManifestError(f"{path}: {what}, expected a file")
     try:
-        # Not splitlines: JSON text may hold other separators, such as U+2028.
+        # Not splitlines: JSON strings may contain other line separators, such as U+2028.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: {error}") from None
@@ -178,9 +177,9 @@ def _seconds(key: str, value: Any) -> float | None:
 
 
 def _text(key: str, value: Any) -> str | None:
-    """Text, also where a whole number stands for it, as corpora number their speakers."""
+    """Return text, also from a whole number, since corpora number their speakers."""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a table with gaps has made it a fraction
+        value = int(value)  # tables with missing values store integers as floats
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is not None and not isinstance(value, str):
@@ -196,7 +195,7 @@ def _can_be_a_name(text: str) -> bool:
 
 
 def _told_apart(items: list[Utterance]) -> list[Utterance]:
-    """The same, segments of one file named by their place if it is there several times."""
+    """Return the items, with the segment's times in the names of repeated files."""
     for with_offset in (True, False):
         counts = Counter(item.name for item in items)
         items = [
@@ -218,13 +217,13 @@ def _named_by_place(item: Utterance) -> Utterance:
 
 
 def _inside(relative: str) -> PurePosixPath:
-    """A path that can't lead out of the folder that it is put under."""
+    """Return the path without parts that would lead out of its folder."""
     parts = [part for part in Path(relative).parts if part not in ("..", "/", ".")]
     return PurePosixPath(*parts)
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest, whole or not at all, with paths relative to it where that is possible."""
+    """Write a manifest, whole or not at all, with paths relative to it where possible."""
     path = Path(path)
     home = path.parent.resolve()
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -241,16 +240,16 @@ def collect(
     split: str | None = None,
     suffixes: frozenset[str] = SUFFIXES,
 ) -> list[Utterance]:
-    """The utterances that the inputs name, in a fixed order.
+    """Return the utterances of the inputs, in a fixed order.
 
-    A folder below an input that can't be read is among them, as an utterance that is `unreadable`:
-    whoever reads it fails by its name, and the rest goes on.
+    An unreadable subfolder becomes an utterance with `unreadable` set, so that reading it raises an
+    error with its name while the other utterances are processed.
 
     Args:
         inputs: files, manifests (.jsonl), folders (through their manifest.jsonl if they have one,
             else searched for `suffixes`, subfolders included) and glob patterns.
         split: keep only this split of the manifests.
-        suffixes: what to look for in folders.
+        suffixes: of the files to find in folders.
 
     Raises:
         ManifestError: an input names nothing, or `split` is given and an input has no splits.
@@ -325,7 +324,7 @@ def _search(folder: Path, suffixes: frozenset[str]) -> list[Utterance]:
 
 
 def _expand(pattern: str) -> list[Utterance]:
-    """What a glob pattern matches, with the folders that could not be looked into."""
+    """Return the matches of a glob pattern, and the folders that could not be searched."""
     parts = Path(pattern).parts
     fixed = 0
     while fixed < len(parts) - 1 and not glob.has_magic(parts[fixed]):
@@ -345,7 +344,7 @@ def _expand(pattern: str) -> list[Utterance]:
 def _matching(
     folder: Path, parts: Sequence[str], home: Path, unreadable: dict[Path, Utterance]
 ) -> Iterator[Path]:
-    """As `glob.glob`, which passes silently over what it can't read."""
+    """Match like `glob.glob`, but record unreadable folders instead of skipping them silently."""
     first, rest = parts[0], parts[1:]
     if not glob.has_magic(first):
         if rest:

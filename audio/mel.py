@@ -1,6 +1,6 @@
 """Mel spectrograms in torch, equal to librosa's.
 
-The filterbank follows Slaney's Auditory Toolbox (1998) as librosa has it: linear below 1 kHz,
+The filterbank follows Slaney's Auditory Toolbox (1998) as librosa does: linear below 1 kHz,
 logarithmic above, each triangle scaled to unit area over frequency.
 """
 
@@ -30,10 +30,10 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
 def mel_filterbank(
     sample_rate: int, n_fft: int, num_mels: int, fmin: float, fmax: float
 ) -> np.ndarray:
-    """Triangular filters (num_mels, n_fft // 2 + 1), float64.
+    """Return triangular filters (num_mels, n_fft // 2 + 1), float64.
 
     Raises:
-        ValueError: not 0 <= fmin < fmax <= sample_rate / 2, or a filter that no FFT bin falls in.
+        ValueError: not 0 <= fmin < fmax <= sample_rate / 2, or a filter covers no FFT bin.
     """
     if not 0 <= fmin < fmax <= sample_rate / 2:
         raise ValueError(f"expected 0 <= fmin < fmax <= {sample_rate / 2}, got {fmin}, {fmax}")
@@ -54,15 +54,15 @@ def mel_filterbank(
 
 
 class MelSpectrogram(nn.Module):
-    """Amplitude mel spectrogram.
+    """Compute amplitude mel spectrograms.
 
     Args:
-        sample_rate: Hz.
+        sample_rate: in Hz.
         n_fft: FFT size in samples; a shorter window is padded with zeros.
         window_length: of the periodic Hann window, in samples.
-        hop_length: samples between frames; used by `forward` only.
-        num_mels, fmin, fmax: channels and their range in Hz.
-        dtype: of the arithmetic.
+        hop_length: samples between frames; only used by `forward`.
+        num_mels, fmin, fmax: number of channels, and their range in Hz.
+        dtype: for the computation.
     """
 
     window: Tensor
@@ -85,31 +85,31 @@ class MelSpectrogram(nn.Module):
         self.n_fft, self.hop_length = n_fft, hop_length
         filters = mel_filterbank(sample_rate, n_fft, num_mels, fmin, fmax)
         window = torch.hann_window(window_length, dtype=torch.float64)
-        # Neither is a weight: both follow from the arguments.
+        # Not weights: both follow from the arguments.
         self.register_buffer("window", window.to(dtype), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters).T.to(dtype), persistent=False)
 
     def frames(self, frames: Tensor) -> Tensor:
-        """Mel amplitudes (…, num_mels) of frames of samples (…, window_length)."""
+        """Compute mel amplitudes (…, num_mels) of frames of samples (…, window_length)."""
         spectrum = torch.fft.rfft(frames * self.window, n=self.n_fft)
-        # Four times as fast as abs(), whose care for overflow is not needed here. The clamp, far
-        # below any floor, keeps the gradient finite in silence.
+        # Four times as fast as abs(), which also handles overflow. The clamp, far below any floor,
+        # keeps the gradient finite in silence.
         squares = torch.view_as_real(spectrum).flatten(-2) ** 2
         power = squares[..., ::2] + squares[..., 1::2]
         return power.clamp_(min=1e-30).sqrt() @ self.filters
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Mel amplitudes of a waveform, framed as librosa does with ``center=True``.
+        """Compute mel amplitudes of a waveform, framed like librosa's ``center=True``.
 
         Args:
             wave: (…, samples).
 
         Returns:
-            (…, num_mels, 1 + samples // hop_length); frame n is centred on sample
-            n × hop_length, and zeros stand for samples outside the waveform.
+            (…, num_mels, 1 + samples // hop_length); frame n is centred on sample n × hop_length,
+            and samples outside the waveform are zeros.
         """
         length = self.window.shape[0]
-        # librosa centres the zero-padded window in the FFT frame, on an even number of samples.
+        # librosa centres the zero-padded window in the FFT frame, at an even position.
         before = self.n_fft // 2 - (self.n_fft - length) // 2
         padded = nn.functional.pad(wave.to(self.window.dtype), (before, length - before))
         count = 1 + wave.shape[-1] // self.hop_length
@@ -117,5 +117,5 @@ class MelSpectrogram(nn.Module):
 
 
 def log_mel(mel: Tensor, floor: float = 1e-10) -> Tensor:
-    """log10 of mel amplitudes, with values below `floor` raised to it."""
+    """Return log10 of mel amplitudes, clamped from below to `floor`."""
     return mel.clamp(min=floor).log10()

@@ -1,16 +1,16 @@
-"""The streams of an MP3 file, found by walking over its frames.
+"""Find the streams of an MP3 file by walking over its frames.
 
-An MP3 has no length: libraries take it from a Xing header in the first frame or guess it from the
-file's size, and then stop there. Both may be wrong: what a program writes into a pipe has no such
-header, and files that were put one behind another have several. So every frame is visited here
-(its header says where the next one begins), and each stream is told with the frames that it has.
+MP3 has no length field: libraries take the length from a Xing header in the first frame, or
+estimate it from the file size, and then stop there. Both may be wrong: files written to a pipe have
+no such header, and concatenated files have several. So this module visits every frame (its header
+gives the position of the next one) and counts the frames of each stream.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-#: kbit/s by (version 1?, layer), for indices 1 to 14
+#: kbit/s by (is version 1, layer), for indices 1 to 14
 _BITRATES = {
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -21,19 +21,19 @@ _BITRATES = {
 }
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _LAYERS = {3: 1, 2: 2, 1: 3}
-#: Frames that an encoder's own count may be off by: some count the header's frame.
+#: Tolerance of an encoder's frame count: some include the header's frame.
 _SLACK = 2
 
 
 @dataclass(frozen=True)
 class Header:
-    """Of a frame.
+    """Header of a frame.
 
     Attributes:
         size: bytes of the frame.
-        samples: of each channel.
+        samples: per channel.
         sample_rate: in Hz.
-        kind: what all frames of a stream share: version, layer, rate, one channel or two.
+        kind: fields that all frames of a stream share: version, layer, rate, mono or stereo.
     """
 
     size: int
@@ -44,15 +44,15 @@ class Header:
 
 @dataclass
 class Stream:
-    """Frames that belong together.
+    """A run of frames that one encoder wrote.
 
     Attributes:
-        start, stop: its bytes in the file.
-        frames: whole frames of audio in it.
-        samples: of one frame and channel.
-        declared: frames that its Xing header counts, or None.
-        audio_start: where the first frame of audio begins, behind the Xing header.
-        by_count: whether it begins where the count of the one before ends, without a mark.
+        start, stop: its byte range.
+        frames: number of whole audio frames in it.
+        samples: per frame and channel.
+        declared: number of frames in its Xing header, or None.
+        audio_start: start of the first audio frame, after the Xing header.
+        by_count: whether it was split off only because the previous stream's count was reached.
     """
 
     start: int
@@ -66,18 +66,18 @@ class Stream:
 
     @property
     def is_counted(self) -> bool:
-        """Whether a Xing header is there and its count is that of the frames."""
+        """Whether it has a Xing header whose count matches the frames found."""
         return self.declared is not None and abs(self.declared - self.frames) <= _SLACK
 
     @property
     def is_cut(self) -> bool:
-        """Whether frames are missing that a Xing header counts."""
+        """Whether it has fewer frames than its Xing header declares."""
         return self.declared is not None and self.declared - self.frames > _SLACK
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes between frames that are neither audio nor a tag."""
+    """Bytes between frames that are neither a frame nor a tag."""
 
     start: int
     size: int
@@ -87,11 +87,11 @@ _headers: dict[int, Header | None] = {}
 
 
 def header_at(data: Any, at: int) -> Header | None:
-    """The frame header at a byte, or None where there is none."""
+    """Parse the frame header at a byte; None if there is none."""
     word = int.from_bytes(data[at : at + 4], "big")
     if word >> 21 != 0x7FF:
         return None
-    word &= 0xFFFEFEC0  # the bits that a frame's size and kind depend on
+    word &= 0xFFFEFEC0  # the bits that determine a frame's size and kind
     if word not in _headers:
         _headers[word] = _parse(word)
     return _headers[word]
@@ -114,21 +114,21 @@ def _parse(word: int) -> Header | None:
 
 
 def find_streams(data: Any) -> tuple[list[Stream], list[Damage]]:
-    """Walk over the frames of a file.
+    """Find the streams of a file by walking over its frames.
 
     Args:
-        data: all of it; a memory map will do.
+        data: the whole file; may be a memory map.
 
     Returns:
-        The streams in their order, and what lies between their frames and is neither audio nor a
-        tag nor zeros. What lies before the first frame does not count. Without a stream the file
-        is none that can be walked over, as one of a free bitrate.
+        The streams in order, and the damage: bytes between frames that are no audio, tag or zeros.
+        Bytes before the first frame are ignored. No streams if the file can't be walked over, for
+        example with a free bitrate.
     """
     streams: list[Stream] = []
     damages: list[Damage] = []
     current: Stream | None = None
     for at, header in _frames(data, damages):
-        if header is None:  # a tag: what follows is another stream
+        if header is None:  # a tag: another stream follows
             current = None
             continue
         declared = _declared(data, at, header)
@@ -151,7 +151,7 @@ def find_streams(data: Any) -> tuple[list[Stream], list[Damage]]:
             current.frames += 1
     found: list[Stream] = []
     for stream in streams:
-        if stream.by_count and stream.frames <= _SLACK:  # the count was off
+        if stream.by_count and stream.frames <= _SLACK:  # the count was slightly off
             found[-1].frames += stream.frames
             found[-1].stop = stream.stop
         elif stream.frames or stream.is_cut:
@@ -160,7 +160,7 @@ def find_streams(data: Any) -> tuple[list[Stream], list[Damage]]:
 
 
 def _frames(data: Any, damages: list[Damage]) -> Iterator[tuple[int, Header | None]]:
-    """Where each frame begins, and its header; or where a tag does, and None."""
+    """Yield (position, header) of every frame, and (position, None) of every tag."""
     end = len(data)
     at = 0
     known: Header | None = None
@@ -168,7 +168,7 @@ def _frames(data: Any, damages: list[Damage]) -> Iterator[tuple[int, Header | No
         header = header_at(data, at)
         if header is not None and _is_confirmed(data, at, header, known, end):
             if at + header.size > end:
-                return  # the last frame is not whole
+                return  # the last frame is truncated
             known = header
             yield at, header
             at += header.size
@@ -185,7 +185,7 @@ def _frames(data: Any, damages: list[Damage]) -> Iterator[tuple[int, Header | No
 
 
 def _is_confirmed(data: Any, at: int, header: Header, known: Header | None, end: int) -> bool:
-    """Whether a header is one, as what follows or what came before tells."""
+    """Whether a header is genuine, by the next frame or by the headers before it."""
     if known is not None and header.kind == known.kind:
         return True
     after = at + header.size
@@ -194,7 +194,7 @@ def _is_confirmed(data: Any, at: int, header: Header, known: Header | None, end:
 
 
 def _next(data: Any, at: int, end: int) -> int:
-    """Where the next frame or tag begins, or the end."""
+    """Return the position of the next frame or tag, or the end."""
     while True:
         at += 1
         sync = data.find(b"\xff", at)
@@ -215,7 +215,7 @@ def _next(data: Any, at: int, end: int) -> int:
 
 
 def _tag(data: Any, at: int) -> int:
-    """Bytes of the tag at a place, 0 where there is none."""
+    """Return the size of the tag at a position; 0 if there is none."""
     mark = data[at : at + 10]
     if mark[:3] == b"ID3" and len(mark) == 10 and max(mark[6:10]) < 128:
         size = 0
@@ -238,29 +238,29 @@ def _tag(data: Any, at: int) -> int:
 
 
 def _side_info(data: Any, at: int, header: Header) -> tuple[int, int]:
-    """Where the side information of a Layer III frame begins, and its bytes."""
+    """Return position and size of a Layer III frame's side information."""
     version, _, _, mono = header.kind
     size = (17 if mono else 32) if version == 3 else (9 if mono else 17)
     return at + (4 if data[at + 1] & 1 else 6), size
 
 
 def _declared(data: Any, at: int, header: Header) -> int | None:
-    """What a frame counts that is a Xing or VBRI header: 0 if it does not say; else None."""
+    """Return the frame count in a Xing or VBRI header; 0 if missing; None for other frames."""
     if header.kind[1] != 3:
         return None
     start, size = _side_info(data, at, header)
-    # Some writers leave room for a checksum and some do not.
+    # Some writers leave room for a checksum.
     for place in {start + size, at + 4 + size}:
         fields = data[place : place + 12]
         if fields[:4] in (b"Xing", b"Info"):
             return int.from_bytes(fields[8:12], "big") if fields[7] & 1 else 0
     if data[at + 36 : at + 40] == b"VBRI":
-        return 0  # it counts, but knows nothing of the encoder's delay
+        return 0  # VBRI counts frames, but does not tell the encoder's delay
     return None
 
 
 def _begins_anew(data: Any, at: int, header: Header) -> bool:
-    """Whether a frame needs no bits of those before it, as the first one of an encoder."""
+    """Whether a frame needs no bits from earlier frames, like an encoder's first one."""
     if header.kind[1] != 3:
         return True
     start, _ = _side_info(data, at, header)

@@ -1,19 +1,19 @@
-"""The links of a chained Ogg file: streams one behind another, each a file of its own.
+"""Find the links of a chained Ogg file: concatenated streams, each a complete file.
 
-Live streams and `cat a.ogg b.ogg` make them. libsndfile reads the first one.
+Live streams and `cat a.ogg b.ogg` produce them. libsndfile reads only the first link.
 """
 
 from typing import Any
 
 _CAPTURE = b"OggS"
-_HEAD = 27  # bytes of a page's head, before its table of segments
+_HEAD = 27  # bytes of a page header before its segment table
 
 
 def find_links(data: Any) -> list[tuple[int, int]]:
-    """The first byte of each link and that behind its last one.
+    """Return the byte range of each link.
 
     Args:
-        data: all of the file; a memory map will do.
+        data: the whole file; may be a memory map.
     """
     starts: list[int] = []
     was_first = False
@@ -22,7 +22,7 @@ def find_links(data: Any) -> list[tuple[int, int]]:
         head = data[at : at + _HEAD]
         if len(head) < _HEAD:
             break
-        # Pages that begin a stream come together where several streams run side by side.
+        # With several multiplexed streams, their first pages form a group.
         is_first = bool(head[5] & 2)
         if is_first and not was_first:
             starts.append(at)
@@ -31,5 +31,5 @@ def find_links(data: Any) -> list[tuple[int, int]]:
         following = at + _HEAD + head[26] + sum(table)
         at = following if data[following : following + 4] == _CAPTURE else -1
         if at < 0 and following < len(data):
-            at = data.find(_CAPTURE, following)  # something between the pages
+            at = data.find(_CAPTURE, following)  # skip foreign bytes between pages
     return list(zip(starts, [*starts[1:], len(data)], strict=True))

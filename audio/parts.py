@@ -1,9 +1,9 @@
-"""What a file holds beyond what its header tells: the parts that libsndfile has to be shown.
+"""Split a file into parts, to read audio that its header does not declare.
 
-libsndfile reads as many samples as a header counts, and one stream. Here it is asked whether more
-follow: a header's size that is 0 or has wrapped, an MP3 without a count, a second stream behind
-the first. Each part is then read as a file of its own, so that all samples come, or the file is
-refused by name.
+libsndfile reads as many samples as a header declares, and one stream. This module detects cases
+where a file has more: a size in the header that is 0 or has overflowed, an MP3 without a count, a
+second stream after the first. Each part is then read as a file of its own. A file whose remaining
+bytes can't be read is refused by name.
 """
 
 import mmap
@@ -17,21 +17,21 @@ from ..errors import AudioFileError
 from . import flac_streams, mpeg_streams, ogg_links, sample_data
 from .byte_views import ByteView
 
-#: Bytes of a sample, by libsndfile's name of its form.
+#: Bytes per sample, by libsndfile's subtype name.
 _WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4}
 _WIDTHS |= {"FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
-#: Bytes that no header of the rarer formats exceeds.
+#: Upper limit for the header size of the rarer formats, in bytes.
 _MOST_HEADER = 1 << 16
-#: A size that libsndfile's guess of an MP3's length, made from it, is never below the truth.
+#: A claimed size so large that libsndfile never underestimates an MP3's length by it.
 _FAR = 1 << 40
-_FEWEST_DAMAGED = 1500  # bytes; a frame of MP3 has up to 1441
+_FEWEST_DAMAGED = 1500  # bytes; an MP3 frame has up to 1441
 
 
 class SequentialFile(soundfile.SoundFile):
-    """A file that is read from its beginning to its end.
+    """A sound file that is read only sequentially.
 
-    soundfile seeks after every read to where it is already. libsndfile then starts an MP3's decoder
-    anew, which lacks the bits of the frames before: the samples would depend on the blocks' size.
+    soundfile seeks to the current position after every read. libsndfile then restarts an MP3's
+    decoder without the bits of earlier frames, so the samples would depend on the block size.
     """
 
     def seekable(self) -> bool:
@@ -40,14 +40,14 @@ class SequentialFile(soundfile.SoundFile):
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file that libsndfile reads as a file.
+    """A byte range of a file that libsndfile reads as a file.
 
     Attributes:
-        start, stop: its bytes.
-        frames: samples per channel that it must give, or None for what libsndfile counts.
+        start, stop: the byte range.
+        frames: number of samples per channel that it must have; None for libsndfile's count.
         slack: how many of them may be missing.
         claim, patch: see `ByteView`.
-        raw: how bare samples are read: arguments of `soundfile.SoundFile`.
+        raw: for headerless samples: arguments of `soundfile.SoundFile`.
     """
 
     start: int
@@ -59,25 +59,25 @@ class Part:
     raw: tuple[tuple[str, Any], ...] = ()
 
     def open(self, path: Path) -> SequentialFile:
-        """Raises soundfile's errors."""
+        """Open the part; raises soundfile's errors."""
         view = ByteView(path, self.start, self.stop, self.claim, self.patch)
         return SequentialFile(view, "r", **dict(self.raw))
 
 
 def find_parts(path: Path, file: soundfile.SoundFile, name: str) -> list[Part] | None:
-    """The parts of a file that libsndfile can open.
+    """Find the parts of a file that libsndfile can open.
 
     Args:
         path: of the file.
-        file: as libsndfile opened it.
+        file: opened by libsndfile.
         name: of the file, for messages.
 
     Returns:
-        None where libsndfile reads all that there is.
+        The parts; None if libsndfile reads everything by itself.
 
     Raises:
-        AudioFileError: bytes follow what the header counts, and they can't be read; or the file is
-            damaged or was cut short.
+        AudioFileError: the file has unreadable bytes after the declared samples, is damaged, or
+            is truncated.
     """
     size = path.stat().st_size
     if not size:
@@ -100,12 +100,12 @@ def find_parts(path: Path, file: soundfile.SoundFile, name: str) -> list[Part] |
 def _mpeg(data: Any, start: int, stop: int, name: str) -> list[Part] | None:
     whole = start == 0 and stop == len(data)
     streams, damages = mpeg_streams.find_streams(data if whole else data[start:stop])
-    if not streams:  # of a free bitrate, for example
+    if not streams:  # for example with a free bitrate
         return [Part(start, stop, claim=_FAR)]
     counted = all(stream.is_counted for stream in streams)
     end = max(stream.stop for stream in streams)
     for damage in damages:
-        # Behind the last frame that a header counts, nothing is missing.
+        # After the last declared frame, nothing is missing.
         if damage.start < end or (damage.size >= _FEWEST_DAMAGED and not counted):
             raise AudioFileError(
                 f"{name}: damaged: {damage.size} bytes from byte {start + damage.start} on are no "
@@ -119,10 +119,10 @@ def _mpeg(data: Any, start: int, stop: int, name: str) -> list[Part] | None:
                 "are there"
             )
         if stream.is_counted:
-            # mpg123 leaves out what the encoder put before and behind.
+            # mpg123 removes the encoder's delay and padding.
             part = Part(start + stream.start, start + stream.stop, slack=3000)
         else:
-            # A first frame that needs bits of one before it is left out.
+            # Skip a first frame that needs bits of an earlier one.
             frames = stream.frames * stream.samples
             begin = start + stream.audio_start
             part = Part(begin, start + stream.stop, frames, slack=3000, claim=_FAR)
@@ -136,7 +136,7 @@ def _flac(data: Any, file: soundfile.SoundFile) -> list[Part] | None:
     for stream in streams:
         found = stream.found
         if found is None or (stream.declared and found <= stream.declared):
-            # What is cut short says so when it is read.
+            # Truncation is reported when it is read.
             parts.append(Part(stream.start, stream.stop))
         else:
             patch = stream.patch(found)
@@ -171,7 +171,7 @@ def _samples(
 
 
 def _look_behind(file: soundfile.SoundFile, size: int, name: str) -> None:
-    """Refuse a file of another format that is much longer than its samples."""
+    """Raise if a file of another format is much larger than its samples."""
     width = _WIDTHS.get(file.subtype, 0) * file.channels
     if width and size - file.frames * width > _MOST_HEADER:
         raise AudioFileError(

@@ -1,10 +1,10 @@
-"""Raw PCM, as pipes carry it: mono samples one after another, without a header."""
+"""Raw PCM for pipes: mono samples without a header."""
 
 import numpy as np
 
 from ..errors import WaveError
 
-#: What `ffmpeg -f` and `sox -t raw` call them, and their layout.
+#: Formats by their names in `ffmpeg -f` and `sox -t raw`.
 FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 _FULL_SCALE = 32768
@@ -17,13 +17,13 @@ def _layout(name: str) -> np.dtype:
 
 
 class PCMDecoder:
-    """Bytes to samples in [-1, 1]; the pieces may end anywhere, also within a sample.
+    """Convert bytes to samples in [-1, 1]; chunks may end anywhere, even within a sample.
 
     Args:
         format_name: s16le or f32le.
 
     Attributes:
-        leftover: bytes of a sample that has not come whole.
+        leftover: bytes of an incomplete sample.
 
     Raises:
         WaveError: the format is unknown.
@@ -34,7 +34,7 @@ class PCMDecoder:
         self.leftover = b""
 
     def push(self, data: bytes) -> np.ndarray:
-        """Take more bytes and give the whole samples (n,) float32 among them."""
+        """Take more bytes and return the samples (n,) float32 that they complete."""
         data = self.leftover + data
         whole = len(data) - len(data) % self._layout.itemsize
         self.leftover = data[whole:]
@@ -43,7 +43,7 @@ class PCMDecoder:
 
 
 class PCMEncoder:
-    """Samples to bytes; 16-bit ones are those that `AudioWriter` would write.
+    """Convert samples to bytes; 16-bit ones equal those that `AudioWriter` writes.
 
     Args:
         format_name: s16le or f32le.
@@ -60,10 +60,10 @@ class PCMEncoder:
         self.clipped = 0
 
     def push(self, samples: np.ndarray) -> bytes:
-        """The bytes of samples (n,) float32."""
+        """Convert samples (n,) float32 to bytes."""
         if self._layout.kind == "i":
             self.clipped += int(np.count_nonzero(np.abs(samples) > 1))
-            # As libsndfile writes 16-bit files: 32 bits to the nearest, and the upper half of them.
+            # As libsndfile does for 16-bit files: round to 32 bits and keep the upper half.
             whole = np.rint(samples.astype(np.float64) * 2**31) // 2**16
             samples = np.clip(whole, -_FULL_SCALE, _FULL_SCALE - 1)
         return samples.astype(self._layout).tobytes()

@@ -1,7 +1,7 @@
-"""Sample-rate conversion by soxr, whole or in a stream, with the same result.
+"""Sample-rate conversion with soxr, offline or streaming, with equal results.
 
-Another resampler, or another quality, gives other samples and so other tokens: that is why its
-name goes into the metadata of every file (`resampler_name`).
+Another resampler, or another quality, gives other samples and so other tokens. Therefore every
+file's metadata has its name (`resampler_name`).
 """
 
 from numbers import Real
@@ -12,23 +12,23 @@ import soxr
 from ..errors import WaveError
 
 QUALITY = "HQ"
-#: Hz that are resampled from and to. Beyond them, a second of samples could become hours.
+#: Limits in Hz. Beyond them, a second of samples could become hours.
 LEAST_RATE, MOST_RATE = 1_000, 384_000
 
 
 def resampler_name() -> str:
-    """What `Resampler` runs, for metadata."""
+    """Return the name and version of the resampler, for metadata."""
     return f"soxr {soxr.__version__} {QUALITY}"
 
 
 class Resampler:
-    """Converts a mono stream piece by piece; any split of the input gives the same samples.
+    """Convert a mono stream in chunks; any split of the input gives the same samples.
 
     Args:
         source_rate, target_rate: 1,000 to 384,000 Hz.
 
     Raises:
-        WaveError: another rate.
+        WaveError: a rate out of range.
     """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
@@ -47,12 +47,12 @@ class Resampler:
         )
 
     def push(self, samples: np.ndarray, final: bool = False) -> np.ndarray:
-        """Take more samples (n,) float32 and give those that are settled."""
+        """Take more samples (n,) float32 and return the resampled ones available so far."""
         return self._stream.resample_chunk(np.ascontiguousarray(samples, np.float32), last=final)
 
 
 def resample(wave: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Convert a waveform (…, samples) to another sample rate; float32.
+    """Resample a waveform (…, samples); returns float32.
 
     Raises:
         WaveError: a rate below 1,000 or above 384,000 Hz.
@@ -61,7 +61,7 @@ def resample(wave: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray
     if source_rate == target_rate:
         return wave
     if wave.size == 0:
-        Resampler(source_rate, target_rate)  # for its checks
+        Resampler(source_rate, target_rate)  # checks the rates
         return wave.reshape(*wave.shape[:-1], 0)
     rows = [
         Resampler(source_rate, target_rate).push(row, final=True)

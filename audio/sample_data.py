@@ -1,17 +1,17 @@
-"""Where the samples of a WAV, W64, AIFF, AU, CAF, 8SVX or NIST file lie, and how many there are.
+"""Locate the samples in a WAV, W64, AIFF, AU, CAF, 8SVX or NIST file and determine their size.
 
-A header holds the size of what follows. Programs that write to a pipe can't go back to fill it in,
-those that are killed do not, and 32 bits hold no more than 4 GiB. What follows the samples tells:
-either the file ends there, or other chunks come.
+The size in the header may be wrong: programs that write to a pipe can't go back to fill it in,
+killed programs don't, and 32 bits overflow at 4 GiB. A size is valid if the file ends after it, or
+other chunks follow.
 """
 
 import struct
 from dataclasses import dataclass
 from typing import Any
 
-#: What a header that was written to a pipe says of its size.
+#: Sizes that mean "unknown", as in headers written to a pipe.
 _UNKNOWN = frozenset((0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF))
-#: Zeros behind the samples that are taken for padding, in bytes.
+#: Most zeros, in bytes, after the samples that pass as padding.
 _PADDING = 1 << 16
 _W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
@@ -19,15 +19,15 @@ _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 
 @dataclass(frozen=True)
 class SampleData:
-    """Where samples lie in a file.
+    """Location of the samples in a file.
 
     Attributes:
-        start: their first byte.
-        size: their bytes, in truth; None where bytes follow that nothing explains.
-        declared: what the header says.
-        follow: bytes behind what the header says.
-        endian: of each sample, where the container has only one.
-        width: bytes of a frame, all channels together, where the header says.
+        start: offset of their first byte.
+        size: their true size in bytes; None if unexplained bytes follow.
+        declared: the size in the header.
+        follow: number of bytes after the declared size.
+        endian: byte order of samples, for containers with only one.
+        width: bytes per frame (all channels), if the header tells.
     """
 
     start: int
@@ -39,13 +39,13 @@ class SampleData:
 
 
 def find_samples(data: Any) -> SampleData | None:
-    """Where the samples of a file lie.
+    """Locate the samples in a file.
 
     Args:
-        data: all of it; a memory map will do.
+        data: the whole file; may be a memory map.
 
     Returns:
-        None for containers of other kinds, and where the header can't be followed.
+        None for other containers, and if the header can't be parsed.
     """
     magic = data[:4]
     try:
@@ -62,7 +62,7 @@ def find_samples(data: Any) -> SampleData | None:
         if data[:8] == b"NIST_1A\n":
             return _nist(data)
     except (struct.error, ValueError, IndexError):
-        pass  # cut within its header
+        pass  # truncated within its header
     return None
 
 
@@ -92,7 +92,7 @@ def _iff(data: Any) -> SampleData | None:
         if name == b"SSND":
             (skip,) = struct.unpack_from(">I", data, at + 8)
             start = at + 16 + skip
-            # Sizes of nothing, of only the 8 bytes before the samples, and unknown ones.
+            # Sizes of 0, of only the 8 bytes before the samples, and unknown ones.
             declared = max(size - 8 - skip, 0) if size != 0xFFFFFFFF else size
             return _settled(data, start, declared, "BIG", 1 << 32, 2, ">")
         if name == b"BODY":
@@ -156,16 +156,16 @@ def _settled(
     chunks: str | None,
     width: int | None = None,
 ) -> SampleData:
-    """What a header that declares so many bytes of samples means.
+    """Determine the true size of samples from the declared one and what follows.
 
     Args:
         data: the file.
         start: of the samples.
-        declared: bytes.
+        declared: size in bytes.
         endian: see `SampleData`.
-        wraps: what the header's size is a remainder of, or 0.
-        align: chunks begin at multiples of this.
-        chunks: the kind of chunks that may follow; None: none may.
+        wraps: the modulus at which the header's size overflows, or 0.
+        align: chunks start at multiples of this.
+        chunks: kind of chunks that may follow; None: none.
         width: see `SampleData`.
     """
     rest = max(len(data) - start, 0)
@@ -177,7 +177,7 @@ def _settled(
     if not follow:
         return made(rest)
     if declared not in _UNKNOWN or chunks is not None:
-        # The largest size first: in 4 GiB of silence every smaller one looks like padding.
+        # Largest size first: in 4 GiB of silence, all smaller ones look like padding.
         sizes = [declared + wraps * turn for turn in range(follow // wraps if wraps else 0, -1, -1)]
         for size in sizes:
             end = start + size
@@ -187,7 +187,7 @@ def _settled(
 
 
 def _is_end(data: Any, at: int, chunks: str | None, padding: bool) -> bool:
-    """Whether samples can end at a byte: chunks follow up to the file's end, or a tag, or zeros."""
+    """Whether samples can end here: chunks follow to the end of the file, or a tag, or zeros."""
     end = len(data)
     while at < end:
         if end - at < 8 or any(data[at : at + len(tag)] == tag for tag in _TAGS):
@@ -202,7 +202,7 @@ def _is_end(data: Any, at: int, chunks: str | None, padding: bool) -> bool:
 
 
 def _chunk(data: Any, at: int, chunks: str | None) -> int | None:
-    """Bytes of the chunk at a byte with its head, or None where none can be."""
+    """Return the size of the chunk at a byte, header included; None if there can't be one."""
     if chunks is None:
         return None
     if chunks == "w64":
@@ -218,5 +218,5 @@ def _chunk(data: Any, at: int, chunks: str | None) -> int | None:
         return 12 + size if size >= 0 else None
     (size,) = struct.unpack_from(f"{chunks}I", data, at + 4)
     whole: int = 8 + size
-    # The last chunk's byte of padding is often left out.
+    # The padding byte of the last chunk is often omitted.
     return whole + (size & 1) if at + whole < len(data) else whole

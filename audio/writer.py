@@ -1,4 +1,4 @@
-"""Audio files written piece by piece."""
+"""Write audio files in chunks."""
 
 import os
 from pathlib import Path
@@ -9,29 +9,29 @@ import soundfile
 
 from ..errors import AudioFileError, WaveError
 
-#: What to do with samples beyond [-1, 1], which 16-bit files can't hold: clamp them and count
-#: them, or refuse.
+#: How to treat samples beyond [-1, 1], which 16-bit files can't hold: clamp and count them, or
+#: raise an error.
 Clipping = Literal["clamp", "error"]
 
 
 class AudioWriter:
-    """Writes a mono file piece by piece.
+    """Write a mono audio file in chunks.
 
     Args:
         file: path or seekable binary file.
-        sample_rate: Hz.
+        sample_rate: in Hz.
         audio_format: wav, flac, ogg, opus or mp3; default: from the path's suffix. Wav and flac
-            hold 16 bits a sample.
+            have 16 bits per sample.
         clipping: see `Clipping`.
-        name: path in whose place `file` stands, for messages and the format.
-        comment: a text that the file carries; see `read_comment`.
+        name: of the final path if `file` is a stand-in, for messages and the format.
+        comment: a text to store in the file; see `read_comment`.
 
     Attributes:
-        clipped: samples that were clamped so far.
+        clipped: number of samples clamped so far.
 
     Raises:
-        AudioFileError: the format is unknown, or can't hold this sample rate; or, here and later,
-            the file can't be written, as on a full disk.
+        AudioFileError: the format is unknown, or does not support the sample rate; or, also in
+            later calls, the file can't be written, for example because the disk is full.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class AudioWriter:
         """Append samples (n,) float32 or float64.
 
         Raises:
-            WaveError: another dtype or shape, NaN or infinity, or samples beyond [-1, 1] where
-                `clipping` is `error`.
+            WaveError: a wrong dtype or shape, NaN or infinity, or samples beyond [-1, 1] with
+                `clipping` `error`.
         """
         if samples.dtype not in (np.float32, np.float64) or samples.ndim != 1:
             raise WaveError(
@@ -107,7 +107,7 @@ class AudioWriter:
         """Finish the file.
 
         Raises:
-            AudioFileError: what was left could not be written.
+            AudioFileError: the remaining data could not be written.
         """
         try:
             self._file.close()
@@ -119,7 +119,7 @@ class AudioWriter:
         return AudioFileError(f"{self.name}: can't be written: {self._why_not() or said}")
 
     def _why_not(self) -> str | None:
-        """What the system says to writing there, which libsndfile keeps to itself."""
+        """Return the system's reason why writing failed, which libsndfile does not report."""
         if self._path is None:
             return None
         try:
@@ -139,10 +139,10 @@ class AudioWriter:
 
 
 def read_comment(path: Path) -> str:
-    """The comment that `AudioWriter` gave a file, or what else is there; empty if nothing is.
+    """Return the comment in an audio file, from `AudioWriter` or not; empty if there is none.
 
     Raises:
-        AudioFileError: it is no audio file that libsndfile reads.
+        AudioFileError: libsndfile can't read it as audio.
     """
     try:
         with soundfile.SoundFile(os.fsencode(path)) as file:

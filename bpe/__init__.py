@@ -1,4 +1,4 @@
-"""Byte-pair encoding over sequences of units: `UnitBPE` and its stream."""
+"""Byte-pair encoding of unit sequences: `UnitBPE` and its streaming encoder."""
 
 from .stream import PieceStream
 from .unit_bpe import UnitBPE

@@ -1,34 +1,36 @@
-"""Units as text: one code point each, of those that no normaliser touches.
+"""Represent units as text: one code point each, which no text normalization changes.
 
-Text libraries normalise, split at spaces and treat scripts apart. None of that can happen to code
-points of Unicode's two supplementary private use areas: they have no decomposition, no case, no
-script and no width, and nobody may give them a meaning.
+Text libraries normalize, split at spaces and treat scripts differently. None of that affects code
+points of Unicode's two supplementary private use areas: they have no decomposition, case, script or
+width, and no assigned meaning.
 """
 
 import numpy as np
 
 _FIRST_A, _FIRST_B = 0xF0000, 0x100000
-#: U+F0000 to U+FFFFD, and as many from U+100000; the two last of each plane are no characters.
+#: U+F0000 to U+FFFFD, and as many from U+100000; each plane's last two code points are no
+#: characters.
 _PLANE = 65_534
 
-#: How many units there are code points for.
+#: Number of units that can be represented.
 MAX_UNITS = 2 * _PLANE
 
 
 def text_of(units: np.ndarray) -> str:
-    """Units (n,), integers from 0 to `MAX_UNITS` - 1, as n code points."""
+    """Convert units (n,), integers from 0 to `MAX_UNITS` - 1, to a text of n code points."""
     points = units.astype("<u4")
     points += np.where(points < _PLANE, _FIRST_A, _FIRST_B - _PLANE).astype("<u4")
     return points.tobytes().decode("utf-32-le")
 
 
 def units_in(text: str) -> np.ndarray:
-    """The inverse of `text_of`: units (n,) int64.
+    """Convert a text from `text_of` back to units (n,) int64.
 
     Raises:
-        ValueError: a character stands for no unit.
+        ValueError: a character is not a unit.
     """
-    # Lone surrogates, which JSON can spell, are as wrong as any other character.
+    # "surrogatepass", so that lone surrogates, possible in JSON, are reported like other
+    # characters.
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
     units = np.where(points < _FIRST_B, points - _FIRST_A, points - _FIRST_B + _PLANE)
     low = (points >= _FIRST_A) & (points < _FIRST_A + _PLANE)

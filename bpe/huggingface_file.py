@@ -1,7 +1,7 @@
-"""Hugging Face's `tokenizer.json`, written and read as the JSON that it is.
+"""Read and write Hugging Face's `tokenizer.json`, directly as JSON.
 
 `tokenizers.Tokenizer.from_file(…)`, and `transformers.PreTrainedTokenizerFast(tokenizer_file=…)`,
-encode `text_of(units)` into the same ids; `segmentation.py` says why that takes some care.
+encode `text_of(units)` to the same ids; `segmentation.py` explains why.
 """
 
 import json
@@ -14,12 +14,12 @@ from .alphabet import text_of, units_in
 from .segmentation import merges
 from .vocabulary import MAX_VOCAB_SIZE, SCORE_SCALE, Vocabulary
 
-#: As for sentencepiece's models; JSON takes about six times the bytes.
+#: Like the limit for sentencepiece models; JSON takes about six times the bytes.
 MAX_JSON_BYTES = 256 << 20
 
 
 def write_tokenizer(vocabulary: Vocabulary) -> str:
-    """The text of a `tokenizer.json` with the ids of the vocabulary."""
+    """Return the text of a `tokenizer.json` with the ids of the vocabulary."""
     texts = [text_of(piece) for piece in vocabulary.pieces()]
     model: dict[str, Any]
     if vocabulary.scores is None:
@@ -66,16 +66,16 @@ def write_tokenizer(vocabulary: Vocabulary) -> str:
         "decoder": {"type": "Fuse"},
         "model": model,
     }
-    # Escaped: private code points show as nothing, or as anything, in an editor.
+    # Escaped, since editors show private code points as nothing, or as anything.
     return json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
 
 
 def read_tokenizer(data: bytes, name: str = "tokenizer.json") -> Vocabulary:
-    """The vocabulary of what `write_tokenizer` gave.
+    """Read a vocabulary from the output of `write_tokenizer`.
 
     Raises:
-        BPEError: it is damaged, or no tokenizer of units with the ids in this package's order, or
-            has steps or merges that would give other ids.
+        BPEError: the data is damaged, is not a tokenizer of units with ids in this package's order,
+            or has steps or merges that would give other ids.
     """
     if len(data) > MAX_JSON_BYTES:
         raise BPEError(f"{name}: {len(data)} bytes; expected at most {MAX_JSON_BYTES}")

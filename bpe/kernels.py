@@ -1,12 +1,13 @@
 """Compiled segmentation: merges in rank order, and the most probable path.
 
-Both libraries' encoders walk text, allocate for every symbol and give lists: 0.9 (BPE) and 1.6
-(unigram) million units a second with sentencepiece on the machine this was written on. These walk
-integers. What they compute is the same; `segmentation.py` says why.
+The encoders of both libraries process text, allocate memory for every symbol and return lists:
+sentencepiece encodes 0.9 (BPE) and 1.6 (unigram) million units per second on the computer on which
+this was developed. These kernels process integers. Their results are the same; `segmentation.py`
+explains why.
 
-Tables are open-addressing hash tables (capacity,) int64, -1 where empty, of pairs and their values
-in one number, so that a look-up takes one line of the cache; the capacity is a power of two and at
-least twice the number of entries. `shift` is 64 - log2(capacity).
+Tables are open-addressing hash tables (capacity,) int64, -1 where empty, with a pair and its value
+in one number, so that a look-up reads one cache line; the capacity is a power of two and at least
+twice the number of entries. `shift` is 64 - log2(capacity).
 """
 
 import numpy as np
@@ -17,19 +18,19 @@ from ..kernels.cache import kernel
 _UNIT_BITS, NODE_BITS, _VALUE_BITS = 18, 22, 23
 _VALUES = (1 << _VALUE_BITS) - 1
 
-#: Values of the merge table in place of a piece. All pieces are smaller, so the smallest value of
-#: a list of pairs is the merge that comes first.
-INSIDE = 1 << NODE_BITS  # two units that no merge joins, but that are neighbours inside some piece
-ABSENT = INSIDE + 1  # not in the table: no piece ever holds the two side by side
+#: Special values of the merge table, larger than all pieces, so that the minimum over a list of
+#: pairs is the merge that comes first.
+INSIDE = 1 << NODE_BITS  # two units that no merge joins, but that are adjacent inside some piece
+ABSENT = INSIDE + 1  # not in the table: the two are adjacent inside no piece
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-#: Up to here, looking at all pairs for each merge is faster than a heap.
+#: Length up to which searching all pairs for each merge is faster than a heap.
 _SHORT = 48
 
 
 @kernel
 def find(table, shift, left, right):  # type: ignore[no-untyped-def]
-    """The value of the pair, or `ABSENT`."""
+    """Return the value of the pair, or `ABSENT`."""
     key = (np.int64(left) << _UNIT_BITS) | np.int64(right)
     slot = np.int64((np.uint64(key) * _GOLDEN) >> np.uint64(shift))
     mask = table.shape[0] - 1
@@ -55,7 +56,7 @@ def put(table, shift, left, right, value):  # type: ignore[no-untyped-def]
 
 @kernel
 def put_neighbours(table, shift, units, starts):  # type: ignore[no-untyped-def]
-    """Enter every two units that are neighbours inside a piece, as `INSIDE`."""
+    """Enter every pair of units that are adjacent inside a piece, as `INSIDE`."""
     for piece in range(starts.shape[0] - 1):
         for at in range(starts[piece], starts[piece + 1] - 1):
             put(table, shift, units[at], units[at + 1], INSIDE)
@@ -69,11 +70,11 @@ def merge_all(units, offsets, table, shift, out, counts):  # type: ignore[no-unt
         units: (total,) int32.
         offsets: (sequences + 1,) int64.
         table, shift: the merge table.
-        out: (total,) int32; the pieces of all sequences, one after the other.
-        counts: (sequences,) int64; pieces of each.
+        out: (total,) int32, output; the concatenated pieces of all sequences.
+        counts: (sequences,) int64, output; number of pieces of each.
 
     Returns:
-        Pieces in all.
+        Total number of pieces.
     """
     symbols = np.empty(_SHORT, np.int32)
     pairs = np.empty(_SHORT, np.int32)
@@ -82,8 +83,8 @@ def merge_all(units, offsets, table, shift, out, counts):  # type: ignore[no-unt
         at, end = offsets[sequence], offsets[sequence + 1]
         before = done
         while at < end:
-            # A run whose neighbours all occur inside pieces; nothing is ever merged across its
-            # ends, so it can be segmented alone.
+            # A run of units whose neighbours all occur inside pieces; nothing is merged across its
+            # ends, so it can be segmented on its own.
             symbols[0] = units[at]
             size = 1
             while at + size < end:
@@ -148,7 +149,7 @@ def _push(heap, size, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def _pop(heap, size):  # type: ignore[no-untyped-def]
-    """Take the least entry, heap[0], out; the size that remains."""
+    """Remove the smallest entry, heap[0]; return the remaining size."""
     size -= 1
     entry = heap[size]
     at = 0
@@ -168,13 +169,13 @@ def _pop(heap, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def _merge_long(units, table, shift, out, done):  # type: ignore[no-untyped-def]
-    """The same with a heap of (merge, position), in n log n."""
+    """Merge with a heap of (merge, position), in O(n log n)."""
     count = units.shape[0]
     symbols = units.copy()
     pairs = np.full(count, INSIDE, np.int32)  # of the symbol that starts here and the next one
     following = np.arange(1, count + 1)
     before = np.arange(-1, count - 1)
-    # Each merge takes away a symbol and makes two pairs: 3 n entries at most.
+    # Each merge removes a symbol and creates two pairs: at most 3 n entries.
     heap = np.empty(3 * count, np.int64)
     size = 0
     for at in range(count - 1):
@@ -185,7 +186,7 @@ def _merge_long(units, table, shift, out, done):  # type: ignore[no-untyped-def]
         merged, at = np.int32(heap[0] >> 32), heap[0] & 0xFFFFFFFF
         size = _pop(heap, size)
         if pairs[at] != merged:
-            continue  # one of the two symbols is gone
+            continue  # one of the two symbols no longer exists
         gone = following[at]
         after = following[gone]
         symbols[at] = merged
@@ -213,7 +214,7 @@ def _merge_long(units, table, shift, out, done):  # type: ignore[no-untyped-def]
 
 @kernel
 def last_cut(units, table, shift):  # type: ignore[no-untyped-def]
-    """The last position between two units that no piece holds side by side; 0 if there is none."""
+    """Return the last position between two units that are adjacent inside no piece, or 0."""
     for at in range(units.shape[0] - 1, 0, -1):
         if find(table, shift, units[at - 1], units[at]) == ABSENT:
             return at
@@ -225,11 +226,11 @@ def grow_trie(table, shift, units, starts, num_units, pieces, leaves):  # type: 
     """Enter all pieces: node u is the unit u; the table maps (node, unit) to the next node.
 
     Args:
-        pieces: (nodes,) int32, to be filled: the piece that a node is, or -1.
-        leaves: (nodes,) bool, to be filled: whether no longer piece starts like this.
+        pieces: (nodes,) int32, output: the piece of each node, or -1.
+        leaves: (nodes,) bool, output: whether no longer piece starts with the node's units.
 
     Returns:
-        How many nodes there are.
+        Number of nodes.
     """
     nodes = num_units
     for piece in range(starts.shape[0] - 1):
@@ -252,8 +253,9 @@ def best_paths(  # type: ignore[no-untyped-def]
 ):
     """Segment each sequence into the pieces of the highest total score (Viterbi).
 
-    Of equal paths into a position, that whose last piece is longest. Arguments as `merge_all`'s,
-    then the trie's, `scores` and `lengths` (pieces,) int64 and the length of the longest sequence.
+    Of equal paths to a position, the one with the longest last piece is used. Arguments as for
+    `merge_all`, then the trie's, `scores` and `lengths` (pieces,) int64 and the length of the
+    longest sequence.
     """
     total = np.empty(longest + 1, np.int64)
     last = np.empty(longest + 1, np.int32)
@@ -281,8 +283,8 @@ def best_paths(  # type: ignore[no-untyped-def]
                     break
                 node = np.int64(following)
                 stop += 1
-        # Found from the end: written to the end of this sequence's share, which no result before
-        # it can reach, and moved to the front.
+        # Found from the end: written to the end of this sequence's part of `out`, which no earlier
+        # result reaches, and then moved to the front.
         at, back = count, end
         while at > 0:
             back -= 1

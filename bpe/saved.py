@@ -1,7 +1,7 @@
-"""A unit BPE in a folder, or as one file in another library's format.
+"""Save and load a unit BPE: as a folder, or as one file in another library's format.
 
-The folder has `bpe.json` (what it is for, and the digest), `bpe.model` (the pieces, for this
-package and for sentencepiece) and `tokenizer.json` (the same for Hugging Face's libraries).
+A folder has `bpe.json` (its tokenizer, and the digest), `bpe.model` (the pieces, for this package
+and for sentencepiece) and `tokenizer.json` (the pieces for Hugging Face's libraries).
 """
 
 import json
@@ -36,7 +36,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 
 
 def save(bpe: "UnitBPE", path: Path) -> None:
-    """See `UnitBPE.save`."""
+    """Save a BPE; see `UnitBPE.save`."""
     try:
         if path.suffix == ".model":
             _write(path, write_model(bpe.vocabulary))
@@ -55,7 +55,7 @@ def save(bpe: "UnitBPE", path: Path) -> None:
                 "digest": bpe.digest,
             }
             path.mkdir(parents=True, exist_ok=True)
-            # The configuration last: without it, or with that of other pieces, nothing loads.
+            # The configuration last: without it, or with one for other pieces, loading fails.
             _write(path / TOKENIZER, write_tokenizer(bpe.vocabulary).encode())
             _write(path / MODEL, write_model(bpe.vocabulary))
             _write(path / CONFIG, json.dumps(config, indent=1).encode())
@@ -69,7 +69,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def load(path: Path) -> "UnitBPE":
-    """See `UnitBPE.load`."""
+    """Load a BPE; see `UnitBPE.load`."""
     from .unit_bpe import UnitBPE
 
     if path.is_dir():

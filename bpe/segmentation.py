@@ -1,27 +1,27 @@
-"""Units to pieces, by the rules of sentencepiece and of Hugging Face tokenizers at once.
+"""Segment units into pieces, by the rules of sentencepiece and of Hugging Face tokenizers.
 
-**Merges.** sentencepiece joins, again and again, the two neighbours whose joined text is the piece
-of the best rank, the leftmost of them first; which two pieces they are does not matter. Hugging
-Face has a list of pairs, and so in general other results: "aba" may be a+ba here and ab+a there.
-They agree if the list has one pair for each piece, the right one, by this:
+**Merges.** sentencepiece repeatedly joins the two adjacent pieces whose joined text is the piece of
+the best rank, the leftmost first; how that text is split into two does not matter. Hugging Face has
+a list of pairs, and so in general other results: "aba" may be a+ba in one and ab+a in the other.
+The two agree if the list has exactly one pair for each piece, the right one, because:
 
-    Whatever surrounds a piece P, the same pair makes it. For until P is made, every merge among
-    its units lies within them; the best pair of the whole text is also the best one there; so the
-    merges there are those, in order, of segmenting the units of P alone. The pair that makes P is
-    the last of these. (If they end otherwise, P is never made at all.)
+    Whatever surrounds a piece P, it is formed by the same pair. Until P is formed, every merge
+    among its units is within them; the best pair of the whole text is also the best one there; so
+    the merges there are, in order, those of segmenting the units of P alone. The pair that forms P
+    is the last of these. (If they end otherwise, P is never formed.)
 
-So the best pair that sentencepiece finds is in the list, and since the list has no others that it
-would not find, it is the best of the list, too. `merges` are those pairs; the compiled encoder uses
+So the best pair that sentencepiece finds is in the list, and since the list has no pairs that it
+would not find, it is also the list's best. `merges` returns those pairs; the compiled encoder uses
 them as well.
 
-**Independence.** If the pieces of a text have a boundary at i, they are those of text[:i] and then
-those of text[i:], because no merge crossed i, and so each side's merges were its own best ones in
-turn. Streams (`stream.py`) and runs (`kernels.merge_all`) rest on this.
+**Independence.** If the pieces of a text have a boundary at i, they are the pieces of text[:i]
+followed by those of text[i:], because no merge crossed i, and so each side's merges were its own
+best ones in turn. Streams (`stream.py`) and runs (`kernels.merge_all`) rely on this.
 
-**Most probable path.** Both libraries go through the positions from the left, pieces in order of
-their length, and keep the first of equal paths. On a grid of scores (`vocabulary.SCORE_SCALE`) all
-sums are exact, so that there is nothing else to differ in. Independence holds here as well: the
-best path into a position depends on nothing behind it.
+**Most probable path.** Both libraries process positions from the left and pieces in order of
+length, and keep the first of equal paths. On a grid of scores (`vocabulary.SCORE_SCALE`) all sums
+are exact, so they can't differ. Independence holds here as well: the best path to a position
+depends on nothing after it.
 """
 
 from typing import Protocol
@@ -33,32 +33,32 @@ from .vocabulary import Vocabulary
 
 
 class Segmenter(Protocol):
-    """Segments many sequences in one call."""
+    """Segment many sequences in one call."""
 
     def segment(self, units: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pieces of each sequence.
+        """Segment sequences into pieces.
 
         Args:
-            units: (total,) int32, all sequences one after the other; none is out of range.
-            offsets: (sequences + 1,) int64, where each starts.
+            units: (total,) int32, concatenated sequences; all in range.
+            offsets: (sequences + 1,) int64, start of each.
 
         Returns:
-            The pieces of all, (pieces,) int32, and how many each sequence has, (sequences,) int64.
+            All pieces, (pieces,) int32, and their number for each sequence, (sequences,) int64.
         """
         ...
 
     def last_cut(self, units: np.ndarray) -> int:
-        """The last position in units (n,) int32 that no piece can cross, or 0."""
+        """Return the last position in units (n,) int32 that no piece can cross, or 0."""
         ...
 
 
 def segmenter(vocabulary: Vocabulary) -> Segmenter:
-    """The segmenter of this kind of model."""
+    """Create the segmenter for a vocabulary's kind of model."""
     return _Paths(vocabulary) if vocabulary.kind == "unigram" else _Merges(vocabulary)
 
 
 class _Table:
-    """A hash table for at most so many pairs; see `kernels`."""
+    """A hash table for a limited number of pairs; see `kernels`."""
 
     def __init__(self, entries: int) -> None:
         bits = max(4, (2 * entries - 1).bit_length())
@@ -67,7 +67,7 @@ class _Table:
 
 
 def _neighbours(vocabulary: Vocabulary, more: int) -> _Table:
-    """A table of the units that are neighbours inside pieces, with room for `more` pairs."""
+    """Create a table of units that are adjacent inside pieces, with space for `more` pairs."""
     table = _Table(int(vocabulary.lengths.sum()) - vocabulary.num_pieces + more + 1)
     kernels.put_neighbours(table.slots, table.shift, vocabulary.units, vocabulary.starts)
     return table
@@ -86,9 +86,9 @@ class _Merges:
 
 
 def merges(vocabulary: Vocabulary) -> np.ndarray:
-    """The pair that makes each piece, (merges, 3) int64: left, right, piece, by rising piece.
+    """Return the pair that forms each piece, (merges, 3) int64: left, right, piece, by piece.
 
-    Pieces that no text is segmented into are missing.
+    Pieces that never occur in a segmentation are omitted.
     """
     return _merge_table(vocabulary)[1]
 
@@ -99,7 +99,7 @@ def _merge_table(vocabulary: Vocabulary) -> tuple[_Table, np.ndarray]:
     found = []
     lengths = vocabulary.lengths
     for length in range(2, vocabulary.longest + 1):
-        # Pieces of one length can't be part of each other.
+        # Pieces of equal length can't be part of each other.
         which = np.flatnonzero(lengths == length)
         units = vocabulary.units[vocabulary.starts[which][:, None] + np.arange(length)]
         offsets = np.arange(len(which) + 1) * length
@@ -156,12 +156,12 @@ class _Paths:
 
 
 class Trie:
-    """All pieces by what they start with.
+    """A trie of all pieces.
 
     Attributes:
-        table: (node, unit) to the next node; node u is the unit u.
-        pieces: (nodes,) int32, the piece that a node is, or -1.
-        leaves: (nodes,) bool, whether no longer piece starts like this.
+        table: maps (node, unit) to the next node; node u is the unit u.
+        pieces: (nodes,) int32, the piece of each node, or -1.
+        leaves: (nodes,) bool, whether no longer piece starts with the node's units.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -181,7 +181,7 @@ class Trie:
         self.pieces, self.leaves = self.pieces[:nodes].copy(), self.leaves[:nodes].copy()
 
     def starts_longer(self, units: np.ndarray) -> bool:
-        """Whether some piece starts with units (n,) and is longer."""
+        """Whether some piece is longer than units (n,) and starts with them."""
         node = int(units[0])
         for unit in units[1:]:
             node = int(kernels.find(self.table.slots, self.table.shift, node, unit))

@@ -1,9 +1,9 @@
-"""sentencepiece's `.model`: the few fields of its protocol buffer that a unit BPE needs.
+"""Read and write sentencepiece's `.model`: the protocol-buffer fields that a unit BPE needs.
 
-Written and read here, so that using a model needs neither sentencepiece nor protobuf, and so that
-no count in a file is believed before the bytes bear it out. What is written is an ordinary model:
-`sentencepiece.SentencePieceProcessor(model_file=…)` encodes `text_of(units)` into the same ids.
-(Unigram models: up to about 4,000 units in one text, where its float32 sums stop being exact.)
+Implemented here, so that using a model needs neither sentencepiece nor protobuf, and so that every
+count in a file is checked against its bytes. The output is an ordinary model:
+`sentencepiece.SentencePieceProcessor(model_file=…)` encodes `text_of(units)` to the same ids.
+(Unigram models: up to about 4,000 units in one text, beyond which its float32 sums are inexact.)
 """
 
 import struct
@@ -23,7 +23,7 @@ from .vocabulary import (
     Vocabulary,
 )
 
-#: A model of the largest vocabulary and the longest pieces would be larger; none that is of use is.
+#: Larger than any useful model, though not than the largest possible one.
 MAX_MODEL_BYTES = 64 << 20
 
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # ModelProto.SentencePiece.Type
@@ -33,7 +33,7 @@ Value = int | bytes
 
 
 class RawPiece(NamedTuple):
-    """A piece as the file has it."""
+    """A piece as stored in the file."""
 
     text: str
     score: float
@@ -41,9 +41,9 @@ class RawPiece(NamedTuple):
 
 
 def write_model(vocabulary: Vocabulary) -> bytes:
-    """The bytes of a `.model` with the ids of the vocabulary, and `<unk>` after them.
+    """Return the bytes of a `.model` with the ids of the vocabulary, and `<unk>` after them.
 
-    sentencepiece insists on a piece for the unknown. No text of units contains any.
+    sentencepiece requires a piece for unknown text. No text of units contains any.
     """
     out = bytearray()
     merges = np.arange(vocabulary.num_pieces) - vocabulary.num_units
@@ -70,10 +70,10 @@ def write_model(vocabulary: Vocabulary) -> bytes:
 
 
 def read_model(data: bytes, name: str = "model") -> Vocabulary:
-    """The vocabulary of what `write_model` gave.
+    """Read a vocabulary from the output of `write_model`.
 
     Raises:
-        BPEError: it is damaged, or no model of units with the ids in this package's order.
+        BPEError: the data is damaged, or is not a model of units with ids in this package's order.
     """
     kind, pieces = raw_pieces(data, name)
     units: list[np.ndarray] = []
@@ -119,10 +119,10 @@ def read_model(data: bytes, name: str = "model") -> Vocabulary:
 
 
 def raw_pieces(data: bytes, name: str = "model") -> tuple[Kind, list[RawPiece]]:
-    """The kind and the pieces of any sentencepiece model.
+    """Return the kind and the pieces of any sentencepiece model.
 
     Raises:
-        BPEError: it is damaged, too large, or of a kind other than bpe and unigram.
+        BPEError: the data is damaged, too large, or of a kind other than bpe and unigram.
     """
     if len(data) > MAX_MODEL_BYTES:
         raise BPEError(f"{name}: {len(data)} bytes; expected at most {MAX_MODEL_BYTES}")
@@ -154,7 +154,7 @@ def _raw_piece(data: bytes) -> RawPiece:
             text = value.decode()  # UnicodeDecodeError is a ValueError
         elif number == 2 and isinstance(value, bytes) and len(value) == 4:
             score = struct.unpack("<f", value)[0]
-            if not abs(score) <= MAX_VOCAB_SIZE:  # NaN is not, either
+            if not abs(score) <= MAX_VOCAB_SIZE:  # also true for NaN
                 raise ValueError(f"a score of {score}")
         elif number == 3 and isinstance(value, int):
             kind = value
@@ -175,7 +175,7 @@ def _field(number: int, value: int | bytes | bytearray) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1  # negative numbers are 64 bits of two's complement
+    value &= (1 << 64) - 1  # negative numbers are 64-bit two's complement
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -185,7 +185,7 @@ def _varint(value: int) -> bytes:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Value]]:
-    """(number, value) of each field: whole numbers as int, all else as bytes."""
+    """Yield (number, value) of each field: integers as int, all others as bytes."""
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)

@@ -1,24 +1,24 @@
-"""Units as they come, to the pieces that the whole sequence has.
+"""Encode units as they arrive, to the pieces of the whole sequence.
 
 Let t be the units so far, n their number, L the longest piece's length, and E(x) the pieces of x.
 
-    Whatever units follow, the pieces of everything start with E(t[:p]) for some p of this set C:
-    n itself, and each p from n - L + 1 to n - 1 for which t[p:n] is the start of a longer piece.
-    So the pieces that all E(t[:p]), p in C, have in common at their start are final.
+    Whatever units follow, the pieces of the whole sequence start with E(t[:p]) for some p of this
+    set C: n itself, and each p from n - L + 1 to n - 1 for which t[p:n] is the start of a longer
+    piece. So the pieces that all E(t[:p]), p in C, have in common at their start are final.
 
 Proof. Let T be t and what follows, and p the last boundary of E(T) that is at most n. If p < n, one
 piece covers t[p:n] and what comes next; it has at most L units, so p > n - L, and it starts with
-t[p:n] and is longer: p is in C. The independence of `segmentation.py` says that E(T) starts with
+t[p:n] and is longer: p is in C. By the independence in `segmentation.py`, E(T) starts with
 E(t[:p]). ∎
 
-What is final is emitted and dropped: by independence again, the rest goes on alone. The delay
-depends on the units. Call a cut a place that no piece found in the text crosses, for example one
-between two units that are neighbours inside no piece. Once L - 1 units have come after a cut, all p
-in C lie at or behind it, and all E(t[:p]) have a boundary there: so a piece waits for at most L - 1
-units after the first cut that follows it. Mostly the E(t[:p]) agree sooner. Where there is no cut
-(silence, without de-duplication) no bound is promised, and for most probable paths there is none:
-if aa is better than a+a, and a+aa better than aa+a, then the first piece of a long run of a depends
-on whether its length is even. `waiting` says how many units are held.
+Final pieces are emitted and dropped: by independence, the rest can be encoded on its own. The delay
+depends on the units. A cut is a position that no piece in the text crosses, for example one between
+two units that are adjacent inside no piece. Once L - 1 units have arrived after a cut, all p in C
+are at or after it, and all E(t[:p]) have a boundary there: so a piece waits for at most L - 1 units
+after the first cut that follows it. Usually the E(t[:p]) agree sooner. Without cuts (silence that
+is not de-duplicated) there is no guaranteed bound, and for most probable paths there is none at
+all: if aa is better than a+a, and a+aa better than aa+a, then the first piece of a long run of a
+depends on whether its length is even. `waiting` is the number of units held back.
 """
 
 from typing import TYPE_CHECKING
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 class PieceStream:
-    """Encodes one sequence in parts; made by `UnitBPE.stream`.
+    """Encode one sequence in chunks; created by `UnitBPE.stream`.
 
-    All that `push` and `finish` give, put together, is `encode` of all units put together.
+    The concatenated results of `push` and `finish` equal `encode` of all units.
     """
 
     def __init__(self, bpe: "UnitBPE") -> None:
@@ -44,14 +44,14 @@ class PieceStream:
 
     @property
     def waiting(self) -> int:
-        """Units whose pieces later units may still change."""
+        """Number of units whose pieces later units may still change."""
         return len(self._held)
 
     def push(self, units: np.ndarray) -> np.ndarray:
-        """The pieces, (pieces,) int64, that are final now that units (n,) have come.
+        """Add units (n,); return the pieces, (pieces,) int64, that have become final.
 
         Raises:
-            TokenError: a unit is out of range, or this is no sequence of integers.
+            TokenError: a unit is out of range, or `units` is not a sequence of integers.
             BPEError: the stream is finished.
         """
         self._check_open()
@@ -61,7 +61,7 @@ class PieceStream:
         self._held = np.concatenate([self._held, units])
         segmenter = self._bpe.segmenter
         final = [np.zeros(0, np.int32)]
-        # Common prefixes are sought among the units after the last cut only.
+        # Only the units after the last cut can differ.
         cut = segmenter.last_cut(self._held)
         if cut:
             final.append(self._segment(self._held[:cut]))
@@ -81,10 +81,10 @@ class PieceStream:
         return np.concatenate(final).astype(np.int64)
 
     def finish(self) -> np.ndarray:
-        """The pieces, (pieces,) int64, of the units that waited: none follow.
+        """Return the pieces, (pieces,) int64, of the remaining units, and end the stream.
 
         Raises:
-            BPEError: the stream is finished already.
+            BPEError: the stream is already finished.
         """
         self._check_open()
         self._finished = True

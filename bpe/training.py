@@ -1,4 +1,4 @@
-"""Learning pieces, by sentencepiece (Kudo and Richardson, 2018)."""
+"""Train vocabularies, with sentencepiece (Kudo and Richardson, 2018)."""
 
 import heapq
 import io
@@ -19,10 +19,10 @@ from .vocabulary import (
     check_specials,
 )
 
-#: sentencepiece numbers the places in a sentence with 16 bits. Longer sequences are cut for
-#: training, which loses the one pair at each cut; `encode` cuts nothing.
+#: sentencepiece stores positions in a sentence in 16 bits. Longer sequences are split for training,
+#: which loses the one pair at each split; `encode` does not split.
 _SENTENCE = 16_384
-#: A constant, since sums over more or fewer threads differ in their last bits.
+#: A constant, since the last bits of sums depend on the number of threads.
 _THREADS = 16
 
 
@@ -36,7 +36,7 @@ def train_vocabulary(
     sample_units: int | None = None,
     seed: int = 0,
 ) -> Vocabulary:
-    """Learn the pieces of a vocabulary; see `UnitBPE.train`."""
+    """Train a vocabulary; see `UnitBPE.train`."""
     check_specials(specials)
     least = num_units + len(specials)
     if not 1 <= num_units <= MAX_UNITS:
@@ -79,10 +79,10 @@ def _texts(sequences: Iterable[np.ndarray], num_units: int, longest: int) -> Ite
 
 
 def check_units(units: np.ndarray, num_units: int) -> np.ndarray:
-    """The units as (n,) int32.
+    """Check units and return them as (n,) int32.
 
     Raises:
-        TokenError: they have another shape, are no integers, or one is out of range.
+        TokenError: another shape or dtype, or a unit out of range.
     """
     units = np.asarray(units)
     if units.ndim != 1:
@@ -100,10 +100,10 @@ def check_units(units: np.ndarray, num_units: int) -> np.ndarray:
 
 
 def _sampled(texts: Iterator[str], most: int, seed: int) -> Iterator[str]:
-    """A random sample of the texts, in their order, of at most so many units.
+    """Draw a random sample of the texts, in their order, of at most `most` units.
 
-    Each text draws a number; those with the smallest numbers are kept, as many as fit. So every
-    text has the same chance wherever it comes, and memory is bounded throughout.
+    Each text gets a random number; those with the lowest numbers are kept, as many as fit. So every
+    text has the same chance wherever it is, and memory is always bounded.
     """
     draws = np.random.default_rng(seed)
     kept: list[tuple[float, int, str]] = []  # a heap with the largest draw on top
@@ -135,13 +135,13 @@ def _train(
 
     def all_sentences() -> Iterator[str]:
         nonlocal seen
-        # Each unit alone, as a sentence, has no neighbours: it counts once, and nothing else.
+        # Each unit as a sentence of its own: it counts once, and adds no pair.
         yield from map(text_of, np.arange(num_units)[:, None])
         try:
             for sentence in sentences:
                 seen += len(sentence)
                 yield sentence
-        except BaseException as error:  # sentencepiece would take it for the end
+        except BaseException as error:  # sentencepiece would take it for the end of the input
             failure.append(error)
 
     out = io.BytesIO()
@@ -184,7 +184,7 @@ def _train(
 
 
 def _longer(model: bytes, num_units: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The pieces of several units in their order, and the scores of units and pieces."""
+    """Return the pieces of several units in order, and the scores of units and pieces."""
     _, pieces = raw_pieces(model, "sentencepiece's model")
     found = []
     scores = []

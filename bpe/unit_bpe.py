@@ -1,4 +1,4 @@
-"""`UnitBPE`: sequences of units to shorter sequences of pieces, and back."""
+"""`UnitBPE`: encode sequences of units to shorter sequences of pieces, and decode them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,26 +22,27 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, eq=False)
 class UnitBPE:
-    """Byte-pair encoding over units (Sennrich et al., 2016; over speech units: Wu et al., 2023,
-    "Wav2Seq"; Chang et al., 2024).
+    """Byte-pair encoding of units.
 
-    Nothing is ever unknown, and `decode(encode(units))` is `units`. Ids run from 0 to
-    `vocab_size` - 1: first the units themselves, then pieces by rank, then the specials.
+    BPE: Sennrich et al., 2016; over speech units: Wu et al., 2023, "Wav2Seq"; Chang et al., 2024.
 
-    Several codebooks are one sequence: codebook c's codes shifted by the sizes of those before it,
-    the codes of a frame side by side (`flatten`). Merges may cross codebooks and frames: what is
-    frequent is merged, whatever it is.
+    There are no unknown symbols, and `decode(encode(units))` is `units`. Ids go from 0 to
+    `vocab_size` - 1: first the units themselves, then pieces by rank, then special ids.
+
+    Several codebooks form one sequence: the codes of codebook c are shifted by the sizes of those
+    before it, and the codes of a frame are adjacent (`flatten`). Merges may cross codebooks and
+    frames: whatever is frequent is merged.
 
     Attributes:
         vocabulary: the pieces.
         codebook_sizes: of the units' tokenizer; their sum is the number of units.
-        name: what it is called; letters, digits and . _ -
+        name: letters, digits and . _ -
         deduplicated: whether it was trained on units without repetitions.
-        source: digest of the units' tokenizer, or "" if any will do.
+        source: digest of the units' tokenizer, or "" for any.
         unit_durations: (units,) mean duration of each unit in frames, at least 1, or None.
 
     Raises:
-        BPEError: a field that does not fit the others.
+        BPEError: fields are invalid or inconsistent.
     """
 
     vocabulary: Vocabulary
@@ -81,23 +82,24 @@ class UnitBPE:
         sample_units: int | None = None,
         seed: int = 0,
     ) -> "UnitBPE":
-        """Learn pieces from sequences of units, by sentencepiece. The same input, the same result.
+        """Train on sequences of units, with sentencepiece. Deterministic for the same input.
 
         Args:
-            sequences: of units (n,), integers; several codebooks as `flatten` gives them. Gone
-                through once. Sequences of more than 16,384 units are cut for training.
-            codebook_sizes: how many units there are, or codes in each codebook.
-            vocab_size: ids in all, units and specials included. Made for 1,000 to 32,000.
+            sequences: of units (n,), integers; several codebooks as `flatten` returns them.
+                Iterated once. Sequences of more than 16,384 units are split for training.
+            codebook_sizes: number of units, or of codes in each codebook.
+            vocab_size: total number of ids, units and specials included. Intended for 1,000 to
+                32,000.
             kind: "bpe" or "unigram" (Kudo, 2018).
             name, deduplicated, source: see the class.
-            specials: names for ids after the pieces, such as "<s>", for language models.
-            max_piece_length: units in a piece at most.
-            sample_units: train on a random sample of so many units at most, and hold no more in
-                memory; default: on all. sentencepiece takes about 100 bytes a unit.
-            seed: of the sample.
+            specials: names of special ids after the pieces, such as "<s>", for language models.
+            max_piece_length: maximum number of units in a piece.
+            sample_units: train on a random sample of at most this many units, which bounds the
+                memory; default: all. sentencepiece takes about 100 bytes per unit.
+            seed: for the sample.
 
         Raises:
-            BPEError: settings out of range, too little to train on, or sentencepiece is missing.
+            BPEError: settings out of range, too little training data, or sentencepiece is missing.
             TokenError: a unit is out of range.
         """
         sizes = (codebook_sizes,) if isinstance(codebook_sizes, int) else tuple(codebook_sizes)
@@ -118,14 +120,14 @@ class UnitBPE:
 
     @staticmethod
     def check_name(name: str) -> None:
-        """Raise `BPEError` unless something can be called that."""
+        """Raise `BPEError` unless the name is valid."""
         if not _NAME.fullmatch(name):
             raise BPEError(
                 f"{name!r}: a name is up to 64 letters, digits and . _ -, and starts with a letter "
                 "or a digit"
             )
 
-    # --- what it is ----------------------------------------------------------------------------
+    # --- properties ----------------------------------------------------------------------------
 
     @property
     def kind(self) -> Kind:
@@ -133,12 +135,12 @@ class UnitBPE:
 
     @property
     def vocab_size(self) -> int:
-        """Ids in all, specials included."""
+        """Total number of ids, specials included."""
         return self.vocabulary.size
 
     @property
     def num_pieces(self) -> int:
-        """Ids that stand for units: those below it."""
+        """Number of ids that stand for units, which come before the specials."""
         return self.vocabulary.num_pieces
 
     @property
@@ -152,11 +154,11 @@ class UnitBPE:
 
     @property
     def piece_lengths(self) -> np.ndarray:
-        """(pieces,) int64, units in each piece."""
+        """(pieces,) int64, number of units in each piece."""
         return self.vocabulary.lengths
 
     def units_of(self, piece: int) -> np.ndarray:
-        """The units of a piece, (n,) int64.
+        """Return the units of a piece, (n,) int64.
 
         Raises:
             TokenError: there is no such piece, or it is a special.
@@ -165,7 +167,7 @@ class UnitBPE:
         return self.vocabulary.piece(piece).copy()
 
     def special_id(self, name: str) -> int:
-        """The id of a special.
+        """Return the id of a special.
 
         Raises:
             BPEError: there is no such special.
@@ -180,25 +182,25 @@ class UnitBPE:
             f"{self.digest[:12]})"
         )
 
-    # --- units to pieces -----------------------------------------------------------------------
+    # --- encoding ------------------------------------------------------------------------------
 
     def encode(self, units: np.ndarray) -> np.ndarray:
-        """The pieces, (pieces,) int64, of one sequence of units (n,), integers of any width.
+        """Encode one sequence of units (n,), of any integer dtype, to pieces (pieces,) int64.
 
         Raises:
-            TokenError: a unit is out of range, or this is no sequence of integers.
+            TokenError: a unit is out of range, or `units` is not a sequence of integers.
         """
         units = self.check_units(units)
         return self.segmenter.segment(units, np.array([0, len(units)]))[0].astype(np.int64)
 
     def encode_batch(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`encode` of each, in one call of compiled code: for many short sequences.
+        """Encode many short sequences efficiently, in one call of compiled code.
 
         Returns:
-            For each the pieces, (pieces,) int32.
+            For each sequence the pieces, (pieces,) int32.
 
         Raises:
-            TokenError: as `encode`.
+            TokenError: as for `encode`.
         """
         if not sequences:
             return []
@@ -220,7 +222,7 @@ class UnitBPE:
         return [ids[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def stream(self) -> "PieceStream":
-        """Encode one sequence in parts; its pieces are those of `encode`."""
+        """Return a stream that encodes one sequence in chunks, to the same pieces as `encode`."""
         from .stream import PieceStream
 
         return PieceStream(self)
@@ -232,24 +234,24 @@ class UnitBPE:
             raise TokenError(f"sequence {number}: {error}") from None
 
     def check_units(self, units: np.ndarray) -> np.ndarray:
-        """The units as (n,) int32.
+        """Check units and return them as (n,) int32.
 
         Raises:
-            TokenError: as `encode`.
+            TokenError: as for `encode`.
         """
         return check_units(units, self.num_units)
 
-    # --- pieces to units -----------------------------------------------------------------------
+    # --- decoding ------------------------------------------------------------------------------
 
     def decode(self, ids: np.ndarray, skip_specials: bool = False) -> np.ndarray:
-        """The units, (n,) int64, of pieces (pieces,), integers.
+        """Decode pieces (pieces,), integers, to units (n,) int64.
 
         Args:
-            ids: whatever gave them; any sequence of pieces can be decoded.
-            skip_specials: leave specials out, which are an error otherwise.
+            ids: any sequence of pieces, not only from `encode`.
+            skip_specials: omit specials, which raise an error otherwise.
 
         Raises:
-            TokenError: an id is out of range, or this is no sequence of integers.
+            TokenError: an id is out of range, or `ids` is not a sequence of integers.
         """
         ids = np.asarray(ids)
         if ids.size and skip_specials and ids.dtype.kind in "iu":
@@ -257,7 +259,7 @@ class UnitBPE:
         ids = self._check_pieces(ids)
         lengths = self.piece_lengths[ids]
         ends = np.cumsum(lengths)
-        # Where each unit comes from: its piece's start, and how far into the piece it is.
+        # Source of each unit: its piece's start, plus its position in the piece.
         shift = self.vocabulary.starts[ids] - (ends - lengths)
         total = int(ends[-1]) if len(ends) else 0
         return self.vocabulary.units[np.repeat(shift, lengths) + np.arange(total)]
@@ -291,7 +293,7 @@ class UnitBPE:
         return np.concatenate([[0], np.cumsum(self.codebook_sizes)[:-1]]).astype(np.int64)
 
     def flatten(self, codes: np.ndarray) -> np.ndarray:
-        """Codes (codebooks, frames) as units (frames × codebooks,) int64, frame by frame.
+        """Convert codes (codebooks, frames) to units (frames × codebooks,) int64, frame by frame.
 
         Raises:
             TokenError: another number of codebooks, or a code out of its codebook's range.
@@ -313,10 +315,10 @@ class UnitBPE:
         return (codes.astype(np.int64) + self._shifts[:, None]).T.reshape(-1)
 
     def unflatten(self, units: np.ndarray) -> np.ndarray:
-        """The inverse of `flatten`: codes (codebooks, frames) int64.
+        """Invert `flatten`: convert units to codes (codebooks, frames) int64.
 
         Raises:
-            TokenError: no whole frames, or a unit that is not of the codebook whose turn it is.
+            TokenError: incomplete frames, or a unit that is not of the codebook at its position.
         """
         count = len(self.codebook_sizes)
         if len(units) % count:
@@ -328,7 +330,7 @@ class UnitBPE:
             raise TokenError(f"frame {frame} has a unit that is not of codebook {codebook}")
         return codes
 
-    # --- compiled, and made when first needed --------------------------------------------------
+    # --- compiled segmenter, created on first use ----------------------------------------------
 
     @cached_property
     def segmenter(self) -> Segmenter:
@@ -345,7 +347,7 @@ class UnitBPE:
 
         Args:
             path: a folder gets `bpe.json`, `bpe.model` and `tokenizer.json`; a name that ends in
-                .model or .json gets that format alone, which has the pieces and nothing else.
+                .model or .json gets that format alone, which has only the pieces.
 
         Raises:
             BPEError: it can't be written.
@@ -356,13 +358,13 @@ class UnitBPE:
 
     @classmethod
     def load(cls, path: str | Path) -> "UnitBPE":
-        """Read what `save` wrote: a folder, a .model or a tokenizer's .json.
+        """Load what `save` wrote: a folder, a .model or a tokenizer's .json.
 
-        Nothing but numbers and text is read, and no count is believed.
+        Only numbers and text are read, and all counts are checked.
 
         Raises:
-            BPEError: it is missing, damaged, or of another kind; the message says what was
-                expected.
+            BPEError: it is missing, damaged, or of another format; the message names the expected
+                one.
         """
         from .saved import load
 

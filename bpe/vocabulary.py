@@ -1,4 +1,4 @@
-"""What a unit BPE has learned: its pieces in order, and what kind of model they are of."""
+"""The vocabulary of a unit BPE: its pieces in order, and the kind of model."""
 
 import hashlib
 import json
@@ -12,20 +12,20 @@ import numpy as np
 from ..errors import BPEError
 from .alphabet import MAX_UNITS
 
-#: Of models: merges in the order in which they were learned (Sennrich et al., 2016), or the most
-#: probable segmentation under piece frequencies (Kudo, 2018).
+#: Kind of model: merges in the order in which they were learned (Sennrich et al., 2016), or the
+#: most probable segmentation under piece frequencies (Kudo, 2018).
 Kind = Literal["bpe", "unigram"]
 KINDS: tuple[Kind, ...] = ("bpe", "unigram")
 
-#: Published unit vocabularies have 1,000 to 32,000 pieces; this bounds what a file can make us do.
+#: Published unit vocabularies have 1,000 to 32,000 pieces; this limits the size of files to load.
 MAX_VOCAB_SIZE = 1 << 18
 MAX_PIECE_LENGTH = 256
 MAX_TOTAL_LENGTH = 1 << 22
 _MAX_SPECIALS = 1024
 
-#: Unigram scores are whole multiples of 1 / SCORE_SCALE. sentencepiece adds scores in float32 and
-#: Hugging Face in float64; on this grid both sums are exact for as long as they stay above
-#: -2^24 / SCORE_SCALE, so that near ties can't fall differently.
+#: Unigram scores are integer multiples of 1 / SCORE_SCALE. sentencepiece adds scores in float32 and
+#: Hugging Face in float64; on this grid both sums are exact as long as they are above
+#: -2^24 / SCORE_SCALE, so that both decide near ties alike.
 SCORE_SCALE = 256
 LOWEST_SCORE = -(1 << 14)
 
@@ -35,16 +35,16 @@ class Vocabulary:
     """Pieces by id: the single units first, then the longer ones, then the specials.
 
     Attributes:
-        kind: of model.
-        num_units: piece u is the unit u alone, for u below it. Nothing is ever unknown.
-        units: (total,) int64, the units of all pieces, one after the other.
-        starts: (pieces + 1,) int64, where each piece starts in `units`. With kind "bpe" a longer
-            piece with a smaller id is merged earlier.
+        kind: of the model.
+        num_units: for u below it, piece u is the single unit u, so nothing is unknown.
+        units: (total,) int64, concatenated units of all pieces.
+        starts: (pieces + 1,) int64, start of each piece in `units`. With kind "bpe", a longer piece
+            with a lower id is merged earlier.
         scores: (pieces,) int64, log-probabilities × `SCORE_SCALE`, for kind "unigram"; else None.
-        specials: names of ids that follow the pieces and stand for no units, for language models.
+        specials: names of the ids after the pieces, which contain no units, for language models.
 
     Raises:
-        BPEError: they are no such pieces.
+        BPEError: the fields are invalid or inconsistent.
     """
 
     kind: Kind
@@ -100,7 +100,7 @@ class Vocabulary:
         scores: np.ndarray | None = None,
         specials: tuple[str, ...] = (),
     ) -> "Vocabulary":
-        """The vocabulary of the single units and these longer pieces, in this order."""
+        """Create the vocabulary of the single units and these longer pieces, in this order."""
         alone = np.arange(num_units, dtype=np.int64)
         units = np.concatenate([alone, *longer]) if longer else alone
         lengths = np.concatenate(
@@ -115,21 +115,21 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Ids, specials included: they are 0 to this - 1."""
+        """Number of ids, specials included."""
         return self.num_pieces + len(self.specials)
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """(pieces,) units in each piece."""
+        """(pieces,) number of units in each piece."""
         return np.diff(self.starts)
 
     @property
     def longest(self) -> int:
-        """Units in the longest piece."""
+        """Number of units in the longest piece."""
         return int(self.lengths.max())
 
     def piece(self, index: int) -> np.ndarray:
-        """The units of a piece, (n,) int64."""
+        """Return the units of a piece, (n,) int64."""
         return self.units[self.starts[index] : self.starts[index + 1]]
 
     def pieces(self) -> list[np.ndarray]:
@@ -147,11 +147,11 @@ class Vocabulary:
 
 
 def check_specials(specials: Sequence[str]) -> None:
-    """Raise `BPEError` unless these can be names of special ids."""
+    """Raise `BPEError` unless these are valid names of special ids."""
     if len(specials) > _MAX_SPECIALS or len(set(specials)) < len(specials):
         raise BPEError(f"expected at most {_MAX_SPECIALS} specials, all different")
     for name in specials:
-        # Text that could be taken for units, or for what sentencepiece itself puts in a model.
+        # Text that could be mistaken for units, or for sentencepiece's own special pieces.
         if (
             not isinstance(name, str)
             or not 1 <= len(name) <= 64
@@ -164,5 +164,5 @@ def check_specials(specials: Sequence[str]) -> None:
             )
 
 
-#: What sentencepiece's models must hold. It gets the id after all others and is never given.
+#: Required in sentencepiece's models. It has the last id and is never output.
 UNKNOWN = "<unk>"

@@ -1,5 +1,6 @@
 """`syllabary queue`: run a list of trainings, or print their progress."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -66,3 +67,6 @@ def _only_idle_time() -> None:
     except (AttributeError, OSError) as error:
         raise click.UsageError(f"--idle: this system has no idle scheduling ({error})") from None
     os.nice(19)
+    # Linux shares the processor among sessions first, and each of them its part by priority.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")

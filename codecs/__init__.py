@@ -1,4 +1,4 @@
-"""The interface (`interface`, `tokens`, `spec`), the container, streaming, and the codecs."""
+"""Codecs: the tokenizer interface, `Tokens`, the `.syl` container, streaming, and all families."""
 
 from typing import TYPE_CHECKING
 

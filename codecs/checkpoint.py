@@ -1,4 +1,4 @@
-"""Saving and loading tokenizers, and the digest that ties tokens to the weights that made them."""
+"""Save and load tokenizers, and compute the digest that ties tokens to the weights behind them."""
 
 import hashlib
 import json
@@ -24,10 +24,10 @@ T = TypeVar("T", bound="AudioTokenizer")
 
 
 def config_to_json(config: Any) -> dict[str, Any]:
-    """The fields of a configuration dataclass as JSON values, each of its declared type.
+    """Convert a configuration dataclass to JSON values, checking each field's type.
 
     Raises:
-        CheckpointError: a value is of another type than its field says.
+        CheckpointError: a value's type differs from its field's declared type.
     """
     try:
         return to_json(config)
@@ -36,10 +36,11 @@ def config_to_json(config: Any) -> dict[str, Any]:
 
 
 def config_from_json(kind: type[C], fields: dict[str, Any]) -> C:
-    """A configuration dataclass from JSON values.
+    """Create a configuration dataclass from JSON values.
 
     Raises:
-        CheckpointError: unknown fields, values of another type, or that the dataclass refuses.
+        CheckpointError: unknown fields, values of a wrong type, or values that the dataclass
+            refuses.
     """
     try:
         return from_json(kind, fields)
@@ -48,7 +49,7 @@ def config_from_json(kind: type[C], fields: dict[str, Any]) -> C:
 
 
 def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of the family, the configuration, and every tensor's name, dtype, shape, bytes."""
+    """SHA-256 of the family, the configuration, and every tensor's name, dtype, shape and bytes."""
     import torch
 
     sha = hashlib.sha256(json.dumps([family, config], sort_keys=True).encode())
@@ -62,12 +63,12 @@ def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> s
 def save(
     tokenizer: "AudioTokenizer", directory: Path, tensors: dict[str, Tensor] | None = None
 ) -> None:
-    """Write `config.json` and `model.safetensors`, each whole or not at all.
+    """Write `config.json` and `model.safetensors`; each file appears whole or not at all.
 
     Args:
         tokenizer: what to save.
-        directory: made where it does not exist.
-        tensors: to write in place of the state dict; loading them must give the same weights.
+        directory: created if it does not exist.
+        tensors: to write instead of the state dict; loading them must give the same weights.
     """
     from safetensors.torch import save as to_bytes
 
@@ -93,19 +94,19 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def is_ours(directory: Path) -> bool:
-    """Whether the directory's `config.json`, if it can be read, is one that `save` wrote."""
+    """Whether the directory's `config.json` is from `save` (or can't be read)."""
     try:
         fields = json.loads((directory / CONFIG_FILE).read_text())
     except (OSError, ValueError, RecursionError):
-        return True  # `read_config` says what is wrong
+        return True  # `read_config` reports what is wrong
     return isinstance(fields, dict) and fields.get("format") == FORMAT
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The checked contents of a saved tokenizer's `config.json`.
+    """Read and check a saved tokenizer's `config.json`.
 
     Raises:
-        CheckpointError: it is missing, not JSON, or not of a tokenizer saved by this package.
+        CheckpointError: it is missing, is not JSON, or was not written by this package.
     """
     path = directory / CONFIG_FILE
     try:
@@ -131,10 +132,10 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def build(kind: type[T], config: dict[str, Any], name: str) -> T:
-    """A tokenizer of class `kind`, without its weights.
+    """Create a tokenizer of class `kind`, without loading weights.
 
     Raises:
-        CheckpointError: the configuration is not one that the class takes.
+        CheckpointError: the class refuses the configuration.
     """
     try:
         return kind(config_from_json(kind.Config, config), name=name)
@@ -143,10 +144,10 @@ def build(kind: type[T], config: dict[str, Any], name: str) -> T:
 
 
 def load_weights(tokenizer: "AudioTokenizer", directory: Path) -> None:
-    """Give a tokenizer the weights of a saved one.
+    """Load a saved tokenizer's weights into `tokenizer`.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or the weights are of another shape.
+        CheckpointError: the file is missing or damaged, or the weights' shapes differ.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -161,7 +162,7 @@ def load_weights(tokenizer: "AudioTokenizer", directory: Path) -> None:
 
 
 def read(directory: Path, kind: type[T]) -> T:
-    """Build a tokenizer of class `kind` from a saved directory and check its digest."""
+    """Load a tokenizer of class `kind` from a saved directory and check its digest."""
     fields = read_config(directory)
     if fields["family"] != kind.family:
         raise CheckpointError(
@@ -176,27 +177,3 @@ def read(directory: Path, kind: type[T]) -> T:
         )
     tokenizer.keep_name()
     return tokenizer.eval()
-
-
-def rebuilt(
-    kind: type[T],
-    config: dict[str, Any],
-    name: str,
-    tensors: dict[str, Tensor],
-    attributes: dict[str, Any],
-) -> T:
-    """A tokenizer of class `kind` with such weights; what a pickle of some tokenizers calls.
-
-    Raises:
-        CheckpointError: weights of that class with this configuration have other names or shapes,
-            as where a user has parametrized some.
-    """
-    tokenizer = build(kind, config, name)
-    tokenizer.to(next(iter(tensors.values())).device)
-    try:
-        tokenizer.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"{name} can't be copied: {error}") from None
-    tokenizer.train(attributes.pop("training"))
-    vars(tokenizer).update(attributes)
-    return tokenizer

@@ -1,4 +1,4 @@
-"""What follows from a tokenizer's weights: its spec, its digests, and what was prepared of them."""
+"""Values derived from a tokenizer's weights: spec, digests, and prepared (compiled) weights."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -18,20 +18,20 @@ _PACKAGE = __name__.split(".")[0]
 
 
 class Identity:
-    """A tokenizer as it was at one moment; another one is made when it has changed since.
+    """The spec, digests and prepared weights of a tokenizer, valid until its weights change.
 
     Args:
         tokenizer: with its weights in place.
 
     Attributes:
-        spec: what `describe` said.
+        spec: the result of `describe`.
 
     Raises:
         WeightsError: the tokenizer can't run with these weights: see `check_weights`.
     """
 
     def __init__(self, tokenizer: "AudioTokenizer") -> None:
-        # The watch comes first: what changes while the rest is made, it will see.
+        # The watch comes first, so that it sees changes made while the rest is computed.
         self._watch = WeightWatch(tokenizer)
         self._named = tokenizer.name, tokenizer.config
         check_weights(tokenizer)
@@ -40,13 +40,13 @@ class Identity:
         self._prepared: dict[Any, Any] = {}
 
     def holds(self, tokenizer: "AudioTokenizer", sampled: bool) -> bool:
-        """Whether the tokenizer is still the same; see `WeightWatch.holds`."""
+        """Whether the tokenizer's weights are unchanged; see `WeightWatch.holds`."""
         name, config = self._named
         same = tokenizer.name == name and tokenizer.config is config
         return same and self._watch.holds(sampled)
 
     def full_digest(self, tokenizer: "AudioTokenizer") -> str:
-        """See `AudioTokenizer.full_digest`; `holds` must just have been true."""
+        """See `AudioTokenizer.full_digest`; call only right after `holds` returned True."""
         if self._full_digest is None:
             fields = checkpoint.config_to_json(tokenizer.config)
             tensors, meant = tokenizer.state_dict(), tokenizer.token_tensors()
@@ -57,7 +57,7 @@ class Identity:
         return self._full_digest
 
     def prepared(self, make: Callable[[], Any]) -> Any:
-        """What `make`, a method of the tokenizer, returned at first."""
+        """Return the result of `make`, a method of the tokenizer, called once and then cached."""
         key = getattr(make, "__func__", make)
         if key not in self._prepared:
             self._prepared[key] = make()
@@ -65,10 +65,10 @@ class Identity:
 
 
 class AsMade:
-    """What a tokenizer must keep of what it was made with, whatever weights come.
+    """The dtypes and constants that a tokenizer was created with, which must never change.
 
     Args:
-        tokenizer: just made.
+        tokenizer: right after its construction.
     """
 
     def __init__(self, tokenizer: nn.Module) -> None:
@@ -81,11 +81,11 @@ class AsMade:
 
 
 def check_weights(tokenizer: "AudioTokenizer") -> None:
-    """Look at whether a tokenizer's tensors are such as it can run with.
+    """Check that a tokenizer can run with its tensors.
 
     Raises:
-        WeightsError: a weight has another dtype than it was made with, or no values; or a constant
-            that follows from the configuration was changed, which no digest would tell.
+        WeightsError: a weight's dtype has changed, or it has no values; or a constant derived from
+            the configuration was changed, which no digest would reveal.
     """
     made = tokenizer._as_made
     for name, tensor in _named_tensors(tokenizer):
@@ -115,9 +115,9 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _constants(module: nn.Module) -> dict[str, str]:
-    """Digests of the tensors of this package's modules that no state dict has.
+    """Digests of those tensors of this package's modules that are in no state dict.
 
-    Those of other packages may be anything, such as a cache.
+    Modules of other packages are left out: theirs may be anything, such as a cache.
     """
     found = {}
     for prefix, part in module.named_modules():

@@ -1,10 +1,11 @@
-"""`AudioTokenizer`: the one interface that every family, ours or wrapped, meets.
+"""`AudioTokenizer`: the interface that every tokenizer family implements, our own and wrapped ones.
 
-A family supplies two running machines, an `EncoderStream` and a `DecoderStream`. Everything that a
-user calls is built from them here, once: offline `encode` and `decode` run the very machines that
-a stream runs, so that streaming equals offline by construction.
+A family supplies two stateful streams, an `EncoderStream` and a `DecoderStream`. This module builds
+all public methods from them: offline `encode` and `decode` run the same streams as a streaming
+session, so streaming equals offline by construction.
 """
 
+import copy
 import operator
 import re
 from abc import abstractmethod
@@ -16,34 +17,34 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from ..errors import TokenError, WaveError, WeightsError
 from ..plain_torch import PlainModule, made_plainly, plain_torch, plainly
 from . import checkpoint
+from .copies import reduced
 from .identity import AsMade, Identity
 from .spec import TokenizerSpec, TokenSpec
 from .streaming import DecoderStream, EncoderStream, StreamSession
 from .tokens import Tokens, check_same_tokenizer
 
-#: What `_name_for` adds.
+#: The suffix that `_name_for` adds to a name.
 _CHANGED = re.compile(r"@[0-9a-f]{8}$")
 
 
 class AudioTokenizer(PlainModule):
-    """Speech to tokens and back.
+    """Encode speech to tokens and decode tokens to speech: the base class of all tokenizers.
 
-    What it is follows its weights: when they change, whichever way, so do the spec and the digest,
-    and tokens of before are refused. It is made in float32 and stays so (`PlainModule`), and what
-    is pickled or copied is weights and configuration only.
+    The spec and the digest follow the weights: when the weights change in any way, so do both, and
+    tokens from before the change are refused. The module is created in float32 and stays in
+    float32 (`PlainModule`). Pickling and copying keep only the weights and the configuration.
 
-    A family sets `family` and `Config` (a frozen dataclass whose fields are JSON values) and
-    supplies `describe`, `start_encoder` and `start_decoder`.
+    A subclass sets `family` and `Config` (a frozen dataclass whose fields are JSON values) and
+    implements `describe`, `start_encoder` and `start_decoder`.
 
     Args:
         config: an instance of `Config`.
-        name: what it is called; travels in every token spec.
+        name: the tokenizer's name, part of every token spec.
     """
 
     family: ClassVar[str]
@@ -53,32 +54,32 @@ class AudioTokenizer(PlainModule):
         super().__init__()
         self.config = config
         self.name = name or self.family
-        self._anchor: Tensor  # says where this module is, at less cost than walking it
+        self._anchor: Tensor  # gives the module's device without a walk over it
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
         self._known: Identity | None = None
         self._as_made: AsMade
         self._named: tuple[str, str] | None = None
 
-    # --- what a family supplies ----------------------------------------------------------------
+    # --- to be implemented by a family ---------------------------------------------------------
 
     @abstractmethod
     def describe(self) -> TokenizerSpec:
-        """The spec; use `token_spec` to make its `tokens`."""
+        """Return the tokenizer's spec; `token_spec` creates its `tokens` field."""
 
     @abstractmethod
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
-        """A fresh encoder for `batch_size` rows that keeps the first `num_codebooks`."""
+        """Create an encoder stream of `batch_size` rows that keeps the first `num_codebooks`."""
 
     @abstractmethod
     def start_decoder(self, batch_size: int) -> DecoderStream:
-        """A fresh decoder for `batch_size` rows."""
+        """Create a decoder stream of `batch_size` rows."""
 
     def token_tensors(self) -> dict[str, Tensor]:
-        """The tensors that give the codes their meaning: they go into the digest."""
+        """Return the tensors that determine what the codes mean; the digest covers them."""
         return self.state_dict()
 
     def token_config(self) -> dict[str, Any]:
-        """The part of the configuration that gives the codes their meaning, as JSON values."""
+        """Return the configuration fields that determine what the codes mean, as JSON values."""
         return checkpoint.config_to_json(self.config)
 
     def token_spec(
@@ -88,7 +89,7 @@ class AudioTokenizer(PlainModule):
         sample_rate: int,
         global_codebook_sizes: Sequence[int] = (),
     ) -> TokenSpec:
-        """The `TokenSpec` of this tokenizer, with the digest of its configuration and weights."""
+        """Create this tokenizer's `TokenSpec`, with the digest of its configuration and weights."""
         digest = checkpoint.digest(self.family, self.token_config(), self.token_tensors())
         return TokenSpec(
             tokenizer=self._name_for(digest),
@@ -109,14 +110,15 @@ class AudioTokenizer(PlainModule):
             f"{tokens.num_codebooks} codebooks, {tokens.bitrate():g} bit/s"
         )
 
-    # --- what a user calls ---------------------------------------------------------------------
+    # --- public methods ------------------------------------------------------------------------
 
     @property
     def spec(self) -> TokenizerSpec:
-        """What to know of this tokenizer with the weights that it has now.
+        """The tokenizer's spec with its current weights.
 
         Raises:
-            WeightsError: it can't run with them: a part of it was cast, or has no values.
+            WeightsError: the tokenizer can't run with its weights: some were cast to another dtype,
+                or have no values (meta tensors).
         """
         return self.identity().spec
 
@@ -124,7 +126,7 @@ class AudioTokenizer(PlainModule):
     def full_digest(self) -> str:
         """SHA-256 (hex) of the family, the whole configuration and all weights, decoder included.
 
-        `spec.tokens.digest` stands for the codes only.
+        `spec.tokens.digest` covers only what determines the codes.
         """
         return self.identity().full_digest(self)
 
@@ -169,7 +171,7 @@ class AudioTokenizer(PlainModule):
         """Turn tokens into speech.
 
         Args:
-            tokens: of this tokenizer; those with durations are restored to frames first.
+            tokens: from this tokenizer; tokens with durations are expanded to frames first.
 
         Returns:
             (batch, max(num_samples)) float32: row i holds exactly ``tokens.num_samples[i]``
@@ -190,10 +192,10 @@ class AudioTokenizer(PlainModule):
         return out
 
     def stream(self, batch_size: int = 1, num_codebooks: int | None = None) -> StreamSession:
-        """Open a session that encodes and decodes piece by piece (a context manager).
+        """Open a session that encodes and decodes in chunks of any size (a context manager).
 
         Args:
-            batch_size: rows that run side by side.
+            batch_size: number of independent rows.
             num_codebooks: as in `encode`.
         """
         if batch_size < 1:
@@ -201,35 +203,36 @@ class AudioTokenizer(PlainModule):
         return StreamSession(self, batch_size, self._check_codebooks(num_codebooks, self.spec))
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`; `load(directory)` gives an equal one.
+        """Write `config.json` and `model.safetensors`; `load(directory)` restores the tokenizer.
 
-        One whose weights were changed after `load` has another name there, as in its tokens.
+        If the weights were changed after `load`, it is saved under the changed name that its tokens
+        carry, too.
         """
         checkpoint.save(self, Path(directory))
 
     @classmethod
     @made_plainly
     def from_pretrained(cls, directory: str | Path) -> Self:
-        """Read what `save_pretrained` wrote.
+        """Load a tokenizer of this class from a directory that `save_pretrained` wrote.
 
         Raises:
-            CheckpointError: a file is missing, damaged, or of another family.
+            CheckpointError: a file is missing or damaged, or belongs to another family.
         """
         return checkpoint.read(Path(directory), cls)
 
-    # --- what it is ----------------------------------------------------------------------------
+    # --- identity ------------------------------------------------------------------------------
 
     def _made_whole(self) -> None:
         self._as_made = AsMade(self)
 
     def identity(self, sampled: bool = True) -> Identity:
-        """What follows from the weights as they are now; the same object while they stay so.
+        """Return the spec and digests of the current weights, cached until the weights change.
 
         Args:
             sampled: see `WeightWatch.holds`.
 
         Raises:
-            WeightsError: as `spec` does.
+            WeightsError: as for `spec`.
         """
         known = self._known
         if known is None or not known.holds(self, sampled):
@@ -240,37 +243,43 @@ class AudioTokenizer(PlainModule):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         moved = super()._apply(fn, recurse)
         if self._known is not None and not self._known.holds(self, sampled=False):
-            self._known = None  # and the memory that the weights lay in
+            self._known = None  # which also frees the old weights' memory
         return moved
 
     def keep_name(self) -> None:
-        """From now on the name stands for the weights of now: with others, it gets an addition."""
+        """Bind the name to the current weights; with other weights, it gets a suffix."""
         self._named = None
         self._known = None
         self._named = self.name, self.spec.tokens.digest
 
     def _name_for(self, digest: str) -> str:
-        """The name of tokens with a digest: never that of the weights that were loaded."""
+        """Return the name of tokens with this digest: suffixed if the weights have changed."""
         if self._named is None or self._named == (self.name, digest):
             return self.name
         name, _ = self._named
         if self.name != name:
-            return self.name  # its user has chosen another
+            return self.name  # the user has set another name
         return _CHANGED.sub("", name) + f"@{digest[:8]}"
 
     # --- copies --------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Weights and configuration: what was prepared of them is prepared anew elsewhere."""
+        """Return weights and configuration; values derived from the weights are computed again."""
         return {**self.__dict__, "_known": None}
 
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())  # type: ignore[no-untyped-call]
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        return made
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if any(map(_is_normalised, self.modules())):
-            # Made anew as `load` makes it, since torch pickles none of those.
-            fields = checkpoint.config_to_json(self.config)
-            given = {"training": self.training, "_named": self._named}
-            return checkpoint.rebuilt, (type(self), fields, self.name, self.state_dict(), given)
-        return super().__reduce_ex__(protocol)
+        return reduced(self) or super().__reduce_ex__(protocol)
 
     # --- checks --------------------------------------------------------------------------------
 
@@ -282,7 +291,7 @@ class AudioTokenizer(PlainModule):
         spec: TokenizerSpec,
         batch_size: int | None = None,
     ) -> list[Tensor]:
-        """The valid samples of each row, float32, on this device."""
+        """Check the input; return each row's valid samples as float32 on the tokenizer's device."""
         own = spec.sample_rate
         if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real | Tensor):
             raise WaveError(
@@ -295,7 +304,7 @@ class AudioTokenizer(PlainModule):
                 f"with syllabary.audio.resample(wave, {sample_rate}, {own})"
             )
         if isinstance(wave, np.ndarray) and wave.dtype.kind in "fiu" and wave.dtype.itemsize <= 8:
-            # A tensor can't share memory with read-only, negatively strided or foreign bytes.
+            # A tensor can't share memory that is read-only, negatively strided or byte-swapped.
             native = wave.dtype.newbyteorder("=")
             wave = torch.from_numpy(np.require(wave, dtype=native, requirements=["C", "W"]))
         if isinstance(wave, np.ndarray):
@@ -332,13 +341,13 @@ class AudioTokenizer(PlainModule):
             row[:count].float().to(self.device) for row, count in zip(wave, counts, strict=True)
         ]
         for index, row in enumerate(rows):
-            # NaN and infinity survive a sum, which costs a twentieth of looking at each sample.
+            # NaN and infinity survive a sum, at a twentieth of the cost of testing every sample.
             if not bool(row.sum().isfinite()) and not bool(row.isfinite().all()):
                 raise WaveError(f"row {index} of the wave holds NaN or infinity")
         return rows
 
     def _code_rows(self, tokens: Tokens, spec: TokenizerSpec) -> list[Tensor]:
-        """The valid frames of each row, checked: (codebooks, frames) each, on this device."""
+        """Check the tokens; return each row's valid codes (codebooks, frames) on this device."""
         if not isinstance(tokens, Tokens):
             raise TokenError(f"expected Tokens, got {type(tokens).__name__}")
         check_same_tokenizer(tokens.spec, spec.tokens)
@@ -366,7 +375,7 @@ class AudioTokenizer(PlainModule):
     def _tokens(
         self, codes: Sequence[Tensor], num_samples: Sequence[int], kept: int, spec: TokenizerSpec
     ) -> Tokens:
-        """A batch from the codes (codebooks, frames) of each row."""
+        """Create a batch of `Tokens` from the codes (codebooks, frames) of each row."""
         lengths = [row.shape[1] for row in codes]
         if len(codes) == 1:
             stacked = codes[0][None]
@@ -384,19 +393,11 @@ class AudioTokenizer(PlainModule):
         )
 
 
-def _is_normalised(part: nn.Module) -> bool:
-    """Whether weights of a module are, or were, computed of others (as weight norm does).
-
-    Torch refuses to pickle such a module, or the function that it leaves there for old checkpoints.
-    """
-    return parametrize.is_parametrized(part) or bool(part._load_state_dict_pre_hooks)
-
-
 def _whole_numbers(lengths: Tensor | Sequence[int]) -> list[int]:
-    """The lengths as a list.
+    """Return the lengths as a list of integers.
 
     Raises:
-        WaveError: not a sequence of whole numbers.
+        WaveError: they are not a sequence of whole numbers.
     """
     values = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
     try:

@@ -1,4 +1,4 @@
-"""Names of tokenizers, and `load`. Importing this loads no torch."""
+"""The tokenizers' names, and `load`. Importing this module loads no torch."""
 
 import difflib
 import importlib
@@ -14,11 +14,11 @@ from .shipped import Shipped
 if TYPE_CHECKING:
     from .interface import AudioTokenizer
 
-#: Other packages add tokenizers with entry points of this group: the entry's name is the
-#: tokenizer's, and its object is called with the options given to `load`.
+#: Other packages add tokenizers by entry points of this group: the entry's name is the tokenizer's
+#: name, and its object is called with the options given to `load`.
 ENTRY_POINT_GROUP = "syllabary.tokenizers"
 
-#: Families that a saved directory may name, and where their classes live.
+#: Families by the name in a saved `config.json`, and the location of their classes.
 FAMILIES = {
     "dmel": (".dmel.tokenizer", "DMel"),
     "fsq": (".fsq.tokenizer", "FSQCodec"),
@@ -31,7 +31,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Preset:
-    """A bundled tokenizer: a family and the options that differ from its defaults."""
+    """A bundled tokenizer: a family and the options that differ from the family's defaults."""
 
     family: str
     options: dict[str, Any]
@@ -44,30 +44,31 @@ class Preset:
 
 
 def name_with(name: str, options: dict[str, Any]) -> str:
-    """What a tokenizer with other options is called: tokens of the two don't mix.
+    """Return the name of a tokenizer with changed options, so that its tokens stay distinct.
 
-    A vocoder changes no token, and no name.
+    The option `vocoder` does not change tokens, and so does not change the name.
     """
     kept = sorted((key, value) for key, value in options.items() if key != "vocoder")
     changes = ",".join(f"{key}={value}" for key, value in kept)
     return f"{name}+{changes}" if changes else name
 
 
-#: The range that speech uses: at 16 levels worth a bit, and at 8 levels the only one that sounds
-#: (benchmarks/dmel_levels.py).
+#: The range of log-mel values that speech uses: at 16 levels as good as one more bit per code,
+#: and at 8 levels the difference between poor and good quality (benchmarks/dmel_levels.py).
 _NARROW = {"minimum": -5.0, "maximum": 1.0}
 _FINE = {"hop_length": 200}
-#: What a trained vocoder of dMel works with, whatever it is.
+#: Options that any trained vocoder for dMel works with.
 _RANGE = ("num_levels", "minimum", "maximum")
 
-#: Trained tokenizers inside the package; `assets/models` has a folder for each.
+#: Trained tokenizers that come with the package, each in a folder of `assets/models`.
 SHIPPED: dict[str, Shipped] = {
     "rvq-16k": Shipped("rvq-16k"),
     "fsq-16k": Shipped("fsq-16k", free=("levels",)),
     "ts3-16k": Shipped("ts3-16k"),
     "ts3-16k-40hz": Shipped("ts3-16k-40hz"),
     "units-16k": Shipped("units-16k"),
-    # Other levels are other numbers for the same vocoder; other channels and hops go without it.
+    # The same vocoder works with other levels, which only scale its input; for other numbers of
+    # channels or hops, the tokenizer comes without it.
     "dmel": Shipped("dmel", _RANGE, Preset("dmel", {})),
     "dmel-fine": Shipped("dmel-fine", _RANGE, Preset("dmel", _FINE)),
 }
@@ -80,10 +81,10 @@ PRESETS = {
     "dmel-40ch": Preset("dmel", {"num_mels": 40}),
 }
 
-#: Sizes of TS3-Codec's authors, of which there are no weights.
+#: Model sizes from the TS3-Codec paper, for which no weights exist.
 UNTRAINED = ("ts3-x1", "ts3-x2", "ts3-x3", "ts3-x4", "ts3-1.6b")
 
-#: Published models that are known to load, by what people call them.
+#: Published models that are known to load, by short name.
 PUBLISHED = {
     "encodec": "facebook/encodec_24khz",
     "mimi": "kyutai/mimi",
@@ -94,7 +95,7 @@ _registered: dict[str, Callable[..., "AudioTokenizer"]] = {}
 
 
 def family_class(family: str) -> type["AudioTokenizer"]:
-    """The class of a family: one of ours, or any subclass of `AudioTokenizer` imported so far.
+    """Return the class of a family: a built-in one, or any imported subclass of `AudioTokenizer`.
 
     Raises:
         CheckpointError: there is no such family.
@@ -127,7 +128,7 @@ def register(name: str, factory: Callable[..., "AudioTokenizer"]) -> None:
 
 
 def list_tokenizers() -> list[str]:
-    """The names that `load` knows: bundled, from installed packages, and registered."""
+    """List the names that `load` accepts: bundled, from installed packages, and registered."""
     installed = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
     return sorted({*SHIPPED, *PRESETS, *installed, *_registered})
 
@@ -138,13 +139,13 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
     Args:
         name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, or the
             id of a published model (``owner/model``).
-        device: where to put it; default: CPU.
+        device: torch device to load it on; default: CPU.
         options: override fields of a bundled tokenizer's configuration, for example
             ``load("dmel", num_levels=32)``.
 
     Raises:
-        UnknownTokenizerError: nothing goes by that name; close names are suggested.
-        CheckpointError: a directory that can't be read, or an option that does not exist.
+        UnknownTokenizerError: no tokenizer has that name; similar names are suggested.
+        CheckpointError: a directory can't be read, or an option does not exist.
         SyllabaryError: there is no such device.
     """
     from ..plain_torch import made_plainly
@@ -154,7 +155,7 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
         tokenizer.keep_name()
     try:
         return tokenizer.to(device or "cpu").eval()
-    except (RuntimeError, AssertionError) as error:  # torch's, for a device it does not have
+    except (RuntimeError, AssertionError) as error:  # torch raises these for an absent device
         reason = str(error).splitlines()[0]
         if reason.startswith("Expected one of"):
             reason = "expected cpu, cuda or cuda:N"
@@ -215,5 +216,5 @@ def _download(model: str) -> Path:
         ) from None
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # whatever the hub's client raises: offline, gated, not there
+    except Exception as error:  # any error of the hub's client: offline, gated, not found
         raise UnknownTokenizerError(f"can't fetch {model!r} from the hub: {error}") from None

@@ -1,8 +1,8 @@
-"""Trained tokenizers inside the package: reading them, and making such small checkpoints.
+"""Load the trained tokenizers inside the package, and export checkpoints of that form.
 
-`assets/models/NAME` has `config.json`, `model.safetensors` with float16 weights and nothing that
-only training needs, and the model card. Weights are rounded to float16 before the digest is taken,
-and computed with in float32 again, so that a shipped model is the same on every machine.
+`assets/models/NAME` has `config.json`, `model.safetensors` (float16, without weights that only
+training needs) and the model card. The digest is computed after rounding to float16, and inference
+runs on those values in float32, so a shipped model is the same on every computer.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ MODELS = Path(__file__).parent.parent / "assets" / "models"
 
 @dataclass(frozen=True)
 class Shipped:
-    """A tokenizer inside the package.
+    """A trained tokenizer that comes with the package.
 
     Attributes:
-        folder: its name in `assets/models`.
-        free: options that no weight depends on, and that `load` may therefore change.
-        otherwise: what other options get, where the family also works untrained.
+        folder: its folder in `assets/models`.
+        free: options that `load` may change, since no weight depends on them.
+        otherwise: the preset for other options, for families that also work untrained.
     """
 
     folder: str
@@ -60,11 +60,11 @@ class Shipped:
 
 
 def export(tokenizer: "AudioTokenizer", directory: Path) -> None:
-    """Write a checkpoint for use, not for more training: float16, half the size and less.
+    """Write an inference-only checkpoint in float16, at most half the size.
 
     Args:
-        tokenizer: not changed.
-        directory: as `save_pretrained` takes it.
+        tokenizer: left unchanged.
+        directory: as for `save_pretrained`.
 
     Raises:
         CheckpointError: a weight is too large for float16.
@@ -82,12 +82,12 @@ def export(tokenizer: "AudioTokenizer", directory: Path) -> None:
         if not bool(half[name].isfinite().all()):
             raise CheckpointError(f"{name} has values that float16 can't hold")
     smaller.load_state_dict(half)
-    smaller.keep_name()  # for the rounded weights
+    smaller.keep_name()  # binds the name to the rounded weights
     checkpoint.save(smaller, directory, half)
 
 
 def inference_state(module: "nn.Module") -> "dict[str, Tensor]":
-    """The state dict without what only training needs."""
+    """Return the state dict without the entries that only training needs."""
     from ..quantizers.modules.interface import Quantizer
 
     state = module.state_dict()

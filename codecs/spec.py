@@ -1,7 +1,7 @@
-"""What tokens are, and what a tokenizer is, as plain data: no torch here.
+"""Specs of tokens and tokenizers, as plain data without torch.
 
-`TokenSpec` travels with every batch of tokens and in every `.syl` file. `TokenizerSpec` is what a
-user must know before choosing a tokenizer.
+`TokenSpec` is part of every batch of tokens and every `.syl` file. `TokenizerSpec` has what a user
+needs to know when choosing a tokenizer.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ MAX_CODEBOOK_SIZE = 2**31
 
 
 def bits_for(size: int) -> int:
-    """Bits that one code out of `size` takes in a file: ceil(log2(size))."""
+    """Bits that a code from a codebook of `size` takes in a file: ceil(log2(size))."""
     return (size - 1).bit_length()
 
 
@@ -38,13 +38,13 @@ class TokenSpec:
     """The meaning of a batch of tokens.
 
     Attributes:
-        tokenizer: name of the tokenizer that made them.
-        digest: SHA-256 (hex) of everything that gives the codes their meaning, weights included.
+        tokenizer: name of the tokenizer that made the tokens.
+        digest: SHA-256 (hex) of everything that determines what the codes mean, weights included.
         sample_rate: of the waveform, in Hz.
         frame_rate: frames per second, exact. ``sample_rate / frame_rate`` is a whole number, the
             hop in samples.
-        codebook_sizes: number of codes of each codebook.
-        global_codebook_sizes: the same for codes that stand once for the whole utterance.
+        codebook_sizes: number of codes in each codebook.
+        global_codebook_sizes: the same for codes that apply to the whole utterance.
     """
 
     tokenizer: str
@@ -83,11 +83,11 @@ class TokenSpec:
         return len(self.codebook_sizes)
 
     def frames_for(self, num_samples: int) -> int:
-        """The length law, the same for every tokenizer: ``ceil(num_samples / hop)``."""
+        """Number of frames, by the same law for every tokenizer: ``ceil(num_samples / hop)``."""
         return -(-num_samples // self.hop)
 
     def bits_per_frame(self, num_codebooks: int | None = None) -> int:
-        """Bits that a frame takes in a file, with the first `num_codebooks` (default: all)."""
+        """Bits per frame in a file, with the first `num_codebooks` codebooks (default: all)."""
         return sum(map(bits_for, self.codebook_sizes[:num_codebooks]))
 
     def bitrate(self, num_codebooks: int | None = None) -> float:
@@ -102,7 +102,7 @@ class TokenSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; runs of equal codebook sizes become [size, count]."""
+        """Convert to JSON values; a run of equal codebook sizes becomes [size, count]."""
         fields = dict(vars(self))
         fields["frame_rate"] = [self.frame_rate.numerator, self.frame_rate.denominator]
         for name in ("codebook_sizes", "global_codebook_sizes"):
@@ -111,7 +111,7 @@ class TokenSpec:
 
     @classmethod
     def from_json(cls, fields: object) -> "TokenSpec":
-        """Read what `to_json` wrote.
+        """Create a spec from the output of `to_json`.
 
         Raises:
             TokenError: a field is missing, unknown or of the wrong type.
@@ -139,7 +139,7 @@ class TokenSpec:
             raise TokenError(f"token spec: bad or missing field ({error})") from None
 
 
-#: The promises of the interface that a tokenizer may have to declare that it can't keep.
+#: Promises of the interface that a tokenizer may declare not to keep.
 PROMISES = (
     "length-law",
     "batch-invariance",
@@ -157,24 +157,24 @@ PROMISES = (
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """What to know of a tokenizer before choosing it.
+    """Properties of a tokenizer that a user compares before choosing one.
 
     Attributes:
-        tokens: the spec of its tokens; sample rate, frame rate, codebooks and bitrate follow.
+        tokens: the spec of its tokens, with sample rate, frame rate, codebooks and bitrate.
         family: ``dmel``, ``rvq``, …
-        causal: a frame's code depends on no sample after that frame.
-        encoder_latency: samples between the first sample of a frame and the last sample that its
-            code depends on (the hop, for a causal encoder); None where that is the whole utterance.
-        decoder_latency: samples that the streamed output lags behind the codes, or None likewise.
-        min_codebooks: the fewest codebooks that `encode(num_codebooks=…)` may keep.
+        causal: whether a frame's code depends on no sample after that frame.
+        encoder_latency: samples from the first sample of a frame to the last sample that its code
+            depends on (the hop, for a causal encoder); None if that is the whole utterance.
+        decoder_latency: samples that the streamed output lags behind the codes; None likewise.
+        min_codebooks: the smallest valid `encode(num_codebooks=…)`.
         parameters: number of learned values.
-        macs_per_second: multiply-accumulates per second of audio, encode and decode together, or
-            None where they are not counted.
+        macs_per_second: multiply-accumulates per second of audio, encoder and decoder together;
+            None if not counted.
         license: of the weights.
-        source: paper or address.
+        source: paper or URL.
         description: one line.
-        broken_promises: what it can't keep of `PROMISES`, each with the reason. The contract
-            suite skips these rows and the leaderboard prints them.
+        broken_promises: those of `PROMISES` that the tokenizer can't keep, each with the reason.
+            The contract suite skips these rows and the leaderboard prints them.
     """
 
     tokens: TokenSpec
@@ -205,12 +205,12 @@ class TokenizerSpec:
 
     @property
     def bitrate(self) -> float:
-        """Nominal bits per second with all codebooks."""
+        """Nominal bits per second, with all codebooks."""
         return self.tokens.bitrate()
 
     @property
     def latency_ms(self) -> float | None:
-        """Algorithmic latency of encode + decode in a stream, in milliseconds, if bounded."""
+        """Algorithmic latency of streamed encoding + decoding, in ms; None if unbounded."""
         if self.encoder_latency is None or self.decoder_latency is None:
             return None
         return 1000 * (self.encoder_latency + self.decoder_latency) / self.sample_rate

@@ -1,4 +1,4 @@
-"""`Tokens`: the one thing that every `encode` returns and every `decode` takes."""
+"""`Tokens`: what every tokenizer's `encode` returns and `decode` takes."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -19,19 +19,19 @@ class Tokens:
     """Discrete tokens of a batch of utterances.
 
     Attributes:
-        codes: (batch, codebooks, positions) int64; 0 beyond each row's length. Like the other
-            tensors, it may be given in any integer dtype.
-        lengths: (batch,) int64, valid positions of each row. A position is a frame, unless
-            `durations` says that it stands for several.
-        num_samples: (batch,) int64, samples that each row stands for; `decode` returns as many.
-        spec: what the codes mean.
-        durations: (batch, positions) int64 or None: frames that each position stands for, 0 beyond
+        codes: (batch, codebooks, positions) int64; 0 beyond each row's length. This and the other
+            tensors may be given in any integer dtype.
+        lengths: (batch,) int64, number of valid positions in each row. A position is one frame, or
+            several where `durations` is set.
+        num_samples: (batch,) int64, number of audio samples of each row; `decode` returns as many.
+        spec: the meaning of the codes.
+        durations: (batch, positions) int64 or None: number of frames of each position, 0 beyond
             the row's length. Set for de-duplicated or merged units.
-        global_codes: (batch, global codebooks) or None: codes that stand once for a whole row.
+        global_codes: (batch, global codebooks) or None: codes that apply to a whole row.
 
     Raises:
-        TokenError: a type, shape, dtype or count is wrong. The range of the codes is looked at by
-            `check`, which `decode` and the container call.
+        TokenError: a type, shape, dtype or count is wrong. The range of the codes is checked only
+            by `check`, which `decode` and the container call.
     """
 
     codes: Tensor
@@ -79,7 +79,7 @@ class Tokens:
             object.__setattr__(self, name, getattr(self, name).long())
 
     def check(self) -> None:
-        """Look at every value.
+        """Check all values.
 
         Raises:
             TokenError: a code is out of its codebook's range, a length exceeds the positions, or
@@ -116,14 +116,14 @@ class Tokens:
         )
 
     def _valid(self) -> Tensor:
-        """(batch, positions) bool: the positions within each row's length."""
+        """Mask (batch, positions) bool: True for positions within the row's length."""
         return torch.arange(self.codes.shape[-1], device=self.codes.device) < self.lengths[:, None]
 
-    # --- what is in it -------------------------------------------------------------------------
+    # --- properties ----------------------------------------------------------------------------
 
     @property
     def num_frames(self) -> Tensor:
-        """(batch,) frames of each row, durations counted."""
+        """(batch,) number of frames in each row, with durations expanded."""
         if self.durations is None:
             return self.lengths
         return (self.durations * self._valid()).sum(-1)
@@ -140,22 +140,22 @@ class Tokens:
         return self.codes.shape[0]
 
     def duration(self) -> float:
-        """Seconds of audio that the whole batch stands for."""
+        """Seconds of audio in the whole batch."""
         return int(self.num_samples.sum()) / self.spec.sample_rate
 
     def bitrate(self) -> float:
-        """Bits per second of the codes that are here (durations not counted).
+        """Bits per second of the codes (durations not counted).
 
-        For whole frames this is the nominal rate; de-duplicated tokens have fewer positions.
+        Equal to the nominal rate, but lower for de-duplicated tokens, which have fewer positions.
         """
         seconds = self.duration()
         bits = int(self.lengths.sum()) * self.spec.bits_per_frame(self.num_codebooks)
         return bits / seconds if seconds else 0.0
 
     def equal(self, other: "Tokens") -> bool:
-        """Whether both stand for the same: codes, lengths, samples, durations and spec.
+        """Whether codes, lengths, samples, durations and spec are all equal.
 
-        What lies beyond the lengths does not count.
+        Values beyond the lengths are ignored.
         """
         if self.spec != other.spec or self.codes.shape[:2] != other.codes.shape[:2]:
             return False
@@ -178,7 +178,7 @@ class Tokens:
     # --- rows, frames, codebooks ---------------------------------------------------------------
 
     def __getitem__(self, rows: int | slice) -> "Tokens":
-        """A batch of the chosen rows; an integer gives a batch of one."""
+        """Return a batch of the chosen rows; an integer gives a batch of one."""
         if not isinstance(rows, slice):
             rows = operator.index(rows)
             if not -len(self) <= rows < len(self):
@@ -187,7 +187,7 @@ class Tokens:
         return self._map(lambda tensor: tensor[rows])
 
     def frames(self, start: int, stop: int) -> "Tokens":
-        """Positions start..stop of every row, with the samples that they stand for.
+        """Return positions start..stop of every row, with the matching numbers of samples.
 
         Raises:
             TokenError: the tokens have durations (`restore` them first) or start > stop.
@@ -205,10 +205,10 @@ class Tokens:
         )
 
     def keep_codebooks(self, count: int) -> "Tokens":
-        """The first `count` codebooks (for nested codes, such as residual ones).
+        """Keep the first `count` codebooks (for nested codes, such as residual ones).
 
         Raises:
-            TokenError: not 1 to as many as there are.
+            TokenError: `count` is below 1 or above the number of codebooks.
         """
         if not 1 <= count <= self.num_codebooks:
             raise TokenError(f"expected 1 to {self.num_codebooks} codebooks, got {count}")
@@ -225,7 +225,7 @@ class Tokens:
         }
         return replace(self, **tensors)
 
-    # --- putting together ----------------------------------------------------------------------
+    # --- concatenation -------------------------------------------------------------------------
 
     @staticmethod
     def concat(parts: Sequence["Tokens"]) -> "Tokens":
@@ -288,13 +288,13 @@ class Tokens:
             **{name: stack(name, False) for name in ("lengths", "num_samples", "global_codes")},
         )
 
-    # --- runs ----------------------------------------------------------------------------------
+    # --- durations -----------------------------------------------------------------------------
 
     def deduplicate(self) -> "Tokens":
         """Merge runs of equal frames (all codebooks equal) into one position with a duration.
 
-        `restore` gives the frames back exactly. Tokens that have durations already are returned
-        with neighbouring equal positions merged.
+        `restore` gives exactly the same frames back. In tokens that already have durations,
+        neighbouring equal positions are merged.
         """
         durations = self._valid().long() if self.durations is None else self.durations
         rows = []
@@ -314,7 +314,7 @@ class Tokens:
         return Tokens.batch(rows) if rows else replace(self, durations=durations)
 
     def restore(self) -> "Tokens":
-        """One position a frame again: the inverse of `deduplicate`."""
+        """Expand durations to one position for each frame: the inverse of `deduplicate`."""
         if self.durations is None:
             return self
         rows = []
@@ -344,9 +344,9 @@ def _check_alike(parts: Sequence[Tokens]) -> Tokens:
 
 
 def check_same_tokenizer(given: TokenSpec, expected: TokenSpec) -> None:
-    """Raise `TokenMismatchError`, naming both, unless codes mean the same in both.
+    """Raise `TokenMismatchError` unless both specs give codes the same meaning.
 
-    Names may differ (a saved copy may be called anything); nothing else may.
+    Their names may differ (a saved copy may have any name); nothing else may.
     """
     if replace(given, tokenizer=expected.tokenizer) != expected:
         raise TokenMismatchError(
@@ -356,7 +356,7 @@ def check_same_tokenizer(given: TokenSpec, expected: TokenSpec) -> None:
 
 
 def _check_range(codes: Tensor, sizes: Sequence[int], what: str) -> None:
-    """Look for codes (batch, codebooks, positions) beyond their codebook's size."""
+    """Raise `TokenError` if a code (batch, codebooks, positions) exceeds its codebook's size."""
     if not codes.numel():
         return
     lowest, highest = codes.amin((0, 2)).tolist(), codes.amax((0, 2)).tolist()

@@ -1,4 +1,4 @@
-"""Whether a module's weights are still those that something was made of."""
+"""Detect changes of a module's weights, so that values derived from them can be cached."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,22 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Values of a tensor that are looked at, evenly spaced, for changes that torch does not count.
+#: Values compared in each tensor, evenly spaced, to detect changes that torch does not count.
 SAMPLES = 64
 
 
 class WeightWatch:
-    """A module's weights at one moment: parameters and buffers, its own and of all its parts.
+    """A snapshot of a module's weights (all parameters and buffers) that detects later changes.
 
-    A change is seen whichever way it comes: by `load_state_dict` of the module, a part of it or a
-    module that holds it, an optimizer, an operation in place, `.to`, or another tensor or part in
-    an old one's place. Torch counts changes in place; those that it does not count (through
-    `.data`, NumPy, or in inference mode) are seen by samples of each tensor, so a few values that
-    are changed that way among many may escape.
+    It detects `load_state_dict` on the module, a submodule or a parent, optimizer steps, in-place
+    operations, `.to`, and replaced tensors or submodules. Torch counts in-place changes; those that
+    it does not count (through `.data`, NumPy, or in inference mode) are detected by comparing
+    samples of each tensor, so a change of only a few values made that way may go unnoticed.
 
     Args:
-        module: what is watched. The tensors' memory is kept until this is dropped, so that no
-            other tensor can come to lie at the same address.
+        module: the module to watch. Its tensors' memory is kept alive as long as the watch, so that
+            no new tensor can get the same address.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -44,15 +43,15 @@ class WeightWatch:
                     address, version = tensor.data_ptr(), tensor._version
                     self._tensors.append((holder, name, tensor, address, version))
                 kinds.setdefault((tensor.device, tensor.dtype), []).extend(_samples_of(tensor))
-        # Of the storage itself, so that they can be read again where it was moved.
+        # Views of the storages themselves, which can be read again after they were moved.
         self._samples = list(kinds.values())
         self._values = self._read()
 
     def holds(self, sampled: bool = True) -> bool:
-        """Whether nothing has changed.
+        """Whether no weight has changed.
 
         Args:
-            sampled: look at samples of the values, too, which takes about three times as long.
+            sampled: compare samples of the values, too, which takes about three times as long.
         """
         for holder, name, tensor, address, version in self._tensors:
             if (
@@ -73,7 +72,7 @@ class WeightWatch:
         return not sampled or all(map(torch.equal, self._values, self._read()))
 
     def _read(self) -> list[Tensor]:
-        """The bits of the samples, for each device and dtype."""
+        """Return the sampled values' bits, for each device and dtype."""
         with torch.no_grad():
             return [torch.cat(part).view(torch.uint8) for part in self._samples if part]
 
@@ -85,7 +84,7 @@ def _tensors_of(part: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor |
 
 
 def _samples_of(tensor: Tensor) -> list[Tensor]:
-    """A view of values of a tensor; none of those that are no plain block of memory."""
+    """Return views of sampled values of a tensor; none if it is not one plain block of memory."""
     if tensor.layout is not torch.strided or not tensor.numel():
         return []
     strides = tensor.stride()

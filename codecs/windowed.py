@@ -1,8 +1,8 @@
-"""Streams for codecs without memory: each frame depends on one window of samples, or of one frame.
+"""Streams for codecs whose frames depend on one window of samples only, without further state.
 
-Equality by construction: whatever the chunks and the batch, the windows are packed into tiles of
-one fixed shape, and the same function turns each tile into codes. No library ever sees another
-shape, so none can choose another algorithm for it.
+Streaming equals offline by construction: whatever the chunks and the batch size, windows are packed
+into tiles of one fixed shape, and one function encodes each tile. Libraries only see that shape,
+and so can't choose another algorithm for another shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from .streaming import DecoderStream, EncoderStream, row_flags
 
 @dataclass
 class WindowState:
-    """What a row of `WindowEncoder` carries from one push to the next.
+    """State of one row of a `WindowEncoder` between two pushes.
 
     Attributes:
-        samples: (window - 1,) that windows to come have a part in; `before` and `missing` of them
-            are there.
-        missing: samples taken, less hop × frames given.
+        samples: (window - 1,) past samples that future windows need; only the last `before` and
+            `missing` ones are used.
+        missing: samples received, minus hop × frames produced.
     """
 
     samples: Tensor
@@ -30,19 +30,19 @@ class WindowState:
 
 
 class WindowEncoder(EncoderStream):
-    """Runs a function of windows over the rows of a batch.
+    """Encode windows of samples, for all rows of a batch.
 
     Args:
-        encode_tile: maps windows (tile, window) float32 to codes (tile, codebooks) int64, each row
-            by itself.
+        encode_tile: maps windows (tile, window) float32 to codes (tile, codebooks) int64, each
+            window on its own.
         batch_size: rows.
         hop: samples per frame.
         window: samples that a frame depends on.
-        before: how many of them lie before the frame's first sample; zeros stand for those before
-            the start and after the end of the audio.
+        before: how many of them precede the frame's first sample; zeros are used before the start
+            and after the end of the audio.
         tile: windows in one call of `encode_tile`.
-        num_codebooks: what `encode_tile` gives.
-        device: where the samples are.
+        num_codebooks: of the codes from `encode_tile`.
+        device: of the samples.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class WindowEncoder(EncoderStream):
         return [row.T for row in codes]
 
     def _windows(self, index: int, row: Tensor, final: bool) -> Tensor:
-        """The windows (frames, window) of a row that its new samples settle."""
+        """Return the windows (frames, window) of a row that its new samples complete."""
         state = self.states[index]
         held = self.before + state.missing
         taken, missing = held + row.shape[0], state.missing + row.shape[0]
@@ -113,15 +113,15 @@ class WindowEncoder(EncoderStream):
 
 
 class StatelessDecoder(DecoderStream):
-    """Runs a function that turns each frame's codes into that frame's samples, without delay.
+    """Decode each frame's codes to that frame's samples, without state or delay.
 
     Args:
-        decode_tile: maps codes (tile, codebooks) int64 to samples (tile, hop) float32, each row by
-            itself.
+        decode_tile: maps codes (tile, codebooks) int64 to samples (tile, hop) float32, each frame
+            on its own.
         num_codebooks: of the codes.
         hop: samples per frame.
         tile: frames in one call of `decode_tile`.
-        device: where the codes are.
+        device: of the codes.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class StatelessDecoder(DecoderStream):
         self.decode_tile, self.hop = decode_tile, hop
         self.tile = torch.zeros(tile, num_codebooks, dtype=torch.long, device=device)
 
-    # Rows have no state, and any number of them may come.
+    # Rows have no state, and their number is not fixed.
 
     def init_row(self) -> None:
         return None
@@ -170,7 +170,7 @@ def in_window_tiles(
 
     Args:
         function: maps (tile, …) to (tile, width).
-        tile: a buffer to pack into.
+        tile: a buffer for one tile, used again for each.
         rows: (frames, …) each.
         width, dtype: of the results.
     """

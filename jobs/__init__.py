@@ -1,4 +1,4 @@
-"""Work on files: one file in constant memory, and many files resumably."""
+"""Encode and decode files: single files in constant memory, and many files resumably."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Many files: workers, resuming, and a record of what failed while the rest goes on."""
+"""Process many files on worker threads, with resuming and a record of failures."""
 
 import json
 import os
@@ -20,13 +20,13 @@ from ..filesystem import content_digest, is_free, printable, remove_leftovers
 from .one_file import FileReport
 
 ERRORS_NAME = "errors.jsonl"
-#: In a path's place: standard input or output.
+#: Path that stands for standard input or output.
 STANDARD_STREAM = Path("-")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input and where its output goes."""
+    """An input and the path of its output."""
 
     source: Utterance
     target: Path
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `done` with a report, `skipped` (whole already), or `failed`."""
+    """Result of a job: `done` with a report, `skipped` (complete before), or `failed`."""
 
     job: Job
     status: Literal["done", "skipped", "failed"]
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
-    """One job an item, with the items' tree recreated under `folder`.
+    """Create one job per item, recreating the items' folder tree under `folder`.
 
     Raises:
         SyllabaryError: two inputs would have the same output.
@@ -52,10 +52,10 @@ def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
     jobs: dict[PurePosixPath, Job] = {}
     failing = []
     for item in items:
-        if item.unreadable is not None:  # a folder: what is in it would have outputs below this
+        if item.unreadable is not None:  # a folder; outputs for its contents would be below this
             failing.append(Job(item, folder / item.name))
             continue
-        # Only what is a suffix of audio or tokens goes: u.1 and u.2 are two names.
+        # Strip only suffixes of audio and token files: u.1 and u.2 are different names.
         known = item.name.suffix.lower() in SUFFIXES | {".syl"}
         name = item.name.with_name((item.name.stem if known else item.name.name) + suffix)
         if name in jobs:
@@ -68,7 +68,7 @@ def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
 
 
 def refuse_overwriting(jobs: Sequence[Job], resumable: bool = True) -> None:
-    """Raise unless every target is free: not there, or a FIFO or device that takes a stream."""
+    """Raise unless every target is new, or a FIFO or device that can be written to."""
     taken = [
         job.target
         for job in jobs
@@ -87,19 +87,19 @@ def refuse_overwriting(jobs: Sequence[Job], resumable: bool = True) -> None:
 def is_whole_encoding(
     path: Path, source: Utterance, expected: dict[str, Any], digest: str, num_codebooks: int
 ) -> bool:
-    """Whether `path` holds all of the tokens that encoding `source` would give now.
+    """Whether `path` already holds the complete tokens that encoding `source` would give.
 
-    The source's contents are compared, by their SHA-256: a source may have been replaced by
-    another of the same name and size.
+    The source's contents are compared by SHA-256, since it may have been replaced by another file
+    of the same name and size.
 
     Args:
-        path: a `.syl` file, or nothing yet.
+        path: a `.syl` file; it may not exist yet.
         source: the audio.
-        expected: what its metadata must hold: the source's name, and the options.
+        expected: required metadata: the source's name, and the options.
         digest, num_codebooks: of the tokenizer and its tokens.
 
     Raises:
-        SyllabaryError: it holds the tokens of another tokenizer or options, or of a source of
+        SyllabaryError: it holds tokens of another tokenizer, other options, or a source of
             another name; the message names the difference.
     """
     if not path.is_file() or source.stream:
@@ -134,7 +134,7 @@ def is_whole_encoding(
 
 
 def decoding_comment(source: Path, clipping: str) -> str:
-    """What a decoded file says of itself, for `is_whole_decoding`.
+    """Return the comment that identifies a decoded file's source, for `is_whole_decoding`.
 
     Raises:
         OSError: the tokens can't be read.
@@ -143,15 +143,15 @@ def decoding_comment(source: Path, clipping: str) -> str:
 
 
 def is_whole_decoding(path: Path, source: Utterance, clipping: str) -> bool:
-    """Whether `path` holds what decoding the tokens of `source` would give now.
+    """Whether `path` already holds the complete audio that decoding `source` would give.
 
     Args:
-        path: an audio file (one that exists was written whole), or nothing yet.
+        path: an audio file (always written whole); it may not exist yet.
         source: a `.syl` file.
         clipping: see `AudioWriter`.
 
     Raises:
-        SyllabaryError: it was made with another `clipping`, or does not say what it was made of.
+        SyllabaryError: it was made with another `clipping`, or does not name its source.
     """
     if not path.is_file() or source.stream:
         return False
@@ -171,15 +171,15 @@ def run(
     errors: Path | None = None,
     is_whole: Callable[[Job], bool] | None = None,
 ) -> Iterator[Outcome]:
-    """Run the jobs on `workers` threads and give each outcome as it comes.
+    """Run the jobs on `workers` threads and yield each outcome when it is there.
 
     Args:
-        jobs: what to do.
-        work: does one job, and gives up once the event is set; what it raises becomes a `failed`
-            outcome, and the rest goes on.
-        workers: threads. Decoding audio and tensor work release Python's lock.
-        errors: file for a JSON line per failure, written as they come; removed if there is none.
-        is_whole: says whether a job's output can be kept; given to resume.
+        jobs: to run.
+        work: runs one job, and stops early once the event is set; an exception becomes a `failed`
+            outcome, and the other jobs go on.
+        workers: number of threads. Decoding audio and tensor operations release the GIL.
+        errors: file that gets a JSON line for each failure at once; removed if there is none.
+        is_whole: whether a job's output is complete and can be kept; given when resuming.
     """
     if is_whole is not None:
         remove_leftovers(job.target for job in jobs)
@@ -201,7 +201,7 @@ def run(
         except BrokenPipeError:
             raise
         except OSError as error:
-            # The name in the error may be that of the temporary file.
+            # The error may name the temporary file.
             of_source = error.filename is not None and _is_path(error.filename, job.source.path)
             path = job.source.path if of_source else job.target
             reason = f"{printable(path)}: {error.strerror or error}"
@@ -234,7 +234,7 @@ def _in_threads(
     try:
         for job in jobs:
             waiting.add(pool.submit(attempt, job))
-            # A bounded queue: a million jobs are not a million futures.
+            # A bounded queue, so that a million jobs do not become a million futures.
             if len(waiting) >= 4 * workers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -242,7 +242,7 @@ def _in_threads(
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     finally:
-        # Not waited for here: on the way out, `run` first tells the running jobs to stop.
+        # Don't wait here: on exit, `run` first tells the running jobs to stop.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""One file at a time, in constant memory: audio to `.syl`, and `.syl` to audio."""
+"""Encode one audio file to `.syl`, or decode one `.syl` file to audio, in constant memory."""
 
 import math
 import time
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class TokenCoder(Protocol):
-    """What turns a tokenizer's tokens into others and back, as `semantic.token_bpe.PieceCoder` does.
+    """Turns a tokenizer's tokens into others and back, as `semantic.token_bpe.PieceCoder` does.
 
     Attributes:
-        spec: of what `encode` gives.
-        num_codebooks: of what it takes.
+        spec: of the tokens that `encode` returns.
+        num_codebooks: of the tokens that it takes.
     """
 
     num_codebooks: int
@@ -46,17 +46,17 @@ class TokenCoder(Protocol):
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of one file.
+    """Result of encoding or decoding one file.
 
     Attributes:
         seconds: of audio.
         frames: of tokens.
         codebooks: of tokens; a frame has one token for each.
         size: of the output in bytes.
-        elapsed: seconds that the work took.
-        notes: what was done to the audio that the user should know of.
-        saving: share of the codes' bytes that entropy coding saved, where it was asked for.
-        partial: whether the source was cut short, so that only a part of it could be used.
+        elapsed: processing time in seconds.
+        notes: changes to the audio that the user should know of.
+        saving: share of the codes' bytes that entropy coding saved, if requested.
+        partial: whether the source was truncated, so that only a part of it was processed.
     """
 
     seconds: float
@@ -70,7 +70,7 @@ class FileReport:
 
     @property
     def kbps(self) -> float:
-        """Kilobits per second of audio, everything in the file counted."""
+        """Kilobits per second of audio, counting the whole file."""
         return self.size * 8 / 1000 / self.seconds if self.seconds else 0.0
 
 
@@ -86,24 +86,24 @@ def encode_file(
     stop: Event | None = None,
     coder: TokenCoder | None = None,
 ) -> FileReport:
-    """Encode an audio file of any length into a `.syl` file, written whole or not at all.
+    """Encode an audio file of any length to a `.syl` file, which appears whole or not at all.
 
     Args:
         tokenizer: any.
         source: audio file, or an utterance, which may be a segment of one.
         target: path, or an open binary file (a pipe will do).
         name: of the source, for the metadata; default: its file name.
-        channels: what to do with several channels; said in the metadata and the report.
-        num_codebooks: keep the first so many.
+        channels: how to treat several channels; noted in the metadata and the report.
+        num_codebooks: keep the first so many codebooks.
         compress: entropy-code the payload.
-        stop: once set, the work is given up with `Stopped`.
-        coder: write what it makes of the tokens. Those of the whole file are held for it.
+        stop: once set, the work ends with `Stopped`.
+        coder: transforms the tokens before they are written, which needs all of them in memory.
 
     The metadata has the source's name, size, SHA-256, rate and channels, its `segment` (first
-    sample and how many) if it is one, the options, and the resampler.
+    sample and number of samples) if it is one, the options, and the resampler.
 
     Raises:
-        AudioFileError, WaveError, TokenError: as the steps do.
+        AudioFileError, WaveError, TokenError: from reading, encoding and writing.
     """
     if isinstance(target, Path):
         with replacing(target) as temporary, temporary.open("wb") as file:
@@ -181,7 +181,7 @@ def _utterance(source: Path | Utterance) -> Utterance:
 
 @contextmanager
 def readable(item: Utterance) -> Iterator[Utterance]:
-    """The same utterance, in a file that can be read twice.
+    """Yield the utterance, copied to a temporary file if it can be read only once (a FIFO).
 
     Raises:
         AudioFileError: there is no file.
@@ -201,10 +201,10 @@ def encode_audio(
     channels: Channels = "mix",
     num_codebooks: int | None = None,
 ) -> Tokens:
-    """The tokens of an audio file of any length, resampled as needed: those of `encode_file`.
+    """Encode an audio file of any length, resampled as needed, as `encode_file` does.
 
     Raises:
-        AudioFileError, WaveError, TokenError: as the steps do.
+        AudioFileError, WaveError, TokenError: from reading and encoding.
     """
     with (
         _utterance(source).open(channels, "-" if name == "-" else None) as reader,
@@ -216,7 +216,7 @@ def encode_audio(
 def _encoded(
     session: "StreamSession", reader: AudioReader, stop: Event | None
 ) -> Iterator[tuple[Tokens, float]]:
-    """The tokens of each block of the file, and the largest magnitude of its samples."""
+    """Yield the tokens of each block of the file, and the block's peak magnitude."""
     rate = session.tokenizer.spec.sample_rate
     for block, last in _with_last(reader.resampled_blocks(rate)):
         _heed(stop)
@@ -228,7 +228,7 @@ def _encoded(
 
 
 def _write_all(file: IO[bytes], tokens: Tokens, **settings: Any) -> SylWriter:
-    """One utterance into a `.syl` file; the writer, for its counts."""
+    """Write one utterance to a `.syl` file; return the writer, for its counts."""
     global_codes = None if tokens.global_codes is None else tokens.global_codes[0].tolist()
     with SylWriter(
         file,
@@ -242,7 +242,7 @@ def _write_all(file: IO[bytes], tokens: Tokens, **settings: Any) -> SylWriter:
 
 
 def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Each block with whether it is the last; one empty block where there is none."""
+    """Yield each block with whether it is the last; one empty block if there is none."""
     held = next(blocks, np.zeros(0, np.float32))
     for block in blocks:
         yield held, False
@@ -261,23 +261,24 @@ def decode_file(
     coder: TokenCoder | None = None,
     comment: str | None = None,
 ) -> FileReport:
-    """Decode a `.syl` file of any length into an audio file, written whole or not at all.
+    """Decode a `.syl` file of any length to an audio file, which appears whole or not at all.
 
     Args:
         tokenizer: the one that made the tokens.
         source: an open reader.
         target: path, or an open seekable binary file.
-        audio_format: see `AudioWriter`; needed where `target` is no path.
-        clipping: what to do with samples beyond [-1, 1].
-        stop: once set, the work is given up with `Stopped`.
-        coder: what made the file's tokens of the tokenizer's. Those of the whole file are held.
-        comment: a text that the audio file carries, where `target` is a path.
+        audio_format: see `AudioWriter`; required if `target` is not a path.
+        clipping: how to treat samples beyond [-1, 1].
+        stop: once set, the work ends with `Stopped`.
+        coder: the one that transformed the tokens, to undo it; needs all of them in memory.
+        comment: a text to store in the audio file, if `target` is a path.
 
     Raises:
-        ContainerError, TokenMismatchError, TokenError, WaveError: as the steps do.
+        ContainerError, TokenMismatchError, TokenError, WaveError: from reading, decoding and
+            writing.
 
     Warns:
-        ContainerWarning: the file is cut short; what came before the cut is decoded.
+        ContainerWarning: the file is truncated; everything before the cut is decoded.
     """
     check_same_tokenizer(source.spec, tokenizer.spec.tokens if coder is None else coder.spec)
     if isinstance(target, Path):
@@ -298,7 +299,7 @@ def _decode(
     coder: TokenCoder | None,
 ) -> FileReport:
     start = time.perf_counter()
-    # A second at a time: the samples of a chunk may take a thousand times its bytes.
+    # One second at a time: a chunk's samples may take a thousand times its bytes.
     most = math.ceil(tokenizer.spec.frame_rate)
     with writer, tokenizer.stream() as session:
         for tokens, last in _tokens(source if coder is None else _Decoded(source, coder), most):
@@ -321,7 +322,7 @@ def _decode(
 
 
 class Stopped(Exception):
-    """The work on a file was given up because somebody asked for it."""
+    """Processing a file was stopped on request."""
 
 
 def _heed(stop: Event | None) -> None:
@@ -330,7 +331,7 @@ def _heed(stop: Event | None) -> None:
 
 
 class _Decoded:
-    """A reader's whole file, turned back by a coder, in the place of the reader."""
+    """A reader's whole contents after a coder's `decode`, with the reader's interface."""
 
     def __init__(self, reader: SylReader, coder: TokenCoder) -> None:
         chunks = list(reader.chunks())
@@ -360,9 +361,9 @@ class _Decoded:
 
 
 def _tokens(source: SylReader | _Decoded, most: int) -> Iterator[tuple[Tokens, bool]]:
-    """The frames of the file, at most so many at a time, and whether they are the last.
+    """Yield the frames of the file, at most `most` at a time, and whether they are the last.
 
-    Merged positions become frames only here, so that a long one takes no memory of its own.
+    Merged positions are expanded only here, so that long durations take no memory.
     """
     spec = source.spec
 
@@ -389,7 +390,7 @@ def _tokens(source: SylReader | _Decoded, most: int) -> Iterator[tuple[Tokens, b
 
 
 def restored(chunk: Chunk, most: int) -> Iterator[np.ndarray]:
-    """Codes (codebooks, frames), at most so many frames at a time."""
+    """Yield codes (codebooks, frames), at most `most` frames at a time."""
     positions = np.arange(1, chunk.codes.shape[1] + 1)
     ends = positions if chunk.durations is None else np.cumsum(chunk.durations)
     for start in range(0, int(ends[-1]), most):

@@ -1,6 +1,7 @@
-"""Raw PCM to `.syl` chunks and back while it comes in, in constant memory: see `syllabary stream`.
+"""Convert between raw PCM and `.syl` chunks while input arrives; used by `syllabary stream`.
 
-Codes and samples are those of `encode_file` and `decode_file`: the same session runs here.
+Runs in constant memory, with the session that `encode_file` and `decode_file` use, so the codes and
+samples are the same.
 """
 
 import math
@@ -29,21 +30,21 @@ _WARM_UP_FRAMES = 4  # enough for a family with look-ahead to give its first fra
 
 @dataclass
 class LiveReport:
-    """What a stream has done so far; updated while it runs.
+    """Progress of a stream, updated while it runs.
 
     Attributes:
         sample_rate, frame_rate: of the tokenizer.
         codebooks: of tokens; a frame has one token for each.
         bitrate: bits per second of the codes alone.
-        latency: algorithmic, of this end of the pipe, in seconds; None where the tokenizer needs
-            the whole utterance. Resamplers are not in it.
+        latency: algorithmic latency in seconds of this direction (encoder or decoder), without
+            resamplers; None where the tokenizer needs the whole utterance.
         frames, samples: encoded, or decoded, so far.
         bytes_in, bytes_out: of the pipes.
-        work: seconds of processor time for each frame.
-        delays: seconds from the arrival of the bytes that were wanting to the end of writing what
-            they gave, for each chunk or piece of sound.
-        notes: what the user should know of.
-        partial: whether the source was cut short.
+        work: CPU time in seconds for each frame.
+        delays: for each chunk, or block of audio: seconds from the arrival of the last bytes that
+            it needed until its output was written.
+        notes: for the user.
+        partial: whether the source was truncated.
     """
 
     sample_rate: int
@@ -61,7 +62,7 @@ class LiveReport:
 
     @property
     def seconds(self) -> float:
-        """Of audio."""
+        """Seconds of audio so far."""
         return self.samples / self.sample_rate
 
 
@@ -83,24 +84,24 @@ def encode_pcm(
     frames_per_chunk: int = 1,
     progress: Progress = _no_progress,
 ) -> LiveReport:
-    """Encode raw PCM into a `.syl` file whose chunks leave as soon as they are full.
+    """Encode raw PCM to a `.syl` file, writing each chunk as soon as it is full.
 
     Args:
-        tokenizer: any; one that needs the whole utterance gives its tokens at the end.
+        tokenizer: any; one that needs the whole utterance outputs its tokens at the end.
         source: mono samples.
-        target: gets the header at once, before the first sample came.
+        target: gets the header at once, before the first sample arrives.
         pcm_format: see `audio.pcm`.
-        sample_rate: of the samples in Hz, resampled where it is not the tokenizer's; default: the
+        sample_rate: of the samples in Hz, resampled if it is not the tokenizer's; default: the
             tokenizer's.
-        num_codebooks: keep the first so many.
-        frames_per_chunk: each chunk costs 16 bytes, and its first frame waits for its last.
-        progress: called with the report after every piece.
+        num_codebooks: keep the first so many codebooks.
+        frames_per_chunk: each chunk adds 16 bytes; a larger chunk delays its first frame.
+        progress: called with the report after every block.
 
     Raises:
-        WaveError: a rate that can't be resampled; the samples hold NaN or infinity; or, after all
-            that was whole was encoded and the file ended, the source ends within a sample.
-        TokenError: a number of codebooks or of frames that can't be.
-        BrokenPipeError: nobody reads the target any more.
+        WaveError: a rate that can't be resampled; the samples hold NaN or infinity; or the source
+            ends within a sample (all complete samples are encoded and the file is finished first).
+        TokenError: an invalid number of codebooks or of frames per chunk.
+        BrokenPipeError: the target's reader has closed it.
     """
     spec = tokenizer.spec
     rate = sample_rate or spec.sample_rate
@@ -152,8 +153,8 @@ def encode_pcm(
 
         while data := source.arrivals():
             samples = decoder.push(data)
-            # A second at a time: the end of a backlog is not waited for after a signal, and few
-            # bytes of a low rate may become many samples.
+            # One second at a time, so that a signal need not wait for a whole backlog, and since
+            # few bytes at a low rate may become many samples.
             for at in range(0, len(samples), rate):
                 if not source.stopped:
                     encode(samples[at : at + rate], final=False)
@@ -176,30 +177,30 @@ def decode_pcm(
     sample_rate: int | None = None,
     progress: Progress = _no_progress,
 ) -> LiveReport:
-    """Decode a `.syl` file into raw PCM, each chunk as soon as it has come.
+    """Decode a `.syl` file to raw PCM, each chunk as soon as it arrives.
 
-    Only the end of a file says how many samples of its last frame are real. So of the last frame
-    that has come, only what belongs to the frames before it is given: nothing is lost where the
-    decoder lags behind by a frame or more anyway.
+    Only the end of a file tells how many samples of its last frame are valid, so the samples of
+    the latest frame are held back until more arrives. That adds no delay if the decoder lags by a
+    frame or more anyway.
 
     Args:
         tokenizer: the one that made the tokens.
         reader: of `source`.
-        source: standing where `reader` does.
+        source: positioned right after the reader's header.
         target: gets mono samples.
         pcm_format: see `audio.pcm`.
         sample_rate: of the samples in Hz; default: the tokenizer's.
-        progress: called with the report after every piece.
+        progress: called with the report after every block.
 
     Raises:
-        ContainerError: a chunk is damaged, or none came whole. The sound of the chunks before it
-            was given.
-        TokenMismatchError, TokenError: as `AudioTokenizer.decode`.
+        ContainerError: a chunk is damaged, or the source ends before its first whole chunk. The
+            audio of earlier chunks was output.
+        TokenMismatchError, TokenError: as for `AudioTokenizer.decode`.
         WaveError: a rate that can't be resampled to.
-        BrokenPipeError: nobody reads the target any more.
+        BrokenPipeError: the target's reader has closed it.
 
     Warns:
-        ContainerWarning: the source is cut short; what came before the cut was decoded.
+        ContainerWarning: the source is truncated; everything before the cut was decoded.
     """
     spec = tokenizer.spec
     check_same_tokenizer(reader.spec, spec.tokens)
@@ -220,7 +221,7 @@ def decode_pcm(
     held = np.zeros(0, np.float32)
 
     def speak(wave: np.ndarray, frames: int, settled: int, start: float, final: bool) -> None:
-        """Send what lies before sample `settled` of the whole, and hold back the rest."""
+        """Write the samples before position `settled` of the audio, and hold back the rest."""
         nonlocal held
         held = np.concatenate([held, wave])
         ready, held = np.split(held, [settled - report.samples])
@@ -272,9 +273,9 @@ def decode_pcm(
 def _as_they_come(
     reader: SylReader, source: PipeInput, most: int, decode: Callable[[np.ndarray], None]
 ) -> None:
-    """Decode every chunk when it has come, and those together that have come together.
+    """Decode every chunk when it arrives, and chunks that arrived together in one call.
 
-    A backlog is so worked off many times faster than frame by frame.
+    That works off a backlog many times faster than frame by frame.
     """
     waiting: list[np.ndarray] = []
 
@@ -312,7 +313,7 @@ def _send(
 
 
 def _warm_up_encoder(tokenizer: "AudioTokenizer", num_codebooks: int) -> None:
-    """Load what the first frame needs, compiled kernels above all, while no frame waits for it."""
+    """Run the encoder once, so that kernels are compiled before the first frame arrives."""
     with tokenizer.stream(num_codebooks=num_codebooks) as session:
         for _ in range(_WARM_UP_FRAMES):
             session.encode(np.zeros(tokenizer.spec.tokens.hop, np.float32))

@@ -1,25 +1,25 @@
-"""The two ends of a pipe, without waiting for more than what has come."""
+"""Read and write pipes without waiting for more bytes than have arrived."""
 
 import os
 import select
 import time
 from typing import Self
 
-_MOST = 1 << 16  # what a pipe holds on Linux
+_MOST = 1 << 16  # capacity of a pipe on Linux
 
 
 class PipeInput:
-    """Bytes of a file descriptor as soon as they arrive.
+    """Bytes of a file descriptor, available as soon as they arrive.
 
-    Python's own buffered files wait for as many bytes as were asked for. `arrivals` does not;
-    `read` does, for readers that know what comes next.
+    Python's buffered files wait for as many bytes as were requested. `arrivals` does not; `read`
+    does, for readers that know how much comes next.
 
     Args:
         descriptor: open for reading; it stays open.
 
     Attributes:
-        bytes_read: so far, those still in the buffer included.
-        arrived: `time.perf_counter()` when the last bytes came.
+        bytes_read: so far, including those still in the buffer.
+        arrived: `time.perf_counter()` at the arrival of the latest bytes.
         stopped: whether `stop` was called.
     """
 
@@ -27,28 +27,28 @@ class PipeInput:
         self._descriptor = descriptor
         self._buffer = bytearray()
         self._ended = False
-        # A signal's handler can't make a blocked read return, unless it raises, and then anywhere.
+        # A signal handler can't end a blocking read without raising, at an arbitrary place.
         self._wake_end, self._wake = os.pipe()
         self.bytes_read = 0
         self.arrived = time.perf_counter()
         self.stopped = False
 
     def stop(self) -> None:
-        """Let the input end here, also while something waits for it; fit for signal handlers."""
+        """End the input here, even during a blocking read; safe in signal handlers."""
         self.stopped = True
         os.write(self._wake, b"\0")
 
     @property
     def waiting(self) -> int:
-        """Bytes that have come already and were not read."""
+        """Number of bytes that have arrived and are unread."""
         return len(self._buffer)
 
     def peek(self, count: int) -> bytes:
-        """The first of them, which stay unread."""
+        """Return the first `count` unread bytes, without consuming them."""
         return bytes(self._buffer[:count])
 
     def arrivals(self) -> bytes:
-        """Whatever has come, at least one byte; none at the end."""
+        """Return the bytes that have arrived, waiting for at least one; empty at the end."""
         if not self._buffer:
             self._fill()
         data = bytes(self._buffer)
@@ -56,7 +56,7 @@ class PipeInput:
         return data
 
     def read(self, count: int) -> bytes:
-        """`count` bytes, or fewer at the end."""
+        """Return `count` bytes, or fewer at the end."""
         while len(self._buffer) < count and self._fill():
             pass
         data = bytes(self._buffer[:count])
@@ -64,7 +64,7 @@ class PipeInput:
         return data
 
     def _fill(self) -> bool:
-        """Wait for more bytes; False at the end."""
+        """Wait for more bytes; return False at the end."""
         while not (self._ended or self.stopped):
             ready, _, _ = select.select([self._descriptor, self._wake_end], [], [])
             if self._wake_end in ready:
@@ -72,7 +72,7 @@ class PipeInput:
             try:
                 data = os.read(self._descriptor, _MOST)
             except BlockingIOError:
-                continue  # another process has made the pipe non-blocking and was faster
+                continue  # the pipe is non-blocking and another process took the bytes
             self.arrived = time.perf_counter()
             self.bytes_read += len(data)
             self._buffer += data
@@ -89,7 +89,7 @@ class PipeInput:
 
 
 class PipeOutput:
-    """Collects what is written and sends it off, all of it, with `flush`.
+    """Buffer what is written, and send all of it on `flush`.
 
     Args:
         descriptor: open for writing; it stays open.
@@ -108,10 +108,10 @@ class PipeOutput:
         return len(data)
 
     def flush(self) -> None:
-        """Send what was collected, however long that takes.
+        """Write all buffered bytes, waiting as long as needed.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the reader has closed the pipe.
         """
         while self._buffer:
             try:

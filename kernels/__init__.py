@@ -1,1 +1,1 @@
-"""What compiled code stands on: vector intrinsics, threads, layers, Fourier transforms, files."""
+"""Compiled kernels and their basis: vector intrinsics, threads, layers, Fourier transforms."""

@@ -1,17 +1,17 @@
-"""Compiled kernels, and the files that keep them from one process to the next.
+"""Compile kernels with numba, and cache them in files.
 
-A kernel takes seconds to compile. Its file is named by a hash of all that it is made of: the
-sources, its own and those that they import of this package; the types of its arguments; the
-processor that it is for; Python's and numba's versions and settings. So a kernel of another
-processor in the same folder (a home that a cluster's nodes share), or of a source that has changed,
-is another file. (numba's own cache numbers its files and keeps an index, which processes overwrite
-for each other, and notices a change of a kernel's own file only.) Each file begins with a hash of
-what follows: one that is empty, torn or damaged counts for nothing and is written anew.
+A kernel takes seconds to compile. Its file's name has a hash of all that it depends on: its source
+and the sources of this package that it imports; its argument types; the target processor; Python's
+and numba's versions and settings. So kernels for another processor in the same folder (as in a home
+folder shared by a cluster), or from changed sources, have other files. (numba's own cache numbers
+its files in an index, which processes overwrite for each other, and detects only changes of a
+kernel's own file.) Each file starts with a hash of its contents; an empty, incomplete or damaged
+one is ignored and written again.
 
-Kernels are kept in `NUMBA_CACHE_DIR` where that is set, else beside their source, else in the
-user's cache folder; where none of these can be written, in a folder of this user's among the
-temporary ones, and failing that nowhere, which a `KernelCacheWarning` says once. Reading works
-without writing, so an image can bring compiled kernels along. Importing writes and deletes nothing.
+Kernels are stored in `NUMBA_CACHE_DIR` if set, else beside their source, else in the user's cache
+folder; if none is writable, in a folder of this user's in the temporary folder, and failing that
+nowhere, with one `KernelCacheWarning`. Reading works in read-only folders, so an image can contain
+compiled kernels. Importing this module writes and deletes nothing.
 """
 
 import hashlib
@@ -46,11 +46,11 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 class KernelCacheWarning(SyllabaryWarning):
-    """Compiled kernels can't be kept where they would last."""
+    """Compiled kernels can't be stored permanently."""
 
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Compile a function with numba when it is first called, to run without Python's lock.
+    """Compile a function with numba at its first call, to run without the GIL.
 
     Args:
         options: of `numba.njit`.
@@ -58,16 +58,16 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     if function is None:
         return lambda function: kernel(function, **options)
     dispatcher = numba.njit(nogil=True, **options)(function)
-    if hasattr(dispatcher, "enable_caching"):  # not where NUMBA_DISABLE_JIT is set
+    if hasattr(dispatcher, "enable_caching"):  # false if NUMBA_DISABLE_JIT is set
         dispatcher._cache = KernelFiles(function)
     return dispatcher
 
 
-class KernelFiles(FunctionCache):
-    """The files of one kernel, one for each of its compilations; numba asks for them."""
+class KernelFiles(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """The files of one kernel, one per compilation, with the interface that numba expects."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        # Not numba's own: it looks for a folder to write to, and fails where there is none.
+        # Without numba's constructor, which raises if it finds no writable folder.
         self._py_func, self._name = function, repr(function)
         self._source = Path(function.__code__.co_filename)
         self._stamp = _stamp(self._source)
@@ -78,16 +78,16 @@ class KernelFiles(FunctionCache):
         return str(next(_places(self._source.parent)))
 
     def enable(self) -> None:
-        """Files are always used."""
+        """Do nothing: files are always used."""
 
     def disable(self) -> None:
-        """Files are always used."""
+        """Do nothing: files are always used."""
 
     def flush(self) -> None:
-        """What was compiled stays: it is still what the sources make."""
+        """Do nothing: files stay valid as long as the sources are unchanged."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled kernel for a signature, or None."""
+        """Return the compiled kernel for a signature, or None."""
         target_context.refresh()
         if self._stamp is None:
             return None
@@ -98,12 +98,12 @@ class KernelFiles(FunctionCache):
                 continue
             try:
                 return CompileResult._rebuild(target_context, *pickle.loads(data))
-            except Exception:  # of any kind: whole, but not of this numba; it is compiled again
+            except Exception:  # of any kind: an intact file, but not for this numba; compile again
                 continue
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled kernel in the first folder that can be written."""
+        """Store a compiled kernel in the first writable folder."""
         if self._stamp is None or data.library.has_dynamic_globals:
             return
         name = self._name_for(sig, data.codegen)
@@ -129,18 +129,18 @@ class KernelFiles(FunctionCache):
         return f"{self._stem}{self._stamp}-{digest[:32]}.nbc"
 
     def _remove_stale(self, folder: Path) -> None:
-        """Delete what this kernel was with other sources."""
+        """Delete this kernel's files from other versions of its sources."""
         for found in folder.glob(f"{self._stem}*.nbc"):
             if not found.name.startswith(f"{self._stem}{self._stamp}-"):
                 with suppress(OSError):
                     found.unlink()
 
 
-# --- what a kernel is made of -------------------------------------------------------------------
+# --- identity of a kernel ----------------------------------------------------------------------
 
 
 def _stamp(source: Path) -> str | None:
-    """A hash of a file and of those of this package that it imports, or None if there is none."""
+    """Hash a file and those of this package that it imports; None if there is no source."""
     found = hashlib.sha256()
     try:
         for path in sorted(_sources(source.resolve())):
@@ -167,7 +167,7 @@ def _sources(source: Path) -> set[Path]:
 
 @cache
 def _imported(path: Path) -> tuple[Path, ...]:
-    """Files of this package that a file imports by relative imports, as all of it does."""
+    """Return the files of this package that a file imports (by relative imports)."""
     found = []
     for dots, module, names in _RELATIVE_IMPORT.findall(path.read_text("utf-8")):
         base = path.parents[len(dots) - 1].joinpath(*filter(None, module.split(".")))
@@ -182,11 +182,11 @@ def _imported(path: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-# --- where it is kept ---------------------------------------------------------------------------
+# --- cache folders ------------------------------------------------------------------------------
 
 
 def _places(folder: Path, writing: bool = False) -> Iterator[Path]:
-    """Folders for the kernels whose sources lie in `folder`, in the order that they are tried."""
+    """Yield the folders to try, in order, for kernels whose sources are in `folder`."""
     part = f"{folder.name}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}"
     if config.CACHE_DIR:
         yield Path(config.CACHE_DIR, part)
@@ -201,12 +201,12 @@ def _places(folder: Path, writing: bool = False) -> Iterator[Path]:
 
 
 def _temporary(make: bool = False) -> Path | None:
-    """A folder that is this user's alone, or None: what is loaded from it is run."""
+    """Return a folder that only this user can write to, since its contents are run; or None."""
     try:
         parent = tempfile.gettempdir()
         usual = {os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")}
         if parent == str(Path.cwd()) and parent not in {"/tmp", "/var/tmp", "/usr/tmp", *usual}:
-            return None  # Python's last resort, where no folder for temporary files can be written
+            return None  # Python's fallback if there is no writable folder for temporary files
         folder = Path(parent, f"syllabary-kernels-{os.getuid()}")
         if make:
             with suppress(FileExistsError):
@@ -229,7 +229,7 @@ def _read_whole(path: Path) -> bytes | None:
 
 def _write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of any process on any node that shares the folder.
+    # Unique among all processes on all computers that share the folder.
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.tmp")
     try:
         temporary.write_bytes(hashlib.sha256(data).digest() + data)

@@ -1,12 +1,12 @@
 # mypy: allow-untyped-calls
 # numba reads the types of a kernel's arguments from its calls.
-"""Compiled layers whose results for a frame do not depend on how many frames come with it.
+"""Compiled layers whose results for a frame do not depend on the number of frames per call.
 
-Libraries choose the order of a sum by the shape of their input. Here it is written down: each
-output is its bias plus one fused multiply-add after the other, in the order of the inputs, in lanes
-that hold different outputs. So frames may come one by one or by the thousand, on any processor, and
-nothing is computed twice. Weights are float32, in panels that are read once for a block of frames;
-sums are float32 or float64, as the arrays are.
+Libraries choose the order of a sum by the shape of their input. Here it is fixed: each output is
+its bias plus one fused multiply-add per input, in the order of the inputs, with outputs in SIMD
+lanes. So frames may be processed one by one or by the thousand, on any processor, and nothing is
+computed twice. Weights are float32, in panels that are read once for a block of frames; sums are
+float32 or float64, like the arrays.
 """
 
 import math
@@ -21,22 +21,22 @@ from . import vector_ir as v
 from .cache import kernel
 from .processors import compiles_for
 
-#: Outputs side by side in a panel of weights, for sums in float32 and in float64.
+#: Adjacent outputs in a panel of weights, for sums in float32 and in float64.
 PANEL = {np.dtype(np.float32): 64, np.dtype(np.float64): 32}
-# Frames that share each load of a panel: as many as the registers hold the sums of.
+# Frames that share each load of a panel: as many as registers can hold the sums of.
 _ROWS = 4 if compiles_for("avx512f") else 1
-# Frames from which on a panel is worth a copy of it in float64.
+# Number of frames from which a float64 copy of a panel pays off.
 _MANY = 32
 DOUBLE = ir.DoubleType()
 DOUBLES = ir.VectorType(DOUBLE, v.LANES)
 _LONGS = ir.VectorType(v.INT64, v.LANES)
-# ln 2 in a part that multiplies exactly and the rest, for float32 and float64.
+# ln 2 as an exactly multiplying part and the rest, for float32 and float64.
 _LN2 = {
     "f32": (0.693359375, -2.12194440e-4),
     "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
 }
-ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}  # adding it rounds to a whole number
-_MOST = {"f32": 87.0, "f64": 700.0}  # what exp takes without overflow
+ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}  # adding it rounds to an integer
+_MOST = {"f32": 87.0, "f64": 700.0}  # largest argument of exp without overflow
 _TERMS = {"f32": 8, "f64": 14}
 # GELU, tanh form: x times the logistic function of 2 √(2/π) (x + 0.044715 x³).
 _GELU = 2 * math.sqrt(2 / math.pi)
@@ -50,7 +50,7 @@ def spread_constant(kind, value):  # type: ignore[no-untyped-def]
 
 
 def fused(builder, a, b, c):  # type: ignore[no-untyped-def]
-    """a·b + c, rounded once."""
+    """Return a·b + c, rounded once."""
     name = "llvm.fma.v16f64" if c.type.element is DOUBLE else "llvm.fma.v16f32"
     function = builder.module.globals.get(name)
     if function is None:
@@ -59,7 +59,7 @@ def fused(builder, a, b, c):  # type: ignore[no-untyped-def]
 
 
 def exponential(builder, x):  # type: ignore[no-untyped-def]
-    """e^x for 16 numbers, clipped to where it is finite; within 2 units in the last place."""
+    """Return e^x for 16 values, clipped to finite results; within 2 units in the last place."""
     wide = x.type.element is DOUBLE
     name = "f64" if wide else "f32"
 
@@ -93,14 +93,14 @@ def gelu(builder, x):  # type: ignore[no-untyped-def]
 
 
 def _product_of(rows, activated, widened=False):  # type: ignore[no-untyped-def]
-    """The intrinsic that multiplies `rows` frames with a panel, and applies GELU if told to.
+    """Create the intrinsic that multiplies `rows` frames with a panel; with GELU if `activated`.
 
-    With `widened`, the panel is float64 where x is.
+    With `widened`, the panel is float64 like x.
     """
 
     @intrinsic
     def product(context, like, x, x_stride, panel, bias, steps, out, out_stride):  # type: ignore[no-untyped-def]
-        """Store bias + x·panel; all are addresses and strides in bytes, `like` a number."""
+        """Store bias + x·panel; addresses and strides are in bytes, `like` gives the dtype."""
         wide = like == types.float64
         scalar, size = (DOUBLE, 8) if wide else (v.FLOAT, 4)
         count = 2 if wide else 4
@@ -153,7 +153,7 @@ _widened_gelu_of_rows = _product_of(_ROWS, True, widened=True)
 
 @intrinsic
 def _exponential_of(context, like, address):  # type: ignore[no-untyped-def]
-    """Replace 16 numbers of the type of `like` by their exponentials."""
+    """Replace 16 values of the type of `like` by their exponentials."""
     kind = DOUBLES if like == types.float64 else v.FLOATS
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
@@ -166,17 +166,17 @@ def _exponential_of(context, like, address):  # type: ignore[no-untyped-def]
 
 @kernel
 def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
-    """out = x·weights + bias, through GELU if `activated`.
+    """Compute out = x·weights + bias, with GELU if `activated`.
 
     Args:
         x: (frames, inputs) float32 or float64, rows contiguous.
-        panels: (count, inputs, PANEL) float32, of `pack`. bias: (count × PANEL,) float32.
+        panels: (count, inputs, PANEL) float32, from `pack`. bias: (count × PANEL,) float32.
         out: (frames, at least count × PANEL), of x's type, contiguous.
     """
     size, like = x.itemsize, x.dtype.type(0)
     count, steps, width = panels.shape
     frames = x.shape[0]
-    # A panel that many frames need is made float64 once for all of them; the sums are the same.
+    # With many frames, a panel is converted to float64 once for all; sums are the same.
     many = size == 8 and frames >= _MANY
     widened = np.empty((steps if many else 0, width))
     for p in range(count):
@@ -212,7 +212,7 @@ def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
-    """LayerNorm of x (frames, channels) to out (frames, at least channels)."""
+    """Apply LayerNorm to x (frames, channels), into out (frames, at least channels)."""
     zero = x.dtype.type(0)
     channels = x.shape[1]
     lanes = np.empty(v.LANES, x.dtype)
@@ -242,7 +242,7 @@ def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def _pointer(context, like, address):  # type: ignore[no-untyped-def]
-    """A pointer to numbers of the type of `like`."""
+    """Return a pointer to values of the type of `like`."""
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
         return builder.inttoptr(values[1], target.get_value_type(signature.return_type))
@@ -252,16 +252,16 @@ def _pointer(context, like, address):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, inline="always")
 def at_address(like, address, shape):  # type: ignore[no-untyped-def]
-    """The contiguous array of numbers of the type of `like` that lies at an address.
+    """Return the contiguous array at an address, of the type of `like`.
 
-    numba takes no sequence of arrays of any length without a copy of it; addresses it does.
+    numba copies sequences of arrays of variable length, but not addresses.
     """
     return carray(_pointer(like, address), shape)
 
 
 @kernel
 def most_frames(edges):  # type: ignore[no-untyped-def]
-    """Frames of the row that has most of them; see `run_blocks` for `edges`."""
+    """Return the largest number of frames of a row; see `run_blocks` for `edges`."""
     most = 0
     for r in range(edges.shape[0] - 1):
         most = max(most, edges[r + 1] - edges[r])
@@ -272,14 +272,14 @@ def most_frames(edges):  # type: ignore[no-untyped-def]
 def run_blocks(  # type: ignore[no-untyped-def]
     x, edges, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
 ):
-    """Run causal blocks on x (frames, width) in place: frames of several rows, end to end.
+    """Run causal blocks on x (frames, width) in place: concatenated frames of several rows.
 
     Args:
-        edges: (rows + 1,) row r's frames are those from `edges[r]` to `edges[r + 1]`.
-        pasts: (rows,) addresses of arrays (blocks, kernel - 1, width), replaced by those after x.
+        edges: (rows + 1,) row r has the frames from `edges[r]` to `edges[r + 1]`.
+        pasts: (rows,) addresses of arrays (blocks, kernel - 1, width); updated.
         taps: (blocks, kernel, width). taps_bias, scales: (blocks, width).
         norms: (blocks, 2, width): weights and biases.
-        widen, narrow: panels of each block; widen_bias, narrow_bias: theirs.
+        widen, narrow: panels of each block; widen_bias, narrow_bias: their biases.
     """
     blocks, kernel, width = taps.shape
     frames, like = x.shape[0], x.dtype.type(0)
@@ -311,19 +311,19 @@ def run_blocks(  # type: ignore[no-untyped-def]
 
 @kernel
 def exponentials(values):  # type: ignore[no-untyped-def]
-    """Replace contiguous numbers, a multiple of 16 of them, by their exponentials."""
+    """Replace contiguous values, a multiple of 16, by their exponentials."""
     for start in range(0, values.size, v.LANES):
         _exponential_of(values.dtype.type(0), values.ctypes.data + start * values.itemsize)
 
 
 @njit(nogil=True, inline="always")
 def sine_of_half_turns(x):  # type: ignore[no-untyped-def]
-    """sin(π x) of a float64: the whole part goes exactly, then a Taylor series."""
+    """Return sin(π x) of a float64: exact range reduction, then a Taylor series."""
     whole = (x + _TURN_ROUNDER) - _TURN_ROUNDER
     r = (x - whole) * math.pi
     odd = whole - 2 * ((0.5 * whole + _TURN_ROUNDER) - _TURN_ROUNDER)
     s = r * r
-    # Products, of which a processor does many at a time; of quotients it does not.
+    # Only multiplications: unlike divisions, a processor runs many at a time.
     series = _SINE[9]
     series = _SINE[8] + s * series
     series = _SINE[7] + s * series

@@ -1,9 +1,8 @@
-"""What processor kernels are compiled for, and processes that work as on an older processor.
+"""The processor features that kernels may use, and processes that emulate an older processor.
 
-Kernels ask here, and nowhere else, which instructions they may use. The answer is numba's own,
-with `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` taken into account, which is also what the files of
-compiled kernels are named by: a kernel made for one processor never runs on another that lacks
-something.
+Kernels ask only this module which instructions they may use. The answer is numba's, with
+`NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` taken into account; cached kernels are named by it, so
+that a kernel compiled for one processor never runs on another that lacks a feature.
 """
 
 import os
@@ -13,7 +12,7 @@ from functools import cache
 
 from ..errors import ProcessorError
 
-# What LLVM switches on with a feature, as far as kernels ask.
+# Features that LLVM enables with a feature, among those that kernels ask for.
 _IMPLIED = {
     "avx512vnni": ("avx512f",),
     "avx512f": ("avx2", "fma", "f16c"),
@@ -23,8 +22,8 @@ _IMPLIED = {
 }
 _SSE = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt"
 
-#: Processors that a process can be held to, newest first: variables that make libraries (torch's
-#: own loops, oneDNN, MKL, OpenBLAS, numba) use no instruction that the processor lacks.
+#: Processors that a process can emulate, newest first: environment variables that keep libraries
+#: (torch's own loops, oneDNN, MKL, OpenBLAS, numba) from using newer instructions.
 MASKS: Mapping[str, Mapping[str, str]] = {
     "avx2": {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -43,29 +42,30 @@ MASKS: Mapping[str, Mapping[str, str]] = {
         "NUMBA_CPU_FEATURES": _SSE,
     },
 }
-# numpy's names of what lies above, in its versions from 2.4 on, and before.
+# numpy's names of the features to keep, in versions from 2.4 on, and before.
 _NUMPY_KEEPS = {"avx2": ("X86_V2", "X86_V3", "AVX", "F16C", "FMA3", "AVX2"), "sse4.2": ("X86_V2",)}
 _NUMPY_SSE = ("SSE", "SSE2", "SSE3", "SSSE3", "SSE41", "POPCNT", "SSE42")
 
 
 def compiles_for(*features: str) -> bool:
-    """Whether numba compiles for processors that have all of LLVM's features of these names."""
+    """Whether numba compiles for processors that have all of these LLVM features."""
     return _enabled(target()[2]).issuperset(features)
 
 
 def target() -> tuple[str, str, str]:
-    """What numba compiles for: LLVM's triple, the processor's name, and its features."""
+    """Return numba's target: LLVM's triple, the processor's name, and its features."""
     from numba.core.registry import cpu_target
 
-    return cpu_target.target_context.codegen().magic_tuple()
+    found: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
+    return found
 
 
 @cache
 def _enabled(features: str) -> frozenset[str]:
-    """The features that a list such as ``+avx2,-avx512f`` switches on; of two the last counts.
+    """Return the features enabled by a list such as ``+avx2,-avx512f``; the last mention counts.
 
-    Those that come with the processor's name alone are left out: what is compiled then is slower
-    than it could be, and works.
+    Features implied only by the processor's name are left out: code compiled without them is slower
+    than possible, but works.
     """
     enabled: set[str] = set()
     for word in features.split(","):
@@ -85,7 +85,7 @@ def _with_implied(name: str) -> set[str]:
 
 
 def cannot_mask() -> str | None:
-    """Why no process can be held to a processor of `MASKS` here, or None."""
+    """Return the reason why no processor of `MASKS` can be emulated here, or None."""
     machine = platform.machine()
     if machine in ("x86_64", "AMD64"):
         return None
@@ -95,10 +95,10 @@ def cannot_mask() -> str | None:
 
 
 def masked_environment(processor: str) -> dict[str, str]:
-    """This process's environment, for a child that works as on one of the processors of `MASKS`.
+    """Return an environment for a child process that emulates a processor of `MASKS`.
 
     Raises:
-        ProcessorError: an unknown name, or this is no x86-64 processor.
+        ProcessorError: an unknown name, or this is not an x86-64 processor.
     """
     if processor not in MASKS:
         raise ProcessorError(f"no processor {processor!r} to work as; there are {list(MASKS)}")
@@ -114,7 +114,7 @@ def masked_environment(processor: str) -> dict[str, str]:
 
 
 def _numpy_features() -> list[str]:
-    """Instructions that numpy chooses among here; it warns of others that it is told to leave."""
+    """Return numpy's optional features here; it warns of unknown ones in its variables."""
     import numpy as np
 
     config = np.show_config(mode="dicts")

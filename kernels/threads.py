@@ -1,7 +1,7 @@
-"""Work on rows by several threads, and scratch memory that each thread keeps.
+"""Distribute rows over threads, and keep scratch memory per thread.
 
-Allocating megabytes afresh for every call costs more than the search (page faults), and matrix
-products must run on the one thread that called them, since rows are already shared out.
+Allocating megabytes for every call costs more than the search (page faults), and matrix products
+must run on the calling thread only, since rows are already distributed.
 """
 
 import math
@@ -21,12 +21,12 @@ _lock = threading.Lock()
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """An uninitialised array of this thread's, valid until the next call with the same name."""
+    """Return an uninitialized array of this thread, valid until the next call with the name."""
     buffers = _local.__dict__.setdefault("buffers", {})
     count = math.prod(shape)
     buffer: np.ndarray | None = buffers.get((name, dtype))
     if buffer is None or buffer.size < count:
-        # On a cache line: matrix kernels are slower off it.
+        # Aligned to a cache line, for faster matrix kernels.
         raw = np.empty(count * np.dtype(dtype).itemsize + 64, np.uint8)
         start = -raw.ctypes.data % 64
         end = start + count * np.dtype(dtype).itemsize
@@ -35,18 +35,18 @@ def scratch(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 
 def share_rows(work: Callable[[int, int], None], num_rows: int, least: int) -> None:
-    """Call work(start, stop) for ranges that cover all rows, on as many threads as torch has.
+    """Call work(start, stop) for ranges that cover all rows, on as many threads as torch uses.
 
     Args:
-        work: must release the GIL where it spends its time. Its first error is raised.
-        num_rows: how many.
-        least: rows that are worth a thread.
+        work: must release the GIL for most of its time. Its first error is raised.
+        num_rows: number of rows.
+        least: number of rows that makes another thread worthwhile.
     """
     threads = min(torch.get_num_threads(), -(-num_rows // least))
     if threads <= 1:
         work(0, num_rows)
         return
-    # Several ranges a thread, so that one that is held up does not hold up the rest.
+    # Several ranges per thread, so that a delayed thread does not delay the rest.
     parts = min(4 * threads, -(-num_rows // least))
     bounds = [num_rows * part // parts for part in range(parts + 1)]
     ranges = pairwise(bounds)
@@ -74,10 +74,10 @@ def _workers(count: int) -> ThreadPoolExecutor:
 
 
 def _one_thread_each() -> None:
-    """OpenMP's number of threads belongs to the thread that asks; torch's own switch is global."""
+    """Limit OpenMP to one thread on this thread only; torch's own setting would be global."""
     from threadpoolctl import threadpool_limits
 
-    torch.get_num_threads()  # torch sets this thread's number at its first use, so have it done
+    torch.get_num_threads()  # first, since torch sets this thread's number at its first use
     threadpool_limits(1, user_api="openmp")
 
 

@@ -1,7 +1,8 @@
-"""Building blocks of LLVM code on vectors of 16 float32, for the numba intrinsics beside this file.
+"""Build LLVM code on vectors of 16 float32, for numba intrinsics.
 
-numba's own loops are vectorized or not as LLVM sees fit; a minimum over bfloat16 scores is not, at
-an eighth of the speed. An intrinsic says which vectors it means, for LLVM to map to what there is.
+LLVM may or may not vectorize numba's loops; for example, it does not vectorize a minimum over
+bfloat16 scores, which costs a factor of eight. An intrinsic states its vectors explicitly, and LLVM
+maps them to the available instructions.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,12 +24,12 @@ FLOATS = ir.VectorType(FLOAT, LANES)
 INTS = ir.VectorType(INT32, LANES)
 SHORTS = ir.VectorType(INT16, LANES)
 
-# NaN never reaches the screens: rows that could give one are decided exactly.
+# NaN never reaches these comparisons: rows that could give one are decided exactly.
 _ORDERED = ("nnan", "nsz")
 
 
 def at(builder: Any, address: Any, offset: Any) -> Any:
-    """The address `offset` bytes on; an int or an IR value."""
+    """Return the address plus `offset` bytes (an int or an IR value)."""
     if isinstance(offset, int):
         offset = ir.Constant(INT64, offset)
     return builder.add(address, offset)
@@ -51,7 +52,7 @@ def store(builder: Any, value: Any, address: Any) -> None:
 
 
 def spread(builder: Any, scalar: Any) -> Any:
-    """A vector whose lanes all hold the scalar."""
+    """Return a vector with the scalar in all lanes."""
     kind = ir.VectorType(scalar.type, LANES)
     blank = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(blank, scalar, ir.Constant(INT32, 0))
@@ -73,7 +74,7 @@ def smaller(builder: Any, a: Any, b: Any) -> Any:
 
 
 def within(builder: Any, a: Any, limit: Any) -> Any:
-    """The comparison a <= limit, lane by lane."""
+    """Compare a <= limit, per lane."""
     if a.type.element is INT32:
         return builder.icmp_signed("<=", a, limit)
     return builder.fcmp_ordered("<=", a, limit)
@@ -84,7 +85,7 @@ def larger(builder: Any, a: Any, b: Any) -> Any:
 
 
 def smallest(builder: Any, vectors: list[Any]) -> Any:
-    """The least of all lanes of all vectors, a scalar."""
+    """Return the minimum of all lanes of all vectors, a scalar."""
     while len(vectors) > 1:
         pairs = zip(vectors[::2], vectors[1::2], strict=False)
         odd = vectors[len(vectors) - len(vectors) % 2 :]
@@ -99,7 +100,7 @@ def smallest(builder: Any, vectors: list[Any]) -> Any:
 
 
 def smallest_of_four(builder: Any, vectors: list[Any]) -> Any:
-    """The least lane of each of four vectors, side by side in a vector of four."""
+    """Return the minimum lane of each of four vectors, as a vector of four."""
 
     def halve(a: Any, b: Any, low: list[int], high: list[int]) -> Any:
         lower = builder.shuffle_vector(a, b, ir.Constant(INTS, low))
@@ -121,7 +122,7 @@ def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def multiply_add_pairs(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """c + a·b for 16 int32 whose halves are pairs of int16: one instruction with VNNI."""
+    """Return c + a·b for 16 int32 whose halves are pairs of int16: one instruction with VNNI."""
     if has_pair_products():
         return _call(builder, "llvm.x86.avx512.vpdpwssd.512", c, a, b)
     pairs = ir.VectorType(INT16, 2 * LANES)
@@ -134,7 +135,7 @@ def multiply_add_pairs(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def has_pair_products() -> bool:
-    """Whether kernels may multiply int16 pairs into int32 in one instruction of 16 lanes."""
+    """Whether int16 pairs can be multiplied into int32 in one instruction of 16 lanes."""
     return compiles_for("avx512f", "avx512vnni")
 
 
@@ -143,13 +144,13 @@ def magnitude(builder: Any, a: Any) -> Any:
 
 
 def widen_bfloat16(builder: Any, shorts: Any) -> Any:
-    """Float32 values of 16 bfloat16 ones."""
+    """Convert 16 bfloat16 values to float32."""
     bits = builder.zext(shorts, INTS)
     return builder.bitcast(builder.shl(bits, ir.Constant(INTS, [16] * LANES)), FLOATS)
 
 
 def mask_of(builder: Any, conditions: list[Any]) -> Any:
-    """The lanes of up to four comparisons as the bits of one int64, the first one's lowest."""
+    """Return the lanes of up to four comparisons as bits of one int64, the first one's lowest."""
     mask = ir.Constant(INT64, 0)
     for i, condition in enumerate(conditions):
         bits = builder.zext(builder.bitcast(condition, INT16), INT64)
@@ -159,7 +160,7 @@ def mask_of(builder: Any, conditions: list[Any]) -> Any:
 
 @intrinsic
 def lowest_bit(context, mask):  # type: ignore[no-untyped-def]
-    """The number of the lowest bit that is set in a mask that is not 0."""
+    """Return the index of the lowest set bit of a mask that is not 0."""
 
     def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
         return builder.cttz(values[0], ir.Constant(ir.IntType(1), 1))
@@ -171,10 +172,10 @@ def lowest_bit(context, mask):  # type: ignore[no-untyped-def]
 def counted_loop(
     builder: Any, count: Any, start: list[Any]
 ) -> Iterator[tuple[Any, list[Any], Callable[[list[Any]], None]]]:
-    """A loop over 0..count - 1, count >= 1, that carries values.
+    """Create a loop over 0..count - 1, count >= 1, that carries values.
 
-    Yields the counter, the carried values, and a function that takes their next values. After the
-    block, the values given last are the results.
+    Yields the counter, the carried values, and a function to set their next values. After the loop,
+    the values set last are the results.
     """
     before = builder.block
     body = builder.function.append_basic_block("loop")

@@ -1,8 +1,8 @@
-"""Quantizers: pure functions and small modules over tensors. Knows nothing of audio or files.
+"""Quantizers: pure functions and small modules on tensors, independent of audio and files.
 
-`nearest` and `NearestCode` find codes, `ResidualChain` finds those of residual stages,
-`fsq_encode` and `fsq_decode` round and pack; `modules` has them for training; `kmeans` fits
-centroids to features of any size.
+`nearest` and `NearestCode` find nearest codes, `ResidualChain` those of residual stages,
+`fsq_encode` and `fsq_decode` do finite scalar quantization; `modules` has trainable quantizers;
+`kmeans` fits centroids to features of any size.
 """
 
 from .finite_scalar import fsq_bound, fsq_decode, fsq_encode

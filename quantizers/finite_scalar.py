@@ -1,9 +1,9 @@
 """Finite scalar quantization as pure functions: bound, round and pack into one code, and back.
 
 Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (arXiv 2309.15505). A channel of L
-levels is tanh(z + shift) · half - offset, rounded. That is a staircase in z, so encoding counts the
-steps at or under z (`fsq_thresholds`, float64 rounded up to float32) and needs no tanh: exact, the
-same on every device, and as fast as memory.
+levels is tanh(z + shift) · half - offset, rounded. That is a step function of z, so encoding counts
+the steps at or below z (`fsq_thresholds`, float64 rounded up to float32) and needs no tanh: exact,
+equal on every device, and only limited by memory bandwidth.
 """
 
 import math
@@ -16,14 +16,14 @@ from torch import Tensor
 from ..errors import QuantizerError
 from ..kernels.threads import share_rows
 
-# The paper's: keeps tanh from ever reaching the outermost rounding edge.
+# From the paper: keeps tanh from reaching the outermost rounding edge.
 _EPSILON = 1e-3
-# Vectors that are worth a thread.
+# Number of vectors that makes another thread worthwhile.
 _LEAST = 1 << 14
 
 
 def fsq_bound(z: Tensor, levels: Sequence[int]) -> Tensor:
-    """Squash z (…, D) so that rounding gives `levels[d]` integers; differentiable, in z's dtype."""
+    """Bound z (…, D) so that rounding gives `levels[d]` integers; differentiable, in z's dtype."""
     half, offset, shift = (
         torch.tensor(values, dtype=z.dtype, device=z.device) for values in _constants(levels)
     )
@@ -31,9 +31,9 @@ def fsq_bound(z: Tensor, levels: Sequence[int]) -> Tensor:
 
 
 def fsq_thresholds(levels: Sequence[int]) -> Tensor:
-    """Where each channel's rounding steps up: (D, max(levels) - 1) float32, infinite for padding.
+    """Return each channel's rounding steps: (D, max(levels) - 1) float32, padded with infinity.
 
-    The level of a float32 z is the number of thresholds at or under it.
+    The level of a float32 z is the number of thresholds at or below it.
     """
     thresholds = np.full((len(levels), max(levels) - 1), np.inf, np.float32)
     for channel, constants in enumerate(zip(levels, *_constants(levels), strict=True)):
@@ -49,7 +49,7 @@ def fsq_thresholds(levels: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def fsq_encode(z: Tensor, levels: Sequence[int]) -> Tensor:
-    """The codes of vectors.
+    """Quantize vectors to codes.
 
     Args:
         z: (…, D) floating point, before `fsq_bound`; rounded to float32 if it is wider.
@@ -104,10 +104,10 @@ def _encode_anywhere(flat: Tensor, levels: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def fsq_decode(codes: Tensor, levels: Sequence[int]) -> Tensor:
-    """The vectors that codes stand for.
+    """Decode codes to vectors.
 
     Args:
-        codes: (…) integer, of `fsq_encode`.
+        codes: (…) integer, from `fsq_encode`.
         levels: as for `fsq_encode`.
 
     Returns:
@@ -161,7 +161,7 @@ def _check_levels(levels: Sequence[int]) -> None:
 
 
 def _constants(levels: Sequence[int]) -> tuple[list[float], list[float], list[float]]:
-    """Half widths, offsets and shifts (D,) of the paper's bound."""
+    """Return half widths, offsets and shifts (D,) of the paper's bound."""
     half = [(size - 1) * (1 + _EPSILON) / 2 for size in levels]
     offset = [0.0 if size % 2 else 0.5 for size in levels]
     shift = [math.atanh(o / h) for o, h in zip(offset, half, strict=True)]

@@ -1,7 +1,7 @@
-"""Scalar quantization of each channel by itself, on levels that are uniform or fitted to data.
+"""Scalar quantization of each channel on its own, with uniform levels or levels fitted to data.
 
-dMel's quantizer (arXiv 2407.15835), and Lloyd's and Max's for levels fitted to data (S. P. Lloyd,
-"Least squares quantization in PCM", 1982).
+This is dMel's quantizer (arXiv 2407.15835), with the Lloyd-Max algorithm for fitted levels (S. P.
+Lloyd, "Least squares quantization in PCM", 1982).
 """
 
 from typing import TypeVar
@@ -13,13 +13,13 @@ Levels = TypeVar("Levels", np.ndarray, Tensor)
 
 
 def inner_edges(levels: Levels) -> Levels:
-    """Where the cells of ascending levels (…, n) meet, (…, n - 1): halfway between neighbours."""
+    """Return the boundaries (…, n - 1) of ascending levels (…, n): halfway between neighbours."""
     halfway: Levels = (levels[..., 1:] + levels[..., :-1]) / 2
     return halfway
 
 
 def uniform_edges(minimum: float, maximum: float, num_levels: int) -> np.ndarray:
-    """The (num_levels - 1,) inner edges of equal cells over [minimum, maximum].
+    """Return the (num_levels - 1,) inner edges of equal cells over [minimum, maximum].
 
     Raises:
         ValueError: fewer than 2 levels, or minimum >= maximum.
@@ -32,15 +32,15 @@ def uniform_edges(minimum: float, maximum: float, num_levels: int) -> np.ndarray
 
 
 def fit_levels(values: np.ndarray, num_levels: int, iterations: int = 100) -> np.ndarray:
-    """The levels of least squared error for the values: Lloyd's algorithm, from quantiles.
+    """Fit the levels of least squared error to the values, by Lloyd's algorithm from quantiles.
 
     Args:
-        values: (n,) samples of the quantity, at least `num_levels` distinct ones.
-        num_levels: how many.
-        iterations: at most so many rounds; it stops when no level moves.
+        values: (n,) samples of the quantity, with at least `num_levels` distinct ones.
+        num_levels: number of levels.
+        iterations: maximum number of rounds; it stops when no level changes.
 
     Returns:
-        (num_levels,) ascending. Edges between them are the midpoints.
+        (num_levels,) ascending. The edges between them are the midpoints.
 
     Raises:
         ValueError: too few distinct values.
@@ -56,7 +56,7 @@ def fit_levels(values: np.ndarray, num_levels: int, iterations: int = 100) -> np
         bounds = np.concatenate([[0], edges, [values.size]])
         counts = np.diff(bounds)
         means = np.diff(totals[bounds]) / np.maximum(counts, 1)
-        # An empty cell keeps its level: it lies between its neighbours' still.
+        # An empty cell keeps its level, which is still between its neighbours.
         moved = np.where(counts > 0, means, levels)
         if np.array_equal(moved, levels):
             break

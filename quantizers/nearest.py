@@ -1,4 +1,4 @@
-"""Which code is nearest: `nearest` for one call, `NearestCode` for a codebook used often."""
+"""Exact nearest-code search: `nearest` for single calls, `NearestCode` for repeated use."""
 
 from typing import Any, Literal, overload
 
@@ -17,37 +17,38 @@ BACKENDS: dict[str, tuple[str, ...]] = {
     "cuda": ("torch", "triton"),
 }
 
-# Where the measured costs cross (benchmarks/quantizers.py): matrix products pay from so many
-# dimensions, boxes around codes from so many codes, and their making from so many queries a code.
+# Where the measured costs cross (benchmarks/quantizers.py): matrix products pay off from this many
+# dimensions; boxes around codes from this many codes, and their set-up from this many queries per
+# code.
 _LONG_VECTORS = 24
 _LARGE_CODEBOOK = 4096
 _QUERIES_PER_CODE = 1 / 8
-# Fewer rows than this don't fill a matrix product.
+# Fewer rows than this are too few for a matrix product.
 _FEW_ROWS = 8
-# Rows that are converted to float32 at once, when they are not.
+# Rows to convert to float32 at once, if they have another dtype.
 _BLOCK = 4096
-# Rows of which those that a screen leaves undecided are copied at once.
+# Rows per block in which undecided rows are copied at once.
 _LARGE_BLOCK = 1 << 16
 
 
 class NearestCode:
-    """A codebook prepared for exact search.
+    """A codebook prepared for exact nearest-code search.
 
-    The answer is that of float64 arithmetic: the lowest index among the codes of the least score
-    (`quantizers/search/scores.py`). It does not depend on the backend, the batch, the number of
-    threads (torch's), autocast or the device.
+    The result is that of float64 arithmetic: the lowest index among the codes of the lowest score
+    (`quantizers/search/scores.py`). It is independent of the backend, the batch, the number of
+    torch threads, autocast and the device.
 
     Args:
-        codebook: (K, D) floating point, finite. A float32 copy is taken, on the same device.
-        metric: "l2" (least Euclidean distance), "cosine" (largest cosine; a zero vector's is 0), or
+        codebook: (K, D) floating point, finite. It is copied to float32, on the same device.
+        metric: "l2" (least Euclidean distance), "cosine" (largest cosine; 0 for a zero vector), or
             "ip" (largest inner product).
-        backend: "auto", or by name: "products" (bfloat16 matrix products, then exact decision),
+        backend: "auto", or by name: "products" (bfloat16 matrix products, then an exact decision),
             "panels" (all codes in float32), "cells" (only codes that can be nearest, for short
             vectors and many codes), "triton" (CUDA), "torch" (float64, any device).
 
     Raises:
-        QuantizerError: the codebook is empty, of a wrong shape or dtype, or not finite; an unknown
-            metric or backend, or one that the device or the metric doesn't have.
+        QuantizerError: the codebook is empty, of a wrong shape or dtype, or not finite; the metric
+            or backend is unknown, or the device or metric does not support the backend.
     """
 
     def __init__(self, codebook: Tensor, metric: Metric = "l2", *, backend: Backend = "auto"):
@@ -56,8 +57,8 @@ class NearestCode:
         self.codebook = checked_codebook(codebook)
         self._asked = backend
         if self.codebook.device.type == "cpu":
-            # Engines read this memory; torch would give it back where it moves a tensor's, as it
-            # does to share it with another process.
+            # A copy for the search backends: torch frees a tensor's memory when it moves it, for
+            # example to share it with another process.
             self._memory = self.codebook.numpy().copy()
             self.codebook = torch.from_numpy(self._memory)
         self.metric: Metric = metric
@@ -75,7 +76,7 @@ class NearestCode:
         self._engine(self.backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy is prepared anew, on the machine where it is."""
+        """Pickle the codebook only; a copy is prepared again on the computer that loads it."""
         return _searching, (self.codebook, self.metric, self._asked)
 
     def _best(self) -> Backend:
@@ -99,15 +100,15 @@ class NearestCode:
     def __call__(self, x: Tensor, return_distances: Literal[True]) -> tuple[Tensor, Tensor]: ...
     @torch.no_grad()
     def __call__(self, x: Tensor, return_distances: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """The nearest codes of vectors.
+        """Find the nearest codes of vectors.
 
         Args:
             x: (N, D) floating point; rounded to float32 if it is wider.
             return_distances: also return squared Euclidean distances, 1 - cosine, or minus the
-                inner product, by metric.
+                inner product, depending on the metric.
 
         Returns:
-            Codes (N,) int64, and with `return_distances` float32 distances (N,).
+            Codes (N,) int64 and, with `return_distances`, float32 distances (N,).
 
         Raises:
             QuantizerError: a wrong shape, dtype or device; NaN or infinite values.
@@ -139,19 +140,19 @@ class NearestCode:
             self.search_rows(x[start:stop], codes[start:stop], scores[start:stop])
 
         try:
-            # A few million multiply-adds are worth waking a thread.
+            # A few million multiply-adds make another thread worthwhile.
             share_rows(work, x.shape[0], max(64, (1 << 22) // self.codebook.numel()))
         except NotFiniteError:
             raise not_finite(x) from None
         return torch.from_numpy(codes), torch.from_numpy(scores)
 
     def search_rows(self, x: Tensor, codes: np.ndarray, scores: np.ndarray) -> None:
-        """The search on this thread alone, for callers that share out rows themselves (CPU).
+        """Search on this thread only, for callers that distribute rows to threads themselves (CPU).
 
         Args:
             x: (n, D) floating point.
-            codes: (n,) int64, out.
-            scores: (n,) float64, out; or empty.
+            codes: (n,) int64, output.
+            scores: (n,) float64, output; or empty.
 
         Raises:
             NotFiniteError: NaN or infinite values.
@@ -166,7 +167,7 @@ class NearestCode:
 
 
 def _searching(codebook: Tensor, metric: Metric, backend: Backend) -> NearestCode:
-    """A search of a copy of a codebook; another machine may lack the backend's device."""
+    """Prepare a copy of a codebook; another computer may lack the backend's device."""
     return NearestCode(codebook, metric, backend=backend)
 
 
@@ -178,7 +179,7 @@ def nearest(
     *,
     backend: Backend = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The nearest code of each vector, exactly; `NearestCode` for more than one call.
+    """Find the nearest code of each vector, exactly; use `NearestCode` for repeated calls.
 
     Args:
         x: (N, D) floating point.
@@ -186,10 +187,10 @@ def nearest(
         metric, return_distances, backend: see `NearestCode`.
 
     Returns:
-        Codes (N,) int64, and with `return_distances` float32 distances (N,).
+        Codes (N,) int64 and, with `return_distances`, float32 distances (N,).
 
     Raises:
-        QuantizerError: what `NearestCode` raises.
+        QuantizerError: as for `NearestCode`.
     """
     if backend == "auto" and isinstance(x, Tensor) and isinstance(codebook, Tensor):
         short = codebook.ndim == 2 and codebook.shape[1] <= _LONG_VECTORS
@@ -201,7 +202,7 @@ def nearest(
 
 
 def checked_codebook(codebook: Tensor) -> Tensor:
-    """A float32 copy (K, D) of a codebook.
+    """Return a float32 copy (K, D) of a codebook.
 
     Raises:
         QuantizerError: it is empty, of a wrong shape or dtype, or not finite.
@@ -214,7 +215,7 @@ def checked_codebook(codebook: Tensor) -> Tensor:
 
 
 def _make(backend: str, codebook: Tensor, metric: Metric) -> Any:
-    # Imported where used: numba takes a while, and Triton may be missing.
+    # Imported where used: numba takes a while to import, and Triton may be missing.
     if backend == "torch":
         return ReferenceSearch(codebook, metric)
     if backend == "products":
@@ -242,7 +243,7 @@ def _check(values: Tensor, name: str, dim: int | None) -> None:
 
 
 def not_finite(x: Tensor) -> QuantizerError:
-    """The error that names the first row of x (N, D) that has NaN or infinite values."""
+    """Create the error that names the first row of x (N, D) with NaN or infinite values."""
     for start in range(0, x.shape[0], _BLOCK):
         bad = (~x[start : start + _BLOCK].float().isfinite()).any(1).nonzero()
         if len(bad):

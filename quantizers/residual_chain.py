@@ -1,4 +1,4 @@
-"""All stages of residual quantization: each quantizes what the ones before it left over."""
+"""Residual quantization: each stage quantizes the residual of the stages before it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from ..kernels.threads import scratch, share_rows
 from .nearest import Backend, NearestCode, checked_codebook, not_finite
 from .search.reference import NotFiniteError
 
-# Values of the residual that stay in the second-level cache while the stages pass over them.
+# Values of the residual that stay in the L2 cache while all stages process them.
 _TILE_VALUES = 1 << 17
 
 
 class ResidualChain:
     """Codebooks prepared for exact, greedy residual search by squared distance.
 
-    The residual is float32. Each stage finds the code nearest to it (`NearestCode`) and subtracts
-    that code, in float32. On a CPU all stages pass over a tile of rows before the next tile comes,
-    so that the residual never leaves the cache; on CUDA they do so in one kernel.
+    The residual is float32. Each stage finds the nearest code (`NearestCode`) and subtracts it, in
+    float32. On a CPU, all stages process a tile of rows before the next tile, so that the residual
+    stays in the cache; on CUDA, one kernel does all stages.
 
     Args:
-        codebooks: S tensors (K_s, D), or one (S, K, D); floating point, finite. Float32 copies are
-            taken.
+        codebooks: S tensors (K_s, D), or one (S, K, D); floating point, finite. They are copied to
+            float32.
         backend: of `NearestCode`.
 
     Attributes:
@@ -34,7 +34,7 @@ class ResidualChain:
         dim: D.
 
     Raises:
-        QuantizerError: no codebooks, or what `NearestCode` raises for one of them.
+        QuantizerError: no codebooks, or as for `NearestCode`.
     """
 
     def __init__(self, codebooks: Sequence[Tensor] | Tensor, *, backend: Backend = "auto"):
@@ -46,7 +46,7 @@ class ResidualChain:
             raise QuantizerError(f"codebooks of different dimensions: {shapes}")
         self.codebook_sizes = tuple(size for size, _ in shapes)
         self.dim = shapes[0][1]
-        # One table, so that decoding is one pass: row `starts[s] + code` is a code of stage s.
+        # One table for fast decoding: row `starts[s] + code` is a code of stage s.
         self._table = torch.cat(copies)
         self._starts = np.cumsum((0, *self.codebook_sizes[:-1]))
         self.codebooks = list(self._table.split(self.codebook_sizes))
@@ -61,16 +61,16 @@ class ResidualChain:
         self._stages = [NearestCode(codebook, backend=backend) for codebook in copies]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy is prepared anew, on the machine where it is."""
+        """Pickle the codebooks only; a copy is prepared again on the computer that loads it."""
         return _chained, (self.codebooks, self._asked)
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
-        """Codes of vectors, and what is left over.
+        """Quantize vectors to codes, and return the final residual.
 
         Args:
             x: (N, D) floating point.
-            num_codebooks: how many stages to use, from the first; all if None.
+            num_codebooks: number of stages to use, from the first; None: all.
 
         Returns:
             Codes (N, S) int64, and the float32 residuals (N, D) after the last stage.
@@ -89,8 +89,8 @@ class ResidualChain:
         if x.device.type != "cpu" or first.backend == "torch":
             return self._encode_anywhere(x, count)
         if x.ndim != 2 or x.shape[1] != self.dim or not x.is_floating_point():
-            first(x)  # which says what is wrong
-        # NumPy's: inference mode belongs to a thread, and these are written by others.
+            first(x)  # raises the error
+        # NumPy arrays: inference mode is per thread, and other threads write to these.
         codes = np.empty((x.shape[0], count), np.int64)
         residual = np.empty((x.shape[0], self.dim), np.float32)
         x = x.detach()
@@ -128,13 +128,13 @@ class ResidualChain:
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """The vectors that codes stand for.
+        """Decode codes to vectors.
 
         Args:
-            codes: (N, S') integer, S' of the S stages, from the first.
+            codes: (N, S') integer, of the first S' of the S stages.
 
         Returns:
-            Float32 (N, D): the sum of the codes, added in the order of the stages.
+            Float32 (N, D): the sum of the code vectors, added in the order of the stages.
 
         Raises:
             QuantizerError: a wrong shape, dtype or device, or a code out of range.

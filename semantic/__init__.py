@@ -1,4 +1,4 @@
-"""Self-supervised encoders, their k-means units, and the way from units back to speech."""
+"""Self-supervised speech encoders, k-means units of their features, and vocoders for units."""
 
 from typing import TYPE_CHECKING
 

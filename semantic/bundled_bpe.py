@@ -1,4 +1,4 @@
-"""Byte-pair encodings by name, and the names of their tokens. No torch here."""
+"""Load BPE vocabularies by name, and name their tokens. No torch here."""
 
 import re
 from functools import lru_cache
@@ -10,12 +10,12 @@ from ..errors import BPEError
 if TYPE_CHECKING:
     from ..bpe import UnitBPE
 
-#: Where the package has trained vocabularies, a folder each.
+#: Folder of the trained vocabularies in the package.
 BUNDLED = Path(__file__).parent.parent / "assets" / "bpe"
 
 
 def list_bpes() -> list[str]:
-    """The names of the vocabularies inside the package."""
+    """List the names of the vocabularies in the package."""
     if not BUNDLED.is_dir():
         return []
     return sorted(path.name for path in BUNDLED.iterdir() if (path / "bpe.json").exists())
@@ -23,10 +23,10 @@ def list_bpes() -> list[str]:
 
 @lru_cache(maxsize=8)
 def bundled_bpe(name: str) -> "UnitBPE":
-    """A vocabulary inside the package.
+    """Load a vocabulary of the package.
 
     Raises:
-        BPEError: there is none of that name.
+        BPEError: none has that name.
     """
     from ..bpe import UnitBPE
 
@@ -36,7 +36,7 @@ def bundled_bpe(name: str) -> "UnitBPE":
 
 
 def load_bpe(name: str | Path) -> "UnitBPE":
-    """A vocabulary by its bundled name, or from its folder or file.
+    """Load a vocabulary by its bundled name, or from its folder or file.
 
     Raises:
         BPEError: there is none, or it is damaged.
@@ -58,11 +58,11 @@ def _there() -> str:
 
 
 def piece_name(tokenizer: str, bpe: str) -> str:
-    """What the pieces of a tokenizer's tokens are called."""
+    """Return the tokenizer name in the spec of a tokenizer's BPE pieces."""
     return f"{tokenizer}+{bpe}"
 
 
 def split_name(tokenizer: str) -> tuple[str, str] | None:
-    """The tokenizer's and the BPE's name, where this can be what `piece_name` gave."""
+    """Split a name from `piece_name` into the tokenizer's and the BPE's; None for other names."""
     found = re.fullmatch(r"(.+)\+([A-Za-z0-9][A-Za-z0-9._-]*)", tokenizer, re.DOTALL)
     return None if found is None else (found[1], found[2])

@@ -1,16 +1,16 @@
-"""Byte-pair encoding of `Tokens`: pieces are tokens of their own, with durations, and go back.
+"""Byte-pair encoding of `Tokens`: pieces are `Tokens` too, with durations, and can be decoded.
 
     coder = PieceCoder(UnitBPE.load("my-bpe"), tokenizer.spec.tokens)
     pieces = coder.encode(tokens)      # Tokens of "units-16k+my-bpe", one codebook
     tokens = coder.decode(pieces)      # of the tokenizer again
 
-With de-duplication, runs of equal frames are one unit each; a piece has the frames of its units as
-its duration, and `decode` shares them out again. Without, everything comes back exactly.
+With de-duplication, a run of equal frames becomes one unit; a piece's duration is the number of
+frames of its units, and `decode` distributes it over them. Without, decoding is exact.
 
-Several codebooks make one sequence, frame by frame, and a piece may end within a frame. So their
-pieces count time in ticks, one codebook of one frame each: `frame_rate` is the tokenizer's times
-the number of codebooks. Then the samples that the last frame lacks don't follow from the ticks;
-they are the last of the global codes, and `num_samples` counts whole frames.
+Several codebooks form one sequence, frame by frame, and a piece may end within a frame. So their
+pieces count time in ticks of one codebook of one frame each: `frame_rate` is the tokenizer's times
+the number of codebooks. The number of samples missing in the last frame then can't be derived from
+the ticks; it is stored as the last of the global codes, and `num_samples` counts whole frames.
 """
 
 import hashlib
@@ -31,23 +31,23 @@ from .bundled_bpe import bundled_bpe, list_bpes, load_bpe, piece_name
 
 __all__ = ["PieceCoder", "bundled_bpe", "fit_bpe", "list_bpes", "load_bpe"]
 
-#: Mean durations are shared out in whole parts of a frame, so that every machine rounds alike.
+#: Mean durations are rounded to this fraction of a frame, for equal results on every computer.
 _PARTS = 256
 
 
 class PieceCoder:
-    """Turns a tokenizer's tokens into pieces and back.
+    """Encode a tokenizer's tokens to BPE pieces and decode them.
 
     Args:
         bpe: trained on the units of this tokenizer.
         base: the spec of the tokenizer's tokens.
-        deduplicate: merge runs of equal frames first; default: as the BPE was trained.
+        deduplicate: merge runs of equal frames first; default: as in the BPE's training.
 
     Attributes:
         spec: of the pieces: tokenizer "BASE+BPE", one codebook of `bpe.vocab_size` codes.
 
     Raises:
-        TokenMismatchError: the BPE is of another tokenizer.
+        TokenMismatchError: the BPE is for another tokenizer.
         BPEError: its codebooks are not the tokenizer's, or a frame can't be divided into ticks.
     """
 
@@ -88,17 +88,17 @@ class PieceCoder:
     def __repr__(self) -> str:
         return f"PieceCoder({self.spec.tokenizer!r}, deduplicate={self.deduplicate})"
 
-    # --- there ---------------------------------------------------------------------------------
+    # --- encoding ------------------------------------------------------------------------------
 
     def encode(self, tokens: Tokens) -> Tokens:
-        """Pieces of a batch, (batch, 1, pieces), with durations that sum to its frames.
+        """Encode a batch to pieces (batch, 1, pieces), with durations that sum to its frames.
 
         Args:
             tokens: of the tokenizer, with or without durations.
 
         Raises:
-            TokenMismatchError: of another tokenizer.
-            TokenError: other codebooks than the BPE's, or a code or count out of range.
+            TokenMismatchError: the tokens are from another tokenizer.
+            TokenError: codebooks unlike the BPE's, or a code or count out of range.
         """
         check_same_tokenizer(tokens.spec, self.base)
         if tokens.num_codebooks != self.num_codebooks:
@@ -125,29 +125,30 @@ class PieceCoder:
             self.spec, [row[None] for row in ids], durations, samples, global_codes, tokens.device
         )
 
-    # --- and back ------------------------------------------------------------------------------
+    # --- decoding ------------------------------------------------------------------------------
 
     def decode(
         self, pieces: Tokens, durations: Tensor | None = None, partial: bool = False
     ) -> Tokens:
-        """The tokens that the pieces stand for.
+        """Decode pieces to the tokenizer's tokens.
 
-        Without de-duplication, exactly what was encoded. With it, the units exactly, one position
-        each, with durations: given ones, or those of the pieces shared out. Every unit of a piece
-        gets a frame; what remains is shared out in proportion to what each unit's mean duration
-        (`bpe.unit_durations`; without them, all alike) has beyond one frame, by rounding the sums
-        from the piece's start, halves up. With several codebooks, the same is done with frames
-        between the places where a piece ends with a frame.
+        Without de-duplication, exactly what was encoded. With it, exactly the units, one position
+        each, with durations: given ones, or the pieces' durations distributed over their units.
+            Every
+        unit gets one frame; the rest is distributed in proportion to the part of each unit's mean
+        duration (`bpe.unit_durations`; equal if there are none) that exceeds one frame. Rounding is
+        of cumulative sums from the piece's start, halves up. With several codebooks, the same is
+        done between the positions at which a piece and a frame end together.
 
         Args:
-            pieces: of this coder.
-            durations: (batch, units) frames of each unit, if known: 0 beyond a row's units.
-            partial: the pieces may end before their utterance does: a frame that is cut is left
-                out, and so is nothing else.
+            pieces: from this coder.
+            durations: (batch, units) frames of each unit, if known; 0 beyond a row's units.
+            partial: the pieces may end before their utterance does: an incomplete last frame is
+                dropped.
 
         Raises:
             TokenMismatchError: pieces of another tokenizer, BPE or de-duplication.
-            TokenError: a piece out of range or special, or durations that can't be the units'.
+            TokenError: a piece out of range or special, or durations that do not fit the units.
         """
         check_same_tokenizer(pieces.spec, self.spec)
         pieces.check()
@@ -191,7 +192,7 @@ class PieceCoder:
     def _row(
         self, ids: np.ndarray, ticks: np.ndarray, given: np.ndarray | None, partial: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Codes (codebooks, positions), and durations (positions,) where there are any."""
+        """Decode one row to codes (codebooks, positions), and durations (positions,) or None."""
         count = self.num_codebooks
         units = self.bpe.decode(ids)
         ends = np.cumsum(self.bpe.piece_lengths[ids])
@@ -202,7 +203,7 @@ class PieceCoder:
             if not np.array_equal(ticks, self.bpe.piece_lengths[ids]):
                 raise TokenError("without de-duplication, a piece lasts as long as it has units")
             return codes, None
-        # Groups of pieces that end with a frame: for one codebook, each piece.
+        # Groups of pieces that end with a frame: with one codebook, each piece.
         closed = ends % count == 0
         group_ends = ends[closed] // count
         time_ends = ticks_at[closed]
@@ -224,15 +225,16 @@ class PieceCoder:
         return codes, share_frames(frames, sizes, expected)
 
     def from_ids(self, ids: Sequence[np.ndarray]) -> Tokens:
-        """Pieces that have no durations, such as a language model's, as `Tokens` that have.
+        """Create `Tokens` with durations from pieces without, such as a language model's output.
 
-        Each unit lasts its mean duration, rounded within its piece; `num_samples` follows.
+        Each unit gets its mean duration, rounded within its piece; `num_samples` follows.
 
         Args:
-            ids: a row of pieces (n,) each, specials left out; several codebooks as whole frames.
+            ids: one array of pieces (n,) per row, without specials; whole frames if there are
+                several codebooks.
 
         Raises:
-            TokenError: an id out of range, or no whole frames.
+            TokenError: an id is out of range, or a frame is incomplete.
         """
         rows, durations = [], []
         for row in ids:
@@ -258,7 +260,7 @@ class PieceCoder:
 def unit_rows(
     bpe: UnitBPE, tokens: Tokens, deduplicate: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each row as units (n,), all codebooks flattened, and their durations (n,) in frames."""
+    """Return each row as units (n,), all codebooks flattened, with durations (n,) in frames."""
     tokens = tokens.deduplicate() if deduplicate else tokens.restore()
     rows = []
     codes = tokens.codes.cpu().numpy()
@@ -271,18 +273,18 @@ def unit_rows(
 
 
 def share_frames(frames: np.ndarray, sizes: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Share out each group's frames among its units; see `PieceCoder.decode`.
+    """Distribute each group's frames over its units; see `PieceCoder.decode`.
 
     Args:
-        frames: (groups,) of each group, at least its size.
-        sizes: (groups,) units in each.
+        frames: (groups,) number of frames, at least the group's size.
+        sizes: (groups,) number of units.
         expected: (units,) mean duration of each unit, at least 1.
 
     Returns:
         (units,) int64, at least 1 each; those of a group sum to its frames.
     """
     ends = np.cumsum(sizes)
-    # One part more than what is beyond a frame, so that units without any share alike.
+    # One is added, so that units without a part beyond one frame get equal shares.
     parts = np.rint((expected - 1) * _PARTS).astype(np.int64) + 1
     sums = np.concatenate([[0], np.cumsum(parts)])
     before = np.repeat(sums[ends - sizes], sizes)
@@ -294,7 +296,7 @@ def share_frames(frames: np.ndarray, sizes: np.ndarray, expected: np.ndarray) ->
 
 
 def _checked(given: np.ndarray, count: int, ends: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Exact durations, if they agree with those of the groups."""
+    """Return exact durations, after checking that they agree with those of the groups."""
     if len(given) < count or given[count:].any():
         raise TokenError(f"durations of {np.count_nonzero(given)} units; the pieces have {count}")
     given = given[:count]
@@ -314,7 +316,7 @@ def _batch(
     global_codes: Tensor | None,
     device: torch.device,
 ) -> Tokens:
-    """Rows of codes (codebooks, positions), padded with 0."""
+    """Create `Tokens` from rows of codes (codebooks, positions), padded with 0."""
     lengths = [row.shape[1] for row in codes]
     longest = max(lengths, default=0)
     codebooks = codes[0].shape[0] if codes else 1
@@ -334,7 +336,7 @@ def _batch(
     )
 
 
-# --- learning ----------------------------------------------------------------------------------
+# --- training ----------------------------------------------------------------------------------
 
 
 def fit_bpe(
@@ -349,18 +351,18 @@ def fit_bpe(
     sample_units: int | None = None,
     seed: int = 0,
 ) -> UnitBPE:
-    """Train on tokens, all of one tokenizer; the mean duration of each unit is learned as well.
+    """Train a BPE on tokens of one tokenizer, and measure the mean duration of each unit.
 
     Args:
-        tokens: batches of any size; gone through once. Their codebooks are those of the BPE.
+        tokens: batches of any size; iterated once. Their codebooks become the BPE's.
         deduplicate: merge runs of equal frames first.
-        vocab_size, kind, name, specials, max_piece_length, sample_units, seed: as
-            `UnitBPE.train` has them.
+        vocab_size, kind, name, specials, max_piece_length, sample_units, seed: as for
+            `UnitBPE.train`.
 
     Raises:
-        BPEError: settings out of range, or too little to train on.
+        BPEError: settings out of range, or too little training data.
         TokenMismatchError: tokens of several tokenizers.
-        TokenError: a code out of range, or other codebooks than the first tokens have.
+        TokenError: a code out of range, or codebooks unlike the first tokens'.
     """
     UnitBPE.check_name(name)
     given = iter(tokens)
@@ -403,6 +405,6 @@ def fit_bpe(
     )
     if not deduplicate:
         return bpe
-    # A unit that was never seen lasts as long as the average one.
+    # Units that never occurred get the average duration.
     means = np.where(counts > 0, sums, sums.sum()) / np.where(counts > 0, counts, counts.sum())
     return replace(bpe, unit_durations=np.clip(np.round(means, 3), 1, 2**20))

@@ -818,6 +818,7 @@ def test_an_open_stream_does_not_go_on_with_other_weights(tokenizer):
 def copies(tokenizer):
     yield pickle.loads(pickle.dumps(tokenizer))
     yield pickle.loads(ForkingPickler.dumps(tokenizer))  # for a worker that is spawned
+    yield copy.copy(tokenizer)
     yield copy.deepcopy(tokenizer)
     yield pickle.loads(pickle.dumps(Holder(tokenizer))).tokenizer
 
@@ -829,10 +830,22 @@ def test_copies_of_a_used_tokenizer_give_its_codes_and_so_does_it(tokenizer):
     for copied in copies(used):
         # Memory that was freed under what is still at work would be overwritten.
         rubbish = [np.full(size, np.nan, np.float32) for size in (512, 4096, 16384, 65536) * 20]
-        assert copied.spec == used.spec
+        assert copied.spec == used.spec and copied.training == used.training
+        assert [*copied.state_dict()] == [*used.state_dict()]
         check_same(copied, expected)
         check_same(used, expected)
         del rubbish
+
+
+def test_a_pickle_takes_no_shared_memory_and_moves_no_weight(tokenizer):
+    """A fork server passes on 256 files, and torch would take one for each tensor."""
+    promise(tokenizer, "identity")
+    used = copy.deepcopy(tokenizer)
+    before = [tensor.data_ptr() for tensor in used.state_dict().values()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.UntypedStorage, "_share_fd_cpu_", None)
+        ForkingPickler.dumps(Holder(used))
+    assert [tensor.data_ptr() for tensor in used.state_dict().values()] == before
 
 
 CASTS = {

@@ -26,6 +26,7 @@ from syllabary.eval.studies import catalogue as studies
 from syllabary.eval.systems import catalogue as systems
 from syllabary.eval.systems.external import External
 from syllabary.training import recipe_registry as recipes
+from syllabary.training.queue import read_list
 
 from .conftest import ROOT, synthetic_speech
 from .markdown import Block, code_blocks
@@ -138,7 +139,20 @@ def read_toml(block: Block, names: dict, capfd) -> None:
     assert groups and set(groups) <= ENTRY_POINT_GROUPS
 
 
-RUN = {"python": run_python, "bash": run_shell, "json": read_json, "toml": read_toml}
+def read_text(block: Block, names: dict, capfd) -> None:
+    """A file that is named in its first line: a list of runs, for `syllabary queue`."""
+    path = Path(block.text.splitlines()[0].removeprefix("# "))
+    path.write_text(block.text, encoding="utf-8")
+    assert read_list(path), f"{block.place}: no runs"
+
+
+RUN = {
+    "python": run_python,
+    "bash": run_shell,
+    "json": read_json,
+    "toml": read_toml,
+    "text": read_text,
+}
 
 
 def check_shell(block: Block, capfd) -> None:

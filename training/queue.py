@@ -244,7 +244,7 @@ class Queue:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    start_new_session=True,  # Ctrl-C in a terminal is passed on by the queue
+                    process_group=0,  # Ctrl-C in a terminal is passed on by the queue
                 )
             self.said(f"{printable(run.output)}: begins at step {status.step} of {run.steps}")
             began = True

@@ -1,4 +1,4 @@
-"""Codes as bits: each code takes ceil(log2(size)) bits, most significant first, frame by frame."""
+"""Pack codes into bits: ceil(log2(size)) bits each, most significant first, frame by frame."""
 
 from collections.abc import Sequence
 
@@ -25,12 +25,12 @@ def pack(codes: np.ndarray, widths: Sequence[int]) -> bytes:
 
 
 def packed_size(positions: int, widths: Sequence[int]) -> int:
-    """Bytes that `pack` gives."""
+    """Number of bytes that `pack` returns."""
     return -(-positions * sum(widths) // 8)
 
 
 def unpack(data: bytes, positions: int, widths: Sequence[int]) -> np.ndarray:
-    """Codes (positions, codebooks) int64 from `packed_size` bytes."""
+    """Unpack `packed_size` bytes to codes (positions, codebooks) int64."""
     codes = np.empty((positions, len(widths)), np.int64)
     raw = np.frombuffer(data, np.uint8)
     if set(widths) == {8}:

@@ -1,4 +1,4 @@
-"""Whole files at once: tokens of one utterance to a path and back."""
+"""Read and write whole `.syl` files, each with the tokens of one utterance."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ def write_tokens(
     metadata: dict[str, Any] | None = None,
     compress: bool = False,
 ) -> int:
-    """Write a batch of one to a `.syl` file, whole or not at all.
+    """Write a batch of one to a `.syl` file, which appears whole or not at all.
 
     Returns:
         The size of the file in bytes.
@@ -52,10 +52,10 @@ def read_tokens(path: str | Path) -> "Tokens":
     """Read a `.syl` file as a batch of one.
 
     Raises:
-        ContainerError: it is not a `.syl` file, or damaged.
+        ContainerError: it is not a `.syl` file, or it is damaged.
 
     Warns:
-        ContainerWarning: it is cut short; the tokens before the cut are returned.
+        ContainerWarning: the file is truncated; the tokens before the cut are returned.
     """
     import torch
 

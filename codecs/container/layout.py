@@ -1,4 +1,4 @@
-"""The bytes of a `.syl` file. docs/token-format.md says the same in words.
+"""The layout of a `.syl` file in bytes; docs/token-format.md describes it in words.
 
 All integers are little-endian.
 
@@ -16,7 +16,7 @@ All integers are little-endian.
     check      u32      CRC-32 of the twelve bytes before and the payload
     payload
 
-A chunk holds at most 2^20 codes, and a duration takes at most 20 bits: a reader's memory is
+A chunk holds at most 2^20 codes, and a duration takes at most 20 bits, so a reader's memory is
 bounded whatever a file claims.
 
 The END chunk's payload is the number of positions and of samples in the whole file, u64 each.

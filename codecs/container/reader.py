@@ -1,4 +1,4 @@
-"""Reading `.syl` files, in a stream, without trusting a byte of them."""
+"""Read `.syl` files from a stream, checking every field."""
 
 import json
 import struct
@@ -33,28 +33,27 @@ _PIECE = 1 << 20
 
 
 class ByteSource(Protocol):
-    """A binary file, as far as reading needs it."""
+    """The methods of a binary file that reading needs."""
 
     def read(self, count: int, /) -> bytes: ...
 
 
 class ContainerWarning(UserWarning):
-    """A file was cut short: what came before the cut was read."""
+    """The file is truncated; everything before the cut was read."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Codes (codebooks, positions) and, where the file has them, durations (positions,), int64."""
+    """Codes (codebooks, positions) and, if the file has them, durations (positions,), int64."""
 
     codes: np.ndarray
     durations: np.ndarray | None
 
 
 def chunk_size(start: bytes) -> int | None:
-    """Bytes that the chunk which starts so claims to take in the file.
+    """Return a chunk's size in bytes by its first bytes; None if there are fewer than 12.
 
-    For readers of pipes, who want to know whether all of it has come. None where `start` is shorter
-    than the 12 bytes that say so.
+    Readers of pipes use it to see whether a whole chunk has arrived.
     """
     if len(start) < CHUNK.size:
         return None
@@ -63,22 +62,21 @@ def chunk_size(start: bytes) -> int | None:
 
 
 class SylReader:
-    """Reads the header at once, and then the chunks one by one.
+    """Read a `.syl` file: the header at once, then chunk by chunk.
 
     Args:
-        file: binary file; it stays open. Nothing is sought, so a pipe will do.
-        name: for messages.
+        file: binary file, left open. It is never seeked, so a pipe works.
+        name: of the file, for messages.
 
     Attributes:
         spec, num_codebooks, has_durations, global_codes, metadata: from the header.
-        positions: read so far.
-        num_samples: what the tokens stand for; None until the end of the file was read.
-        complete: whether the end mark was found; None until the end was read.
+        positions: number of positions read so far.
+        num_samples: audio samples of the utterance; None until the end of the file was read.
+        complete: whether the file has its end mark; None until the end was read.
         coded: whether any chunk read so far was entropy-coded.
 
     Raises:
-        ContainerError: not a `.syl` file, a version that this release does not know, or a damaged
-            header.
+        ContainerError: it is not a `.syl` file, its version is unknown, or its header is damaged.
     """
 
     def __init__(self, file: ByteSource, name: str = "input") -> None:
@@ -140,14 +138,14 @@ class SylReader:
         self._widths = [bits_for(size) for size in self.spec.codebook_sizes[: self.num_codebooks]]
 
     def chunks(self, past_end: bool = True) -> Iterator[Chunk]:
-        """The chunks, in order; can be gone through once. Each is given before the next is read.
+        """Iterate once over the chunks, in order; each is yielded before the next one is read.
 
         Args:
-            past_end: look for bytes after the end mark, which are an error. A pipe says that there
-                are none only once it is closed; False leaves the question to `check_end`.
+            past_end: check that nothing follows the end mark. On a pipe this waits until it is
+                closed; with False, `check_end` can check it later.
 
         Raises:
-            ContainerError: a chunk is damaged. The chunks before it were given.
+            ContainerError: a chunk is damaged. All chunks before it were yielded.
 
         Warns:
             ContainerWarning: the file ends without its end mark.
@@ -176,9 +174,9 @@ class SylReader:
         )
 
     def is_whole(self) -> bool:
-        """Go through the rest of the file and say whether every checksum holds, to the end mark.
+        """Read the rest of the file; return whether all checksums and the end mark are valid.
 
-        Cheaper than `chunks`, which unpacks the codes as well.
+        Cheaper than `chunks`, which also unpacks the codes.
         """
         try:
             for kind, positions, payload in self._checked_chunks():
@@ -191,7 +189,7 @@ class SylReader:
         return False
 
     def _checked_chunks(self) -> Iterator[tuple[bytes, int, bytes]]:
-        """(kind, positions, payload) of every whole chunk whose checksum holds."""
+        """Yield (kind, positions, payload) of every whole chunk, with its checksum verified."""
         while True:
             self._number += 1
             head, check = self._take(CHUNK.size), self._take(CHECK.size)
@@ -221,7 +219,7 @@ class SylReader:
             start, size = CHECK.size, CHECK.unpack(payload[: CHECK.size])[0]
         else:
             start, size = 0, bits.packed_size(positions, self._widths)
-        # Before anything is allocated by these counts: do the bytes bear them out?
+        # Check the counts against the bytes before anything is allocated by them.
         rest = payload[start + size :]
         if start + size > len(payload) or bool(rest) != self.has_durations:
             raise ValueError(f"{positions} positions do not fit {len(payload)} bytes of payload")
@@ -256,13 +254,13 @@ class SylReader:
         self.num_samples, self.complete = samples, True
 
     def check_end(self) -> None:
-        """Raise `ContainerError` if anything follows the end mark, where the reader stands."""
+        """Raise `ContainerError` if anything follows the end mark that was just read."""
         if self._take(1):
             self.complete = None
             raise ContainerError(f"{self.name}: there are bytes after the end mark")
 
     def _take(self, count: int) -> bytes:
-        """Up to `count` bytes; memory grows only as bytes really come."""
+        """Read up to `count` bytes, allocating only for bytes that arrive."""
         pieces = []
         while count > 0:
             piece = self._file.read(min(count, _PIECE))

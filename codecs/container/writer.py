@@ -1,4 +1,4 @@
-"""Writing `.syl` files, in a stream: nothing is sought, so a pipe will do."""
+"""Write `.syl` files as a stream, without seeking, so that a pipe works."""
 
 import json
 import zlib
@@ -28,35 +28,35 @@ if TYPE_CHECKING:
     from ..tokens import Tokens
 
 CHUNK_SECONDS = 10
-#: Entropy coding learns within a chunk, so its chunks are longer.
+#: Longer chunks, since the entropy coder adapts anew in each chunk.
 CODED_CHUNK_SECONDS = 60
 
 
 class ByteSink(Protocol):
-    """A binary file, as far as writing needs it."""
+    """The methods of a binary file that writing needs."""
 
     def write(self, data: bytes, /) -> object: ...
 
 
 class SylWriter:
-    """Writes the tokens of one utterance, as they come.
+    """Write the tokens of one utterance to a `.syl` file, as they arrive.
 
     Args:
-        file: binary file; it stays open.
+        file: binary file, left open.
         spec: of the tokens.
         num_codebooks: of the tokens; default: all of the spec's.
-        has_durations: whether the tokens carry durations.
-        global_codes: codes for the whole utterance, where the spec has them.
-        metadata: any JSON object; kept in the header.
+        has_durations: whether the tokens have durations.
+        global_codes: codes for the whole utterance, if the spec has such codebooks.
+        metadata: any JSON object, stored in the header.
         compress: entropy-code the payload.
-        chunk_positions: positions of a chunk, which is written as soon as it has them; default: 10
-            seconds' worth, or 60 where they are entropy-coded. A chunk costs 16 bytes and takes
-            whole bytes, so that short ones, for streams, cost bitrate.
+        chunk_positions: positions per chunk; a chunk is written as soon as it is full. Default:
+            10 seconds' worth, or 60 with `compress`. Each chunk adds 16 bytes and is padded to
+            whole bytes, so short chunks (for streams) raise the bitrate.
 
     Attributes:
         bytes_written: so far.
-        packed_bytes, coded_bytes: what the codes took, or would have taken, packed and coded
-            (equal unless `compress`).
+        packed_bytes, coded_bytes: size of the codes if bit-packed, and if entropy-coded (equal
+            unless `compress`).
     """
 
     def __init__(
@@ -125,10 +125,10 @@ class SylWriter:
         """Append tokens (a batch of one row).
 
         Raises:
-            TokenMismatchError: they are of another tokenizer.
-            TokenError: more than one row, other codebooks or durations than the file has, or more
-                tokens after a last frame that was cut short.
-            ContainerError: the file was closed.
+            TokenMismatchError: they are from another tokenizer.
+            TokenError: more than one row, codebooks or durations unlike the file's, or tokens
+                after a partial last frame.
+            ContainerError: the writer is closed.
         """
         from ..tokens import check_same_tokenizer
 
@@ -147,7 +147,7 @@ class SylWriter:
         length = int(tokens.lengths[0])
         if length and self._samples < self._frames * self.spec.hop:
             raise TokenError("the tokens before these end within a frame: nothing can follow")
-        # Copies: the caller may use its tensors again before the chunk is full.
+        # Copied, since the caller may reuse its tensors before the chunk is full.
         self._codes.append(tokens.codes[0, :, :length].T.cpu().numpy().copy())
         if tokens.durations is not None:
             durations = tokens.durations[0, :length].cpu().numpy().copy()
@@ -161,7 +161,7 @@ class SylWriter:
             self._write_chunks(all_of_them=False)
 
     def close(self) -> None:
-        """Write what waits and the end mark. A file without the mark reads as cut short."""
+        """Write the last chunk and the end mark; a file without the mark reads as truncated."""
         if not self._closed:
             self._write_chunks(all_of_them=True)
             self._chunk(END, 0, TOTALS.pack(self._positions, self._samples))

@@ -1,1 +1,1 @@
-"""dMel: log-mel channels, each cut into a few levels (arXiv 2407.15835)."""
+"""dMel: log-mel channels, each quantized to a few levels (arXiv 2407.15835)."""

@@ -1,4 +1,4 @@
-"""Mel amplitudes of a tile of windows, in one arithmetic whatever the threads."""
+"""Compute mel amplitudes of tiles of windows, with results independent of the thread count."""
 
 import threading
 from weakref import WeakKeyDictionary
@@ -12,15 +12,15 @@ from ...audio.mel import MelSpectrogram
 
 
 class _TileAnalysis:
-    """Computes `MelSpectrogram.frames` on the CPU, over tiles of one fixed shape.
+    """Compute `MelSpectrogram.frames` on the CPU, over tiles of one fixed shape.
 
-    The buffers save four fifths of the time, which would go into fresh memory. The filterbank is
-    applied as a sparse matrix (every FFT bin lies in two filters at most), on one thread and in a
-    fixed order, where a dense product's last bit would depend on the number of threads.
+    Reusing buffers saves four fifths of the time, which allocating memory would take. The
+    filterbank is applied as a sparse matrix (every FFT bin lies in at most two filters), on one
+    thread and in a fixed order; the last bits of a dense product would depend on the thread count.
 
     Args:
         mel: the spectrogram, in float64.
-        tile: windows in a tile.
+        tile: windows per tile.
     """
 
     def __init__(self, mel: MelSpectrogram, tile: int) -> None:
@@ -35,7 +35,7 @@ class _TileAnalysis:
         self.power = torch.empty(tile, bins, dtype=torch.float64)
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Mel amplitudes (num_mels, tile) float64 of windows (tile, window_length) float32."""
+        """Map windows (tile, window_length) float32 to amplitudes (num_mels, tile) float64."""
         torch.mul(windows, self.window, out=self.windowed)
         torch.fft.rfft(self.padded, out=self.spectrum)
         torch.mul(self.parts, self.parts, out=self.squares)
@@ -48,9 +48,9 @@ _scratch = threading.local()
 
 
 def analyse(mel: MelSpectrogram, windows: Tensor) -> Tensor:
-    """Mel amplitudes (num_mels, tile) float64 of windows (tile, window_length) float32.
+    """Compute mel amplitudes (num_mels, tile) float64 of windows (tile, window_length) float32.
 
-    The buffers are kept per thread, for the next utterance.
+    The buffers are kept per thread and used again for the next utterance.
     """
     if mel.window.device.type != "cpu":
         return mel.frames(windows).T.contiguous()

@@ -1,4 +1,4 @@
-"""What a dMel tokenizer is made of."""
+"""Configuration of the dMel tokenizer."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ class DMelConfig:
     """Configuration of `DMel`; the defaults are the paper's.
 
     Attributes:
-        sample_rate: Hz.
+        sample_rate: in Hz.
         n_fft, window_length, hop_length: of the short-time Fourier transform, in samples.
-        num_mels, fmin, fmax: channels and their range in Hz.
-        num_levels: codes of each channel.
+        num_mels, fmin, fmax: number of channels, and their range in Hz.
+        num_levels: codes per channel.
         minimum, maximum: range of the levels, in log10 of the mel amplitude.
-        levels: `uniform`, or `fitted` where `DMel.fit` set them.
-        vocoder: a trained vocoder; None stands for phase retrieval, which needs no training. No
-            token depends on it.
+        levels: `uniform`, or `fitted` if `DMel.fit` set them.
+        vocoder: a trained vocoder; None selects phase retrieval, which needs no training. The
+            tokens do not depend on it.
     """
 
     sample_rate: int = 16000

@@ -1,10 +1,10 @@
-"""A source for the vocoder: pulses at the pitch that the mel cells show, and noise.
+"""Excitation signal for the vocoder: pulses at the pitch found in the mel frames, and noise.
 
-The cells of dMel still resolve the harmonics of speech below about 1.5 kHz. Their log-mel frames
-are matched with harmonic combs and tracked by a Viterbi search with a fixed lag; a band-limited
-pulse train at that pitch, mixed with stored noise by how well the combs match, is the excitation
-(the channel vocoder of H. Dudley, 1939, with a pitch detector in the mel domain). Its phases agree
-between overlapping frames, which is what phase retrieval alone finds hard.
+dMel's levels still resolve the harmonics of speech below about 1.5 kHz. Log-mel frames are matched
+with harmonic combs, and the pitch is tracked by a Viterbi search with a fixed lag. The excitation
+is a band-limited pulse train at that pitch, mixed with stored noise according to how well the combs
+match (the channel vocoder of H. Dudley, 1939, with a pitch detector in the mel domain). Its phases
+are consistent between overlapping frames, which phase retrieval alone hardly achieves.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 NOISE_FRAMES = 251  # period of the stored noise, in internal frames
 PITCH_TOP = 1560.0  # Hz; 80 channels do not resolve harmonics above
-FLOOR_FOR_PITCH = -3.5  # log10 amplitude; deeper valleys are background noise
+FLOOR_FOR_PITCH = -3.5  # log10 amplitude; lower values are treated as background noise
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,21 @@ class SourceConfig:
     """Configuration of `HarmonicSource`.
 
     Attributes:
-        sample_rate: Hz.
+        sample_rate: in Hz.
         window: of the spectra, in samples.
-        n_fft: FFT size that the filterbank is made for.
-        fmax: the pulses' harmonics end here, in Hz.
+        n_fft: FFT size of the filterbank.
+        fmax: upper limit of the pulses' harmonics, in Hz.
         hop, internal_hop: samples between token frames, and between the spectra's frames.
-        block_frames: token frames that a step takes.
-        pitch_delay: token frames that the pitch lags, for the Viterbi search to look ahead.
-        pitch_stride: token frames that share a point of the pitch track.
-        pitch_min, pitch_max: Hz.
+        block_frames: token frames per step.
+        pitch_delay: token frames that the pitch lags behind, as look-ahead for the Viterbi search.
+        pitch_stride: token frames per point of the pitch track.
+        pitch_min, pitch_max: in Hz.
         pitch_step: between candidates, in natural log.
         pitch_glide, pitch_jump: penalties for a step of pitch, and for any larger change.
-        voicing_threshold, voicing_width: of the combs' match, where voiced and unvoiced are equal.
-        voicing_tilt: added to the voicing logit at 0 Hz and taken off above 3 kHz: a little noise
-            spoils the resolved low harmonics, so those turn voiced first.
-        voiced_cutoff: Hz; above it the source is noise.
+        voicing_threshold, voicing_width: of the comb match, at which voiced and unvoiced are equal.
+        voicing_tilt: added to the voicing logit at 0 Hz and subtracted above 3 kHz: noise is most
+            audible in the resolved low harmonics, so those become voiced first.
+        voiced_cutoff: in Hz; above it, the source is noise.
     """
 
     sample_rate: int
@@ -67,10 +67,10 @@ class SourceConfig:
 
 @dataclass
 class SourceState:
-    """What a stream carries from one block to the next; the first dimension is the batch."""
+    """State of a stream between blocks; the first dimension is the batch."""
 
     score: Tensor  # (b, pitches) of the Viterbi search
-    back: Tensor  # (b, lag, pitches) its back pointers
+    back: Tensor  # (b, lag, pitches) back pointers of the Viterbi search
     match: Tensor  # (b, lag, pitches)
     phase: Tensor  # (b,) of the pulse train, radians
     position: Tensor  # (b,) in the stored noise
@@ -78,10 +78,10 @@ class SourceState:
 
 
 class HarmonicSource(nn.Module):
-    """Log-mel frames in, spectra of an excitation out, block by block.
+    """Compute the excitation's spectra from log-mel frames, block by block.
 
-    Spectra are (batch, frames, 2 × bins) with real and imaginary parts interleaved: real products
-    are much faster than complex ones on a CPU.
+    Spectra are (batch, frames, 2 × bins) with real and imaginary parts interleaved: on a CPU, real
+    products are much faster than complex ones.
 
     Args:
         config: see `SourceConfig`.
@@ -115,7 +115,7 @@ class HarmonicSource(nn.Module):
         self._keep("tilt", config.voicing_tilt * (1 - frequency / 1500).clamp(-1, 1))
         self._keep("band", torch.sigmoid((config.voiced_cutoff - frequency) / 800))
         self._make_combs(filterbank)
-        # Where new samples and new frames lie between the tracked points of the pitch.
+        # Interpolation: where new samples and new frames lie between points of the pitch track.
         self.points = (config.block_frames + config.pitch_delay) // config.pitch_stride
         end = (config.up - 1) / config.up + config.window / 2 / config.hop
         samples = torch.arange(config.block_frames * config.hop) / config.hop
@@ -123,12 +123,12 @@ class HarmonicSource(nn.Module):
         self._place("frame", torch.arange(config.block_frames * config.up) / config.up)
 
     def _keep(self, name: str, value: Tensor) -> None:
-        # float32 whatever torch's default dtype is.
+        # Always float32, whatever torch's default dtype is.
         value = value.float() if value.is_floating_point() else value
         self.register_buffer(name, value.contiguous(), persistent=False)
 
     def _make_combs(self, filterbank: Tensor) -> None:
-        """Log-mel templates of flat harmonic combs, free of their envelope (five cosines)."""
+        """Create log-mel templates of flat harmonic combs, minus their envelope (5 cosines)."""
         config = self.config
         frequency = torch.arange(filterbank.shape[1]).float() * config.sample_rate / config.n_fft
         centres = (filterbank @ frequency) / filterbank.sum(1)
@@ -179,7 +179,9 @@ class HarmonicSource(nn.Module):
         )
 
     def step(self, state: SourceState, log_mel: Tensor) -> Tensor:
-        """Spectra (b, block_frames × up, 2 × bins) from log10 mels (b, block_frames, channels)."""
+        """Compute spectra (b, block_frames × up, 2 × bins) from log10 mels (b, block_frames,
+        channels).
+        """
         pitch, strength = self._track(state, log_mel)
         pulses = self._pulses(state, pitch)
         config = self.config
@@ -193,7 +195,7 @@ class HarmonicSource(nn.Module):
         return self.spectra(pulses) * voiced.sqrt() + noise * (1 - voiced).sqrt()
 
     def _track(self, state: SourceState, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Log pitch and strength of the combs' match at (b, points)."""
+        """Track the pitch: log pitch and strength of the combs' match at (b, points)."""
         config = self.config
         low = log_mel[:, :, : self.low].clamp_min(FLOOR_FOR_PITCH)
         match = low.unflatten(1, (-1, config.pitch_stride)).mean(2) @ self.matcher
@@ -215,7 +217,7 @@ class HarmonicSource(nn.Module):
         return self.log_pitch[best[..., 0]] + config.pitch_step * shift.clamp(-0.5, 0.5), middle
 
     def _pulses(self, state: SourceState, log_pitch: Tensor) -> Tensor:
-        """The pulse train (b, history + block_frames × hop), of unit power."""
+        """Generate the pulse train (b, history + block_frames × hop), of unit power."""
         config = self.config
         pitch = torch.exp(_between(log_pitch, self.sample_index, self.sample_part))
         phase = state.phase[:, None] + torch.cumsum(pitch * (2 * math.pi / config.sample_rate), 1)
@@ -231,11 +233,11 @@ class HarmonicSource(nn.Module):
         return pulses
 
     def spectra(self, wave: Tensor) -> Tensor:
-        """(b, samples) to (b, frames, 2 × bins)."""
+        """Transform samples (b, samples) to spectra (b, frames, 2 × bins)."""
         frames = wave.unfold(1, self.config.window, self.config.internal_hop) * self.window
         return torch.view_as_real(torch.fft.rfft(frames)).flatten(2)
 
 
 def _between(values: Tensor, index: Tensor, part: Tensor) -> Tensor:
-    """Linear interpolation of (b, points) at index + part."""
+    """Interpolate (b, points) linearly at index + part."""
     return values[:, index] + (values[:, index + 1] - values[:, index]) * part

@@ -1,7 +1,7 @@
-"""A trained vocoder for dMel: causal layers and a harmonic head, in the manner of Vocos.
+"""A trained vocoder for dMel: causal layers and a harmonic head, similar to Vocos.
 
 Siuzdak, "Vocos: Closing the gap between time-domain and Fourier-based neural vocoders" (arXiv
-2306.00814), with pulses and noise in place of invented phases (`neural/harmonic_head.py`).
+2306.00814), with pulses and noise instead of predicted phases (`neural/layers/harmonic_head.py`).
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from ..neural.trunks.spectral import SpectralDecoder
 from ..streaming import DecoderStream
 from .vocoder import MelVocoder
 
-# What log10 mel amplitudes of speech are centred at and divided by.
+# Mean and scale for the normalization of speech's log10 mel amplitudes.
 _CENTRE, _SPREAD = -2.5, 1.5
 
 
@@ -28,10 +28,10 @@ class NeuralVocoderConfig:
 
     Attributes:
         num_mels: channels.
-        stack: layers at the rate of the tokens' frames.
-        head: from those to samples; its hop is the tokens'.
-        look_ahead: token frames that the sound of a frame may depend on beside its own and those
-            before. 0 is causal.
+        stack: layers at the token frame rate.
+        head: from their output to samples; its hop is the tokens'.
+        look_ahead: future token frames that a frame's samples may depend on; all earlier ones are
+            used anyway. 0 is causal.
     """
 
     num_mels: int = 80
@@ -47,7 +47,7 @@ class NeuralVocoderConfig:
 
 
 class NeuralVocoder(MelVocoder):
-    """Levels of log-mel channels to speech.
+    """Decode levels of log-mel channels to speech with a trained network.
 
     Args:
         config: see `NeuralVocoderConfig`.
@@ -73,11 +73,11 @@ class NeuralVocoder(MelVocoder):
         return self.delay
 
     def latents(self, levels: Tensor, present: Tensor | None = None) -> Tensor:
-        """What the decoder takes: scaled levels, and a channel that says that there is a frame.
+        """Return the decoder's input: normalized levels, and a channel that marks real frames.
 
         Args:
             levels: (batch, frames, channels) log10 mel amplitudes.
-            present: (batch, frames) bool; frames that are none become zeros. Default: all are.
+            present: (batch, frames) bool; frames marked False become zeros. Default: all True.
         """
         scaled = torch.nn.functional.pad((levels - _CENTRE) / _SPREAD, (0, 1), value=1.0)
         return scaled if present is None else torch.where(present[..., None], scaled, 0.0)
@@ -95,6 +95,6 @@ class NeuralVocoder(MelVocoder):
         )
 
     def _latents_of(self, table: Tensor, codes: Tensor) -> Tensor:
-        """Latents of codes (1, frames, channels), with `table` the levels (levels, channels)."""
+        """Return latents of codes (1, frames, channels); `table`: levels (levels, channels)."""
         levels = table.gather(0, codes[0].clamp_min(0))[None]
         return self.latents(levels, codes[..., 0] >= 0)

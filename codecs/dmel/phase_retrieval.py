@@ -2,13 +2,13 @@
 
 Each block goes through three stages of constant cost and memory:
 
-1. `HarmonicSource` gives every frame a fine structure whose phases agree between frames.
-2. Mel gains fit it to the tokens. The gains, not the log-mels, are smoothed to undo the
-   quantization, since that leaves the harmonics' contrast alone, and clipped back to the cells.
+1. `HarmonicSource` gives every frame a fine structure whose phases are consistent between frames.
+2. Mel gains fit it to the tokens. Gains are smoothed to undo the quantization (smoothing log-mels
+   would reduce the contrast of the harmonics), and clipped to the tokens' quantization cells.
 3. Sliding-window Griffin–Lim (D. Griffin, J. Lim, 1984) with look-ahead (RTISI-LA: X. Zhu,
    G. Beauregard, L. Wyse, 2007) and momentum (N. Perraudin, P. Balazs, P. Søndergaard, 2013). The
-   magnitudes are not fixed: the projection only pulls each mel band back into its cell, so that
-   the fine structure follows what overlapping frames agree on.
+   magnitudes are not fixed: the projection only moves each mel band back into its quantization
+   cell, so that the fine structure can follow what overlapping frames agree on.
 """
 
 import math
@@ -23,7 +23,7 @@ from .config import DMelConfig
 from .harmonic_source import HarmonicSource, SourceConfig, SourceState
 from .vocoder import BlockVocoder
 
-FLOOR, CEILING = -10.0, 6.0  # log10 amplitude; keeps the edges of open cells finite
+FLOOR, CEILING = -10.0, 6.0  # log10 amplitude; finite bounds for the outermost cells
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,14 @@ class PhaseRetrievalConfig:
     """Configuration of `PhaseRetrievalVocoder`; the constants were tuned on the valid split.
 
     Attributes:
-        source: the source's; hops, window and block length are taken from it.
-        solver_frames: internal frames that are solved together, those of the block included; the
+        source: of the excitation; also sets hops, window and block length.
+        solver_frames: internal frames that are solved together: the block's, and look-ahead.
             others are look-ahead.
-        iterations: rounds of Griffin–Lim for each block.
+        iterations: Griffin–Lim iterations per block.
         momentum: of fast Griffin–Lim.
-        smooth_time, smooth_frequency: weights of the neighbours when the gains are smoothed.
-        tolerance: log10 amplitude by which a band may leave its smoothed target, within its cell.
+        smooth_time, smooth_frequency: weights of the neighbours in the smoothing of gains.
+        tolerance: log10 amplitude by which a band may deviate from its smoothed target within its
+            cell.
     """
 
     source: SourceConfig
@@ -59,10 +60,10 @@ class PhaseRetrievalConfig:
 
     @classmethod
     def for_dmel(cls, config: DMelConfig) -> "PhaseRetrievalConfig":
-        """Blocks of about 100 ms, on internal frames that overlap by at least three quarters.
+        """Choose blocks of about 100 ms, with internal frames that overlap by at least 75 %.
 
         Raises:
-            ValueError: the hop and the window share no divisor that is a useful internal hop.
+            ValueError: the hop and the window have no common divisor usable as internal hop.
         """
         hop, window = config.hop_length, config.window_length
         shared = math.gcd(hop, window)
@@ -73,7 +74,7 @@ class PhaseRetrievalConfig:
                 f"{window // 20} and {window // 4} for the training-free vocoder"
             )
         up = hop // internal
-        # Where frames are far apart, every one is a pitch point, and they share too little to be
+        # Where frames are far apart, every one is a pitch point, and they are too different to be
         # smoothed over time.
         stride = 1 if up > 1 else 2
         block = max(stride, round(config.sample_rate / 10 / hop / stride) * stride)
@@ -101,11 +102,11 @@ class PhaseRetrievalConfig:
 
 @dataclass
 class PhaseRetrievalState:
-    """What a stream carries from one block to the next; the first dimension is the batch."""
+    """State of a stream between blocks; the first dimension is the batch."""
 
     source: SourceState
-    cells: Tensor  # (b, pitch_delay + 2, 3, channels) low, high, centre
-    source_mel: Tensor  # (b, 2 × up, channels) log10 mel of the bare source
+    cells: Tensor  # (b, pitch_delay + 2, 3, channels) low, high, centre of the quantization cells
+    source_mel: Tensor  # (b, 2 × up, channels) log10 mel of the unfiltered source
     spectrum: Tensor  # (b, solver_frames, 2 × bins) estimate
     previous: Tensor  # the same shape: the last consistent estimate, for momentum
     lower: Tensor  # (b, solver_frames, channels) amplitude
@@ -115,7 +116,7 @@ class PhaseRetrievalState:
 
 
 class PhaseRetrievalVocoder(BlockVocoder):
-    """Cells of log10 mel amplitudes to a waveform. See the top of this file.
+    """Synthesize a waveform from quantized log10 mel amplitudes; see the module docstring.
 
     Args:
         config: see `PhaseRetrievalConfig`.
@@ -145,7 +146,7 @@ class PhaseRetrievalVocoder(BlockVocoder):
         self.past = source.window // source.internal_hop - 1
         self.channels = filterbank.shape[0]
 
-        # Transforms of the window's own length are as good as zero-padded ones, and faster.
+        # Transforms of the window's length are as good as zero-padded ones, and faster.
         bins = source.window // 2 + 1
         at = torch.arange(bins).float() * source.n_fft / source.window
         index = at.long().clamp(max=filterbank.shape[1] - 2)
@@ -164,7 +165,7 @@ class PhaseRetrievalVocoder(BlockVocoder):
         ):
             self.register_buffer(name, value.contiguous(), persistent=False)
 
-        # A real FFT counted as 2.5 n log2 n operations, half of them multiply-accumulates.
+        # A real FFT counts as 2.5 n log2 n operations, half of them multiply-accumulates.
         transform = 1.25 * source.window * math.log2(source.window)
         frame = 2 * transform + 3 * bins * self.channels
         blocks = source.sample_rate / (source.block_frames * source.hop)
@@ -206,7 +207,7 @@ class PhaseRetrievalVocoder(BlockVocoder):
         return wave[:, :given].clamp(-1.0, 1.0)
 
     def _fit(self, state: PhaseRetrievalState, excitation: Tensor, cells: Tensor) -> Tensor:
-        """The log10 mel gains (b, frames, channels) of the new frames; sets their bounds too."""
+        """Return log10 mel gains (b, frames, channels) of the new frames; set their bounds."""
         config = self.config
         up, new = config.source.up, excitation.shape[1]
         base = torch.log10((_magnitude(excitation) @ self.analysis).clamp_min_(1e-9))
@@ -218,7 +219,7 @@ class PhaseRetrievalVocoder(BlockVocoder):
         gain = _smooth(gain.mT, config.smooth_time).mT
         target = torch.clamp(gain + at, low, high)
         gain = target - at
-        if up > 1:  # linear in between; held after the newest, which the next block redoes
+        if up > 1:  # linear between frames, constant after the newest (redone by the next block)
             slope = torch.diff(gain, dim=1, append=gain[:, -1:])[:, :, None]
             part = torch.arange(up, device=gain.device).float()[:, None] / up
             gain = (gain[:, :, None] + slope * part).flatten(1, 2)
@@ -231,7 +232,7 @@ class PhaseRetrievalVocoder(BlockVocoder):
         return gain[:, 2 * up :]
 
     def _solve(self, state: PhaseRetrievalState) -> Tensor:
-        """Griffin–Lim over the solver's frames; commits the oldest block's samples (b, samples)."""
+        """Run Griffin–Lim over the solver's frames; return the oldest block (b, samples)."""
         config, past, x = self.config, self.past, state.spectrum
         source = config.source
         new = source.block_frames * source.up
@@ -254,15 +255,15 @@ class PhaseRetrievalVocoder(BlockVocoder):
         return self._overlap_add(frames)[:, :size] * self.inverse_overlap[:size]
 
     def _frames(self, spectra: Tensor) -> Tensor:
-        """(b, frames, 2 × bins) to (b, frames, window)."""
+        """Transform spectra (b, frames, 2 × bins) to frames (b, frames, window)."""
         spectra = torch.view_as_complex(spectra.unflatten(2, (-1, 2)))
         frames: Tensor = torch.fft.irfft(spectra, n=self.config.source.window)
         return frames
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        """Contiguous (b, n + past, window) to (b, n × internal_hop).
+        """Overlap-add contiguous frames (b, n + past, window) to (b, n × internal_hop).
 
-        A skewed view lines up the pieces that overlap, which one operation then adds.
+        A skewed view aligns the overlapping pieces, so that one operation adds them.
         """
         hop, window = self.config.source.internal_hop, self.config.source.window
         shape = (frames.shape[0], frames.shape[1] - self.past, self.past + 1, hop)
@@ -273,7 +274,7 @@ class PhaseRetrievalVocoder(BlockVocoder):
 
 
 def _smooth(x: Tensor, side: float) -> Tensor:
-    """The kernel (side, 1 - 2 × side, side) over the last dimension, edges repeated."""
+    """Convolve the last dimension with (side, 1 - 2 × side, side), repeating the edges."""
     if side == 0:
         return x
     x = torch.cat([x[..., :1], x, x[..., -1:]], -1)
@@ -281,9 +282,9 @@ def _smooth(x: Tensor, side: float) -> Tensor:
 
 
 def _magnitude(x: Tensor) -> Tensor:
-    """(b, frames, 2 × bins) to (b, frames, bins).
+    """Compute magnitudes (b, frames, bins) of spectra (b, frames, 2 × bins).
 
-    On a CPU by NumPy, whose complex abs is vectorised and eight times as fast as torch's.
+    On a CPU with NumPy, whose complex abs is vectorized and eight times as fast as torch's.
     """
     if x.device.type == "cpu":
         return torch.from_numpy(np.abs(x.numpy().view(np.complex64)))

@@ -1,4 +1,4 @@
-"""The dMel tokenizer: no training, 80 codebooks of 16 codes, one for each mel channel.
+"""The dMel tokenizer: no training, 80 codebooks of 16 codes, one per mel channel.
 
 He Bai et al., "dMel: Speech Tokenization made Simple", arXiv 2407.15835.
 """
@@ -23,23 +23,23 @@ from .neural_vocoder import NeuralVocoder
 from .phase_retrieval import PhaseRetrievalConfig, PhaseRetrievalVocoder
 from .vocoder import MelVocoder
 
-#: Windows in one call of the analysis. Large enough to keep the FFT busy, small enough that a
-#: stream of one frame at a time, which pays for a whole tile, stays far below a millisecond.
+#: Windows in one call of the analysis: enough for an efficient FFT, and few enough that streaming
+#: frame by frame, which computes a whole tile for each, takes far less than a millisecond.
 TILE = 64
 
 
 class DMel(AudioTokenizer):
-    """Discretized log-mel spectrogram.
+    """A discretized log-mel spectrogram.
 
-    Frame n is centred on its own hop: its window starts (window - hop) / 2 samples before the
-    frame and ends as many after it. The analysis runs in float64 and compares mel amplitudes with
-    thresholds, so that differences between FFT libraries, about 1e-15, practically never reach a
+    Frame n's window is centred on its hop: it starts (window - hop) / 2 samples before the frame
+    and ends as many after it. The analysis runs in float64 and compares mel amplitudes with
+    thresholds, so that differences between FFT libraries, about 1e-15, practically never change a
     code.
 
     Args:
         config: see `DMelConfig`.
-        name: what it is called.
-        vocoder: turns levels back into speech, instead of what the configuration says.
+        name: the tokenizer's name.
+        vocoder: turns levels into speech; overrides the configuration's vocoder.
     """
 
     family = "dmel"
@@ -89,7 +89,7 @@ class DMel(AudioTokenizer):
         config = self.config
         frames = config.sample_rate / config.hop_length
         bins = config.n_fft // 2 + 1
-        # A real FFT counted as 2.5 n log2 n operations, half of them multiply-accumulates.
+        # A real FFT counts as 2.5 n log2 n operations, half of them multiply-accumulates.
         fft = 1.25 * config.n_fft * np.log2(config.n_fft)
         encode = frames * (fft + config.window_length + bins * config.num_mels)
         return TokenizerSpec(
@@ -119,7 +119,7 @@ class DMel(AudioTokenizer):
 
     @property
     def _look_ahead(self) -> int:
-        """Samples after a frame, and before it, that its window covers."""
+        """Samples that a frame's window extends before, and after, the frame."""
         config: DMelConfig = self.config
         return (config.window_length - config.hop_length) // 2
 
@@ -150,12 +150,12 @@ class DMel(AudioTokenizer):
     def fit(
         cls, waves: Iterable[np.ndarray], config: DMelConfig, name: str | None = None
     ) -> "DMel":
-        """A tokenizer whose levels, channel by channel, have the least squared error on the waves.
+        """Create a tokenizer with the levels of least squared error on the waves, per channel.
 
         Args:
             waves: each (samples,) float32 at the configuration's sample rate.
-            config: everything but `levels`.
-            name: what to call it.
+            config: all fields except `levels` are used.
+            name: the tokenizer's name.
 
         Raises:
             ValueError: a channel has fewer distinct values than levels.
@@ -167,6 +167,6 @@ class DMel(AudioTokenizer):
         ]
         channels = torch.cat(values, dim=-1).numpy()
         levels = np.stack([fit_levels(channel, config.num_levels) for channel in channels])
-        # float32 precision is plenty, and keeps the digest the same on every machine that fits.
+        # float32 is precise enough, and makes the digest the same on every computer.
         fitted.levels.copy_(torch.from_numpy(levels.astype(np.float32)))
         return fitted

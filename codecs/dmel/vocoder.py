@@ -1,4 +1,4 @@
-"""What a vocoder for dMel does, and the stream that drives one."""
+"""The interface of vocoders for dMel, and the stream that runs one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from ..streaming import DecoderStream, row_flags
 
 
 class MelVocoder(nn.Module, ABC):
-    """Turns levels of log-mel channels into speech.
+    """Turn levels of log-mel channels into speech.
 
     Attributes:
         hop: samples per frame.
         macs_per_second: multiply-accumulates per second of audio.
-        broken_promises: of `TokenizerSpec.broken_promises`, what samples of this can't keep.
+        broken_promises: for `TokenizerSpec.broken_promises`: what this vocoder can't guarantee.
     """
 
     hop: int
@@ -34,7 +34,7 @@ class MelVocoder(nn.Module, ABC):
 
     @abstractmethod
     def start(self, levels: Tensor, batch_size: int) -> DecoderStream:
-        """A fresh decoder for `batch_size` rows.
+        """Create a decoder stream of `batch_size` rows.
 
         Args:
             levels: (channels, levels) log10 mel amplitudes, ascending.
@@ -43,10 +43,10 @@ class MelVocoder(nn.Module, ABC):
 
 
 class BlockVocoder(MelVocoder):
-    """A vocoder that works block by block, always of the same shape.
+    """A vocoder that processes blocks of one fixed size.
 
     Attributes:
-        block_frames: frames that one `step` takes.
+        block_frames: frames per `step`.
         delay_frames: frames that the output lags behind the input.
     """
 
@@ -55,7 +55,7 @@ class BlockVocoder(MelVocoder):
 
     @property
     def latency(self) -> int:
-        """Samples that the streamed output lags behind the codes, a block's waiting included."""
+        """Samples that the streamed output lags behind the codes, with the wait for a block."""
         return (self.delay_frames + self.block_frames - 1) * self.hop
 
     def start(self, levels: Tensor, batch_size: int) -> DecoderStream:
@@ -63,17 +63,17 @@ class BlockVocoder(MelVocoder):
 
     @abstractmethod
     def init_state(self, batch: int) -> Any:
-        """The state of `batch` streams that have heard nothing."""
+        """Create the initial state of `batch` streams."""
 
     @abstractmethod
     def step(self, state: Any, low: Tensor, high: Tensor, centre: Tensor) -> Tensor:
-        """Take the next block and give as many samples, which lag by `delay_frames`.
+        """Process the next block; the returned samples lag by `delay_frames`.
 
         Args:
             state: changed in place.
-            low, high: (batch, channels, block_frames) the log10 mel amplitudes that the codes
-                leave open; -inf and inf in the outermost cells.
-            centre: the same shape; the level within the cell.
+            low, high: (batch, channels, block_frames) bounds of each code's quantization cell, in
+                log10 mel amplitude; -inf and inf for the outermost cells.
+            centre: the same shape; the level of each code.
 
         Returns:
             (batch, block_frames × hop) float32.
@@ -82,14 +82,14 @@ class BlockVocoder(MelVocoder):
 
 @dataclass
 class BlockState:
-    """What a row of `BlockStream` carries from one push to the next.
+    """State of one row of `BlockStream` between two pushes.
 
     Attributes:
-        vocoder: what its `init_state` makes.
-        codes: (channels, block_frames) of which the first `held` frames are there.
-        delay: samples that are still to be dropped.
-        held: frames of a block that is not full yet.
-        owed: samples that the frames so far stand for and that were not given.
+        vocoder: from its `init_state`.
+        codes: (channels, block_frames), of which the first `held` frames are filled.
+        delay: samples still to be dropped.
+        held: frames in the incomplete block.
+        owed: samples of the frames so far that were not output yet.
     """
 
     vocoder: Any
@@ -100,10 +100,10 @@ class BlockState:
 
 
 class BlockStream(DecoderStream):
-    """Cuts each row's codes into the vocoder's blocks and drops the delay.
+    """Feed each row's codes to the vocoder in blocks, and drop the delay from its output.
 
-    Rows go through the vocoder one by one, in calls of one fixed shape, because phase retrieval is
-    chaotic: the last bit of another shape's arithmetic would become another waveform.
+    Each row is processed on its own, in calls of one fixed shape, because phase retrieval is
+    chaotic: with another shape, different last bits would grow into another waveform.
 
     Args:
         vocoder: the vocoder.
@@ -154,7 +154,7 @@ class BlockStream(DecoderStream):
         state.owed += codes.shape[1] * vocoder.hop
         codes = torch.cat([state.codes[:, : state.held], codes.long()], dim=1)
         if final:
-            # The lowest level everywhere: silence, to push out what the delay holds back.
+            # Feed silence (the lowest levels), to flush the delayed samples.
             wanted = -(-(state.owed + state.delay) // vocoder.hop) if state.owed else 0
             silent = max(0, wanted - codes.shape[1])
             silent += -(codes.shape[1] + silent) % size

@@ -1,1 +1,1 @@
-"""Finite scalar quantization of an encoder's latents: one codebook, none learned."""
+"""The FSQ codec: finite scalar quantization of an encoder's latents."""

@@ -1,8 +1,8 @@
 """The FSQ codec: one implicit codebook, or a residual stack of them.
 
-Mentzer et al., "Finite Scalar Quantization" (arXiv 2309.15505); as a speech codec with noise in
-place of some of the rounding, and with levels that may be chosen after training, Parker et al.,
-"Scaling Transformers for Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
+Mentzer et al., "Finite Scalar Quantization" (arXiv 2309.15505). Replacing some of the rounding with
+noise in training, and choosing levels after training: Parker et al., "Scaling Transformers for
+Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
 """
 
 import math
@@ -27,10 +27,9 @@ class FSQConfig:
 
     Attributes:
         network: encoder and decoder, spectral or waveform.
-        levels: of each channel of the codebook. No weight depends on them, only on how many
-            channels there are: a trained model can be loaded with fewer levels, for a lower
-            bitrate.
-        num_codebooks: stages; each divides the steps of the one before.
+        levels: number of levels of each channel. The weights depend only on the number of
+            channels, so a trained model can be loaded with fewer levels, for a lower bitrate.
+        num_codebooks: residual stages; each has finer steps than the one before.
     """
 
     network: TrunkConfig = field(default_factory=SpectralConfig)
@@ -42,11 +41,11 @@ class FSQConfig:
 
 
 class FSQCodec(NeuralCodec):
-    """Finite scalar quantization between an encoder and a decoder.
+    """A neural codec with finite scalar quantization.
 
     Args:
         config: see `FSQConfig`.
-        name: what it is called.
+        name: the tokenizer's name.
     """
 
     family = "fsq"
@@ -77,7 +76,7 @@ class FSQCodec(NeuralCodec):
         def dequantize(codes: Tensor) -> Tensor:
             latents = torch.zeros(*codes.shape[:2], dim, device=codes.device)
             kept = (codes >= 0).sum(-1, keepdim=True)
-            # As a rule one number: a stream may go on with fewer codebooks in the middle of a tile.
+            # Usually a single value; a stream may switch to fewer codebooks within a tile.
             for count in kept.unique().tolist():
                 if count:
                     some = quantizer.decode(codes[..., :count].clamp_min(0).transpose(1, 2))

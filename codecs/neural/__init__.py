@@ -1,1 +1,1 @@
-"""What the trained codecs share: causal layers, analysis, a source-filter head, fixed tiles."""
+"""Shared parts of the trained codecs: layers, trunks, compiled forms, streams, ONNX export."""

@@ -1,4 +1,4 @@
-"""`NeuralCodec`: an encoder, a quantizer, a decoder, and the streams that run them."""
+"""`NeuralCodec`: an encoder, a quantizer and a decoder, and the streams that run them."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -18,21 +18,21 @@ from .trunks.raw_frames import FrameConfig
 from .trunks.spectral import SpectralConfig
 from .trunks.waveform import WaveformConfig
 
-#: What an encoder and a decoder are made from, and what is known of them before.
+#: Configurations of an encoder and decoder pair (the trunk).
 TrunkConfig = SpectralConfig | WaveformConfig | FrameConfig
 
 
 class NeuralCodec(AudioTokenizer):
-    """A codec of a trained encoder and decoder, the trunk; families differ in the quantizer.
+    """A codec with a trained encoder and decoder (the trunk); subclasses add the quantizer.
 
-    The encoder runs in float64: then no order of additions, which libraries choose by processor
-    and by number of threads, moves a code. The decoder runs in float32. What runs are copies of the
-    networks, in eval mode, made again when the weights have changed; a stream keeps those that it
-    began with.
+    The encoder runs in float64: then the order of additions, which libraries choose by processor
+    and thread count, changes no code. The decoder runs in float32. Inference uses copies of the
+    networks in eval mode, made again after the weights have changed; an open stream keeps its
+    copies.
 
     Args:
         config: has a field `network`, a `TrunkConfig`.
-        name: what it is called.
+        name: the tokenizer's name.
     """
 
     def __init__(self, config: Any, name: str | None = None) -> None:
@@ -43,35 +43,36 @@ class NeuralCodec(AudioTokenizer):
         self.decoder = network.make_decoder()
         self.quantizer: Any
 
-    # --- what a family supplies ----------------------------------------------------------------
+    # --- to be implemented by a family ---------------------------------------------------------
 
     @abstractmethod
     def quantizing(self) -> Callable[[Tensor, int], Tensor]:
-        """What quantizes, with the weights as they are now.
+        """Return the quantization function for the current weights.
 
-        It takes latents (1, frames, latent_dim) float32 and how many codebooks to keep, and gives
-        codes (1, frames, num_codebooks) int64.
+        It maps latents (1, frames, latent_dim) float32 and the number of codebooks to keep to codes
+        (1, frames, num_codebooks) int64.
         """
 
     @abstractmethod
     def dequantizing(self) -> Callable[[Tensor], Tensor]:
-        """What gives latents (1, frames, latent_dim) float32 of codes (1, frames, codebooks) int64.
+        """Return the function from codes (1, frames, codebooks) int64 to latents float32.
 
-        A code of -1 adds nothing: in all codebooks, there is no frame, and latents are 0.
+        Latents are (1, frames, latent_dim). A code of -1 adds nothing; -1 in all codebooks means
+        that there is no frame, and its latents are 0.
         """
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        """See `quantizing`."""
+        """Quantize latents; see `quantizing`."""
         return self.quantizing()(latents, num_codebooks)
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """See `dequantizing`."""
+        """Convert codes to latents; see `dequantizing`."""
         return self.dequantizing()(codes)
 
     # --- the interface -------------------------------------------------------------------------
 
     def token_tensors(self) -> dict[str, Tensor]:
-        """All but the decoder: another decoder may make better sound of the same codes."""
+        """Return all weights except the decoder's, which may be improved for the same codes."""
         tensors = inference_state(self)
         return {name: t for name, t in tensors.items() if not name.startswith("decoder.")}
 
@@ -84,7 +85,7 @@ class NeuralCodec(AudioTokenizer):
     def neural_spec(
         self, codebook_sizes: list[int], min_codebooks: int, source: str, description: str
     ) -> TokenizerSpec:
-        """The spec, of which a family knows its codebooks and its paper."""
+        """Create the spec from what only the family knows: its codebooks and its paper."""
         network = self.network
         frames = network.sample_rate / network.hop
         return TokenizerSpec(
@@ -140,24 +141,24 @@ class NeuralCodec(AudioTokenizer):
             device=self.device,
         )
 
-    # --- what is made of the weights ----------------------------------------------------------
+    # --- derived from the weights, and cached --------------------------------------------------
 
     def prepared(self, make: Callable[[], Any]) -> Any:
-        """What `make`, a method, returned for the weights as they are now."""
+        """Return the cached result of the method `make` for the current weights."""
         return self.identity(sampled=False).prepared(make)
 
     def still_quantizer(self) -> Any:
-        """A copy of the quantizer with the weights as they are now."""
+        """Return a copy of the quantizer that later weight changes don't affect."""
         return self.prepared(self._still_quantizer)
 
     def _running_encoder(self) -> tuple[Any, int | None]:
-        """The encoder as it runs on this device, and the frames in one call of it."""
+        """Return the encoder for this device, and its tile size (None if it has none)."""
         if is_compilable(self.encoder) and self.device.type == "cpu":
             return self.prepared(self._compiled_encoder), None
         return self.prepared(self._exact_encoder), TILE
 
     def _running_decoder(self) -> tuple[nn.Module, Any]:
-        """The decoder, and its compiled form where there is one on this device."""
+        """Return the decoder, and a function that compiles it if this device allows it."""
         if is_compilable(self.decoder) and self.device.type == "cpu":
             return self.decoder, lambda decoder: self.prepared(self._compiled_decoder)
         return self.prepared(self._still_decoder), None

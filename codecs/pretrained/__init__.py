@@ -1,1 +1,1 @@
-"""Adapters to published models."""
+"""Adapters for published models."""

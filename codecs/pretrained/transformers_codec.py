@@ -1,11 +1,11 @@
-"""EnCodec, Mimi and DAC as Hugging Face transformers has them.
+"""EnCodec, Mimi and DAC, as implemented in Hugging Face transformers.
 
 - A. Défossez et al., "High Fidelity Neural Audio Compression", arXiv 2210.13438 (EnCodec).
 - A. Défossez et al., "Moshi", arXiv 2410.00037 (Mimi).
 - R. Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", arXiv 2306.06546 (DAC).
 
-The models run as published, over whole utterances, each by itself: batched and padded, they would
-give other codes. Their codebooks are nested, so `num_codebooks` keeps the first so many.
+The models run as published, on whole utterances one by one, since batching and padding would change
+their codes. Their codebooks are nested, so `num_codebooks` keeps the first so many.
 """
 
 import json
@@ -33,7 +33,7 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class TransformersCodecConfig:
-    """Which model, with its own configuration.
+    """A model's architecture and its own configuration.
 
     Attributes:
         architecture: `encodec`, `mimi` or `dac`.
@@ -49,15 +49,15 @@ class TransformersCodecConfig:
 
 
 class TransformersCodec(AudioTokenizer):
-    """A published codec behind the interface.
+    """A published codec with the interface of this package.
 
     Args:
         config: see `TransformersCodecConfig`.
-        name: what it is called.
+        name: the tokenizer's name.
 
     Raises:
-        CheckpointError: transformers is not installed, or the model is of a kind that codes alone
-            can't carry (EnCodec with loudness normalisation or overlapping chunks, or stereo).
+        CheckpointError: transformers is not installed, or the model needs more than codes to
+            decode (EnCodec with loudness normalization or overlapping chunks, or stereo).
     """
 
     family = "transformers"
@@ -91,7 +91,7 @@ class TransformersCodec(AudioTokenizer):
     @classmethod
     @made_plainly
     def from_published(cls, directory: Path, name: str | None = None) -> Self:
-        """Read a model as it is published: transformers' `config.json` and safetensors.
+        """Load a published model: transformers' `config.json` and safetensors.
 
         Raises:
             CheckpointError: a file is missing or damaged, or the architecture is unknown.
@@ -108,7 +108,7 @@ class TransformersCodec(AudioTokenizer):
             )
         codec = cls(TransformersCodecConfig(architecture, fields), name or directory.name)
         try:
-            # transformers knows the files' layouts and older names of weights.
+            # transformers handles older file layouts and weight names.
             loaded = type(codec.model).from_pretrained(
                 directory, local_files_only=True, use_safetensors=True
             )
@@ -118,7 +118,7 @@ class TransformersCodec(AudioTokenizer):
         return codec
 
     def train(self, mode: bool = True) -> Self:
-        """The model stays in eval mode, in which nothing is dropped by chance."""
+        """Keep the model in eval mode, without dropout."""
         super().train(mode)
         self.model.eval()
         return self
@@ -158,7 +158,7 @@ class TransformersCodec(AudioTokenizer):
         return _WholeDecoder(self, batch_size)
 
     def encode_whole(self, wave: Tensor) -> Tensor:
-        """Codes (codebooks, frames) of a wave of whole frames (samples,)."""
+        """Encode (samples,), a whole number of frames, to codes (codebooks, frames)."""
         wave = wave[None, None]
         if self.config.architecture == "encodec":
             codes: Tensor = self.model.quantizer.encode(self.model.encoder(wave), None)[:, 0]
@@ -167,7 +167,7 @@ class TransformersCodec(AudioTokenizer):
         return codes
 
     def decode_whole(self, codes: Tensor) -> Tensor:
-        """Samples (frames × hop,) of codes (codebooks, frames)."""
+        """Decode codes (codebooks, frames) to samples (frames × hop,)."""
         if self.config.architecture == "encodec":
             wave = self.model.decoder(self.model.quantizer.decode(codes[:, None]))
         elif self.config.architecture == "mimi":
@@ -175,12 +175,12 @@ class TransformersCodec(AudioTokenizer):
         else:
             wave = self.model.decode(audio_codes=codes[None]).audio_values
         wave = wave.flatten()
-        # DAC's decoder falls short of whole frames where a stride is odd.
+        # With odd strides, DAC's decoder returns slightly less than whole frames.
         return torch.nn.functional.pad(wave, (0, max(0, codes.shape[1] * self.hop - len(wave))))
 
 
 class _WholeEncoder(EncoderStream):
-    """Gathers each row and encodes it at the end."""
+    """Collect each row's samples and encode them at the end."""
 
     def __init__(self, codec: TransformersCodec, batch_size: int, num_codebooks: int) -> None:
         self.codec, self.num_codebooks = codec, num_codebooks
@@ -195,7 +195,7 @@ class _WholeEncoder(EncoderStream):
 
     def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
         pieces = self.states[index]
-        pieces.append(row.clone())  # the caller may use its buffer again
+        pieces.append(row.clone())  # the caller may reuse its buffer
         empty = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=self.codec.device)
         if not final:
             return empty
@@ -207,7 +207,7 @@ class _WholeEncoder(EncoderStream):
 
 
 class _WholeDecoder(DecoderStream):
-    """Gathers each row and decodes it at the end."""
+    """Collect each row's codes and decode them at the end."""
 
     def __init__(self, codec: TransformersCodec, batch_size: int) -> None:
         self.codec = codec
@@ -222,7 +222,7 @@ class _WholeDecoder(DecoderStream):
 
     def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
         pieces = self.states[index]
-        pieces.append(row.clone())  # the caller may use its buffer again
+        pieces.append(row.clone())  # the caller may reuse its buffer
         empty = torch.zeros(0, device=self.codec.device)
         if not final:
             return empty

@@ -1,1 +1,1 @@
-"""Residual vector quantization of an encoder's latents."""
+"""The RVQ codec: residual vector quantization of an encoder's latents."""

@@ -1,7 +1,7 @@
-"""The RVQ codec: one model for many bitrates, by how many codebooks are kept.
+"""The RVQ codec: one model for many bitrates, by the number of codebooks kept.
 
-Residual quantization with quantizer dropout is SoundStream's (Zeghidour et al., arXiv 2107.03312),
-factorised codes are those of Improved RVQGAN (Kumar et al., arXiv 2306.06546).
+Residual quantization with quantizer dropout follows SoundStream (Zeghidour et al., arXiv
+2107.03312); factorized codes follow Improved RVQGAN (Kumar et al., arXiv 2306.06546).
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ class RVQConfig:
     Attributes:
         network: encoder and decoder, spectral or waveform.
         num_codebooks, codebook_size: of the quantizer.
-        codebook_dim: channels that a code is looked up among.
-        dropout: numbers of codebooks of which a training step keeps one at random.
+        codebook_dim: channels of the space in which codes are looked up.
+        dropout: numbers of codebooks; each training step keeps one of these, chosen at random.
     """
 
     network: TrunkConfig = field(default_factory=SpectralConfig)
@@ -48,11 +48,11 @@ class RVQConfig:
 
 
 class RVQCodec(NeuralCodec):
-    """Residual vector quantization between an encoder and a decoder.
+    """A neural codec with residual vector quantization.
 
     Args:
         config: see `RVQConfig`.
-        name: what it is called.
+        name: the tokenizer's name.
     """
 
     family = "rvq"
@@ -85,26 +85,26 @@ class RVQCodec(NeuralCodec):
         def dequantize(codes: Tensor) -> Tensor:
             first = torch.arange(codes.shape[2], device=codes.device) * size
             parts = functional.embedding(codes + (first + 1), table).unbind(2)
-            # One by one: the order in which `sum` adds is a library's affair.
+            # Added one by one, since the order of additions in `sum` depends on the library.
             return reduce(torch.add, parts)
 
         return dequantize
 
     def _stages(self) -> "CompiledStages":
         from ..neural.compiled.residual_stages import (
-            CompiledStages,  # numba takes a while to import
+            CompiledStages,  # imported here, since numba takes a while to import
         )
 
         return CompiledStages(self._quantizers(), self.prepared(self._decoded))
 
     def _table(self) -> Tensor:
-        """What the codes of each codebook add to the latents, after a row of zeros for none."""
+        """Table of what each code adds to the latents; a row of zeros first, for "no code"."""
         tables = self.prepared(self._decoded)
         return torch.cat([functional.pad(table, (0, 0, 1, 0)) for table in tables])
 
     @torch.no_grad()
     def _decoded(self) -> list[Tensor]:
-        """What each stage decodes each code to, (codebook_size, latent_dim)."""
+        """Decoded vectors (codebook_size, latent_dim) of all codes, for each stage."""
         codes = torch.arange(self.config.codebook_size, device=self.device)[None, None]
         return [stage.decode(codes)[0] for stage in self._quantizers()]
 

@@ -1,9 +1,9 @@
-"""The streaming engine: what a family's machines do, and what drives them.
+"""Streaming: stateful encoder and decoder streams, and the sessions and pools that run them.
 
 A family supplies an `EncoderStream` and a `DecoderStream` (`protocol.py`), whose rows have states
-of fixed shapes (`state.py`). A user drives them by a `StreamSession` (`session.py`), or by a
-`StreamPool` or `AsyncStreamPool` of many. Rows move between processes as bytes (`migration.py`),
-and every call is timed (`latency.py`).
+of fixed shapes (`state.py`). Users run them through a `StreamSession` (`session.py`), or through a
+`StreamPool` or `AsyncStreamPool` of many clients. Rows move between processes as bytes
+(`migration.py`), and every call is timed (`latency.py`).
 """
 
 from .async_pool import AsyncPoolStream, AsyncStreamPool

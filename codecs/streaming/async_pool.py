@@ -1,4 +1,4 @@
-"""The pool for asyncio: calls run in a few threads, and the event loop goes on."""
+"""A stream pool for asyncio: calls run on a few threads and never block the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 
 class AsyncStreamPool:
-    """A `StreamPool` whose streams are awaited.
+    """A `StreamPool` whose streams have awaitable methods.
 
     Args:
-        tokenizer, capacity, num_codebooks: see `StreamPool`. It runs the tokenizer once, which may
-            take seconds, so make it before the event loop has anything to do.
-        threads: that run the calls; as many as there are cores to spare.
+        tokenizer, capacity, num_codebooks: see `StreamPool`. The constructor runs the tokenizer
+            once, which may take seconds, so create the pool before the event loop is busy.
+        threads: number of threads that run the calls; at most the number of spare cores.
 
     Raises:
-        CapacityError, TokenError: as `StreamPool` does; or `threads` is below 1.
+        CapacityError, TokenError: as for `StreamPool`; or `threads` is below 1.
     """
 
     def __init__(
@@ -53,24 +53,24 @@ class AsyncStreamPool:
 
     @property
     def clients(self) -> int:
-        """How many there are now."""
+        """Number of clients at present."""
         return self._pool.clients
 
     @property
     def stats(self) -> StreamStats:
-        """Of all clients that are here or were. The time that calls wait for a thread is not in."""
+        """Statistics of all present and past clients, excluding the wait for a thread."""
         return self._pool.stats
 
     def join(self, state: bytes | None = None) -> "AsyncPoolStream":
-        """See `StreamPool.join`. Use it as ``async with pool.join() as stream``.
+        """See `StreamPool.join`. Use as ``async with pool.join() as stream``.
 
-        The place is taken at once. A state is read in a thread, when the stream is entered or with
-        its first call, which so may raise `StateError`; the place is free again then.
+        The place is taken at once. A state is imported on a thread, on entering the stream or at
+        its first call; that may raise `StateError`, which frees the place again.
         """
         return AsyncPoolStream(self, self._pool.join(), state)
 
     async def close(self) -> None:
-        """End all streams, and the threads."""
+        """End all streams and threads."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._pool.close)
         self._closed = True
@@ -85,23 +85,23 @@ class AsyncStreamPool:
 class AsyncPoolStream:
     """The stream of one client of an `AsyncStreamPool`; see `PoolStream`.
 
-    Calls that overlap run one by one, in the order in which they were made. A task that is
-    cancelled while its call runs loses what the call gives, so that nothing could go on from it:
-    the stream raises `WaveError` from then on, until it is reset.
+    Overlapping calls run one by one, in the order in which they were made. If a task is cancelled
+    during its call, the call's result is lost and the stream can't be continued: it raises
+    `WaveError` until it is reset.
     """
 
     def __init__(self, pool: AsyncStreamPool, stream: PoolStream, state: bytes | None) -> None:
         self._pool, self._stream = pool, stream
-        self._state = state  # to go on from, until the first call
-        self._order = asyncio.Lock()  # which is fair
-        self._cancelled: asyncio.Future[Any] | None = None  # a call whose result nobody has
+        self._state = state  # imported at the first call
+        self._order = asyncio.Lock()  # asyncio's locks are fair
+        self._cancelled: asyncio.Future[Any] | None = None  # a call whose result was lost
 
     async def __aenter__(self) -> Self:
         if self._state is not None:
             try:
                 await self._run(lambda: None)
             except asyncio.CancelledError:
-                # `__aexit__` will not come, and the import may take its time.
+                # `__aexit__` won't be called, and the import may take a while.
                 asyncio.get_running_loop().run_in_executor(None, self._stream.leave)
                 raise
         return self
@@ -151,10 +151,10 @@ class AsyncPoolStream:
 
             running = self._pool._start(work)
             try:
-                await asyncio.wait([running])  # which leaves it alone when it is cancelled itself
+                await asyncio.wait([running])  # a cancelled `wait` does not cancel the call
             except asyncio.CancelledError:
                 self._cancelled = running
-                # Nobody else will look at how it ends, which asyncio would complain of.
+                # Read the exception, or asyncio logs that it was never retrieved.
                 running.add_done_callback(lambda ended: ended.exception())
                 raise
             return running.result()

@@ -1,7 +1,7 @@
-"""How long calls take: always on, in constant memory.
+"""Measure how long calls take: always on, in constant memory.
 
-Times go into buckets, 64 to an octave, so that a quantile is at most 1.1 % above what it was, and a
-call costs a microsecond more. Only buckets that something fell into take memory, some kilobytes.
+Times are counted in buckets, 64 per octave, so a reported quantile is at most 1.1 % above the true
+one, at about a microsecond per call. Only non-empty buckets take memory, some kilobytes.
 """
 
 import math
@@ -20,16 +20,16 @@ _BUCKETS = 30 * _PER_OCTAVE  # to a quarter of an hour
 
 @dataclass(frozen=True)
 class CallStats:
-    """How long the calls of `encode`, or of `decode`, took.
+    """Durations of the calls of `encode`, or of `decode`.
 
     Attributes:
-        calls: how many there were.
-        frames: that they gave, or took.
-        seconds: all calls together, real time.
-        audio_seconds: of audio that they took, or that the tokens stand for, all rows together.
-        call_p50_ms, call_p99_ms, call_max_ms: of a call.
-        frame_p50_ms, frame_p99_ms: of a frame: of all calls since the one before, over the frames
-            that they gave, whatever the row.
+        calls: number of calls.
+        frames: number of frames encoded, or decoded.
+        seconds: wall time of all calls together.
+        audio_seconds: of the audio encoded, or decoded, over all rows.
+        call_p50_ms, call_p99_ms, call_max_ms: duration of a call.
+        frame_p50_ms, frame_p99_ms: processing time per frame: the calls since frames last came
+            out, divided by the number of frames that came out, of all rows.
     """
 
     calls: int
@@ -44,19 +44,19 @@ class CallStats:
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work for a second of audio; 0.01 is a hundred times real time."""
+        """Processing time divided by audio time; 0.01 is a hundred times faster than real time."""
         return self.seconds / self.audio_seconds if self.audio_seconds else 0.0
 
 
 @dataclass(frozen=True)
 class StreamStats:
-    """What a stream costs.
+    """Measured processing times and algorithmic latency of a stream.
 
     Attributes:
         encode, decode: measured.
-        encoder_latency_ms, decoder_latency_ms: by the algorithm, on an infinitely fast machine:
-            between a frame's first sample and its code, and by which samples lag behind their
-            codes. None where a whole utterance is needed.
+        encoder_latency_ms, decoder_latency_ms: algorithmic latency: from a frame's first sample to
+            its code, and from a code to its samples, with computation taken as instant. None if the
+            whole utterance is needed.
     """
 
     encode: CallStats
@@ -66,10 +66,10 @@ class StreamStats:
 
 
 class Histogram:
-    """Quantiles of many values, in seconds.
+    """A histogram of durations in seconds, for quantiles.
 
     Attributes:
-        counts: of the values in each bucket that has some.
+        counts: number of values in each non-empty bucket.
         total, largest: of all values.
     """
 
@@ -78,20 +78,20 @@ class Histogram:
         self.total = self.largest = 0.0
 
     def add(self, seconds: float, times: int = 1) -> None:
-        """Count a value so many times."""
+        """Add a value, `times` times."""
         octaves = math.log2(seconds / _LEAST) if seconds > _LEAST else 0.0
         self.counts[min(_BUCKETS - 1, math.ceil(octaves * _PER_OCTAVE))] += times
         self.total += seconds * times
         self.largest = max(self.largest, seconds)
 
     def merge(self, other: "Histogram") -> None:
-        """Count what another one counted."""
+        """Add the values of another histogram."""
         self.counts.update(other.counts)
         self.total += other.total
         self.largest = max(self.largest, other.largest)
 
     def quantile(self, part: float) -> float:
-        """The value that at least `part` of all values do not exceed; 0 where there are none."""
+        """Return the value that a share `part` of all values do not exceed; 0 if there are none."""
         due, seen = part * self.counts.total(), 0
         for bucket, count in sorted(self.counts.items()):
             seen += count
@@ -101,15 +101,15 @@ class Histogram:
 
 
 class Timing:
-    """Times of the calls of one kind."""
+    """Durations of the calls of one kind, `encode` or `decode`."""
 
     def __init__(self) -> None:
         self.calls = self.frames = self.samples = 0
         self.per_call, self.per_frame = Histogram(), Histogram()
-        self._since = 0.0  # seconds of the calls that gave no frame, since one did
+        self._since = 0.0  # seconds of calls without output, since the last call with output
 
     def record(self, seconds: float, frames: int, samples: int) -> None:
-        """Count a call that took so long, for so many frames and samples of all rows."""
+        """Add a call of `seconds` that processed `frames` and `samples`, over all rows."""
         self.calls += 1
         self.frames += frames
         self.samples += samples
@@ -120,7 +120,7 @@ class Timing:
             self._since = 0.0
 
     def merge(self, other: "Timing") -> None:
-        """Count the calls that another one counted."""
+        """Add the calls of another timing."""
         self.calls += other.calls
         self.frames += other.frames
         self.samples += other.samples
@@ -128,7 +128,7 @@ class Timing:
         self.per_frame.merge(other.per_frame)
 
     def stats(self, sample_rate: int) -> CallStats:
-        """What was counted so far."""
+        """Return the statistics so far."""
         return CallStats(
             calls=self.calls,
             frames=self.frames,
@@ -143,26 +143,26 @@ class Timing:
 
 
 class StreamTiming:
-    """Times of both kinds of calls."""
+    """Durations of the calls of `encode` and of `decode`."""
 
     def __init__(self) -> None:
         self.encode, self.decode = Timing(), Timing()
 
     def merge(self, other: "StreamTiming") -> None:
-        """Count the calls that another one counted."""
+        """Add the calls of another timing."""
         self.encode.merge(other.encode)
         self.decode.merge(other.decode)
 
     @classmethod
     def of(cls, parts: Iterable["StreamTiming"]) -> "StreamTiming":
-        """All calls of several."""
+        """Return one timing with the calls of several."""
         total = cls()
         for part in parts:
             total.merge(part)
         return total
 
     def stats(self, spec: "TokenizerSpec") -> StreamStats:
-        """What was counted so far, beside what the algorithm needs."""
+        """Return the statistics so far, with the algorithmic latency."""
         encoder, decoder = (
             None if samples is None else 1000 * samples / spec.sample_rate
             for samples in (spec.encoder_latency, spec.decoder_latency)

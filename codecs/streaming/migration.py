@@ -1,8 +1,8 @@
-"""The state of a row as bytes, for another session, perhaps in another process.
+"""Serialize the state of a stream's row, to continue it in another session or process.
 
-Magic, length of the header (4 bytes, little-endian), a JSON header, tensors in the safetensors
-format, and the SHA-256 of all of it. No pickle. The checksum finds damage; it is no signature, so
-take states only from where you would take the audio itself.
+Format: magic, length of the header (4 bytes, little-endian), a JSON header, tensors in the
+safetensors format, and the SHA-256 of all of it. No pickle. The checksum detects damage but is no
+signature: accept states only from sources that you would accept the audio itself from.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ FORMAT_VERSION = 1
 
 _LENGTH = struct.Struct("<I")
 _CHECKSUM = hashlib.sha256().digest_size
-_LONGEST_HEADER = 1 << 16  # bytes; real ones have some hundred
+_LONGEST_HEADER = 1 << 16  # bytes; actual headers have a few hundred
 
 
 def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
-    """Bytes of a header of JSON values and of named tensors."""
+    """Serialize a header of JSON values and named tensors."""
     text = json.dumps({"format_version": FORMAT_VERSION, **header}).encode()
     body = save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
     content = MAGIC + _LENGTH.pack(len(text)) + text + body
@@ -37,7 +37,7 @@ def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `pack` was given.
+    """Return the header and tensors that `pack` serialized.
 
     Raises:
         StateError: the bytes are not of this format or version, damaged, or cut short.
@@ -69,21 +69,21 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except RecursionError:
         raise StateError("the state of a row can't be read: too deep a header") from None
     except KeyError as error:
-        # What safetensors' own reader of tensors says of a dtype that it knows but torch has not.
+        # safetensors raises this for a dtype that its format has but torch lacks.
         raise StateError(f"the state of a row can't be read: unknown dtype {error}") from None
-    except (ValueError, RuntimeError, SafetensorError) as error:  # torch: sizes beyond counting
+    except (ValueError, RuntimeError, SafetensorError) as error:  # torch: sizes that overflow
         raise StateError(f"the state of a row can't be read: {error}") from None
 
 
 def identity(
     tokenizer: "AudioTokenizer", num_codebooks: int, parts: Sequence[str]
 ) -> dict[str, Any]:
-    """The header: what must agree between two sessions for a row to move from one to the other.
+    """Create the header: what must agree between two sessions for a row to move between them.
 
     Args:
-        tokenizer: of the sessions.
-        num_codebooks: that they keep.
-        parts: `encoder` and `decoder`, where the row has used them.
+        tokenizer: of the session.
+        num_codebooks: of the session.
+        parts: `encoder` and `decoder`, if the row has used them.
     """
     spec = tokenizer.spec.tokens
     header = {
@@ -94,7 +94,7 @@ def identity(
         "parts": list(parts),
     }
     if "decoder" in parts:
-        # The same tokens may have several decoders.
+        # Tokenizers with equal codes may have different decoders.
         header["full_digest"] = tokenizer.full_digest
     return header
 
@@ -102,10 +102,10 @@ def identity(
 def check_identity(
     header: Mapping[str, Any], tokenizer: "AudioTokenizer", num_codebooks: int
 ) -> list[str]:
-    """The parts that a header names, if a session may go on from what it heads.
+    """Check a header against a session; return the parts (encoder, decoder) in the state.
 
     Raises:
-        StateError: it is of another tokenizer, decoder, or number of codebooks.
+        StateError: the state is of another tokenizer, decoder, or number of codebooks.
     """
     parts: Any = header.get("parts")
     if parts not in ([], ["encoder"], ["decoder"], ["encoder", "decoder"]):
@@ -131,7 +131,7 @@ def check_identity(
 
 
 def check_promise(tokenizer: "AudioTokenizer") -> None:
-    """Look at whether rows can move at all.
+    """Check that the tokenizer's rows can be exported and imported.
 
     Raises:
         StateError: the tokenizer declares that it can't keep `migration`.

@@ -1,4 +1,4 @@
-"""Many clients in one process: a stream for each, used from any threads."""
+"""A pool of streams for many clients in one process, usable from any thread."""
 
 import threading
 from typing import TYPE_CHECKING, Self
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 class StreamPool:
     """Opens streams for clients, up to a capacity, on one tokenizer.
 
-    Each client has a session of one row, and calls it from whatever thread it likes, when it likes:
-    none waits for another's frame. In threads, one for each core, they run side by side, since
-    compiled kernels release the interpreter's lock. The weights are there once; a client adds
-    `state_bytes`.
+    Each client has a session of one row, and calls it from any thread at any time: no client waits
+    for another's frame. With one thread per core they run in parallel, since compiled kernels
+    release the GIL. The weights are shared; each client adds `state_bytes`.
 
-    What it costs: each call reads all weights, and pays for a call, for the frames of one client.
-    Where a server hears all clients at a tick, as a mixer does, drive them as rows of a
-    `StreamSession`, one session for each core: the frames of all rows go through the network
-    together, at a fraction of the time (`benchmarks/stream_sessions.py` measures both). Rows join,
-    pause, leave and move as clients do, and give the same codes.
+    The cost: every call reads all weights for the frames of a single client. A server that gets
+    audio from all clients at the same time, as a mixer does, should rather use the rows of a
+    `StreamSession`, one session per core: the frames of all rows go through the network together,
+    in a fraction of the time (`benchmarks/stream_sessions.py` measures both). Rows can join, pause,
+    leave and move as clients can, and give the same codes.
 
-    PyTorch's own threads only get in the way: a service should call ``torch.set_num_threads(1)``.
+    PyTorch's own threads only add overhead here: a service should call
+    ``torch.set_num_threads(1)``.
 
     Args:
         tokenizer: for all clients. It is run once, so that no client waits for its compilation.
-        capacity: clients at a time.
+        capacity: maximum number of clients at a time.
         num_codebooks: as in `AudioTokenizer.encode`.
 
     Raises:
@@ -52,7 +52,7 @@ class StreamPool:
         self._num_codebooks = num_codebooks
         self._lock = threading.Lock()
         self._clients: set[PoolStream] = set()
-        self._left = StreamTiming()  # of the clients that have left
+        self._left = StreamTiming()  # of clients that have left
         self._closed = False
         frame = torch.zeros(tokenizer.spec.tokens.hop)
         tokenizer.decode(tokenizer.encode(frame, tokenizer.spec.sample_rate, None, num_codebooks))
@@ -65,12 +65,12 @@ class StreamPool:
 
     @property
     def clients(self) -> int:
-        """How many there are now."""
+        """Number of clients at present."""
         return len(self._clients)
 
     @property
     def stats(self) -> StreamStats:
-        """Of all clients that are here or were."""
+        """Statistics of all present and past clients."""
         with self._lock:
             parts = [self._left, *(client._session.timing for client in self._clients)]
             return StreamTiming.of(parts).stats(self.tokenizer.spec)
@@ -79,12 +79,12 @@ class StreamPool:
         """Open a stream for a client; it holds its place until it leaves.
 
         Args:
-            state: go on where another stream was, which exported it.
+            state: exported by another stream, to continue from there.
 
         Raises:
-            CapacityError: the pool is full, or closed; nothing was done with the state.
-            StateError: as in `StreamSession.import_row`; the place is free again.
-            WaveError: the pool was closed meanwhile.
+            CapacityError: the pool is full or closed; the state was not used.
+            StateError: as for `StreamSession.import_row`; the place is free again.
+            WaveError: the pool was closed in the meantime.
         """
         client = PoolStream(self, self.tokenizer.stream(num_codebooks=self._num_codebooks))
         with self._lock:
@@ -101,7 +101,7 @@ class StreamPool:
         return client
 
     def close(self) -> None:
-        """End all streams. A call that is at work is waited for."""
+        """End all streams, waiting for calls in progress."""
         with self._lock:
             self._closed = True
             clients = list(self._clients)
@@ -118,8 +118,8 @@ class StreamPool:
 class PoolStream:
     """The stream of one client of a `StreamPool`: a `StreamSession` of one row, behind a lock.
 
-    Calls may come from any thread, one at a time; others wait. The order of calls that wait is not
-    kept, so a client that has several threads must keep the order of its pieces itself.
+    Calls may come from any thread; they run one at a time. The order of waiting calls is not
+    kept, so a client with several threads must keep the order of its chunks itself.
     """
 
     def __init__(self, pool: StreamPool, session: StreamSession) -> None:
@@ -138,7 +138,7 @@ class PoolStream:
             return self._session.encode(chunk, final=final)
 
     def decode(self, tokens: Tokens, final: bool = False) -> Tensor:
-        """See `StreamSession.decode`: (1, samples)."""
+        """See `StreamSession.decode`; returns (1, samples)."""
         with self._lock:
             return self._session.decode(tokens, final)
 
@@ -148,17 +148,17 @@ class PoolStream:
             return self._session.flush()
 
     def reset(self) -> None:
-        """Begin afresh: another speaker."""
+        """Reset the stream's state, for new audio."""
         with self._lock:
             self._session.reset()
 
     def export_state(self) -> bytes:
-        """See `StreamSession.export_row`; `StreamPool.join` takes it."""
+        """See `StreamSession.export_row`; `StreamPool.join` accepts the result."""
         with self._lock:
             return self._session.export_row(0)
 
     def _import_state(self, state: bytes) -> None:
-        """Go on where another stream was, or leave."""
+        """Continue from another stream's state; on failure, leave the pool."""
         try:
             with self._lock:
                 self._session.import_row(0, state)
@@ -179,7 +179,7 @@ class PoolStream:
             return self._session.state_bytes[0]
 
     def leave(self) -> None:
-        """Give the place back; calls that follow raise `WaveError`. Leaving twice is no error."""
+        """Free the place; later calls raise `WaveError`. Leaving twice is allowed."""
         with self._lock:
             self._session.__exit__()
         self._pool._leave(self)

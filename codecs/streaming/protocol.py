@@ -1,4 +1,4 @@
-"""The streaming protocol: what a family's running machines do."""
+"""The streaming protocol: the stateful encoder and decoder streams that a family implements."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,60 +13,61 @@ S = TypeVar("S")
 
 
 class RowStream(ABC, Generic[S]):
-    """A machine at work on a fixed number of rows, each at its own place in its own audio.
+    """A stateful stream over a fixed number of independent rows; base of both directions.
 
     A row's state is a tree of dataclasses, lists and tuples of tensors, arrays and numbers
-    (`state.py`), whose shapes do not depend on what the row has heard. A machine that has `states`
-    and `init_row` can reset, export and import rows. One that keeps all rows in the same tensors
-    overrides the methods that follow instead.
+    (`state.py`), whose shapes do not depend on the input so far. A stream that has `states` and
+    `init_row` gets reset, export and import of rows from this class. One that keeps all rows in the
+    same tensors overrides those methods instead.
 
     Attributes:
-        states: of each row.
+        states: one per row.
     """
 
     states: list[S]
 
     def init_row(self) -> S:
-        """The state of a row that has heard nothing.
+        """Return the initial state of a row.
 
         Raises:
-            StateError: the machine does not say what the state of a row is.
+            StateError: the stream does not support separate row states.
         """
         raise self._unknown()
 
     def reset(self, row: int) -> None:
-        """Make a row as if it had heard nothing; the others go on."""
+        """Reset a row to its initial state; other rows are unaffected."""
         self.states[row] = self.init_row()
 
     def export_row(self, row: int) -> S:
-        """The state of a row, to be read at once: the machine may change it in place.
+        """Return the state of a row. Read it at once: the stream may change it in place.
 
         Raises:
-            StateError: as `init_row` does.
+            StateError: as for `init_row`.
         """
         if not hasattr(self, "states"):
             raise self._unknown()
         return self.states[row]
 
     def check_row(self, state: S) -> None:
-        """Look at a state whose shapes are right.
+        """Check the values of a state whose shapes are right.
 
         Raises:
-            StateError: a count in it can't be.
+            StateError: a count in it is impossible.
         """
 
     def count_given(self, state: S, taken: int) -> int | None:
-        """What a row in this state has given in all, if it has taken so much.
+        """Return how much a row in this state has output in total, after `taken` units of input.
 
-        That is frames of samples, or samples of frames. None: the state does not tell.
+        An encoder takes samples and outputs frames; a decoder takes frames and outputs samples.
+        None if the state does not determine it.
 
         Raises:
-            StateError: a row in this state can't have taken so much.
+            StateError: a row in this state can't have taken that much input.
         """
         return None
 
     def import_row(self, row: int, state: S) -> None:
-        """Go on from a state that was exported, and checked; the machine owns it from now on."""
+        """Continue a row from an exported, checked state, which the stream then owns."""
         self.states[row] = state
 
     def _unknown(self) -> StateError:
@@ -77,17 +78,17 @@ class RowStream(ABC, Generic[S]):
 
 
 class EncoderStream(RowStream[Any]):
-    """An encoder at work."""
+    """A stateful encoder: samples to codes."""
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        """Take more samples and give the codes that they settle.
+        """Take more samples and return the codes that they complete.
 
         Args:
             rows: (samples,) float32 for each row; lengths may differ and may be 0.
-            final: of each row, or of all: no more samples will come. The row must then have given
-                ceil(n / hop) frames in all, where n is the number of samples that it ever took,
-                and is as if it had heard nothing. See `row_flags`.
+            final: for each row, or for all: whether its audio ends here. By then the row must have
+                output ceil(n / hop) frames in total, where n is the number of samples it was given,
+                and its state is reset. See `row_flags`.
 
         Returns:
             (codebooks, frames) int64 for each row.
@@ -95,17 +96,17 @@ class EncoderStream(RowStream[Any]):
 
 
 class DecoderStream(RowStream[Any]):
-    """A decoder at work."""
+    """A stateful decoder: codes to samples."""
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        """Take more codes and give the samples that they settle.
+        """Take more codes and return the samples that they complete.
 
         Args:
             rows: (codebooks, frames) for each row, in range; frames may differ and may be 0.
-            final: of each row, or of all: no more codes will come. The row must then have given
-                hop samples for every frame in all (the caller cuts the last frame to the samples
-                that it stands for), and is as if it had heard nothing.
+            final: for each row, or for all: whether its codes end here. By then the row must have
+                output hop samples for every frame (the caller trims the last frame to the audio's
+                length), and its state is reset.
 
         Returns:
             (samples,) float32 for each row.
@@ -115,10 +116,10 @@ class DecoderStream(RowStream[Any]):
 def row_flags(
     final: bool | np.bool_ | Sequence[bool | np.bool_] | Tensor | np.ndarray, count: int
 ) -> list[bool]:
-    """One flag for each of `count` rows.
+    """Return one flag for each of `count` rows.
 
     Raises:
-        WaveError: neither one bool nor one a row.
+        WaveError: `final` is neither one bool nor one per row.
     """
     if isinstance(final, Tensor | np.ndarray | np.bool_):
         final = final.tolist()

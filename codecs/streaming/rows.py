@@ -1,4 +1,4 @@
-"""What a session knows of one of its rows beside the states of the machines."""
+"""Counts of a session's rows: samples and frames, in and out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from .protocol import RowStream
 
 @dataclass
 class RowProgress:
-    """How far a row has come.
+    """Progress of one row.
 
     Attributes:
-        samples_in, frames_out: what was encoded, and what came of it.
-        frames_in, samples_out: what was decoded, and what came of it.
-        samples_due: that the decoded tokens stand for.
-        encode_ended, decode_ended: nothing more may come.
+        samples_in, frames_out: samples encoded, and frames returned for them.
+        frames_in, samples_out: frames decoded, and samples returned for them.
+        samples_due: audio samples of the decoded tokens.
+        encode_ended, decode_ended: whether the row's audio, or tokens, have ended.
     """
 
     samples_in: int = 0
@@ -28,7 +28,7 @@ class RowProgress:
     decode_ended: bool = False
 
     def check(self, hop: int) -> None:
-        """Look at counts that come from elsewhere.
+        """Check counts from an imported state.
 
         Raises:
             StateError: they do not agree.
@@ -45,16 +45,16 @@ class RowProgress:
             raise self._disagree()
 
     def check_states(self, states: Mapping[str, tuple[RowStream[Any], Any]]) -> None:
-        """Compare counts, which `check` has looked at, with the states of the machines.
+        """Compare counts, already checked by `check`, with the states of the streams.
 
         Args:
-            states: the machine and the row's state for it, of `encoder` and `decoder`, where the
-                row has used them.
+            states: for `encoder` and `decoder`, if the row has used them: the stream and the row's
+                state.
 
         Raises:
             StateError: they do not agree.
         """
-        # Machines have forgotten a row that has ended.
+        # Streams reset a row when it ends.
         encoded = (0, 0) if self.encode_ended else (self.samples_in, self.frames_out)
         decoded = (0, 0) if self.decode_ended else (self.frames_in, self.samples_out)
         for name, ended, (taken, given) in (
@@ -68,7 +68,7 @@ class RowProgress:
             machine, state = states[name]
             counted = machine.count_given(state, taken)
             if counted is not None and name == "decoder":
-                counted = min(counted, self.samples_due)  # the last frame may be cut short
+                counted = min(counted, self.samples_due)  # the last frame may be partial
             if counted not in (None, given):
                 raise self._disagree()
 

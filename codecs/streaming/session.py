@@ -1,4 +1,4 @@
-"""The session that a user drives."""
+"""`StreamSession`: encode and decode audio in chunks."""
 
 import operator
 import time
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamEnd:
-    """What a session still held when it was flushed.
+    """The remaining output of a session when it was flushed.
 
     Attributes:
         tokens: the last frames, or None if the session never encoded.
-        wave: (batch, samples) the last samples, those of `tokens` included, or None if the session
+        wave: (batch, samples) the last samples, including those of `tokens`; None if the session
             never decoded.
     """
 
@@ -39,22 +39,22 @@ class StreamEnd:
 
 
 class StreamSession:
-    """Encode and decode piece by piece; the codes and samples are those of the offline calls.
+    """Encode and decode in chunks; codes and samples equal those of the offline calls.
 
-    The pieces may have any size. Rows are strangers: each may begin, pause (by pieces of length 0),
-    end (`final`) and begin afresh (`reset`) when it likes, and may move to another session
-    (`export_row`, `import_row`).
+    Chunks may have any size. Rows are independent: each may start, pause (with chunks of length 0),
+    end (`final`) and restart (`reset`) at any time, and may move to another session (`export_row`,
+    `import_row`).
 
-    A session runs with the weights that it began with. When they have changed, its calls raise
-    `StateError`: its state would be of one tokenizer and its next frames of another.
+    A session needs the weights that it was opened with. After they have changed, its calls raise
+    `StateError`, since its state was computed with the old ones.
 
-    One session serves one loop: if it encodes and decodes, `flush` takes the last tokens through
-    its decoder too. It is not safe to share between threads; the tokenizer is, so give every thread
-    its own session, or take a `StreamPool`.
+    A session that encodes and decodes is meant for a loop-back: `flush` also decodes the last
+    tokens. A session must not be shared between threads; the tokenizer may be, so open one session
+    per thread, or use a `StreamPool`.
 
     Attributes:
-        samples_in, frames_out: (per row) what `encode` took and gave so far.
-        frames_in, samples_out: (per row) what `decode` took and gave so far.
+        samples_in, frames_out: (per row) samples encoded and frames returned so far.
+        frames_in, samples_out: (per row) frames decoded and samples returned so far.
     """
 
     def __init__(self, tokenizer: "AudioTokenizer", batch_size: int, num_codebooks: int) -> None:
@@ -69,7 +69,7 @@ class StreamSession:
         self._identity = tokenizer.identity()
         self._device = tokenizer.device
         self._full_digest: str | None = None
-        self._hop = self._spec.tokens.hop  # a division of fractions, too slow for every call
+        self._hop = self._spec.tokens.hop  # cached: dividing fractions in every call is too slow
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +78,7 @@ class StreamSession:
         self._encoder = self._decoder = None
         self._closed = True
 
-    # --- what is known of it ---------------------------------------------------------------------
+    # --- properties ------------------------------------------------------------------------------
 
     @property
     def samples_in(self) -> list[int]:
@@ -98,14 +98,14 @@ class StreamSession:
 
     @property
     def stats(self) -> StreamStats:
-        """How long the calls took so far, and the latency of the algorithm."""
+        """Durations of the calls so far, and the algorithmic latency."""
         return self.timing.stats(self._spec)
 
     @property
     def state_bytes(self) -> list[int]:
-        """(per row) bytes of the states of the machines that were used so far.
+        """(per row) bytes of the encoder and decoder states in use.
 
-        Constant, but for tokenizers that declare that they can't keep `constant-memory`.
+        Constant, except for tokenizers that declare that they can't keep `constant-memory`.
         """
         machines = [machine for machine in (self._encoder, self._decoder) if machine is not None]
         return [
@@ -122,23 +122,23 @@ class StreamSession:
         lengths: Tensor | Sequence[int] | None = None,
         final: bool | np.bool_ | Sequence[bool | np.bool_] = False,
     ) -> Tokens:
-        """Take more samples and return the frames that they settle, possibly none.
+        """Take more samples and return the frames that they complete, possibly none.
 
         Args:
             chunk: (batch, samples), or (samples,) for a session of one row, at the tokenizer's
                 own sample rate.
-            lengths: (batch,) valid samples of each row in this chunk; default: all. A row of 0
-                pauses.
-            final: this is the end of every row, or (batch,) of which. A row that has ended stays
-                so.
+            lengths: (batch,) valid samples of each row in this chunk; default: all. A row of length
+                0 pauses.
+            final: whether the audio ends with this chunk, for all rows or (batch,) for each. An
+                ended row takes no more input until it is reset.
 
         Returns:
             `Tokens` of the new frames only. `Tokens.concat` of all of them equals the offline
             result.
 
         Raises:
-            WaveError: as in `AudioTokenizer.encode`, or samples for a row that has ended, or the
-                session has.
+            WaveError: as in `AudioTokenizer.encode`; or samples for a row that has ended, or in a
+                session that has.
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("encode")
@@ -174,22 +174,22 @@ class StreamSession:
     def decode(
         self, tokens: Tokens, final: bool | np.bool_ | Sequence[bool | np.bool_] = False
     ) -> Tensor:
-        """Take more frames and return the samples that they settle, possibly none.
+        """Take more frames and return the samples that they complete, possibly none.
 
         Args:
-            tokens: of this tokenizer, as many rows as the session has.
-            final: this is the end of every row, or (batch,) of which: the samples still owed come
-                out.
+            tokens: from this tokenizer, with as many rows as the session.
+            final: whether the tokens end here, for all rows or (batch,) for each: the remaining
+                samples are returned.
 
         Returns:
-            (batch, samples) float32, where rows that gave fewer samples are padded with zeros;
-            `samples_out` counts the real ones.
+            (batch, samples) float32, where rows with fewer samples are padded with zeros;
+            `samples_out` counts without the padding.
 
         Raises:
-            TokenError, TokenMismatchError: as in `AudioTokenizer.decode`; or frames follow one
-                that stands for less than a whole frame of samples.
-            WaveError: frames for a row that has ended, or the session has; or it has another
-                number of rows.
+            TokenError, TokenMismatchError: as in `AudioTokenizer.decode`; or frames follow a
+                partial last frame.
+            WaveError: frames for a row that has ended, or in a session that has; or the number of
+                rows differs.
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("decode")
@@ -228,7 +228,7 @@ class StreamSession:
         return out
 
     def flush(self) -> StreamEnd:
-        """End all rows and return what was still held, which is of those that had not ended.
+        """End all rows that have not ended yet and return their remaining output.
 
         Raises:
             WaveError: the session has ended.
@@ -242,7 +242,7 @@ class StreamSession:
         return StreamEnd(tokens, wave)
 
     def _for_open_rows(self, tokens: Tokens | None) -> Tokens:
-        """The tokens without the frames of rows that decode no more."""
+        """Return the tokens without the frames of rows whose decoding has ended."""
         if tokens is None:
             device = self.tokenizer.device
             nothing = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=device)
@@ -257,17 +257,17 @@ class StreamSession:
             tokens, lengths=tokens.lengths * going, num_samples=tokens.num_samples * going
         )
 
-    # --- rows that come and go -------------------------------------------------------------------
+    # --- reset, export and import of rows --------------------------------------------------------
 
     def reset(self, rows: int | Sequence[int] | None = None) -> None:
-        """Make rows as if they had heard nothing, whatever they did before; the others go on.
+        """Reset rows to their initial state; other rows are unaffected.
 
         Args:
             rows: an index or several; default: all.
 
         Raises:
             WaveError: there is no such row, or the session has ended.
-            StateError: the tokenizer's streams can't.
+            StateError: the tokenizer's streams can't be reset.
         """
         self._check_open("reset")
         if rows is None:
@@ -280,13 +280,13 @@ class StreamSession:
             self._rows[row] = RowProgress()
 
     def export_row(self, row: int) -> bytes:
-        """The whole state of a row. It goes on here as well, or is `reset` to make room.
+        """Export the whole state of a row. The row can also go on here, or be `reset` for reuse.
 
         Returns:
-            Bytes that `import_row` of a session of the same tokenizer takes, in another process or
-            on another machine, on the same kind of device. The codes and samples that follow are
-            those that would have followed here, to the bit where the build and the kind of
-            processor are the same. They hold the last moments of the audio.
+            Bytes for `import_row` of a session of the same tokenizer, also in another process or on
+            another computer with the same kind of device. The codes and samples that follow are the
+            same as they would have been here, bit by bit if build and kind of processor are the
+            same. The bytes contain the last moments of the audio.
 
         Raises:
             WaveError: there is no such row, or the session has ended.
@@ -310,17 +310,17 @@ class StreamSession:
 
     @plainly
     def import_row(self, row: int, data: bytes) -> None:
-        """Go on where an exported row was; what this row did before is forgotten.
+        """Continue from an exported row; the row's previous state is discarded.
 
         Args:
-            row: which of this session's.
+            row: index in this session.
             data: from `export_row`.
 
         Raises:
             WaveError: there is no such row, or the session has ended.
             StateError: the bytes are damaged, or of another tokenizer, number of codebooks, version
-                or kind of device, or the tokenizer declares that it can't keep `migration`, or its
-                weights have changed. Nothing has changed then.
+                or kind of device; or the tokenizer declares that it can't keep `migration`, or its
+                weights have changed. The session is then unchanged.
         """
         self._check_open("import")
         row = self._row_index(row)
@@ -331,7 +331,7 @@ class StreamSession:
         progress = rebuild(RowProgress(), tensors, "progress")
         progress.check(self._hop)
         known = set(flatten(progress, "progress"))
-        # Machines that were not at work are started, but are the session's only if nothing fails.
+        # Streams started for the import become the session's only if nothing fails.
         encoder, decoder = self._encoder, self._decoder
         if "encoder" in parts and encoder is None:
             encoder = self._start_encoder()
@@ -345,7 +345,7 @@ class StreamSession:
         for name, machine in machines:
             if machine is None:
                 continue
-            fresh = machine.init_row()  # also where the row has no such part: it will be reset
+            fresh = machine.init_row()  # also for a part that the state lacks: that one is reset
             if name in parts:
                 state = rebuild(fresh, tensors, name)
                 machine.check_row(state)
@@ -367,13 +367,13 @@ class StreamSession:
         return self._identity.spec
 
     def _check_weights(self) -> None:
-        """Look at whether the tokenizer is the one that the session began with.
+        """Check that the tokenizer still has the weights that the session began with.
 
-        Not at samples of its values, for which a single frame's time is too dear. Where weights
-        were only moved, as when they are shared with another process, the session goes on.
+        Values are not sampled, which would be too slow for single frames. If weights were only
+        moved, for example into shared memory, the session continues.
 
         Raises:
-            StateError: it is not.
+            StateError: they have changed.
         """
         now = self.tokenizer.identity(sampled=False)
         before = self._identity
@@ -389,7 +389,7 @@ class StreamSession:
             )
         self._identity = now
 
-    # --- the machines ----------------------------------------------------------------------------
+    # --- streams, created on first use -----------------------------------------------------------
 
     def _encoder_at_work(self) -> EncoderStream:
         if self._encoder is None:
@@ -423,5 +423,5 @@ class StreamSession:
 
 
 def _uniform(flags: list[bool]) -> bool | list[bool]:
-    """One flag where all are the same: all that some machines know."""
+    """Return one flag if all are equal, the only form that some streams support; else the list."""
     return flags[0] if len(set(flags)) == 1 else flags

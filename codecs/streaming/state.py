@@ -1,8 +1,8 @@
-"""States as trees of tensors: taken apart into named tensors, and put together again.
+"""Convert stream states (trees of tensors) to named tensors and back.
 
-A tree has dataclasses, lists, tuples and None for its branches, and tensors, NumPy arrays and
-scalars, ints, floats and bools for its leaves. It is put together after the pattern of a fresh one,
-which owns structure, shapes and dtypes: nothing in the bytes of a state says what to build.
+A tree has dataclasses, lists, tuples and None as branches; its leaves are tensors, NumPy arrays and
+scalars, ints, floats and bools. It is rebuilt with a freshly initialized state as template, which
+alone determines structure, shapes and dtypes: serialized bytes never do.
 """
 
 import copy
@@ -18,12 +18,12 @@ from ...errors import StateError
 
 T = TypeVar("T")
 
-#: Counters of samples reach this in ten thousand years.
+#: Upper limit for counters; a count of samples would reach it after ten thousand years.
 MOST_COUNT = 2**53
 
 
 def flatten(state: Any, name: str = "state") -> dict[str, Tensor]:
-    """The leaves of a tree by their paths, on the CPU; a number is a tensor without dimensions.
+    """Return a tree's leaves by path, on the CPU; numbers become tensors without dimensions.
 
     Raises:
         StateError: a leaf is of a type that a state can't have.
@@ -32,15 +32,16 @@ def flatten(state: Any, name: str = "state") -> dict[str, Tensor]:
 
 
 def rebuild(like: T, tensors: Mapping[str, Tensor], name: str = "state") -> T:
-    """A tree like another one, with the leaves that `flatten` gave.
+    """Rebuild a tree from the leaves that `flatten` returned.
 
     Args:
-        like: gives the structure, shapes, dtypes and devices.
-        tensors: by path; each leaf's, and possibly others.
+        like: the template for structure, shapes, dtypes and devices.
+        tensors: leaves by path; others are ignored.
         name: path of the tree.
 
     Raises:
-        StateError: a leaf is missing, of another shape or dtype, not finite, or beyond what counts.
+        StateError: a leaf is missing, has another shape or dtype, is not finite, or is a count
+            above the limit.
     """
     branches = _branches(like)
     if branches is None:
@@ -48,7 +49,7 @@ def rebuild(like: T, tensors: Mapping[str, Tensor], name: str = "state") -> T:
         return leaf
     parts = [rebuild(part, tensors, f"{name}.{key}") for key, part in branches]
     if dataclasses.is_dataclass(like):
-        # Frozen ones too, and without what their constructors may do beside.
+        # Works for frozen dataclasses too, and without calling their constructors.
         same = copy.copy(like)
         for (key, _), part in zip(branches, parts, strict=True):
             object.__setattr__(same, key, part)
@@ -61,7 +62,7 @@ def rebuild(like: T, tensors: Mapping[str, Tensor], name: str = "state") -> T:
 
 
 def size_in_bytes(state: Any) -> int:
-    """Bytes of all leaves, numbers counted as 8."""
+    """Bytes of all leaves; numbers count as 8."""
     return sum(
         leaf.nbytes if isinstance(leaf, Tensor | np.ndarray) else 8
         for _, leaf in _leaves(state, "state")
@@ -69,7 +70,7 @@ def size_in_bytes(state: Any) -> int:
 
 
 def _branches(state: Any) -> list[tuple[str, Any]] | None:
-    """The parts of a tree, or None for a leaf."""
+    """Return a tree's named parts, or None for a leaf."""
     if state is None:
         return []
     if dataclasses.is_dataclass(state) and not isinstance(state, type):
@@ -90,7 +91,7 @@ def _leaves(state: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _tensor(leaf: Any, path: str) -> Tensor:
     if isinstance(leaf, Tensor):
-        if leaf.dtype == torch.complex128:  # which safetensors lacks
+        if leaf.dtype == torch.complex128:  # not supported by safetensors
             raise StateError(f"{path}: a state can't have {leaf.dtype}")
         return leaf.detach()
     if isinstance(leaf, np.ndarray | np.generic):
@@ -114,7 +115,7 @@ def _leaf_like(like: Any, tensors: Mapping[str, Tensor], path: str) -> Any:
     if not bool(tensor.isfinite().all()):
         raise StateError(f"{path} holds NaN or infinity")
     if isinstance(like, Tensor):
-        # A copy: loaded tensors may lie in memory that can't be written.
+        # Copied, since loaded tensors may lie in read-only memory.
         return torch.empty_like(like).copy_(tensor)
     if isinstance(like, np.ndarray):
         return tensor.numpy().copy()

@@ -1,1 +1,1 @@
-"""TS3: a streaming transformer codec with one codebook."""
+"""The TS3 codec: a streaming transformer codec with one codebook."""

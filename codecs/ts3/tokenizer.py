@@ -1,9 +1,9 @@
-"""The TS3 codec: transformer layers with a window to the left, and one codebook.
+"""The TS3 codec: transformer layers with left context only, and one codebook.
 
 Wu et al., "TS3-Codec: Transformer-Based Simple Streaming Single Codec" (arXiv 2411.18803). The
-paper's sizes are `ts3-x1` to `ts3-x4`, on raw frames of samples; what ships trained has the same
-layers, narrower, between the spectral trunk's features and its head, because that is what little
-data can teach.
+paper's sizes, `ts3-x1` to `ts3-x4`, work on raw frames of samples. The trained models in the
+package have the same layers, narrower, between the features and the head of the spectral trunk,
+which needs less training data.
 """
 
 import math
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CodebookConfig:
-    """A factorised codebook: look-up among few channels between two linear layers.
+    """Configuration of a factorized codebook: look-up in a low-dimensional projection.
 
     Attributes:
-        size: codes.
-        dim: channels that a code is looked up among.
-        decay: of the moving means that codes are in training. A step sees a small part of a large
-            codebook, so it is slow.
-        commitment_weight: of the loss that pulls latents to their codes. The paper lets the
-            quantizer's losses grow with the codebook (4 for 8,192 codes, 32 for 65,536, 64 for
-            131,072), of which this is a quarter, as in VQ-VAE. With 0.25 latents ran away from a
-            codebook of 65,536, whose codes each see too few frames to follow.
+        size: number of codes.
+        dim: channels of the projection.
+        decay: of the exponential moving averages that update codes in training. It is slow, since
+            one step only sees a small part of a large codebook.
+        commitment_weight: of the loss that moves latents towards their codes. The paper scales the
+            quantizer's losses with the codebook (4 for 8,192 codes, 32 for 65,536, 64 for 131,072);
+            this is a quarter of that, as in VQ-VAE. With a weight of 0.25, latents diverge from a
+            codebook of 65,536, whose codes get too few frames each to follow.
     """
 
     size: int = 65_536
@@ -56,8 +56,8 @@ class TS3Config:
 
     Attributes:
         network: the paper's trunk, or a spectral one with transformer layers.
-        codebook: the one codebook.
-        levels: FSQ with these levels instead of the codebook; none: the codebook.
+        codebook: the codebook.
+        levels: of FSQ, which then replaces the codebook; empty: use the codebook.
     """
 
     network: FrameConfig | SpectralConfig = field(default_factory=FrameConfig)
@@ -75,7 +75,8 @@ class TS3Config:
                 codebook_dim=book.dim,
                 decay=book.decay,
                 commitment_weight=book.commitment_weight,
-                # A batch has far fewer frames than there are codes: a recipe starts them.
+                # A batch has far fewer frames than there are codes: recipes initialize the
+                # codebook.
                 kmeans_rounds=0,
                 revive_below=0.0,
             )
@@ -83,11 +84,11 @@ class TS3Config:
 
 
 class TS3Codec(NeuralCodec):
-    """One code a frame, between causal transformers.
+    """A neural codec with causal transformers and one code per frame.
 
     Args:
         config: see `TS3Config`.
-        name: what it is called.
+        name: the tokenizer's name.
     """
 
     family = "ts3"
@@ -128,7 +129,7 @@ class TS3Codec(NeuralCodec):
 
     def _stages(self) -> "CompiledStages":
         from ..neural.compiled.residual_stages import (
-            CompiledStages,  # numba takes a while to import
+            CompiledStages,  # imported here, since numba takes a while to import
         )
 
         return CompiledStages([self.still_quantizer()], [])

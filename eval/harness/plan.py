@@ -138,7 +138,8 @@ def domain(item: Utterance) -> str:
     source = item.extra.get("source")
     if not isinstance(source, str) or not source:
         source = printable(item.name.parts[0]) if len(item.name.parts) > 1 else "no folder"
-    return source if source != "all" else "a corpus called all"  # reserved for the mean over all
+    # "all" is reserved in results for the mean over all domains.
+    return source if source != "all" else "a corpus called all"
 
 
 def even_sample(items: Sequence[Utterance], count: int | None) -> list[Utterance]:

@@ -1,4 +1,4 @@
-"""K-means on the exact search: features of any size to centroids."""
+"""K-means with exact search, for features of any size."""
 
 from .config import KMeansConfig
 from .estimator import KMeans

@@ -1,4 +1,4 @@
-"""The state of a fit in one file, from which it goes on to the same bits."""
+"""Checkpoints of a fit, from which it continues with bit-identical results."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _FORMAT = "syllabary.kmeans.checkpoint.1"
 def save_checkpoint(
     path: Path, state: FitState, config: KMeansConfig, survey: Survey, processes: Processes
 ) -> None:
-    """Replace the checkpoint by the state of all processes; rank 0 writes.
+    """Replace the checkpoint by the state of all processes; rank 0 writes it.
 
     Raises:
         QuantizerError: the file can't be written.
@@ -70,13 +70,13 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, state: FitState, config: KMeansConfig, survey: Survey, processes: Processes
 ) -> bool:
-    """Overwrite a fresh state by that of the checkpoint, if rank 0 finds one.
+    """Load the checkpoint into a new state, if rank 0 finds one.
 
     Returns:
         Whether there was one.
 
     Raises:
-        QuantizerError: the file is damaged, or of other settings, features or processes.
+        QuantizerError: the file is damaged, or has other settings, features or processes.
     """
     found = processes.gathered(path.exists())[0]
     if not found:
@@ -104,7 +104,7 @@ def load_checkpoint(
 
 
 def _fit_of(config: KMeansConfig, survey: Survey) -> dict[str, Any]:
-    """What a checkpoint must have in common with the fit that goes on from it."""
+    """Return the properties that a checkpoint and the continued fit must share."""
     features = hashlib.sha256(survey.largest.numpy().tobytes())
     features.update(survey.sample.numpy().tobytes())
     return {

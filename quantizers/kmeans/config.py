@@ -1,4 +1,4 @@
-"""The settings of a fit."""
+"""Configuration of a fit."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -11,27 +11,27 @@ Algorithm = Literal["lloyd", "mini-batch"]
 
 @dataclass(frozen=True)
 class KMeansConfig:
-    """How to fit centroids. The defaults suit frames of a self-supervised speech encoder.
+    """Configuration of `KMeans`. The defaults suit frames of a self-supervised speech encoder.
 
     Args:
-        num_clusters: how many centroids.
+        num_clusters: number of centroids.
         init: "k-means++" (Arthur and Vassilvitskii 2007) or "random" rows, from the sample.
         algorithm: "lloyd" updates the centroids after each pass over all rows; "mini-batch" after
-            each batch, by Sculley's steps of 1/count in the first pass. Later passes first take
-            back what a row gave in the pass before (Newling and Fleuret 2016), so that both end
-            where nothing moves.
-        iterations: at most so many passes over all rows.
-        tolerance: stop when a pass lowers the inertia by less than this share of it.
-        batch_size: rows that are read and assigned at once. For "lloyd" it changes no bit of the
-            result.
-        sample_size: rows drawn at random for the start. None: 128 a cluster, from 16,384 rows up,
-            and no more than 192 MB unless the clusters need them.
-        sample_iterations: at most so many iterations of Lloyd on the sample before the first pass
-            (Bradley and Fayyad 1998); 0 starts from the seeds themselves.
-        seed: of all that is random.
+            each batch, with Sculley's steps of 1/count in the first pass. Later passes first remove
+            each row's contribution from the pass before (Newling and Fleuret 2016), so that it
+            converges like "lloyd".
+        iterations: maximum number of passes over all rows.
+        tolerance: stop when a pass reduces the inertia by less than this fraction.
+        batch_size: rows that are read and assigned at once. For "lloyd" it does not change a bit of
+            the result.
+        sample_size: rows drawn at random for the initialization. None: 128 per cluster, at least
+            16,384 rows, and at most 192 MB unless the clusters need more.
+        sample_iterations: maximum number of Lloyd iterations on the sample before the first pass
+            (Bradley and Fayyad 1998); 0 starts directly from the seeds.
+        seed: for all random choices.
 
     Raises:
-        QuantizerError: a value out of its range.
+        QuantizerError: a value is out of range.
     """
 
     num_clusters: int
@@ -68,7 +68,7 @@ class KMeansConfig:
             )
 
     def rows_of_sample(self, dim: int) -> int:
-        """How many rows the start is found on, of features of `dim` dimensions."""
+        """Number of rows of the sample, for features of `dim` dimensions."""
         if self.sample_size is not None:
             return self.sample_size
         wanted = max(128 * self.num_clusters, 16384)

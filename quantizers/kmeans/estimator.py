@@ -1,4 +1,4 @@
-"""`KMeans`: centroids of features, fitted in memory that does not grow with the features."""
+"""`KMeans`: fit centroids in memory that does not grow with the number of features."""
 
 import json
 from collections.abc import Callable
@@ -23,27 +23,26 @@ from .seeding import plus_plus, random_rows
 from .survey import Survey, survey
 
 _FORMAT = "syllabary.kmeans.1"
-# Rows a cluster among which k-means++ draws.
+# Rows per cluster from which k-means++ draws.
 _SEEDED_ROWS = 16
 
 
 class KMeans:
-    """K-means clustering (Lloyd, "Least squares quantization in PCM", 1982) on the exact search.
+    """K-means clustering (Lloyd, "Least squares quantization in PCM", 1982) with exact search.
 
-    Memory: a batch of rows, the sample for the start, K × D sums in float64, and four bytes a row
-    for its code. Under `torch.distributed` each process fits its own share of the rows, and all
-    end with the same centroids.
+    Memory: a batch of rows, the sample, K × D sums in float64, and four bytes per row for its code.
+    Under `torch.distributed` each process fits its own share of the rows, and all get the same
+    centroids.
 
-    The same settings and rows give the same centroids bit for bit, for "lloyd" whatever the
-    threads, the batch size and the split over processes (rank 0's rows first), for "mini-batch"
-    whatever the threads.
+    The same settings and rows give bit-identical centroids: for "lloyd" with any number of threads,
+    batch size and distribution over processes (rank 0's rows first), for "mini-batch" with any
+    number of threads.
 
     Attributes:
         config: settings.
         centroids: (K, D) float32.
-        inertia: the sum of squared distances of the rows from the means of the clusters they had
-            in the last pass, so that assigning them again can only lower it. None where it is not
-            known.
+        inertia: sum of squared distances of the rows to the means of their clusters in the last
+            pass; assigning them again can only lower it. None if unknown.
         inertias: the same after each pass.
 
     Example:
@@ -71,7 +70,7 @@ class KMeans:
         self._centroids = centroids
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Codes (N,) int64 of rows (N, D): the index of the nearest centroid."""
+        """Return codes (N,) int64 of rows (N, D): the index of the nearest centroid."""
         return self._search([self.centroids])(rows)
 
     def fit(
@@ -89,16 +88,16 @@ class KMeans:
         """Fit the centroids and return self.
 
         Args:
-            features: (N, D) rows; see `open_features`. Of this process's share, where there are
-                several: those of rank 0 come first.
+            features: (N, D) rows; see `open_features`. With several processes, this process's
+                share; those of rank 0 come first.
             dim: of the rows of raw files.
-            start: (K, D) centroids to start from, instead of seeds from a sample.
-            checkpoint: a file that keeps the state, for a fit with the same settings and features
-                to go on from. It stays there when the fit is done.
-            checkpoint_every: batches between two writes; also written after each pass.
-            device: where rows are assigned and summed.
-            progress: is called after each batch.
-            alone: take this process for the only one, also where `torch.distributed` has several.
+            start: (K, D) initial centroids, instead of seeds from a sample.
+            checkpoint: a file for the state, from which a fit with the same settings and features
+                continues. It is kept after the fit.
+            checkpoint_every: batches between two checkpoints; one is also written after each pass.
+            device: for assigning and summing rows.
+            progress: called after each batch.
+            alone: use only this process, even if `torch.distributed` has several.
 
         Raises:
             QuantizerError: fewer rows than clusters, or fewer distinct ones in the sample; a value
@@ -129,7 +128,7 @@ class KMeans:
         fit = self._prepare(stream, looked, start, path, where, processes, report)
         for number, step in enumerate(fit.steps(), 1):
             report(step)
-            # A pass ends when the count of batches starts anew.
+            # A pass ends when the batch counter is reset.
             if path and (number % checkpoint_every == 0 or not fit.state.batches):
                 save_checkpoint(path, fit.state, config, looked, processes)
         self._set_centroids(fit.state.centroids)
@@ -175,7 +174,7 @@ class KMeans:
         processes: Processes,
         report: Callable[[Progress], None],
     ) -> Fit:
-        """A fit at its start, or where the checkpoint left it."""
+        """Create a fit at its start, or continue from the checkpoint."""
         config = self.config
         blank = torch.zeros(config.num_clusters, stream.dim, device=device)
         if checkpoint is not None:
@@ -191,7 +190,7 @@ class KMeans:
         return Fit(stream, looked, config, centroids, processes)
 
     def save(self, path: str | Path) -> None:
-        """Write the centroids as safetensors, with the settings in its metadata.
+        """Write the centroids as safetensors, with the settings as metadata.
 
         Raises:
             QuantizerError: nothing has been fitted, or the file can't be written.
@@ -211,7 +210,7 @@ class KMeans:
 
     @classmethod
     def load(cls, path: str | Path) -> "KMeans":
-        """What `save` wrote. For the files of other programs see `load_centroids`.
+        """Load a file from `save`. For the files of other programs see `load_centroids`.
 
         Raises:
             QuantizerError: the file is missing, damaged or of another kind.
@@ -233,7 +232,7 @@ class KMeans:
 
 
 def start_on_sample(looked: Survey, config: KMeansConfig, device: torch.device) -> Tensor:
-    """Centroids (K, D) to start from: seeds from the sample, refined by Lloyd's on the sample.
+    """Return initial centroids (K, D): seeds from the sample, refined by Lloyd's on the sample.
 
     Raises:
         QuantizerError: the sample has too few distinct rows.

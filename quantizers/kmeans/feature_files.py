@@ -1,6 +1,6 @@
-"""Files of features, read a few rows at a time: `.npy`, safetensors and raw floats.
+"""Read feature files a few rows at a time: `.npy`, safetensors and raw floats.
 
-Rows are read, not memory-mapped: pages of a map count as the process's memory once touched.
+Rows are read, not memory-mapped: mapped pages count as the process's memory once touched.
 """
 
 import json
@@ -16,7 +16,7 @@ from torch import Tensor
 from ...errors import QuantizerError
 from ...filesystem import printable
 
-#: Suffixes of raw files and what they hold.
+#: Suffixes of raw files, and their dtypes.
 RAW_DTYPES = {".f16": torch.float16, ".f32": torch.float32}
 SUFFIXES = (".npy", ".safetensors", *RAW_DTYPES)
 _NPY_DTYPES = {"<f2": torch.float16, "<f4": torch.float32, "<f8": torch.float64}
@@ -31,7 +31,7 @@ _LONGEST_HEADER = 100 << 20
 
 @dataclass(frozen=True)
 class FileShard:
-    """A matrix of features (num_rows, dim) inside a file, row by row from byte `offset` on."""
+    """A matrix of features (num_rows, dim) in a file, stored by rows from byte `offset` on."""
 
     name: str
     path: Path
@@ -41,10 +41,10 @@ class FileShard:
     dim: int
 
     def read_into(self, out: Tensor, start: int) -> None:
-        """Fill float32 `out` (n, dim) with the rows from `start` on.
+        """Fill float32 `out` (n, dim) with rows, from row `start` on.
 
         Raises:
-            QuantizerError: the file ends before them, or can't be read.
+            QuantizerError: the file is too short, or can't be read.
         """
         rows = out if self.dtype == torch.float32 else torch.empty(out.shape, dtype=self.dtype)
         view = rows.view(torch.uint8).numpy().reshape(-1).data
@@ -64,15 +64,15 @@ class FileShard:
 
 
 def shards_of_file(path: Path, dim: int | None) -> list[FileShard]:
-    """What a file holds, from its header.
+    """List the matrices in a file, from its header.
 
     Args:
-        path: `.npy`; `.safetensors`, all of whose tensors are taken, by name; `.f32` or `.f16`,
-            raw little-endian rows.
+        path: `.npy`; `.safetensors`, with all its tensors in order of name; `.f32` or `.f16`, raw
+            little-endian rows.
         dim: of raw rows.
 
     Raises:
-        QuantizerError: a file that is missing, damaged, cut short, empty, or of another kind.
+        QuantizerError: a file that is missing, damaged, truncated, empty, or of another format.
     """
     name = printable(path)
     try:

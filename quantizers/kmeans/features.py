@@ -1,4 +1,4 @@
-"""Features as a stream of blocks that can be read again and again, wherever they are."""
+"""Features from any source, as a stream of blocks that can be read repeatedly."""
 
 import warnings
 from bisect import bisect_right
@@ -17,31 +17,31 @@ from ...filesystem import printable
 from .feature_files import SUFFIXES, FileShard, shards_of_file
 
 Array = Tensor | np.ndarray
-#: A matrix; a file or folder, or several; or something that gives matrices each time it is asked.
+#: A matrix; a file or folder, or several; or something that yields matrices at each iteration.
 Source = Array | str | Path | Sequence[str | Path] | Iterable[Array] | Callable[[], Iterable[Array]]
 
 
 class Features(Protocol):
     """Rows of `dim` features.
 
-    `num_rows` is None while nobody has counted them.
+    `num_rows` is None until they have been counted.
     """
 
     dim: int
     num_rows: int | None
 
     def blocks(self, batch_size: int, start: int = 0) -> Iterator[Tensor]:
-        """Float32 rows (batch_size, dim) from row `start` on, fewer in the last block only.
+        """Yield float32 rows (batch_size, dim) from row `start` on; the last block may be shorter.
 
         A block may be a buffer that the next one overwrites.
         """
 
     def where(self, row: int) -> str:
-        """The place of a row, for people."""
+        """Describe the place of a row, for messages."""
 
 
 def open_features(source: Source | Features, dim: int | None = None) -> Features:
-    """Features from any source that `KMeans.fit` takes.
+    """Open features from any source that `KMeans.fit` accepts.
 
     Args:
         source: a tensor or array (N, dim); a `.npy`, `.safetensors`, `.f32` or `.f16` file, a
@@ -51,7 +51,7 @@ def open_features(source: Source | Features, dim: int | None = None) -> Features
         dim: of the rows of `.f32` and `.f16` files.
 
     Raises:
-        QuantizerError: nothing there, or of a wrong shape or dtype.
+        QuantizerError: the source is empty or missing, or of a wrong shape or dtype.
     """
     if isinstance(source, Tensor | np.ndarray):
         return StoredFeatures([_MemoryShard("features", as_matrix(source, "features"))])
@@ -89,15 +89,15 @@ def _shards_of_path(path: Path, dim: int | None) -> list[FileShard]:
 
 
 def as_matrix(values: Any, name: str) -> Tensor:
-    """The values as a tensor (n, dim) that shares their memory."""
+    """Convert values to a tensor (n, dim) that shares their memory if possible."""
     if isinstance(values, np.ndarray):
         if values.dtype not in (np.float16, np.float32, np.float64):
             raise QuantizerError(f"{name} must hold floats, got {values.dtype}")
         if not values.dtype.isnative or min(values.strides, default=0) < 0:
-            # What torch can't share.
+            # Memory layouts that torch can't share.
             values = np.array(values, values.dtype.newbyteorder("="))
         with warnings.catch_warnings():
-            # A read-only array, such as a memory map, is only read here.
+            # Read-only arrays, such as memory maps, are fine, since this only reads.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             values = torch.from_numpy(values)
     if not isinstance(values, Tensor):
@@ -129,7 +129,7 @@ class _MemoryShard:
 
 
 class StoredFeatures:
-    """Matrices in memory or in files, one after the other."""
+    """Concatenated matrices in memory or in files."""
 
     def __init__(self, shards: Sequence[FileShard | _MemoryShard]):
         if not shards:
@@ -157,7 +157,7 @@ class StoredFeatures:
             yield block
 
     def _view(self, first: int, last: int) -> Tensor | None:
-        """Rows as they lie in memory, where that is possible."""
+        """Return rows as a view of memory, if possible."""
         number = bisect_right(self._starts, first) - 1
         shard = self._shards[number]
         if isinstance(shard, _MemoryShard) and last <= self._starts[number + 1]:
@@ -181,7 +181,7 @@ class StoredFeatures:
 
 
 class StreamedFeatures:
-    """Matrices that a function gives, again for each pass, such as an encoder's outputs.
+    """Matrices from a function that is called for each pass, such as an encoder's outputs.
 
     It must give the same rows in the same order each time.
     """

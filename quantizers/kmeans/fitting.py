@@ -1,10 +1,11 @@
-"""The passes over all rows: Lloyd's and mini-batch k-means as one loop.
+"""Passes over all rows: Lloyd's algorithm and mini-batch k-means in one loop.
 
-Every row has a code, and every cluster the exact sum of its rows. A batch is assigned, and rows
-whose code changed are taken out of one sum and put into another. Lloyd's algorithm makes centroids
-of the sums after a pass, mini-batch k-means after each batch. Sums are exact (`sums.py`) and so is
-the search: centroids depend neither on batches (Lloyd's) nor on how rows are split over
-processes, and a fit that goes on from its state ends with the same bits.
+The state has a code for every row, and the exact sum of the rows of every cluster. A batch is
+assigned to clusters, and rows whose code has changed are subtracted from one sum and added to
+another. Lloyd's algorithm computes centroids from the sums after each pass, mini-batch k-means
+after each batch. Sums (`sums.py`) and search are exact: centroids depend neither on batches
+(Lloyd's) nor on the distribution of rows over processes, and a continued fit gives bit-identical
+results.
 """
 
 from collections.abc import Iterator
@@ -26,15 +27,16 @@ from .survey import Survey
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a fit has come.
+    """Progress of a fit.
 
     Attributes:
-        stage: "looking" at all rows, "starting" on a sample, or "passing" over all rows.
-        passes: whole passes since.
-        rows: of this process, read in the pass under way.
-        num_rows: of this process, or None while they have not been counted.
-        inertia: after the last whole pass, or None before the first.
-        moved: rows of all processes that changed their cluster in the last whole pass.
+        stage: "looking" (reading all rows), "starting" (on the sample), or "passing" (over all
+            rows).
+        passes: completed passes.
+        rows: rows of this process read in the current pass.
+        num_rows: rows of this process, or None until they have been counted.
+        inertia: after the last completed pass, or None before the first.
+        moved: rows of all processes that changed their cluster in the last completed pass.
     """
 
     stage: Literal["looking", "starting", "passing"]
@@ -47,19 +49,19 @@ class Progress:
 
 @dataclass
 class FitState:
-    """All that a fit knows between two batches.
+    """State of a fit between two batches.
 
     Attributes:
-        centroids: (K, D) float32, of the batch to come.
-        codes: (N,) int32, this process's rows' clusters; -1 before the first.
+        centroids: (K, D) float32, for the next batch.
+        codes: (N,) int32, clusters of this process's rows; -1 before the first assignment.
         totals: sums and counts of this process's rows by these codes.
-        prior: sums and counts of the sample, that steady mini-batch steps in the first pass.
+        prior: sums and counts of the sample, which stabilize mini-batch steps in the first pass.
         squares: (2, D) float64, this process's sums of squares, see `column_squares`.
-        batches: done in the pass under way.
+        batches: completed in the current pass.
         moved: this process's rows that changed their cluster in it.
         inertias: after each pass.
         moves: rows of all processes that changed their cluster in each pass.
-        finished: nothing is left to do.
+        finished: whether the fit is complete.
     """
 
     centroids: Tensor
@@ -75,15 +77,15 @@ class FitState:
 
 
 class Fit:
-    """Passes over features, one batch after the other.
+    """Run passes over features, batch by batch.
 
     Args:
         features: rows of this process.
         survey: of the rows of all processes.
         config: settings.
-        start: (K, D) float32 centroids, the same on all processes. The tensor's device does the
-            work.
-        processes: all of which do the same.
+        start: (K, D) float32 initial centroids, the same on all processes. Computation runs on the
+            tensor's device.
+        processes: that fit together.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Fit:
         self._processes = processes
         self.num_rows = survey.rows_of_rank[processes.rank]
         largest = survey.largest.to(start.device)
-        # The prior's rows are counted beside the others.
+        # The prior's rows are counted along with the others.
         counted = survey.num_rows + survey.sample.shape[0]
         self._grid = exact_grid(largest, counted)
         self._square_grids = square_grids(largest, counted)
@@ -114,7 +116,7 @@ class Fit:
         )
 
     def steps(self) -> Iterator[Progress]:
-        """Go on from the state, batch by batch, until the fit is finished."""
+        """Continue from the state, batch by batch, until the fit is finished."""
         while not self.state.finished:
             yield from self._pass()
 
@@ -126,7 +128,7 @@ class Fit:
             self._weigh_start()
         search = NearestCode(state.centroids)
         blocks = self._features.blocks(config.batch_size, state.batches * config.batch_size)
-        # A process that has fewer rows takes part in the others' steps.
+        # A process with fewer rows takes part in the others' steps.
         for _ in range(state.batches, self._batches_of_pass()):
             block = next(blocks, None)
             if block is not None:
@@ -158,7 +160,7 @@ class Fit:
             state.squares += column_squares(block, self._square_grids)
 
     def _weigh_start(self) -> None:
-        """The sample's rows keep the first batches from throwing the start away."""
+        """Use the sample as a prior, so that the first batches keep most of the initialization."""
         state = self.state
         rows = self._survey.sample.to(state.centroids.device)
         codes = NearestCode(state.centroids)(rows)
@@ -182,7 +184,7 @@ class Fit:
         if int(totals.counts.sum()) != self._survey.num_rows:
             raise QuantizerError("the features have fewer rows than in the first look at them")
         squares = float(self._processes.summed(state.squares).cpu().numpy().sum())
-        # Rounding may leave a little less than nothing.
+        # Rounding may give a value slightly below zero.
         inertia = max(0.0, squares - totals.explained())
         moved = int(self._processes.summed(torch.tensor(state.moved)))
         state.centroids = totals.means(state.centroids)
@@ -197,7 +199,7 @@ class Fit:
         )
 
     def _repair(self, empty: Tensor) -> bool:
-        """Move centroids that have no rows to rows of the sample that are far from all others."""
+        """Move centroids without rows to rows of the sample that are far from all others."""
         state = self.state
         count = int(empty.sum())
         if not count:
@@ -207,7 +209,7 @@ class Fit:
         try:
             seeds = plus_plus(rows, count, seed, state.centroids[~empty])
         except QuantizerError:
-            # Every row of the sample is a centroid: there is nothing left to divide.
+            # Every row of the sample is a centroid: no cluster can be divided.
             return False
         state.centroids[empty] = self._processes.first(seeds)
         return True

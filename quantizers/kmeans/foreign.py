@@ -1,4 +1,4 @@
-"""Centroids from the files of other programs: scikit-learn, fairseq, faiss, NumPy, PyTorch."""
+"""Load centroids from files of other programs: scikit-learn, fairseq, faiss, NumPy, PyTorch."""
 
 import struct
 import zipfile
@@ -14,22 +14,22 @@ from ...errors import QuantizerError
 from ...filesystem import printable
 from .inert_pickle import Inert, read_pickle
 
-#: What a matrix of centroids is called, where a file has several.
+#: Names of a matrix of centroids, for files with several matrices.
 NAMES = ("centroids", "cluster_centers_", "cluster_centers", "centers", "codebook", "C")
 _FLAT_INDEXES = (b"IxFI", b"IxF2", b"IxFl")
 
 
 def load_centroids(path: str | Path) -> Tensor:
-    """Centroids (K, D) float32 from a file, whose kind its first bytes tell.
+    """Load centroids (K, D) float32 from a file, whose format is detected by its first bytes.
 
-    Read are `.npy`, `.npz`, safetensors (ours too), tensors saved by `torch.save`, flat indexes
-    of faiss (`faiss.write_index(kmeans.index, path)`), and scikit-learn's estimators as `pickle`
-    or `joblib` write them, such as those of fairseq's and S3PRL's recipes. Nothing that a pickle
-    names is run or imported. Of several matrices, the one with a name of `NAMES` is taken.
+    Supported are `.npy`, `.npz`, safetensors (also from this package), tensors from `torch.save`,
+    flat indexes of faiss (`faiss.write_index(kmeans.index, path)`), and scikit-learn estimators
+    from `pickle` or `joblib`, as in fairseq's and S3PRL's recipes. Code in a pickle is never run or
+    imported. Of several matrices, the one with a name in `NAMES` is used.
 
     Raises:
-        QuantizerError: the file is missing, damaged, of another kind, or has no matrix of finite
-            floats, or several.
+        QuantizerError: the file is missing, damaged or of another format, or has no matrix of
+            finite floats, or several.
     """
     source = Path(path)
     name = printable(source)
@@ -72,7 +72,7 @@ def _read(path: Path, head: bytes) -> Any:
 
 
 def _flat_index(content: bytes, name: str) -> np.ndarray:
-    """The vectors of faiss's IndexFlat, as its `write_index` lays them out."""
+    """Read the vectors of faiss's IndexFlat, in the format of its `write_index`."""
     layout = struct.Struct("<4siqqqBi")
     if len(content) < layout.size + 12:
         raise QuantizerError(f"{name} is cut short")
@@ -104,7 +104,7 @@ def _checked(found: Any, name: str) -> Tensor:
 
 
 def _matrices(key: str, value: Any, seen: set[int]) -> list[tuple[str, np.ndarray]]:
-    """All matrices of floats in a value, each once, with their names joined by dots."""
+    """Return all float matrices in a value, each once, with dotted names."""
     if id(value) in seen:
         return []
     seen.add(id(value))

@@ -1,10 +1,10 @@
-"""Arrays out of pickles, without running anything that a pickle asks for.
+"""Read arrays from pickles without running any code in them.
 
-A pickle is a program: it names functions and calls them. Here every name stands for an inert
-object that only notes what it was called with, and names outside of NumPy, scikit-learn, joblib
-and plain containers are refused. Arrays are then made of the notes, with their sizes checked.
-joblib's files are pickles too, with the bytes of each array in the stream behind the object that
-describes it, and compressed as a whole or not at all.
+A pickle is a program that names functions and calls them. Here, every name gives an inert object
+that only records its call, and names outside of NumPy, scikit-learn, joblib and plain containers
+are refused. Arrays are then created from the records, with their sizes checked. joblib's files are
+pickles too, in which each array's bytes follow the object that describes it; they may be compressed
+as a whole.
 """
 
 import bz2
@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import QuantizerError
 from ...filesystem import printable
 
-#: Bytes that a compressed file may unpack to.
+#: Maximum size in bytes of an uncompressed file.
 LARGEST = 4 << 30
 _MODULES = ("numpy", "sklearn", "joblib", "scipy.sparse", "collections")
 _NAMES = {
@@ -48,13 +48,13 @@ _KINDS = ("b1", "f2", "f4", "f8", *(f"{sign}{size}" for sign in "iu" for size in
 
 
 class Inert:
-    """What a pickle named, called or built, as a note.
+    """A record of an object that a pickle named, called or built.
 
     Attributes:
-        name: "module.name" for what was named; None for what came of a call.
-        function: what was called.
-        args: what it was called with.
-        state: what was put into it.
+        name: "module.name" of a named object; None for the result of a call.
+        function: the called object.
+        args: of the call.
+        state: the state set on the object.
         array: the array that followed it in a joblib file.
     """
 
@@ -71,17 +71,17 @@ class Inert:
         return Inert(function=self, args=args)
 
     def append(self, item: Any) -> None:
-        """Subclasses of list are filled by this; their items hold no centroids."""
+        """Ignore items of list subclasses, which contain no centroids."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Subclasses of dict are filled by this."""
+        """Ignore items of dict subclasses."""
         if not isinstance(self.state, dict):
             self.state = {}
         self.state[key] = value
 
 
 class _InertUnpickler(pickle._Unpickler):
-    """The pure-Python unpickler, whose steps that build objects are replaced."""
+    """The pure-Python unpickler, with the operations that build objects replaced."""
 
     stack: list[Any]
     pop_mark: Callable[[], list[Any]]
@@ -143,14 +143,14 @@ class _InertUnpickler(pickle._Unpickler):
         dispatch[_code[0]] = load_ext
 
     def _array_behind(self, state: Any) -> np.ndarray:
-        """The array whose bytes come next in a joblib file."""
+        """Read the array whose bytes come next in a joblib file."""
         if not isinstance(state, dict):
             raise QuantizerError("it is damaged")
         dtype = _dtype(state.get("dtype"))
         if dtype is None:
             raise QuantizerError("it has an array of objects")
         shape = _shape(state.get("shape"))
-        # Since joblib 1.2 a byte says how much padding aligns the array.
+        # Since joblib 1.2, a byte gives the length of the padding that aligns the array.
         if state.get("numpy_array_alignment_bytes") is not None:
             self._file.read(self._file.read(1)[0])
         count = math.prod(shape) * dtype.itemsize
@@ -160,10 +160,10 @@ class _InertUnpickler(pickle._Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """The content of a pickle or of joblib's file; objects are `Inert`, NumPy's arrays are arrays.
+    """Read a pickle or joblib file; NumPy's arrays become arrays, other objects `Inert`.
 
     Raises:
-        QuantizerError: the file is damaged, too large, or names what no centroids need.
+        QuantizerError: the file is damaged, too large, or names objects that are not allowed.
     """
     try:
         content = _unpacked(path.read_bytes())
@@ -171,7 +171,7 @@ def read_pickle(path: Path) -> Any:
     except QuantizerError as error:
         raise QuantizerError(f"{printable(path)} is not read: {error}") from error
     except Exception as error:
-        # A damaged pickle fails in as many ways as there are bytes.
+        # A damaged pickle can raise any exception.
         raise QuantizerError(f"{printable(path)} is not a pickle, or damaged: {error!r}") from error
 
 
@@ -192,7 +192,7 @@ def _unpacked(content: bytes) -> bytes:
 
 
 def _class_name(value: Inert) -> str | None:
-    """The name of the class that a value was made of."""
+    """Return the name of a value's class."""
     function = value.function
     if function is None:
         return None
@@ -202,7 +202,7 @@ def _class_name(value: Inert) -> str | None:
 
 
 def _dtype(value: Any) -> np.dtype | None:
-    """The NumPy type that a note of `numpy.dtype` means, if it is a plain number's."""
+    """Return the NumPy dtype of a recorded `numpy.dtype`, if it is a plain number's."""
     if not isinstance(value, Inert) or _class_name(value) != "numpy.dtype" or not value.args:
         return None
     kind = value.args[0]
@@ -220,7 +220,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _revived(value: Any, done: dict[int, Any]) -> Any:
-    """The value with notes of arrays replaced by arrays, in plain containers and objects."""
+    """Replace recorded arrays by arrays, in plain containers and objects."""
     if id(value) in done:
         return done[id(value)]
     done[id(value)] = value
@@ -239,7 +239,7 @@ def _revived(value: Any, done: dict[int, Any]) -> Any:
 
 
 def _array(value: Inert) -> np.ndarray | None:
-    """The array that a note of NumPy's own ways of pickling means."""
+    """Create the array of a recorded NumPy pickle."""
     name = str(value.function.name) if value.function is not None else ""
     state = value.state
     if name.endswith("multiarray._reconstruct") and isinstance(state, tuple) and len(state) == 5:
@@ -251,7 +251,7 @@ def _array(value: Inert) -> np.ndarray | None:
     else:
         return None
     if isinstance(content, Inert) and content.function is not None:
-        # Protocol 2 has bytes as text: _codecs.encode(text, "latin1").
+        # Protocol 2 stores bytes as text: _codecs.encode(text, "latin1").
         content = content.args[0] if content.args else None
     if isinstance(content, str):
         content = content.encode("latin1")

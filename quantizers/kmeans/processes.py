@@ -1,4 +1,4 @@
-"""The processes that fit together: those of `torch.distributed` where it is initialised."""
+"""Processes that fit together, with `torch.distributed` if it is initialized."""
 
 from typing import TypeVar
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class Processes:
-    """Collective operations, which do nothing where there is one process.
+    """Collective operations, which return their input if there is one process.
 
     Args:
-        alone: take this process for the only one.
+        alone: use only this process.
 
     Attributes:
         rank: of this process.
-        size: how many there are.
+        size: number of processes.
     """
 
     def __init__(self, alone: bool = False) -> None:
@@ -27,27 +27,27 @@ class Processes:
         self.size = dist.get_world_size() if several else 1
 
     def summed(self, values: Tensor) -> Tensor:
-        """A new tensor: the sum over all processes."""
+        """Return a new tensor: the sum over all processes."""
         values = values.clone()
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def largest(self, values: Tensor) -> Tensor:
-        """A new tensor: the maximum over all processes."""
+        """Return a new tensor: the maximum over all processes."""
         values = values.clone()
         if self.size > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX)
         return values
 
     def first(self, values: Tensor) -> Tensor:
-        """The tensor of rank 0, which has the same shape on all."""
+        """Return rank 0's tensor, which has the same shape on all."""
         if self.size > 1:
             dist.broadcast(values, 0)
         return values
 
     def gathered(self, value: T) -> list[T]:
-        """One small object of each process, by rank."""
+        """Return a small object of each process, by rank."""
         if self.size == 1:
             return [value]
         values: list[T | None] = [None] * self.size
@@ -55,7 +55,7 @@ class Processes:
         return values  # type: ignore[return-value]
 
     def raise_together(self, error: QuantizerError | None) -> None:
-        """Raise on all processes what went wrong on any, so that none waits for the others."""
+        """Raise an error of any process on all of them, so that none waits for the others."""
         errors = self.gathered(None if error is None else str(error))
         if error is not None:
             raise error

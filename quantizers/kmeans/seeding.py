@@ -1,11 +1,11 @@
-"""Where the centroids start: rows of the sample, at random or by k-means++.
+"""Initial centroids: rows of the sample, at random or by k-means++.
 
-k-means++ draws each seed with a probability in proportion to the row's squared distance from the
+k-means++ draws each seed with a probability proportional to the row's squared distance from the
 seeds before it (Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", 2007);
-the greedy kind draws several and keeps the one that lowers the inertia most. Drawn one by one,
-each seed costs a pass over the sample. Here a pool is drawn at once, from distances that lag
-behind, and a candidate passes with the probability (its distance now) / (its distance then), so
-that those that pass are distributed as if drawn now (rejection sampling, as in Cohen-Addad et al.,
+the greedy variant draws several and keeps the one that lowers the inertia most. Drawn one by one,
+each seed costs a pass over the sample. Here, a pool of candidates is drawn at once from outdated
+distances, and a candidate is accepted with probability (its distance now) / (its distance then), so
+that accepted ones are distributed as if drawn now (rejection sampling, as in Cohen-Addad et al.,
 "Fast and accurate k-means++ via rejection sampling", 2020). One matrix product serves the pool.
 """
 
@@ -20,23 +20,23 @@ from ...errors import QuantizerError
 from ..nearest import NearestCode
 
 _LARGEST_POOL = 256
-# Distances from the pool to all rows that are held at once, in bytes.
+# Memory for the distances from the pool to all rows, in bytes.
 _POOL_BYTES = 64 << 20
 _TILE = 256
-# Rows whose distances from a pool fit a cache.
+# Rows whose distances from a pool fit in the cache.
 _PRODUCT_TILE = 2048
 
 
 def random_rows(rows: Tensor, count: int, seed: list[int]) -> Tensor:
-    """Distinct rows (count, D) of rows (m, D), drawn uniformly.
+    """Draw distinct rows (count, D) of rows (m, D) uniformly.
 
     Raises:
-        QuantizerError: there are not so many distinct rows.
+        QuantizerError: there are fewer distinct rows.
     """
     chosen: list[int] = []
     seen: set[bytes] = set()
     for index in np.random.default_rng(seed).permutation(rows.shape[0]):
-        # Adding zero makes -0 and 0 one value.
+        # Adding zero makes -0 and 0 equal.
         content = (rows[index] + 0.0).cpu().numpy().tobytes()
         if content not in seen:
             seen.add(content)
@@ -54,17 +54,17 @@ def plus_plus(
     before: Tensor | None = None,
     trials: int | None = None,
 ) -> Tensor:
-    """Distinct rows (count, D) of rows (m, D), drawn by their squared distance from one another.
+    """Draw distinct rows (count, D) of rows (m, D) by k-means++.
 
     Args:
         rows: float32, finite.
-        count: how many.
-        seed: of the draws.
-        before: centroids (K, D) that are there already.
-        trials: candidates for each seed; 1 is plain k-means++. None: 2 + log(count).
+        count: number of rows to draw.
+        seed: for the random choices.
+        before: existing centroids (K, D).
+        trials: candidates per seed; 1 is plain k-means++. None: 2 + log(count).
 
     Raises:
-        QuantizerError: there are not so many distinct rows (other than those of `before`).
+        QuantizerError: there are fewer distinct rows (apart from those of `before`).
     """
     random = np.random.default_rng(seed)
     trials = 2 + int(log(count)) if trials is None else trials
@@ -77,7 +77,7 @@ def plus_plus(
         distances = squared_distances(rows, before).cpu().numpy()
     while len(chosen) < count:
         if not distances.any():
-            # What is left may be beyond the precision of products.
+            # The remaining distances may be below the precision of products.
             taken = rows[chosen] if before is None else torch.cat([before, rows[chosen]])
             distances = squared_distances(rows, taken).cpu().numpy()
         totals = np.cumsum(distances, dtype=np.float64)
@@ -99,13 +99,13 @@ class _Distances:
     """Squared distances between rows, in float32; 0 for equal rows."""
 
     def __init__(self, rows: Tensor):
-        # Long vectors that are near one another would lose their difference in rounding.
+        # Centred, since nearby long vectors would lose their difference in rounding.
         self._values = rows - rows.median(0).values
         self._rounding = rows.shape[1] * 2.0**-23
         self._squares = torch.cat([tile.square().sum(1) for tile in self._values.split(_TILE)])
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
-        """Distances (n, m) from the rows at these places (n,) to all m."""
+        """Return distances (n, m) from the rows at `places` (n,) to all m rows."""
         index = torch.from_numpy(places).to(self._values.device)
         candidates = self._values[index]
         between = np.empty((len(places), self._values.shape[0]), np.float32)
@@ -115,7 +115,7 @@ class _Distances:
         ):
             part = torch.addmm(squares, candidates, tile.T, alpha=-2)
             part += self._squares[index][:, None]
-            # Rounding must not leave rows that are candidates' equals a chance.
+            # Despite rounding, rows equal to candidates must get zero probability.
             part[part <= self._rounding * squares] = 0
             between[:, start : start + tile.shape[0]] = part.cpu().numpy()
             start += tile.shape[0]
@@ -123,27 +123,27 @@ class _Distances:
 
 
 class _Pool:
-    """Candidates, and the distances of all rows that their choice changes."""
+    """A pool of candidates, and the distances of all rows, which decrease as they are chosen."""
 
     def __init__(
         self, places: np.ndarray, between: np.ndarray, chances: np.ndarray, distances: np.ndarray
     ):
         self._places = places
         self._between = between
-        # A candidate passes while its distance is above this.
+        # A candidate is accepted while its distance is above this.
         self._limits = chances * distances[places]
         self._next = 0
         self.distances = distances
 
     def take(self, trials: int) -> int | None:
-        """The best of so many candidates that pass, or None where there are not as many left."""
+        """Choose the best of `trials` accepted candidates; None if fewer are left."""
         passing: list[int] = []
         first = self._next == 0
         while len(passing) < trials and self._next < len(self._places):
             if self.distances[self._places[self._next]] > self._limits[self._next]:
                 passing.append(self._next)
             self._next += 1
-        # The first candidate of a pool always passes: each pool gives one seed at least.
+        # A pool's first candidate is always accepted, so that each pool gives at least one seed.
         if not passing or (len(passing) < trials and not first):
             return None
         lowered = np.minimum(self._between[passing], self.distances)
@@ -153,7 +153,7 @@ class _Pool:
 
 
 def squared_distances(rows: Tensor, centroids: Tensor) -> Tensor:
-    """Float32 squared distances (m,) of rows (m, D) from their nearest centroids."""
+    """Return float32 squared distances (m,) of rows (m, D) to their nearest centroids."""
     codes = NearestCode(centroids)(rows)
     parts = [
         (tile - centroids[code]).square_().sum(1)

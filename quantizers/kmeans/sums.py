@@ -1,10 +1,10 @@
-"""Sums of rows by code that no order of addition changes, not by one bit.
+"""Sums of rows by code that are bit-identical for any order of additions.
 
-Each value is rounded to a grid that is so coarse that float64 holds every sum of all rows without
-rounding, and finer than float32's own steps at the largest value of its column for up to 2^27
-rows. Additions on the grid are exact, so they can be made in any order, by blocks, threads,
-processes or devices, and taken back. This is the pre-rounding of reproducible summation (Demmel
-and Nguyen, "Fast reproducible floating-point summation", 2013).
+Each value is rounded to a grid coarse enough that float64 holds every sum of all rows without
+rounding, and finer than float32's steps at the largest value of its column for up to 2^27 rows.
+Additions on the grid are exact, so blocks, threads, processes and devices may add in any order, and
+subtract again. This is the pre-rounding of reproducible summation (Demmel and Nguyen, "Fast
+reproducible floating-point summation", 2013).
 """
 
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from math import ceil, log2
 import torch
 from torch import Tensor
 
-# Rows that are rounded at once: float64 copies of these stay in cache.
+# Rows rounded at once, whose float64 copies stay in the cache.
 _TILE = 256
 
 
 def exact_grid(largest: Tensor, num_rows: int) -> Tensor:
-    """Float64 constants C (D,) such that (x + C) - C is on a grid with exact sums.
+    """Return float64 constants C (D,) such that (x + C) - C is on a grid with exact sums.
 
     Args:
         largest: (D,) bounds of |x|, finite.
-        num_rows: how many values are summed, at most. Differences of two such sums are exact too.
+        num_rows: maximum number of values in a sum. Differences of two such sums are exact too.
     """
     _, exponents = torch.frexp(largest.double())
     bits = 51 - ceil(log2(num_rows + 1))
@@ -31,7 +31,7 @@ def exact_grid(largest: Tensor, num_rows: int) -> Tensor:
 
 @dataclass
 class ClusterSums:
-    """How many rows each cluster has, and their sum.
+    """Number and sum of the rows of each cluster.
 
     Attributes:
         sums: (K, D) float64, exact on the grid.
@@ -47,14 +47,14 @@ class ClusterSums:
         return cls(sums, sums.new_zeros(num_clusters))
 
     def move(self, rows: Tensor, old: Tensor, new: Tensor, grid: Tensor) -> int:
-        """Take rows (n, D) from clusters `old` (n,), -1 for none, to clusters `new` (n,).
+        """Move rows (n, D) from clusters `old` (n,), -1 for none, to clusters `new` (n,).
 
         Returns:
-            How many rows moved.
+            Number of rows moved.
         """
         moved = (old != new).nonzero()[:, 0]
         for index in moved.split(_TILE) if len(moved) else ():
-            # Most rows move in the first pass only: copying all of a tile is then quicker.
+            # Most rows move in the first pass only, where copying a whole tile is faster.
             whole = int(index[-1] - index[0]) + 1 == index.shape[0]
             tile = rows[index[0] : index[-1] + 1] if whole else rows[index]
             values = on_grid(tile.double(), grid)
@@ -69,26 +69,27 @@ class ClusterSums:
         return moved.shape[0]
 
     def means(self, fallback: Tensor) -> Tensor:
-        """Float32 means (K, D), and the rows of `fallback` (K, D) where a cluster is empty."""
+        """Return float32 means (K, D), with rows of `fallback` (K, D) for empty clusters."""
         means = (self.sums / self.counts.clamp(min=1)[:, None]).float()
         return torch.where(self.counts[:, None] > 0, means, fallback)
 
     def explained(self) -> float:
-        """The part of the rows' sum of squares that the means carry: that of n |mean|^2."""
-        # NumPy adds on one thread: the same order everywhere.
+        """Return the part of the rows' sum of squares explained by the means: sum of n |mean|^2."""
+        # NumPy adds on one thread, in the same order everywhere.
         sums, counts = self.sums.cpu().numpy(), self.counts.clamp(min=1).cpu().numpy()
         return float(((sums * sums).sum(1) / counts).sum())
 
 
 def on_grid(values: Tensor, grid: Tensor) -> Tensor:
-    """Float64 values (n, D), overwritten, on the grid (D,) of `exact_grid`."""
+    """Round float64 values (n, D) to the grid (D,) of `exact_grid`, in place."""
     return values.add_(grid).sub_(grid)
 
 
 def square_grids(largest: Tensor, num_rows: int) -> Tensor:
-    """Two grids (2, D) for squares of values up to `largest` (D,): one for what the other rounds.
+    """Return two grids (2, D) for squares of values up to `largest` (D,).
 
-    One alone is too coarse for small values beside one large one: its step is the largest square's.
+    The second one is for the rounding errors of the first, whose step is too coarse for small
+    values beside a large one.
     """
     coarse = exact_grid(largest.double().square(), num_rows)
     # 1.5 · 2^52 steps is the constant.
@@ -96,7 +97,7 @@ def square_grids(largest: Tensor, num_rows: int) -> Tensor:
 
 
 def column_squares(rows: Tensor, grids: Tensor) -> Tensor:
-    """Float64 sums (2, D) of the squares of rows (n, D), exact on each of the two grids."""
+    """Return float64 sums (2, D) of the squares of rows (n, D), exact on each of the two grids."""
     total = torch.zeros_like(grids)
     for tile in rows.split(_TILE):
         squares = tile.double().square_()

@@ -1,4 +1,4 @@
-"""The first look at all rows: are they finite, how many, how large, and a sample of them."""
+"""The first pass over all rows: check that they are finite, count them, and draw a sample."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from .processes import Processes
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the rows of all processes.
+    """Facts about the rows of all processes.
 
     Attributes:
-        rows_of_rank: how many rows each process has.
-        largest: (D,) float32, the largest absolute value of each column.
+        rows_of_rank: number of rows of each process.
+        largest: (D,) float32, largest absolute value of each column.
         sample: (m, D) float32 rows drawn without replacement, in random order.
     """
 
@@ -39,19 +39,19 @@ def survey(
     processes: Processes,
     report: Callable[[int], None] | None = None,
 ) -> Survey:
-    """Read all rows once. The outcome is the same however they are split over processes.
+    """Read all rows once. The result is independent of their distribution over processes.
 
     Args:
         features: of this process.
-        sample_size: rows of the sample, or all when there are fewer.
-        seed: of the sample.
+        sample_size: rows of the sample; all if there are fewer.
+        seed: for the sample.
         batch_size: rows that are read at once.
         processes: all of which call this.
-        report: is told how many rows have been read, after each batch.
+        report: called after each batch with the number of rows read.
 
     Raises:
-        QuantizerError: a value that is NaN or infinite as float32, with its file and row; ranks
-            whose rows differ in dimensions.
+        QuantizerError: a value that is NaN or infinite as float32, with its file and row; or
+            different dimensions on different ranks.
     """
     error: QuantizerError | None = None
     largest = torch.zeros(features.dim)
@@ -80,7 +80,7 @@ def survey(
 
 
 def _first_index(features: Features, batch_size: int, processes: Processes) -> int:
-    """How many rows come before this process's, in the order of the ranks."""
+    """Return the number of rows before this process's, in the order of the ranks."""
     if processes.size == 1:
         return 0
     if features.num_rows is None:
@@ -91,15 +91,15 @@ def _first_index(features: Features, batch_size: int, processes: Processes) -> i
 
 
 def _peaks(block: Tensor) -> Tensor:
-    """The largest absolute value (D,) of each column, not finite where any value is not."""
+    """Return the largest absolute value (D,) of each column; not finite if any value is not."""
     return torch.maximum(block.amax(0), -block.amin(0)).cpu()
 
 
 class _Draw:
-    """A sample without replacement from rows that come by once, in bounded memory.
+    """Draw a sample without replacement in a single pass, in bounded memory.
 
-    Each row has a random key by its index; the sample is the rows with the smallest keys, so it
-    does not depend on blocks or processes, and is in random order when sorted by key.
+    Each row has a random key by its index; the sample is the rows with the smallest keys, so it is
+    independent of blocks and processes, and in random order when sorted by key.
     """
 
     def __init__(self, size: int, dim: int, seed: int):
@@ -110,7 +110,7 @@ class _Draw:
         self._rows = torch.empty(0, dim)
 
     def look(self, block: Tensor, start: int) -> None:
-        """Consider a block (n, D) whose first row has the index `start`."""
+        """Add a block (n, D) of candidates, whose first row has the index `start`."""
         keys = _mixed(np.arange(start, start + block.shape[0], dtype=np.uint64) + self._seed)
         if self._keys.size == self._size:
             offered = np.flatnonzero(keys < self._keys[-1])
@@ -120,7 +120,7 @@ class _Draw:
         order = np.argsort(joined, kind="stable")[: self._size]
         held = order[order < self._keys.size]
         taken = offered[order[order >= self._keys.size] - self._keys.size]
-        # Rows that fell out leave their places to those that come.
+        # New rows take the places of dropped ones.
         free = np.setdiff1d(np.arange(order.size), self._slots[held], assume_unique=True)
         if order.size > self._rows.shape[0]:
             self._grow(order.size)
@@ -131,13 +131,13 @@ class _Draw:
         self._keys, self._slots = joined[order], slots
 
     def _grow(self, needed: int) -> None:
-        # Untouched memory costs nothing, so all of it may as well be asked for at once.
+        # The full size at once, since untouched memory costs nothing.
         rows = torch.empty(max(needed, self._size), self._rows.shape[1])
         rows[: self._rows.shape[0]] = self._rows
         self._rows = rows
 
     def joined(self, processes: Processes) -> Tensor:
-        """The sample (m, D) of all processes' rows, in random order."""
+        """Return the sample (m, D) of all processes' rows, in random order."""
         if processes.size == 1:
             _reorder(self._rows.numpy(), self._slots)
             return self._rows[: self._slots.size]
@@ -147,12 +147,12 @@ class _Draw:
         mine = np.isin(self._keys, chosen)
         places = np.searchsorted(chosen, self._keys[mine])
         rows[torch.from_numpy(places)] = self._rows[torch.from_numpy(self._slots[mine])]
-        # Every row is one process's, and zero on the others: the sum is exact.
+        # Every row is on one process, and zero on the others, so the sum is exact.
         return processes.summed(rows)
 
 
 def _reorder(rows: np.ndarray, order: np.ndarray) -> None:
-    """Make row i what row order[i] was, in place: a second copy would double the peak of memory."""
+    """Set row i to row order[i], in place, since a copy would double the peak memory."""
     done = np.zeros(order.size, bool)
     for start in range(order.size):
         if done[start]:
@@ -168,7 +168,7 @@ def _reorder(rows: np.ndarray, order: np.ndarray) -> None:
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """Keys of counters, distinct and as good as random: the finaliser of SplitMix64."""
+    """Return distinct pseudo-random keys of counters, by SplitMix64's finalizer."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: np.ndarray = values ^ (values >> np.uint64(31))

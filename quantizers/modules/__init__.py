@@ -1,4 +1,4 @@
-"""Quantizers as modules, for training and inference, with one interface and one result type."""
+"""Quantizer modules for training and inference, with one interface and one result type."""
 
 from .finite_scalar import (
     FSQ_LEVELS,

@@ -1,4 +1,4 @@
-"""A codebook from the first training batch: Lloyd rounds over the joined frames of all ranks."""
+"""Initialize a codebook from the first training batch: k-means over the frames of all ranks."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,19 @@ from .seeds import chosen_positions
 def kmeans_codebook(
     frames: Tensor, counts: Sequence[int], size: int, metric: Metric, rounds: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """A codebook of cluster means.
+    """Fit a codebook of cluster means.
 
     Args:
-        frames: (N, D) float32, those of this rank.
+        frames: (N, D) float32, of this rank.
         counts: the N of each rank, not all zero.
-        size: K, how many codes.
-        metric: by which a frame goes to its cluster.
+        size: K, the number of codes.
+        metric: for assigning frames to clusters.
         rounds: Lloyd rounds.
-        seed: decides the frames that clusters start from.
+        seed: for choosing the frames that clusters start from.
 
     Returns:
-        Codebook (K, D) float32, and (K,) bool which codes have frames: fewer than K where the
-        frames are fewer, or the same.
+        Codebook (K, D) float32, and (K,) bool: which codes have frames. Some have none if there are
+        fewer than K different frames.
     """
     total = sum(counts)
 
@@ -47,10 +47,10 @@ def kmeans_codebook(
 
 
 def cluster_sums(frames: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Sums (size, D) and counts (size,) of the frames (N, D) of each code, over all ranks.
+    """Return sums (size, D) and counts (size,) of the frames (N, D) of each code, over all ranks.
 
-    Float64, so that how frames are spread over ranks shows in a float32 codebook in its last bit
-    at most.
+    Float64, so that the distribution of frames over ranks changes at most the last bit of a float32
+    codebook.
     """
     table = torch.zeros(size, frames.shape[1] + 1, dtype=torch.float64, device=frames.device)
     counted = torch.cat([frames, frames.new_ones(frames.shape[0], 1)], 1)
@@ -60,7 +60,7 @@ def cluster_sums(frames: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tens
 
 
 def look_up(frames: Tensor, codebook: Tensor, metric: Metric) -> Tensor:
-    """Nearest codes (N,) of frames (N, D), in a codebook that will have changed next time."""
+    """Find nearest codes (N,) of frames (N, D) in a codebook that changes after each call."""
     codes = nearest(frames, codebook, metric)
     assert isinstance(codes, Tensor)
     return codes

@@ -1,7 +1,7 @@
-"""Training on several ranks as if on one: sums, vectors chosen from all ranks, one rank's word.
+"""Collective operations, so that training on several ranks equals training on one.
 
-Every function does nothing but return its input where torch.distributed isn't initialised. Each is
-a collective: all ranks have to call it, in the same order.
+Without torch.distributed, every function returns its input. Each one is a collective: all ranks
+must call it, in the same order.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """How many ranks train together."""
+    """Return the number of ranks."""
     return dist.get_world_size() if _joined() else 1
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of `values` over all ranks, the same bits on each."""
+    """Return the sum of `values` over all ranks, bit-identical on each."""
     if _joined():
         values = values.contiguous().clone()
         dist.all_reduce(values)
@@ -25,7 +25,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def from_first_rank(values: Tensor) -> Tensor:
-    """What the first rank has in `values`."""
+    """Return the first rank's `values`."""
     if _joined():
         values = values.detach().contiguous().clone()
         dist.broadcast(values, src=0)
@@ -33,7 +33,7 @@ def from_first_rank(values: Tensor) -> Tensor:
 
 
 def counts_of_ranks(count: int, device: torch.device) -> list[int]:
-    """The `count` of each rank."""
+    """Return the `count` of each rank."""
     if not _joined():
         return [count]
     counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
@@ -42,7 +42,7 @@ def counts_of_ranks(count: int, device: torch.device) -> list[int]:
 
 
 def codes_of_all_ranks(codes: Tensor) -> Tensor:
-    """The codes (N,) of all ranks end to end."""
+    """Return the concatenated codes (N,) of all ranks."""
     if not _joined():
         return codes
     counts = counts_of_ranks(codes.shape[0], codes.device)
@@ -53,12 +53,12 @@ def codes_of_all_ranks(codes: Tensor) -> Tensor:
 
 
 def rows_of_all_ranks(rows: Tensor, counts: Sequence[int], indices: Sequence[int]) -> Tensor:
-    """Chosen rows (R, D) of the rows of all ranks laid end to end.
+    """Return chosen rows (R, D) of the concatenated rows of all ranks.
 
     Args:
-        rows: (N, D), those of this rank.
+        rows: (N, D), of this rank.
         counts: the N of each rank.
-        indices: (R,) positions in the joined rows, the same on all ranks.
+        indices: (R,) positions in the concatenated rows, the same on all ranks.
     """
     wanted = torch.as_tensor(indices, dtype=torch.int64, device=rows.device)
     if not _joined():

@@ -1,8 +1,8 @@
-"""Finite scalar quantization as modules: no codebook to learn, every channel rounded.
+"""Finite scalar quantization as modules: every channel is rounded, and no codebook is learned.
 
 Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (arXiv 2309.15505). Noise dropout,
-and the idea of residual stages that divide the steps of the ones before, are from Parker et al.,
-"Scaling Transformers for Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
+and residual stages that divide the steps of the stages before, are from Parker et al., "Scaling
+Transformers for Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
 """
 
 import copy
@@ -19,7 +19,7 @@ from .interface import Quantizer, full_precision
 from .projection import projection
 from .result import Quantized, statistics_of_columns
 
-# Table 1 of the paper, by the size of the codebook that they come near to.
+# Table 1 of the paper, by approximate codebook size.
 FSQ_LEVELS: dict[str, tuple[int, ...]] = {
     "2^8": (8, 6, 5),
     "2^10": (8, 5, 5, 5),
@@ -31,14 +31,14 @@ FSQ_LEVELS: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class FiniteScalarQuantizerConfig:
-    """Settings of a `FiniteScalarQuantizer` or of each stage of a residual one.
+    """Configuration of a `FiniteScalarQuantizer`, or of each stage of a residual one.
 
     Attributes:
-        levels: levels of each channel, at least 2; `FSQ_LEVELS` has the paper's.
-        dim: None: vectors have one channel for each entry of levels. A number: that many, between
-            two learned projections.
-        noise_dropout: share of the frames that get uniform noise as wide as a step instead of being
-            rounded, in training mode. The paper's is 0.5. Their codes are still the rounded ones.
+        levels: number of levels of each channel, at least 2; `FSQ_LEVELS` has the paper's.
+        dim: None: vectors have one channel per entry of levels. A number: vectors have that many
+            channels, with learned projections before and after.
+        noise_dropout: in training mode, share of the frames that get uniform noise of one step's
+            width instead of being rounded. The paper's is 0.5. Their codes are the rounded ones.
     """
 
     levels: tuple[int, ...]
@@ -58,14 +58,14 @@ class FiniteScalarQuantizerConfig:
 
 
 class ResidualFiniteScalarQuantizer(Quantizer):
-    """Stages of finite scalar quantization, each of which divides the step of the one before.
+    """Residual finite scalar quantization; each stage divides the step of the stage before.
 
-    Stage 0 is plain finite scalar quantization. A later one takes what rounding left over, at most
-    half a step either way, and rounds it to as many levels again, evenly over that step. So n
-    stages of L levels leave an error of at most half a step over L^(n - 1), as one stage with that
-    many times more levels would.
+    Stage 0 is plain finite scalar quantization. Each later stage quantizes the remaining error, at
+    most half a step in either direction, to the same number of levels, evenly over that step. So n
+    stages of L levels have an error of at most half a step divided by L^(n - 1), like one stage
+    with as many times more levels.
 
-    There are no losses. Gradients pass straight through the rounding to the bound.
+    There are no losses. Gradients pass through the rounding unchanged (straight-through).
     """
 
     def __init__(self, config: FiniteScalarQuantizerConfig, num_codebooks: int):
@@ -83,7 +83,7 @@ class ResidualFiniteScalarQuantizer(Quantizer):
         """Quantize with the first `num_codebooks`, by default all; see `Quantizer.forward`.
 
         Raises:
-            QuantizerError: also for a number of codebooks that there isn't.
+            QuantizerError: as there; also if `num_codebooks` is out of range.
         """
         x, mask = self.checked_vectors(x, mask)
         used = self._number(num_codebooks)
@@ -100,23 +100,23 @@ class ResidualFiniteScalarQuantizer(Quantizer):
             return Quantized(self.project_out(quantized), codes, {}, statistics)
 
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Codes (batch, num_codebooks, frames), by default of all; see `Quantizer.encode`."""
+        """Quantize to codes (batch, num_codebooks, frames), by default all; see `Quantizer`."""
         x, _ = self.checked_vectors(x)
         with torch.no_grad(), full_precision(x.device):
             return self._codes(self.project_in(x), self._number(num_codebooks))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The vectors of the codes of the first codebooks; see `Quantizer.decode`."""
+        """Decode codes of the first codebooks; see `Quantizer.decode`."""
         codes = self.checked_codes(codes)
         with full_precision(codes.device):
             decoded: Tensor = self.project_out(self._values(codes))
             return decoded
 
     def with_levels(self, levels: tuple[int, ...]) -> "ResidualFiniteScalarQuantizer":
-        """The same projections around other levels, of as many channels.
+        """Return a quantizer with the same projections and other levels for the same channels.
 
         Raises:
-            QuantizerError: of another number of channels, or levels that a configuration refuses.
+            QuantizerError: another number of channels, or invalid levels.
         """
         if len(levels) != len(self.config.levels):
             raise QuantizerError(
@@ -129,7 +129,7 @@ class ResidualFiniteScalarQuantizer(Quantizer):
         return other
 
     def _codes(self, z: Tensor, used: int) -> Tensor:
-        """Codes (batch, used, frames) of z (batch, frames, channels)."""
+        """Quantize z (batch, frames, channels) to codes (batch, used, frames)."""
         levels = self.config.levels
         codes = [fsq_encode(z, levels)]
         if used > 1:
@@ -144,12 +144,13 @@ class ResidualFiniteScalarQuantizer(Quantizer):
         return torch.stack(codes, 1)
 
     def _values(self, codes: Tensor) -> Tensor:
-        """Values (batch, frames, channels) float32 of codes (batch, used, frames)."""
+        """Decode codes (batch, used, frames) to values (batch, frames, channels) float32."""
         levels = self.config.levels
         values = fsq_decode(codes[:, 0], levels)
         half_width, offset = self._constants(values)
         counts = torch.tensor(levels, dtype=values.dtype, device=values.device)
-        # In steps of stage 0 a level of a later stage is half a level off the middle, if even.
+        # In steps of stage 0; with an even number, levels of later stages are half a level off
+        # centre.
         step = 1 / half_width
         for index in range(1, codes.shape[1]):
             step = step / counts
@@ -158,7 +159,7 @@ class ResidualFiniteScalarQuantizer(Quantizer):
         return values
 
     def _with_noise(self, quantized: Tensor, bounded: Tensor, used: int) -> Tensor:
-        """Some frames with noise of the width of the last stage's step instead of rounding."""
+        """Add noise of the last stage's step width to some frames, instead of rounding."""
         half_width, _ = self._constants(bounded)
         counts = torch.tensor(self.config.levels, dtype=bounded.dtype, device=bounded.device)
         step = 1 / (half_width * counts ** (used - 1))
@@ -167,7 +168,7 @@ class ResidualFiniteScalarQuantizer(Quantizer):
         return torch.where((frames < self.config.noise_dropout)[..., None], noisy, quantized)
 
     def _constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Half widths and the bound's offsets (channels,)."""
+        """Return half widths and the bound's offsets (channels,)."""
         levels = self.config.levels
         half_width = [float(count // 2) for count in levels]
         offset = [0.0 if count % 2 else 0.5 for count in levels]
@@ -183,17 +184,17 @@ class ResidualFiniteScalarQuantizer(Quantizer):
 
 
 class FiniteScalarQuantizer(ResidualFiniteScalarQuantizer):
-    """One stage: plain finite scalar quantization."""
+    """Finite scalar quantization with one stage."""
 
     def __init__(self, config: FiniteScalarQuantizerConfig):
         super().__init__(config, 1)
 
 
 def _unbound(position: Tensor, levels: tuple[int, ...]) -> Tensor:
-    """What `fsq_bound` takes to `position` (…, D) float64, or to just within its range.
+    """Invert `fsq_bound` at `position` (…, D) float64, clipped to just within its range.
 
-    The bound is monotonic in each channel and its range is that of tanh, scaled and shifted: both
-    are read off it, so that its constants stand in one place only.
+    The bound is monotonic per channel and its range is a scaled and shifted tanh: both are computed
+    from the function itself, so that its constants exist in one place only.
     """
     ends = position.new_tensor([-40.0, 0.0, 40.0])[:, None].expand(3, len(levels))
     low, middle, high = fsq_bound(ends, levels)

@@ -1,8 +1,8 @@
-"""How a gradient passes a quantizer: the value is the code's, bit for bit; the gradient is not.
+"""Gradient estimators for quantization: the value is exactly the code's, the gradient is not.
 
 `straight_through` copies the gradient (Bengio et al., arXiv 1308.3432). `rotation` rotates and
-scales it as the vector would have to be rotated and scaled to become the code (Fifty et al.,
-"Restructuring Vector Quantization with the Rotation Trick", arXiv 2410.06424).
+scales it as the vector would be rotated and scaled to become the code (Fifty et al., "Restructuring
+Vector Quantization with the Rotation Trick", arXiv 2410.06424).
 """
 
 from typing import Any, Literal, get_args
@@ -17,10 +17,10 @@ Passing = Literal["straight_through", "rotation"]
 
 
 def pass_gradient(x: Tensor, quantized: Tensor, passing: Passing = "straight_through") -> Tensor:
-    """The values of `quantized` (…, D), with a gradient for x (…, D) only.
+    """Return the values of `quantized` (…, D), with a gradient for x (…, D) only.
 
     Raises:
-        QuantizerError: an unknown way of passing.
+        QuantizerError: `passing` is unknown.
     """
     if passing not in get_args(Passing):
         known = ", ".join(get_args(Passing))
@@ -53,7 +53,7 @@ class _Rotation(torch.autograd.Function):
         (gradient,) = gradients
         x_length = x.norm(dim=-1, keepdim=True)
         length = quantized.norm(dim=-1, keepdim=True)
-        # A zero vector has no direction to rotate from or to: there the gradient is copied.
+        # A zero vector has no direction to rotate from or to; its gradient is copied.
         rotates = (x_length > 0) & (length > 0)
         start = x / torch.where(rotates, x_length, 1.0)
         end = quantized / torch.where(rotates, length, 1.0)

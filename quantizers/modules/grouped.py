@@ -1,7 +1,7 @@
-"""Grouped vector quantization: groups of channels, each with a residual quantizer of its own.
+"""Grouped vector quantization: each group of channels has its own residual quantizer.
 
-Yang et al., "HiFi-Codec: Group-residual Vector Quantization" (arXiv 2305.02765). With one stage
-it is plain grouped (product) quantization.
+Yang et al., "HiFi-Codec: Group-residual Vector Quantization" (arXiv 2305.02765). With one stage it
+is plain grouped (product) quantization.
 """
 
 from dataclasses import dataclass, replace
@@ -18,13 +18,13 @@ from .seeds import derived_seed
 
 @dataclass(frozen=True)
 class GroupedVectorQuantizerConfig:
-    """Settings of a `GroupedVectorQuantizer`.
+    """Configuration of a `GroupedVectorQuantizer`.
 
     Attributes:
-        group: of each group; its `quantizer.dim` is the channels of one group, and its
+        group: of each group; its `quantizer.dim` is the number of channels of one group, and its
             `num_codebooks` and `dropout` count stages.
-        groups: number of groups; the vectors have groups × `quantizer.dim` channels, the first
-            group the first of them.
+        groups: number of groups; vectors have groups × `quantizer.dim` channels, in the order of
+            the groups.
     """
 
     group: ResidualVectorQuantizerConfig
@@ -36,11 +36,11 @@ class GroupedVectorQuantizerConfig:
 
 
 class GroupedVectorQuantizer(Quantizer):
-    """Channel groups quantized side by side.
+    """Quantize groups of channels independently.
 
-    The codebook axis goes through the groups within a stage: stage 0 of group 0, stage 0 of group
-    1, …, stage 1 of group 0, … So the first groups × n codebooks are the tokens of n stages, and
-    everywhere a number of codebooks is a multiple of the number of groups.
+    Codebooks are ordered by stage, then by group: stage 0 of group 0, stage 0 of group 1, …, stage
+    1 of group 0, … So the first groups × n codebooks are the codes of n stages, and every number of
+    codebooks is a multiple of the number of groups.
     """
 
     def __init__(self, config: GroupedVectorQuantizerConfig):
@@ -85,7 +85,7 @@ class GroupedVectorQuantizer(Quantizer):
         )
 
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Codes (batch, num_codebooks, frames), by default of all; see `Quantizer.encode`."""
+        """Quantize to codes (batch, num_codebooks, frames), by default all; see `Quantizer`."""
         x, _ = self.checked_vectors(x)
         used = len(self.codebook_sizes) if num_codebooks is None else num_codebooks
         stages = self._stages(used)
@@ -94,7 +94,7 @@ class GroupedVectorQuantizer(Quantizer):
         )
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The vectors of the codes of the first codebooks; see `Quantizer.decode`."""
+        """Decode codes of the first codebooks; see `Quantizer.decode`."""
         codes = self.checked_codes(codes)
         stages = self._stages(codes.shape[1])
         by_group = codes.unflatten(1, (stages, len(self.groups)))
@@ -104,7 +104,7 @@ class GroupedVectorQuantizer(Quantizer):
         )
 
     def group(self, index: int) -> ResidualVectorQuantizer:
-        """The quantizer of one group."""
+        """Return the quantizer of one group."""
         group = self.groups[index]
         assert isinstance(group, ResidualVectorQuantizer)
         return group
@@ -123,5 +123,5 @@ class GroupedVectorQuantizer(Quantizer):
 
 
 def _interleaved(codes: list[Tensor]) -> Tensor:
-    """Codes (batch, stages · groups, frames) of the groups' (batch, stages, frames)."""
+    """Interleave the groups' codes (batch, stages, frames) to (batch, stages · groups, frames)."""
     return torch.stack(codes, 2).flatten(1, 2)

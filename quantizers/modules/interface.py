@@ -1,4 +1,4 @@
-"""The interface of quantizer modules, and the checks of what goes into them."""
+"""The interface of quantizer modules, and the checks of their inputs."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,16 +12,15 @@ from .result import Quantized
 
 
 class Quantizer(PlainModule):
-    """Vectors to codes and back, for training and inference.
+    """Quantize vectors to codes and decode them, for training and inference.
 
-    Everything inside is float32, under autocast, other default dtypes and after
-    `.to(torch.bfloat16)`, too: moving averages of usage vanish in half precision. Padded
-    frames, where `mask` is False, are taken as zero vectors: what they hold, NaN included, has no
-    influence on anything.
+    All computation is in float32, also under autocast, other default dtypes and after
+    `.to(torch.bfloat16)`: moving averages of usage would vanish in half precision. Padded frames,
+    where `mask` is False, are treated as zero vectors: their contents, even NaN, have no effect.
 
     Attributes:
         dim: channels of a vector.
-        codebook_sizes: one size for each codebook.
+        codebook_sizes: of each codebook.
     """
 
     def __init__(self, dim: int, codebook_sizes: Sequence[int]):
@@ -35,9 +34,9 @@ class Quantizer(PlainModule):
         self.codebook_sizes = tuple(codebook_sizes)
 
     def training_state(self, prefix: str = "") -> set[str]:
-        """Names in the state dict, after `prefix`, of what only training needs.
+        """Return the names of state-dict entries, with `prefix`, that only training needs.
 
-        Without those of quantizers inside, which say their own.
+        Submodules that are quantizers are not included; they report their own.
         """
         return set()
 
@@ -55,7 +54,8 @@ class Quantizer(PlainModule):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Codes (batch, codebooks, frames) int64 of x (batch, frames, dim); learns nothing.
+        """Quantize x (batch, frames, dim) to codes (batch, codebooks, frames) int64, without
+        learning.
 
         Raises:
             QuantizerError: as for `forward`.
@@ -63,14 +63,14 @@ class Quantizer(PlainModule):
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """Vectors (batch, frames, dim) float32 of codes (batch, codebooks, frames).
+        """Decode codes (batch, codebooks, frames) to vectors (batch, frames, dim) float32.
 
         Raises:
             QuantizerError: codes of a wrong shape or dtype, or out of range.
         """
 
     def checked_vectors(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Float32 vectors with zeros for padding, and the mask (batch, frames)."""
+        """Check and return float32 vectors, zero where padded, and the mask (batch, frames)."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise QuantizerError(f"x must be a floating-point tensor, got {kind}")
@@ -94,7 +94,7 @@ class Quantizer(PlainModule):
         return x, mask
 
     def checked_codes(self, codes: Tensor) -> Tensor:
-        """Int64 codes in range, of the first one or more codebooks."""
+        """Check codes of the first one or more codebooks, and return them as int64."""
         integer = isinstance(codes, Tensor) and not (
             codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool
         )
@@ -119,5 +119,5 @@ class Quantizer(PlainModule):
 
 
 def full_precision(device: torch.device) -> torch.autocast:
-    """A context in which autocast is off."""
+    """Return a context in which autocast is off."""
     return torch.autocast(device.type, enabled=False)

@@ -1,9 +1,9 @@
-"""Masked-channel residual vector quantization: the first codebooks share the channels out.
+"""Masked-channel residual vector quantization: the first codebooks divide up the channels.
 
 Ji et al., "Language-Codec" (arXiv 2402.12208): plain residual quantization puts most of the
-information into the first codebook, which a language model then has to predict from text. Here each
-of the first codebooks sees one group of channels only, the others zero, and what comes after sees
-the whole residual.
+information into the first codebook, which a language model then has to predict from text. Here,
+each of the first codebooks gets only one group of channels, with the others zero, and later ones
+get the whole residual.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from .residual import ResidualVectorQuantizer, ResidualVectorQuantizerConfig
 
 @dataclass(frozen=True)
 class MaskedChannelResidualVectorQuantizerConfig:
-    """Settings of a `MaskedChannelResidualVectorQuantizer`.
+    """Configuration of a `MaskedChannelResidualVectorQuantizer`.
 
     Attributes:
         residual: of the stack.
-        masked_codebooks: N, how many of the first codebooks see one of N groups of channels; group
-            i has the channels from i · dim // N up to (i + 1) · dim // N. The paper's N is 3.
+        masked_codebooks: N, the number of first codebooks, each with one of N groups of channels;
+            group i has the channels from i · dim // N up to (i + 1) · dim // N. The paper's N is 3.
     """
 
     residual: ResidualVectorQuantizerConfig
@@ -39,10 +39,11 @@ class MaskedChannelResidualVectorQuantizerConfig:
 
 
 class MaskedChannelResidualVectorQuantizer(ResidualVectorQuantizer):
-    """Codes of all codebooks add up, as in the base class.
+    """A residual quantizer whose first codebooks each quantize one group of channels.
 
-    Codes of the first codebooks have all channels. With a k-means start and "ema" those outside
-    their group are zero from the start; with "gradient" the codebook loss takes them there.
+    Codes of all codebooks add up, as in the base class. Codes of the first codebooks have all
+    channels: with a k-means start and "ema", those outside their group stay zero; with "gradient",
+    the codebook loss moves them there.
     """
 
     _channels: Tensor

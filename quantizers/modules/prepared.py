@@ -1,4 +1,4 @@
-"""Something prepared from codebooks, used again only while the codebooks hold the same values."""
+"""Cache data prepared from codebooks as long as the codebooks' values are unchanged."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 
 class Prepared(Generic[T]):
-    """The last result of `prepare(*codebooks)`.
+    """Cache the latest result of `prepare(*codebooks)`.
 
-    The codebooks' values decide, not their versions or addresses, so that no way of changing them
-    (load_state_dict, an optimizer, `.data`) can leave something stale. Comparing costs one reading
-    of the codebooks.
+    It compares the codebooks' values, not versions or addresses, so that no way of changing them
+    (load_state_dict, an optimizer, `.data`) leaves a stale result. A comparison costs one read of
+    the codebooks.
 
     Args:
-        prepare: takes codebooks (K, D) float32. Of a copied or pickled module only this survives,
-            so it has to be picklable.
+        prepare: takes codebooks (K, D) float32. Copying or pickling keeps only this function, so it
+            must be picklable.
     """
 
     def __init__(self, prepare: Callable[..., T]):
@@ -30,7 +30,7 @@ class Prepared(Generic[T]):
         self._last: tuple[list[Tensor], T] | None = None
 
     def __call__(self, codebooks: Sequence[Tensor]) -> T:
-        """What was prepared from these codebooks."""
+        """Return the data prepared from these codebooks."""
         now = [codebook.detach().float() for codebook in codebooks]
         if self._last is None or not _same(self._last[0], now):
             self._last = [codebook.clone() for codebook in now], self._prepare(*now)
@@ -41,7 +41,7 @@ class Prepared(Generic[T]):
 
 
 def prepare_chain(*codebooks: Tensor) -> ResidualChain:
-    """A `ResidualChain`, for `Prepared`."""
+    """Create a `ResidualChain`, for `Prepared`."""
     return ResidualChain(list(codebooks))
 
 

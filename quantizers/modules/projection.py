@@ -1,19 +1,20 @@
-"""Linear maps around a quantizer whose result doesn't depend on the batch."""
+"""Linear projections around a quantizer, with results independent of the batch."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 # One shape for all products: libraries choose the order of a sum by the shape, and a code must not
-# depend on what else is in the batch.
+# depend on the rest of the batch.
 _TILE_ROWS = 128
 
 
 def tiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (…, D) times weight (E, D) transposed, plus bias (E,): (…, E), whatever other rows hold.
+    """Compute x (…, D) times weight (E, D) transposed, plus bias (E,): each row on its own.
 
-    Float64 inside, rounded to float32: libraries also choose the order by the number of threads,
-    which then shows in about one value of 10^8, in its last bit.
+    Computed in float64, rounded to float32: libraries also choose the order of sums by the number
+        of
+    threads, which then changes the last bit of about one value in 10^8.
     """
     rows = x.reshape(-1, x.shape[-1]).double()
     weight, bias = weight.double(), None if bias is None else bias.double()
@@ -23,10 +24,10 @@ def tiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 class Projection(nn.Linear):
-    """A linear layer in float32; in eval mode by `tiled_linear`."""
+    """A float32 linear layer that uses `tiled_linear` in eval mode."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) to (…, out_features)."""
+        """Map (…, in_features) to (…, out_features)."""
         weight, bias = self.weight.float(), self.bias.float()
         if self.training:
             return functional.linear(x, weight, bias)
@@ -34,5 +35,5 @@ class Projection(nn.Linear):
 
 
 def projection(in_features: int, out_features: int, needed: bool) -> Projection | nn.Identity:
-    """A `Projection`, or nothing."""
+    """Create a `Projection` if needed, else an identity."""
     return Projection(in_features, out_features) if needed else nn.Identity()

@@ -1,4 +1,4 @@
-"""The random-projection quantizer of BEST-RQ: targets to train on, nothing learned.
+"""The random-projection quantizer of BEST-RQ: training targets without any learning.
 
 Chiu et al., "Self-Supervised Learning with Random-Projection Quantizer for Speech Recognition"
 (arXiv 2202.01855).
@@ -20,22 +20,22 @@ from .projection import tiled_linear
 from .result import Quantized, statistics_of_columns
 from .seeds import derived_seed
 
-# Of a channel's standard deviation: digital silence has none.
+# Lower limit of a channel's standard deviation, since digital silence has none.
 _LEAST_DEVIATION = 1e-5
 
 
 @dataclass(frozen=True)
 class RandomProjectionQuantizerConfig:
-    """Settings of a `RandomProjectionQuantizer`; the defaults are the paper's.
+    """Configuration of a `RandomProjectionQuantizer`; the defaults are the paper's.
 
     Attributes:
         dim: channels of the input features.
         codebook_size: number of codes.
-        codebook_dim: channels that the features are projected to.
-        num_codebooks: independent pairs of a projection and a codebook.
-        normalization: of each input channel to mean 0 and deviation 1, without which few codes are
-            used: over the "utterance", by "given" statistics, or "none".
-        seed: of projections and codebooks.
+        codebook_dim: channels after projection.
+        num_codebooks: number of independent pairs of a projection and a codebook.
+        normalization: of each input channel to mean 0 and standard deviation 1, without which few
+            codes are used: over the "utterance", by "given" statistics, or "none".
+        seed: for projections and codebooks.
     """
 
     dim: int
@@ -57,11 +57,11 @@ class RandomProjectionQuantizerConfig:
 
 
 class RandomProjectionQuantizer(Quantizer):
-    """Frozen Xavier projections and frozen codebooks of unit vectors, searched by angle.
+    """Fixed random projections and fixed codebooks of unit vectors, searched by angle.
 
-    There is no way back to features: `quantized` and `decode` give the unit vectors of the codes,
-    side by side, (batch, frames, num_codebooks · codebook_dim). No gradient passes, there are no
-    losses, and training mode changes nothing but over which ranks statistics go.
+    There is no decoding to features: `quantized` and `decode` return the concatenated unit vectors
+    of the codes, (batch, frames, num_codebooks · codebook_dim). There are no gradients and no
+    losses; training mode only decides whether statistics cover all ranks.
     """
 
     projections: Tensor
@@ -88,10 +88,10 @@ class RandomProjectionQuantizer(Quantizer):
 
     @torch.no_grad()
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Mean and standard deviation (dim,) of the features, for "given" normalization.
+        """Set mean and standard deviation (dim,) of the features, for "given" normalization.
 
         Raises:
-            QuantizerError: wrong shapes, not finite, or a deviation that isn't positive.
+            QuantizerError: wrong shapes, not finite, or a standard deviation of 0 or below.
         """
         for name, values in (("mean", mean), ("deviation", deviation)):
             if values.shape != (self.dim,) or not bool(values.isfinite().all()):
@@ -103,7 +103,7 @@ class RandomProjectionQuantizer(Quantizer):
 
     @torch.no_grad()
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`."""
+        """Quantize x; see `Quantizer.forward`."""
         x, mask = self.checked_vectors(x, mask)
         with full_precision(x.device):
             codes = self._codes(x, mask)
@@ -113,14 +113,14 @@ class RandomProjectionQuantizer(Quantizer):
 
     @torch.no_grad()
     def encode(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """See `Quantizer.encode`; with a mask, normalized over valid frames only."""
+        """Quantize x to codes, normalized over valid frames if a mask is given; see `Quantizer`."""
         x, mask = self.checked_vectors(x, mask)
         with full_precision(x.device):
             return self._codes(x, mask)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Unit vectors of codes; all codebooks are needed. See `Quantizer.decode`."""
+        """Return unit vectors of codes; needs all codebooks. See `Quantizer.decode`."""
         codes = self.checked_codes(codes)
         if codes.shape[1] != len(self.codebook_sizes):
             raise QuantizerError(
@@ -132,7 +132,7 @@ class RandomProjectionQuantizer(Quantizer):
         )
 
     def _codes(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Codes (batch, codebooks, frames)."""
+        """Quantize to codes (batch, codebooks, frames)."""
         x = self._normalized(x, mask)
         codes = []
         for projection, codebook, search in zip(
@@ -147,7 +147,7 @@ class RandomProjectionQuantizer(Quantizer):
             return x
         if self.config.normalization == "given":
             return torch.where(mask[..., None], (x - self.mean) / self.deviation, 0.0)
-        # Utterance by utterance: a sum over the batch would depend on the padding in its last bit.
+        # Per utterance: a sum over the batch would depend on the padding in its last bit.
         normalized = torch.zeros_like(x)
         for row, valid, target in zip(x, mask, normalized, strict=True):
             frames = row[valid].double()

@@ -1,6 +1,6 @@
-"""Residual vector quantization: each codebook quantizes what the ones before it left over.
+"""Residual vector quantization: each codebook quantizes the residual of those before it.
 
-Zeghidour et al., "SoundStream" (arXiv 2107.03312), which quantizer dropout is from, too.
+Zeghidour et al., "SoundStream" (arXiv 2107.03312), which also introduced quantizer dropout.
 """
 
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ _DROPOUT = 3
 
 @dataclass(frozen=True)
 class ResidualVectorQuantizerConfig:
-    """Settings of a `ResidualVectorQuantizer`.
+    """Configuration of a `ResidualVectorQuantizer`.
 
     Attributes:
         quantizer: of each stage; the stages' seeds are derived from its seed.
         num_codebooks: number of stages.
-        dropout: numbers of codebooks of which each training step takes one at random, the same on
-            all ranks: a tuple, a list or a range. An item that is there twice is taken twice as
-            often. Empty: always all codebooks.
+        dropout: numbers of codebooks (a tuple, list or range), of which each training step uses one
+            at random, the same on all ranks. Repeated items are chosen more often. Empty: always
+            use all codebooks.
     """
 
     quantizer: VectorQuantizerConfig
@@ -51,16 +51,16 @@ class ResidualVectorQuantizerConfig:
 class ResidualVectorQuantizer(Quantizer):
     """A stack of `VectorQuantizer`s.
 
-    Losses are the sums of the stages', so that what a codebook learns doesn't depend on how many
-    others there are. Codebooks that dropout left out take part with gradients of zero:
-    DistributedDataParallel needs no `find_unused_parameters`.
+    Losses are the sums over the stages, so that a codebook's training does not depend on the number
+    of others. Codebooks excluded by dropout get zero gradients, so that DistributedDataParallel
+    needs no `find_unused_parameters`.
 
-    With projections each stage passes its gradient through them, as in DAC. Without, the whole
-    stack passes it once, from the sum of the codes to the vector.
+    With projections, gradients pass through each stage, as in DAC. Without, they pass once through
+    the whole stack, from the sum of the codes to the vector.
     """
 
     steps: Tensor
-    # Stages before this one don't take the residual of the one before.
+    # Stages below this index do not take the residual of the one before.
     _first_in_chain = 0
 
     def __init__(self, config: ResidualVectorQuantizerConfig):
@@ -82,10 +82,10 @@ class ResidualVectorQuantizer(Quantizer):
     ) -> Quantized:
         """Quantize with the first `num_codebooks`; see `Quantizer.forward`.
 
-        Without a number: all of them, or in training mode what dropout takes.
+        By default with all, or in training mode with a number chosen by dropout.
 
         Raises:
-            QuantizerError: also for a number of codebooks that there isn't.
+            QuantizerError: as there; also if `num_codebooks` is out of range.
         """
         x, mask = self.checked_vectors(x, mask)
         used = self._number(num_codebooks)
@@ -95,7 +95,7 @@ class ResidualVectorQuantizer(Quantizer):
             return self.quantize(x, mask, used)
 
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Codes (batch, num_codebooks, frames), by default of all; see `Quantizer.encode`."""
+        """Quantize to codes (batch, num_codebooks, frames), by default all; see `Quantizer`."""
         x, _ = self.checked_vectors(x)
         used = len(self.stages) if num_codebooks is None else self._number(num_codebooks)
         with torch.no_grad(), full_precision(x.device):
@@ -112,7 +112,7 @@ class ResidualVectorQuantizer(Quantizer):
             return torch.cat(parts, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The sum of the codes of the first codebooks, as many as there are; see `Quantizer`."""
+        """Return the sum of the code vectors of the first codebooks; see `Quantizer.decode`."""
         codes = self.checked_codes(codes)
         batch, used, frames = codes.shape
         with full_precision(codes.device):
@@ -132,24 +132,24 @@ class ResidualVectorQuantizer(Quantizer):
         missing[:] = [key for key in missing if key not in self.training_state(prefix)]
 
     def training_state(self, prefix: str = "") -> set[str]:
-        """See `Quantizer.training_state`."""
+        """Return entries that only training needs; see `Quantizer.training_state`."""
         return {f"{prefix}steps"}
 
     def stage(self, index: int) -> VectorQuantizer:
-        """One of the stacked quantizers."""
+        """Return one stage's quantizer."""
         stage = self.stages[index]
         assert isinstance(stage, VectorQuantizer)
         return stage
 
     def draw_num_codebooks(self) -> int:
-        """What dropout takes for the coming training step."""
+        """Choose the number of codebooks for the next training step, by dropout."""
         choices = tuple(self.config.dropout)
         if not choices:
             return len(self.stages)
         return chosen_item(choices, self.config.quantizer.seed, _DROPOUT, int(self.steps))
 
     def quantize(self, x: Tensor, mask: Tensor, used: int) -> Quantized:
-        """`forward` for what was checked already, within `full_precision`."""
+        """`forward` for inputs that were checked, within `full_precision`."""
         residual, total, results = x, None, []
         for index in range(used):
             result = self.stage(index).quantize(self._stage_input(index, x, residual), mask)
@@ -172,7 +172,7 @@ class ResidualVectorQuantizer(Quantizer):
         return Quantized(total, codes, losses, statistics)
 
     def _stage_input(self, index: int, x: Tensor, residual: Tensor) -> Tensor:
-        """What stage `index` quantizes."""
+        """Return the input of stage `index`."""
         return residual
 
     def _number(self, num_codebooks: int | None) -> int:

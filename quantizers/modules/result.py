@@ -1,4 +1,4 @@
-"""What every quantizer module returns, and the statistics of codes in it."""
+"""The result type of all quantizer modules, and statistics of codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from .distributed import codes_of_all_ranks
 
 @dataclass(frozen=True)
 class Quantized:
-    """A batch after quantization.
+    """A quantized batch.
 
     Attributes:
         quantized: (batch, frames, dim) float32. In eval mode exactly `decode(codes)`.
-        codes: (batch, codebooks, frames) int64. Those of padded frames mean nothing.
-        losses: scalars, each already multiplied by its weight.
-        statistics: (codebooks,) float32 each: `perplexity`, the exponential of the entropy of the
-            codes in this batch, and `used_share`, the share of the codebook that occurs in it. In
-            training mode over the joined batch of all ranks. Modules add their own.
+        codes: (batch, codebooks, frames) int64; undefined for padded frames.
+        losses: scalars, already multiplied by their weights.
+        statistics: (codebooks,) float32 each: `perplexity`, the exponential of the codes' entropy
+            in this batch, and `used_share`, the share of codes that occur in it. In training mode
+            over the batches of all ranks. Modules may add others.
     """
 
     quantized: Tensor
@@ -29,15 +29,15 @@ class Quantized:
 
     @property
     def loss(self) -> Tensor:
-        """The sum of the losses, a scalar; zero where there are none."""
+        """The sum of the losses, a scalar; zero if there are none."""
         return sum(self.losses.values(), start=self.quantized.new_zeros(()))
 
 
 def code_statistics(counts: Tensor, size: int) -> dict[str, Tensor]:
-    """`perplexity` and `used_share`, (1,) float32 each.
+    """Compute `perplexity` and `used_share`, (1,) float32 each.
 
     Args:
-        counts: how often codes occur, float64; codes that don't occur may be there or not.
+        counts: of occurring codes, float64; zeros are allowed.
         size: of the codebook.
     """
     shares = counts / counts.sum().clamp(min=1)
@@ -52,7 +52,7 @@ def code_statistics(counts: Tensor, size: int) -> dict[str, Tensor]:
 def statistics_of_columns(
     columns: Tensor, sizes: Sequence[int], over_ranks: bool
 ) -> dict[str, Tensor]:
-    """Statistics of the codes (codebooks, frames) of codebooks of these sizes, however large."""
+    """Compute statistics of codes (codebooks, frames), for codebooks of any size."""
     parts = []
     for column, size in zip(columns, sizes, strict=True):
         joined = codes_of_all_ranks(column) if over_ranks else column
@@ -62,5 +62,5 @@ def statistics_of_columns(
 
 
 def joined_statistics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Statistics of several codebooks side by side: (codebooks,) each."""
+    """Concatenate the statistics of several codebooks: (codebooks,) each."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

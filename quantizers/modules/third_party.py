@@ -1,7 +1,7 @@
-"""Quantizers of vector-quantize-pytorch behind the interface of this package's own.
+"""Adapter that gives quantizers of vector-quantize-pytorch this package's interface.
 
-For the rarer ones (LFQ, SimVQ, …). The package is needed only here:
-`pip install vector-quantize-pytorch`.
+It is meant for less common quantizers (LFQ, SimVQ, …), and needs `pip install
+vector-quantize-pytorch`.
 """
 
 import importlib
@@ -22,19 +22,19 @@ _DECODERS = ("get_output_from_indices", "indices_to_codes")
 class ThirdPartyQuantizer(Quantizer):
     """An instance of one of the package's classes, as a `Quantizer`.
 
-    Its valid frames go in as one sequence (1, frames, dim), whatever the class makes of masks, so
-    that padding can't have an influence. Its loss is the one entry `auxiliary` of `losses`. What it
-    does under torch.distributed, and when batches differ, is its own: the promises of this package
-    about those don't hold for it.
+    Valid frames are passed as one sequence (1, frames, dim), however the class treats masks, so
+    that padding has no effect. The package's loss is the only entry, `auxiliary`, in `losses`. Its
+    behaviour under torch.distributed and for different batches is its own; this package's
+    guarantees do not cover it.
 
     Args:
         module: takes (batch, frames, dim), or channels first, and returns vectors, indices and
-            perhaps losses; has `get_output_from_indices` or `indices_to_codes`.
-        dim: channels of the vectors; by default `module.dim`.
+            optionally losses; has `get_output_from_indices` or `indices_to_codes`.
+        dim: channels of the vectors; default: `module.dim`.
 
     Raises:
-        QuantizerError: the module can't decode, or doesn't say its dim or codebook size; in
-            `forward` and `encode`, also what it returns isn't understood.
+        QuantizerError: the module can't decode, or has no dim or codebook size; in `forward` and
+            `encode`, also if its return values have an unknown form.
     """
 
     def __init__(self, module: nn.Module, dim: int | None = None):
@@ -54,7 +54,7 @@ class ThirdPartyQuantizer(Quantizer):
 
     @classmethod
     def create(cls, name: str, dim: int | None = None, **settings: Any) -> "ThirdPartyQuantizer":
-        """The class `name` of the package, with its own settings; `dim` is passed on if given.
+        """Create the package's class `name` with its own settings; `dim` is passed on if given.
 
         Raises:
             QuantizerError: the package isn't installed, or has no such class.
@@ -73,7 +73,7 @@ class ThirdPartyQuantizer(Quantizer):
         return cls(kind(**settings), dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`. Codebooks that its dropout left out have no codes."""
+        """Quantize x, see `Quantizer.forward`. Codebooks excluded by its dropout give no codes."""
         x, mask = self.checked_vectors(x, mask)
         with full_precision(x.device):
             vectors, columns, loss = self._run(x[mask])
@@ -92,7 +92,7 @@ class ThirdPartyQuantizer(Quantizer):
             return Quantized(scattered, codes, losses, statistics)
 
     def encode(self, x: Tensor) -> Tensor:
-        """See `Quantizer.encode`. The module is in eval mode meanwhile."""
+        """Quantize x in eval mode; see `Quantizer.encode`."""
         x, _ = self.checked_vectors(x)
         training = self.module.training
         self.module.eval()
@@ -104,7 +104,7 @@ class ThirdPartyQuantizer(Quantizer):
         return columns.reshape(-1, *x.shape[:2]).transpose(0, 1).contiguous()
 
     def decode(self, codes: Tensor) -> Tensor:
-        """See `Quantizer.decode`."""
+        """Decode codes; see `Quantizer.decode`."""
         codes = self.checked_codes(codes)
         indices = codes.transpose(1, 2)
         if self._single:
@@ -116,11 +116,11 @@ class ThirdPartyQuantizer(Quantizer):
         return decoded.transpose(1, 2) if self._decodes_channels_first else decoded
 
     def _find_layout(self) -> None:
-        """Try the module out: where its channels are, which axes its indices have."""
+        """Run the module on test data to find its channel axis and the axes of its indices."""
         name, training = type(self.module).__name__, self.module.training
         tensors = [*self.module.parameters(), *self.module.buffers()]
         device = tensors[0].device if tensors else torch.device("cpu")
-        # More frames than channels, so that axes can't be mistaken for each other.
+        # More frames than channels, so that the axes are distinguishable.
         frames = self.dim + 1
         x = torch.zeros(1, frames, self.dim, device=device)
         self.module.eval()
@@ -149,7 +149,7 @@ class ThirdPartyQuantizer(Quantizer):
             self.module.train(training)
 
     def _run(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Vectors (N, dim), codes (codebooks, N), -1 if left out, and a loss of frames (N, dim)."""
+        """Map frames (N, dim) to vectors, codes (codebooks, N) (-1 if excluded), and the loss."""
         if len(frames) == 0:
             empty = torch.zeros(len(self.codebook_sizes), 0, dtype=torch.int64)
             return frames, empty.to(frames.device), None
@@ -163,7 +163,7 @@ class ThirdPartyQuantizer(Quantizer):
         return vectors[0].float(), columns.long(), loss
 
     def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Vectors, indices and the sum of the losses, as the module returns them."""
+        """Return vectors, indices and the sum of the losses, in the module's form."""
         first = self._channels_first
         outputs = self.module(x.transpose(1, 2) if first else x)
         tensors = [part for part in outputs if isinstance(part, Tensor)]
@@ -183,7 +183,7 @@ class ThirdPartyQuantizer(Quantizer):
 
 
 def _codebook_sizes(module: nn.Module) -> tuple[int, ...]:
-    """The size of one codebook, wherever the class keeps it."""
+    """Return the size of each codebook, from the attribute in which the class has it."""
     for holder in (module, *module.modules()):
         size = getattr(holder, "codebook_size", None)
         if isinstance(size, int):

@@ -26,32 +26,33 @@ from .result import Quantized, code_statistics
 from .seeds import chosen_positions, derived_seed
 
 _START, _REVIVAL, _RANDOM = range(3)
-# Below this share of a uniform one a mean is of frames long forgotten: the code stays where it is.
+# A mean with less than this share of uniform usage is outdated: the code stays unchanged.
 _FORGOTTEN = 1e-6
 
 
 @dataclass(frozen=True)
 class VectorQuantizerConfig:
-    """Settings of a `VectorQuantizer`.
+    """Configuration of a `VectorQuantizer`.
 
     Attributes:
-        dim: channels of the vectors that go in and come out.
+        dim: channels of the input and output vectors.
         codebook_size: number of codes.
-        codebook_dim: None: codes live among the vectors. A number: look-up among that many channels
-            between two learned projections (factorised codes, Yu et al., arXiv 2110.04627; DAC).
-        metric: "l2", or "cosine": the nearest by angle. Codes keep their lengths.
-        update: "ema", moving means of the frames of each code (van den Oord et al., arXiv
-            1711.00937, appendix A), or "gradient", by the codebook loss and the user's optimizer.
-        passing: how the gradient passes to the encoder: see `pass_gradient`.
-        commitment_weight: of the mean squared distance that pulls vectors to their codes.
-        codebook_weight: of the one that pulls codes to their vectors; for "gradient" only.
-        decay: of the moving means and of the moving usage, per training step.
-        revive_below: a code is replaced by a current frame when its moving share of the frames is
-            below this part of 1 / codebook_size. A ratio of shares, so that batches of any size
-            mean the same. 0.1 spares codes for rare sounds, and with a decay of 0.99 gives a new
-            code ln(0.1) / ln(0.99) = 230 steps to find frames. 0 switches it off.
-        kmeans_rounds: Lloyd rounds over the first training batch; 0: a random codebook.
-        seed: of the random codebook, the start and the revivals.
+        codebook_dim: None: codes have `dim` channels. A number: look-up in that many channels, with
+            learned projections before and after (factorized codes, Yu et al., arXiv 2110.04627;
+            DAC).
+        metric: "l2", or "cosine": nearest by angle, where codes keep their lengths.
+        update: "ema", moving averages of each code's frames (van den Oord et al., arXiv 1711.00937,
+            appendix A), or "gradient", by the codebook loss and the user's optimizer.
+        passing: the encoder's gradient estimator: see `pass_gradient`.
+        commitment_weight: of the mean squared error that moves vectors towards their codes.
+        codebook_weight: of the one that moves codes towards their vectors; only for "gradient".
+        decay: of the moving averages of codes and usage, per training step.
+        revive_below: a code is replaced by a frame of the batch when its moving average of usage is
+            below this fraction of 1 / codebook_size. Independent of the batch size. 0.1 keeps codes
+            for rare sounds, and with a decay of 0.99 gives a new code ln(0.1) / ln(0.99) = 230
+            steps to find frames. 0 turns it off.
+        kmeans_rounds: Lloyd rounds on the first training batch; 0: a random codebook.
+        seed: for the random codebook, k-means and replacements of codes.
     """
 
     dim: int
@@ -94,18 +95,19 @@ class VectorQuantizerConfig:
 
 
 class VectorQuantizer(Quantizer):
-    """One codebook.
+    """Vector quantization with one codebook.
 
-    Under torch.distributed each training step learns from the joined frames of all ranks, and all
-    ranks hold the same codebook. Losses are normalised by the valid frames of all ranks: their mean
-    over ranks, which DistributedDataParallel takes of gradients, is that of the joined batch.
-    Each training forward is a collective call.
+    Under torch.distributed, each training step learns from the frames of all ranks, and all ranks
+    have the same codebook. Losses are normalized by the valid frames of all ranks, such that
+    DistributedDataParallel's mean over ranks equals the mean over the joint batch. Each forward in
+    training is a collective call.
 
-    A training forward starts the codebook if nobody has, revives dead codes with frames of this
-    batch, looks up, and with "ema" then moves the codebook.
+    In training, a forward initializes the codebook at the first call, replaces dead codes by frames
+    of this batch, quantizes, and with "ema" then updates the codebook.
 
-    Losses: `commitment`, and `codebook` with "gradient". Statistics: also `revived`, how many codes
-    were replaced in this step.
+    Losses: `commitment`, and `codebook` with "gradient". Additional statistic: `revived`, the
+        number
+    of codes replaced in this step.
     """
 
     codebook: Tensor
@@ -137,7 +139,7 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def set_codebook(self, codebook: Tensor) -> None:
-        """Go on from a codebook (codebook_size, codebook_dim or dim), without a k-means start.
+        """Set the codebook (codebook_size, codebook_dim or dim); disables the k-means start.
 
         Raises:
             QuantizerError: a wrong shape, or not finite.
@@ -152,9 +154,9 @@ class VectorQuantizer(Quantizer):
         self.has_usage.fill_(False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A codebook that comes alone is one: no k-means start replaces it.
+        """Accept a codebook without training state, and disable the k-means start.
 
-        So it comes from another program, or from a checkpoint without what only training needs.
+        Such codebooks come from other programs, or from inference-only checkpoints.
         """
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if f"{prefix}codebook" in state_dict and f"{prefix}has_codebook" not in state_dict:
@@ -164,31 +166,31 @@ class VectorQuantizer(Quantizer):
             missing[:] = [key for key in missing if key not in self.training_state(prefix)]
 
     def training_state(self, prefix: str = "") -> set[str]:
-        """See `Quantizer.training_state`."""
+        """Return entries that only training needs; see `Quantizer.training_state`."""
         names = ("usage", "sums", "steps", "has_codebook", "has_usage")
         return {prefix + name for name in names}
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`."""
+        """Quantize x; see `Quantizer.forward`."""
         x, mask = self.checked_vectors(x, mask)
         with full_precision(x.device):
             return self.quantize(x, mask)
 
     def encode(self, x: Tensor) -> Tensor:
-        """See `Quantizer.encode`."""
+        """Quantize x to codes; see `Quantizer.encode`."""
         x, _ = self.checked_vectors(x)
         with torch.no_grad(), full_precision(x.device):
             return self._nearest(self.project_in(x))[:, None]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """See `Quantizer.decode`."""
+        """Decode codes; see `Quantizer.decode`."""
         codes = self.checked_codes(codes)
         with full_precision(codes.device):
             decoded: Tensor = self.project_out(self.codebook.float()[codes[:, 0]])
             return decoded
 
     def quantize(self, x: Tensor, mask: Tensor) -> Quantized:
-        """`forward` for vectors and a mask that were checked already, within `full_precision`."""
+        """`forward` for vectors and a mask that were checked, within `full_precision`."""
         vectors: Tensor = self.project_in(x)
         frames = vectors.detach()[mask]
         revived = self._prepare(frames) if self.training else 0
@@ -198,7 +200,7 @@ class VectorQuantizer(Quantizer):
         ranks = 1
         if self.training:
             counts, ranks = self._learn(frames, codes[mask], counts), world_size()
-        # Divided by the frames of all ranks; times their number, because DDP divides by it again.
+        # Divided by the frames of all ranks, times the number of ranks, by which DDP divides again.
         scale = ranks / (counts.sum().clamp(min=1).float() * vectors.shape[-1])
         error = _squared_error(vectors, chosen.detach(), mask)
         losses = {"commitment": self.config.commitment_weight * scale * error}
@@ -211,7 +213,7 @@ class VectorQuantizer(Quantizer):
         return Quantized(quantized, codes[:, None], losses, statistics)
 
     def _nearest(self, vectors: Tensor) -> Tensor:
-        """Codes (batch, frames) of vectors (batch, frames, width)."""
+        """Find codes (batch, frames) of vectors (batch, frames, width)."""
         rows = vectors.detach().flatten(0, 1)
         if self.training:
             codes = look_up(rows, self.codebook.detach().float(), self.config.metric)
@@ -221,7 +223,7 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def _prepare(self, frames: Tensor) -> int:
-        """Start the codebook, or revive dead codes; how many."""
+        """Initialize the codebook, or replace dead codes; return how many."""
         self.steps += 1
         if bool(self.has_codebook & self.has_usage):
             return self._revive(frames)
@@ -230,11 +232,11 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def _learn(self, frames: Tensor, codes: Tensor, counts: Tensor) -> Tensor:
-        """Move usage and, with "ema", the codebook.
+        """Update usage and, with "ema", the codebook.
 
         Args:
-            frames: (N, width) valid ones of this rank.
-            codes: (N,) theirs.
+            frames: (N, width) valid frames of this rank.
+            codes: (N,) of the frames.
             counts: (K,) of the codes.
 
         Returns:
@@ -256,7 +258,7 @@ class VectorQuantizer(Quantizer):
         return counts
 
     def _start(self, frames: Tensor) -> None:
-        """A codebook, unless there is one, and usage as if this batch had used it evenly."""
+        """Initialize the codebook unless there is one, and usage as if this batch were uniform."""
         counts = counts_of_ranks(frames.shape[0], frames.device)
         if sum(counts) == 0:
             return
@@ -268,9 +270,9 @@ class VectorQuantizer(Quantizer):
                 frames, counts, config.codebook_size, config.metric, config.kmeans_rounds, seed
             )
             self.codebook.copy_(codebook)
-        # A random codebook or a given one may differ between ranks that nobody has synchronised.
+        # A random or given codebook may differ between ranks if nothing has synchronized it.
         self.codebook.copy_(from_first_rank(self.codebook))
-        # Codes that found no frames start unused: the next batch revives them.
+        # Codes without frames start as unused, and are replaced at the next batch.
         self.usage.copy_(filled * (sum(counts) / config.codebook_size))
         if config.update == "ema":
             self.sums.copy_(self.codebook * self.usage[:, None])
@@ -278,7 +280,7 @@ class VectorQuantizer(Quantizer):
         self.has_usage.fill_(True)
 
     def _revive(self, frames: Tensor) -> int:
-        """Put frames of this batch in the place of dead codes; how many."""
+        """Replace dead codes by frames of this batch; return how many."""
         uniform = self.usage.mean()
         dead = (self.usage < self.config.revive_below * uniform).nonzero()[:, 0]
         if len(dead) == 0:
@@ -296,5 +298,5 @@ class VectorQuantizer(Quantizer):
 
 
 def _squared_error(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-    """The sum of squared differences of (batch, frames, width) over valid frames, a scalar."""
+    """Sum squared differences of (batch, frames, width) over valid frames."""
     return torch.where(mask[..., None], a - b, 0.0).square().sum()

@@ -1,17 +1,18 @@
-"""The deciding score of `scores.py`, compiled: the same bits, one row and one code at a time."""
+"""The exact scores of `scores.py`, compiled: bit-identical, for one row and one code."""
 
 import numpy as np
 
 from ...kernels.cache import kernel
 
 L2, COSINE, IP = 0, 1, 2
-# In place of a code, where a screen could not tell: it would overflow, or leaves too many.
+# Stands for a code that a screening could not decide: it would overflow, or has too many
+# candidates.
 UNDECIDED = -1
 
 
 @kernel
 def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
-    """The float64 score of row (D,) and code (D,); `work` holds D float64."""
+    """Compute the float64 score of row (D,) and code (D,); `work` has space for D float64."""
     dim = row.shape[0]
     if metric == L2:
         for d in range(dim):
@@ -23,7 +24,7 @@ def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
     width = 1
     while width < dim:
         width *= 2
-    if width > 1:  # the first fold: what lies beyond D is zero
+    if width > 1:  # the first fold, where terms beyond D are zero
         width //= 2
         for d in range(dim - width):
             work[d] += work[d + width]
@@ -40,7 +41,7 @@ def exact_score(row, code, metric, norm, work):  # type: ignore[no-untyped-def]
 
 @kernel
 def settle(row, codebook, norms, metric, candidates, count, work):  # type: ignore[no-untyped-def]
-    """The best of candidates[:count] (code numbers, any order) and its score."""
+    """Return the best of candidates[:count] (code indices, in any order) and its score."""
     code = candidates[0]
     best = exact_score(row, codebook[code], metric, norms[code], work)
     for i in range(1, count):

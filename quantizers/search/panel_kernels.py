@@ -1,9 +1,9 @@
 # mypy: allow-untyped-calls
 # numba reads the types of a kernel's arguments from its calls.
-"""Compiled searches of short vectors: codes in panels of 64, and boxes around panels.
+"""Compiled searches for short vectors: codes in panels of 64, and boxes around panels.
 
-Layout: a panel holds the *negated* codes side by side, so that the screen of a code, |c|²/2 - x·c,
-is its offset plus multiply-adds: (D, 64) float32, or (D / 2, 64, 2) int16 on a grid (`panels.py`),
+Layout: a panel has *negated* codes side by side, so that a code's screening score, |c|²/2 - x·c, is
+its offset plus multiply-adds: (D, 64) float32, or (D / 2, 64, 2) int16 on a grid (`panels.py`),
 which VNNI multiplies twice as fast. A step is 256 bytes of a panel and 4 bytes of the row. 16 boxes
 are (D, 2, 16) float32: lower corners, then upper.
 """
@@ -22,16 +22,16 @@ PANEL = 64
 BOXES = 16
 _ROWS = 4  # rows that share each load of a panel
 TILE = 64  # rows whose panel minima are held at once
-_MOST = 128  # candidates that are listed before the row is left undecided
-_HUGE = np.float32(1e30)  # what a search starts from
-_LARGEST_SQUARE = np.float32(1e28)  # scores and squared distances stay below _HUGE
-_LARGE = np.float32(2.0**28)  # likewise, on the grid
+_MOST = 128  # limit of candidates; rows with more are left undecided
+_HUGE = np.float32(1e30)  # initial minimum of a search
+_LARGEST_SQUARE = np.float32(1e28)  # limit that keeps scores and squared distances below _HUGE
+_LARGE = np.float32(2.0**28)  # the same for int16 grids
 _UNIT = np.float32(2.0**-24)
 _SUBNORMAL = np.float32(2.0**-126)
 
 
 def _screen(builder, whole, row, stride, panel, offsets, steps, rows):  # type: ignore[no-untyped-def]
-    """Vectors of scores [row][4] of `rows` rows against one panel, from addresses."""
+    """Compute scores [row][4 vectors] of `rows` rows against one panel, from addresses."""
     kind, scalar = (v.INTS, v.INT32) if whole else (v.FLOATS, v.FLOAT)
     add = v.multiply_add_pairs if whole else v.multiply_add
     start = [v.load(builder, v.at(builder, offsets, 64 * j), kind) for j in range(4)] * rows
@@ -50,12 +50,12 @@ def _screen(builder, whole, row, stride, panel, offsets, steps, rows):  # type: 
 
 
 def _screens(whole):  # type: ignore[no-untyped-def]
-    """The intrinsics for panels of one kind: on the grid, or in float32."""
+    """Create the intrinsics for one kind of panel: on the grid, or in float32."""
     number = types.int32 if whole else types.float32
 
     @intrinsic
     def least_of_rows(context, row, stride, panel, offsets, steps, out):  # type: ignore[no-untyped-def]
-        """Store the least score of each of four rows in a panel, side by side."""
+        """Store the lowest score in a panel for each of four rows."""
 
         def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
             row, stride, panel, offsets, steps, out = values
@@ -69,7 +69,7 @@ def _screens(whole):  # type: ignore[no-untyped-def]
 
     @intrinsic
     def least_of_row(context, row, panel, offsets, steps):  # type: ignore[no-untyped-def]
-        """The least score of one row in a panel."""
+        """Return the lowest score in a panel for one row."""
 
         def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
             row, panel, offsets, steps = values
@@ -80,7 +80,7 @@ def _screens(whole):  # type: ignore[no-untyped-def]
 
     @intrinsic
     def codes_within(context, row, panel, offsets, steps, limit):  # type: ignore[no-untyped-def]
-        """Which of a panel's codes have scores within the limit: 64 bits."""
+        """Return a 64-bit mask of a panel's codes with scores within the limit."""
 
         def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
             row, panel, offsets, steps, limit = values
@@ -92,7 +92,7 @@ def _screens(whole):  # type: ignore[no-untyped-def]
 
     @intrinsic
     def lanes_within(context, scores, limits):  # type: ignore[no-untyped-def]
-        """Which of 16 stored scores are within 16 stored limits."""
+        """Return a mask of 16 stored scores within 16 stored limits."""
 
         def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
             kind = v.INTS if whole else v.FLOATS
@@ -112,7 +112,7 @@ _grid_least_of_rows, _grid_least_of_row, _grid_codes_within, _grid_lanes_within 
 
 @intrinsic
 def _box_distances(context, row, boxes, dim, out):  # type: ignore[no-untyped-def]
-    """Store the squared distances of a row to 16 boxes."""
+    """Store a row's squared distances to 16 boxes."""
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
         row, boxes, dim, out = values
@@ -134,7 +134,7 @@ def _box_distances(context, row, boxes, dim, out):  # type: ignore[no-untyped-de
 
 @intrinsic
 def _near(context, distances, limit):  # type: ignore[no-untyped-def]
-    """Which of 16 stored distances are within the limit."""
+    """Return a mask of 16 stored distances within the limit."""
 
     def code(_, builder, signature, values):  # type: ignore[no-untyped-def]
         near = builder.fcmp_ordered("<=", v.load(builder, values[0]), v.spread(builder, values[1]))
@@ -147,25 +147,25 @@ def _near(context, distances, limit):  # type: ignore[no-untyped-def]
 def _prepare(  # type: ignore[no-untyped-def]
     rows, order, start, count, center, unit, longest, grid, moved, screened, rounding, state
 ):
-    """Move a tile of rows, and put them on the grid if there is one.
+    """Centre and scale a tile of rows, and round it to the grid if there is one.
 
     Args:
-        rows: (n, D) float32; row `order[start + r]` is r of the tile, or start + r if `order` is
+        rows: (n, D) float32; row r of the tile is `order[start + r]`, or start + r if `order` is
             empty.
         center: (D,) float32. unit: whether rows are scaled to length 1.
-        grid: (3,) float32: steps per unit of rows, then per unit of scores, then the largest length
-            of the rounding of a code.
-        moved: (TILE, W) float32, out, W >= D; zero beyond D.
-        screened: moved itself, or (TILE, W) int16, out.
+        grid: (3,) float32: steps per unit of rows, then per unit of scores, then the largest
+            rounding error of a code (a vector length).
+        moved: (TILE, W) float32, output, W >= D; zero beyond D.
+        screened: moved itself, or (TILE, W) int16, output.
         rounding: (TILE, W) float32, scratch.
-        state: (3, TILE) float32, out: squared lengths of the moved rows, how far a float32 score
-            can be from the true one, and how far the screens of the nearest code and of one as near
-            can be apart, -1 if the screen could overflow.
+        state: (3, TILE) float32, output: squared lengths of the moved rows; error bound of float32
+            scores; and the largest difference of screening scores between two equally near codes,
+            -1 if screening could overflow.
 
     The float32 error: at most D + 1 roundings of sums whose terms add up to less than (|x| + |c|)²,
-    the rounding of centre, scale and offset, and subnormals that are flushed. The grid adds
-    |x - X| |c| + |x| |c - C| (Cauchy and Schwarz), two of its steps for rounded offsets, and 128
-    for what float32 loses of a score beyond 2^24.
+    the rounding of centre, scale and offset, and flushed subnormals. The grid adds |x - X| |c| +
+    |x| |c - C| (Cauchy and Schwarz), two of its steps for rounded offsets, and 128 for float32's
+    error of scores beyond 2^24.
     """
     dim = rows.shape[1]
     for r in range(count):
@@ -199,7 +199,7 @@ def _prepare(  # type: ignore[no-untyped-def]
         whole = np.rint(scaled)
         off = scaled - whole
         off_flat[i] = off * off
-        # A row that does not fit is flagged below; its numbers may be anything.
+        # A row that does not fit is marked below; its values do not matter.
         whole_flat[i] = np.int16(min(max(whole, np.float32(-32767)), np.float32(32767)))
     for r in range(count):
         off = np.float32(0)
@@ -235,23 +235,23 @@ def search_panels(  # type: ignore[no-untyped-def]
     rounding,
     least,
 ):
-    """Nearest codes of rows by looking at all panels.
+    """Find nearest codes of rows by searching all panels.
 
     Args:
         rows: (n, D) float32.
-        center: (D,) float32, subtracted from rows and codes alike.
+        center: (D,) float32, subtracted from rows and codes.
         unit: whether rows are compared by direction.
         panels: (P, D, 64) float32 or (P, D / 2, 64, 2) int16; offsets: (P, 64) float32 or int32,
             huge for padding.
-        numbers: (P * 64,) the code that each place of a panel holds.
-        longest: the length of the longest code in the panels.
+        numbers: (P * 64,) index of the code at each place of a panel.
+        longest: length of the longest code in the panels.
         grid: see `_prepare`.
         codebook: (K, D) float32 as given, norms: (K,) float64, metric: of `exact_kernels`.
-        codes: (n,) int64, out. scores: (n,) float64 or empty, out.
+        codes: (n,) int64, output. scores: (n,) float64 or empty, output.
         moved, screened, rounding: see `_prepare`; and least: (P, TILE) of the offsets' dtype,
             scratch.
 
-    Rows that the screen can't tell about get UNDECIDED, those with NaN among them.
+    Rows that screening can't decide, including rows with NaN, get UNDECIDED.
     """
     dim = rows.shape[1]
     number, steps = panels.shape[:2]
@@ -342,7 +342,7 @@ def search_panels(  # type: ignore[no-untyped-def]
 def order_by_home(  # type: ignore[no-untyped-def]
     rows, order, center, unit, group_boxes, moved, rounding, homes
 ):
-    """Order (n,) the rows by the group of panels whose box is nearest: homes (n,), scratch."""
+    """Sort rows by the panel group of the nearest box: order (n,), output; homes (n,), scratch."""
     dim = rows.shape[1]
     state = np.zeros((3, TILE), np.float32)
     grid = np.ones(3, np.float32)
@@ -390,18 +390,18 @@ def search_cells(  # type: ignore[no-untyped-def]
     rounding,
     patience,
 ):
-    """Nearest codes of rows by looking at the panels whose boxes can hold them.
+    """Find nearest codes of rows by searching only panels whose boxes can contain them.
 
     Args:
-        order: (n,) the order in which to take the rows: neighbours share panels in cache.
+        order: (n,) order in which rows are processed: adjacent rows share panels in the cache.
         boxes: (G, D, 2, 16) around the panels of each group of 16, group_boxes: (G', D, 2, 16)
             around the groups; far away for padding.
-        patience: panels for each row, on average over the first rows, beyond which looking at all
-            panels is cheaper, so that the search stops.
+        patience: the search stops if the first rows need more panels than this on average, since
+            searching all panels is then cheaper.
         others: see `search_panels`.
 
     Returns:
-        How many rows of `order` were done.
+        Number of rows of `order` that were processed.
     """
     dim = rows.shape[1]
     steps = panels.shape[1]
@@ -430,7 +430,7 @@ def search_cells(  # type: ignore[no-untyped-def]
         margin = state[2, i % TILE]
         found = 0
         if margin >= 0:
-            # What a box may be nearer than its distance says, and a score than its screen.
+            # Error bounds: of a box's distance, and of a screening score.
             slack = 8 * state[1, i % TILE] + state[0, i % TILE]
             if unit:
                 slack += 1  # the codes' squared lengths, which the offsets leave out
@@ -441,8 +441,8 @@ def search_cells(  # type: ignore[no-untyped-def]
                 _box_distances(point, group_boxes.ctypes.data + g * boxes_bytes, dim, near)
             for g in range(groups.shape[0]):
                 home = g if groups[g] < groups[home] else home
-            limit = _HUGE  # on squared distances to boxes; padding lies beyond it
-            # The home group first, then all that may hold something nearer.
+            limit = _HUGE  # on squared distances to boxes; padding is farther
+            # The nearest group first, then all that may have a nearer code.
             block = -1
             mask = np.int64(1)
             while True:

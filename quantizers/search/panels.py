@@ -1,16 +1,16 @@
-"""Nearest codes of short vectors: all codes, or those cells that can hold the nearest.
+"""Nearest codes of short vectors: search all codes, or the cells that can contain the nearest.
 
-`PanelSearch` keeps a panel of 64 codes in registers while rows pass by, and only the least score of
-each panel. Where the processor multiplies int16 pairs (VNNI) rows and codes go onto a grid of 2^15
-steps for that, at twice the speed of float32.
+`PanelSearch` keeps a panel of 64 codes in registers while it processes rows, and stores only the
+lowest score of each panel. On processors that multiply int16 pairs (VNNI), rows and codes are
+rounded to a grid of 2^15 steps, at twice the speed of float32.
 
-`CellSearch` sorts the codes into panels by a k-d tree and looks at a panel only if the box around
+`CellSearch` sorts the codes into panels by a k-d tree and searches a panel only if the box around
 it is near enough, first by groups of 16 panels, then by panel: 46 of 1,024 panels for 65,536 random
-codes of 8 dimensions, and 54 of 2,048 for 131,072. Boxes pay in few dimensions and with many codes;
-a search that finds that it looks at most panels anyway goes back to all of them.
+codes of 8 dimensions, and 54 of 2,048 for 131,072. Boxes help in few dimensions and with many
+codes; if a search needs most panels anyway, it switches to all of them.
 
-Screens differ from true scores by less than `panel_kernels._prepare` says, and box distances are
-widened by four times the error of float32; what lies within the bound is decided exactly.
+Screening scores differ from the true ones by less than the bound in `panel_kernels._prepare`, and
+box distances are widened by four times float32's error; codes within the bound are decided exactly.
 """
 
 import numpy as np
@@ -21,15 +21,15 @@ from ...kernels.threads import scratch
 from .reference import LastResort
 from .scores import METRICS, Metric, code_norms
 
-_FAR = np.float32(1e18)  # a box coordinate that nothing is near to
-# Rows that are sorted by place at once.
+_FAR = np.float32(1e18)  # box coordinate that is far from everything
+# Rows that are sorted by their nearest group at once.
 _SORTED = 1 << 15
-# Looking at a panel by its box costs so many panels of a search of all.
+# Cost of searching a panel by its box, in panels of a search of all.
 _BOX_COST = 2.5
 
 
 class PanelSearch:
-    """All codes, on the grid or in float32, then exact decision."""
+    """Screen all codes, on the grid or in float32, then decide exactly."""
 
     def __init__(self, codebook: Tensor, metric: Metric, *, on_grid: bool = True):
         from .panel_kernels import PANEL
@@ -52,7 +52,7 @@ class PanelSearch:
             codes = codes - center.double()
         self._center = center.numpy()
         squares = codes.square().sum(1)
-        # Just above, so that the error bound holds.
+        # Slightly larger, so that the error bound holds.
         self._longest = np.float32(min(float(squares.max().sqrt()) * 1.0001, 3e38))
         places = self._places(codes.float().numpy())
         self._numbers = np.zeros(-(-places.size // PANEL) * PANEL, np.int64)
@@ -60,18 +60,18 @@ class PanelSearch:
         filled = np.zeros((self._numbers.size, codebook.shape[1]))
         filled[: places.size] = -codes.numpy()[places]
         offsets = np.full(self._numbers.size, np.inf)
-        # By direction all codes are equally long, but for a zero code, whose cosine is 0.
+        # By direction, all codes have equal lengths, except zero codes, whose cosine is 0.
         offsets[: places.size] = squares.numpy()[places] / 2 if metric == "l2" else 0
         self._fill(filled, offsets)
 
     def _fill(self, codes: np.ndarray, offsets: np.ndarray) -> None:
-        """Make the panels of negated codes (P * 64, D) and offsets (P * 64,), float64."""
+        """Create panels from negated codes (P * 64, D) and offsets (P * 64,), float64."""
         from ...kernels.vector_ir import has_pair_products
         from .panel_kernels import PANEL
 
         self._grid = np.ones(3, np.float32)
         lengths = np.sqrt(np.square(codes).sum(1))
-        # A code far longer than the rest would leave the rest few steps of the grid.
+        # With a single far longer code, the other codes would use only few steps of the grid.
         ordinary = float(np.quantile(lengths[np.isfinite(offsets)], 0.5))
         fits = bool(1e-12 < self._longest < 8 * ordinary < 1e12)
         self._on_grid = self._on_grid and has_pair_products() and fits
@@ -95,7 +95,7 @@ class PanelSearch:
         self._offsets = scaled.astype(np.int32).reshape(-1, PANEL)
 
     def _scratch(self, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Moved rows, the rows that the panels are multiplied with, and room for roundings."""
+        """Return buffers: moved rows, rows in the panels' dtype, and scratch for rounding."""
         from .panel_kernels import TILE
 
         steps = self._panels.shape[1]
@@ -111,11 +111,11 @@ class PanelSearch:
         )
 
     def _places(self, codes: np.ndarray) -> np.ndarray:
-        """Which code goes where."""
+        """Return the order of the codes in the panels."""
         return np.arange(codes.shape[0])
 
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
-        """Fill codes (N,) int64, and float64 scores (N,) unless it is empty, for rows (N, D).
+        """Find codes (N,) int64 for rows (N, D), and float64 scores (N,) unless that is empty.
 
         Raises:
             NotFiniteError: NaN or infinite values.
@@ -148,7 +148,7 @@ class PanelSearch:
         )
 
     def _search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
-        """Rows that do not fit the grid, or that it is too coarse for, in float32; then float64."""
+        """Search rows that the grid can't hold or decide, in float32 and then in float64."""
         if not self._on_grid:
             self._last.search_undecided(rows, codes, scores)
             return
@@ -167,7 +167,7 @@ class PanelSearch:
 
 
 class CellSearch(PanelSearch):
-    """The panels whose boxes can hold the nearest code, then exact decision."""
+    """Screen the panels whose boxes can contain the nearest code, then decide exactly."""
 
     def _places(self, codes: np.ndarray) -> np.ndarray:
         from .panel_kernels import BOXES, PANEL
@@ -195,7 +195,7 @@ class CellSearch(PanelSearch):
         return order
 
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
-        """See `PanelSearch.search`."""
+        """Find codes and scores; see `PanelSearch.search`."""
         for start in range(0, rows.shape[0], _SORTED):
             part = slice(start, start + _SORTED)
             self._screen_sorted(rows[part], codes[part], scores[part])
@@ -244,9 +244,9 @@ class CellSearch(PanelSearch):
 
 
 def cell_order(codes: np.ndarray, cell: int) -> np.ndarray:
-    """Codes (K, D) in the order of a k-d tree's leaves of `cell` codes, the last one's rest fewer.
+    """Sort codes (K, D) by the leaves of a k-d tree, of `cell` codes each; the last may have fewer.
 
-    Each node is cut at the middle of its widest dimension, by variance.
+    Each node is split at the median of its dimension of largest variance.
     """
     order = np.arange(codes.shape[0])
     pending = [(0, codes.shape[0])]
@@ -258,7 +258,7 @@ def cell_order(codes: np.ndarray, cell: int) -> np.ndarray:
         part = order[start:stop]
         values = codes[part]
         column = values[:, values.var(0, dtype=np.float64).argmax()]
-        # A power of two goes left, so that groups of 16 cells are nodes of the tree.
+        # A power of two of cells goes left, so that groups of 16 cells are nodes of the tree.
         left = (1 << ((cells - 1).bit_length() - 1)) * cell
         order[start:stop] = part[np.argpartition(column, left - 1)]
         pending += [(start, start + left), (start + left, stop)]
@@ -266,6 +266,6 @@ def cell_order(codes: np.ndarray, cell: int) -> np.ndarray:
 
 
 def _packed(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Corners (n, D) each, n a multiple of 16, as (n / 16, D, 2, 16)."""
+    """Pack corners (n, D) each, n a multiple of 16, to (n / 16, D, 2, 16)."""
     corners = np.stack([lower, upper], 1).reshape(-1, 16, 2, lower.shape[1])
     return np.ascontiguousarray(corners.transpose(0, 3, 2, 1))

@@ -1,6 +1,6 @@
 # mypy: allow-untyped-calls
 # numba reads the types of a kernel's arguments from its calls.
-"""The compiled parts around the matrix product of `products.py`."""
+"""Compiled steps before and after the matrix product of `products.py`."""
 
 import numpy as np
 from numba import types
@@ -10,17 +10,17 @@ from ...kernels import vector_ir as v
 from ...kernels.cache import kernel
 from .exact_kernels import UNDECIDED, settle
 
-# Codes whose least score is kept as one number.
+# Number of codes for which only the lowest bound is stored.
 BLOCK = 128
-_MOST = 256  # candidates that are listed before the row is left undecided
-# Beyond this the screen could overflow.
+_MOST = 256  # limit of candidates; rows with more are left undecided
+# Beyond this, screening could overflow.
 _HUGE = np.float32(1e30)
-# How far a float64 score is off, in parts of (|x| + |c|)²: folding rounds log2(D) + 3 times.
+# Error of a float64 score, relative to (|x| + |c|)²: folding rounds log2(D) + 3 times.
 _DECIDING = np.float32(2.0**-47)
 
 
 def _lower_bounds(builder, half, products, offsets, slack, vectors):  # type: ignore[no-untyped-def]
-    """offset - product - slack * |product| of 16 codes a vector, from the addresses on."""
+    """Compute offset - product - slack * |product| for 16 codes per vector, from addresses."""
     slacks = v.spread(builder, builder.fneg(slack))
     bounds = []
     for i in range(vectors):
@@ -35,7 +35,9 @@ def _lower_bounds(builder, half, products, offsets, slack, vectors):  # type: ig
 
 
 def _screens(half):  # type: ignore[no-untyped-def]
-    """The least lower bound of BLOCK codes; and which of 64 codes have one within a limit."""
+    """Create intrinsics: the lowest bound of BLOCK codes; a mask of 64 codes' bounds within a
+    limit.
+    """
 
     @intrinsic
     def least(context, products, offsets, slack):  # type: ignore[no-untyped-def]
@@ -67,13 +69,13 @@ _least_float32, _within_float32 = _screens(half=False)
 
 @kernel(fastmath={"reassoc", "contract", "nsz"})
 def prepare_bfloat16(rows, center, narrow, sizes):  # type: ignore[no-untyped-def]
-    """Rows less the centre, rounded to bfloat16; their lengths and the lengths of the rounding.
+    """Centre rows and round them to bfloat16; store their lengths and the errors' lengths.
 
     Args:
         rows: (n, D) float32.
         center: (D,) float32.
-        narrow: (n, D') uint16, bfloat16's bits; D' >= D, the rest is left alone.
-        sizes: (n, 2) float32: lengths.
+        narrow: (n, D') uint16, bfloat16's bits, output; D' >= D, the rest is unchanged.
+        sizes: (n, 2) float32: lengths, output.
     """
     for r in range(rows.shape[0]):
         length = np.float32(0)
@@ -93,7 +95,7 @@ def prepare_bfloat16(rows, center, narrow, sizes):  # type: ignore[no-untyped-de
 
 @kernel(fastmath={"reassoc", "contract", "nsz"})
 def prepare_float32(rows, center, moved, sizes):  # type: ignore[no-untyped-def]
-    """Rows less the centre (n, D'), their lengths, and what a product may round them by."""
+    """Centre rows (n, D'); store their lengths and the bounds of a product's rounding of them."""
     for r in range(rows.shape[0]):
         length = np.float32(0)
         for d in range(rows.shape[1]):
@@ -114,7 +116,7 @@ def _product(products, row, code, half):  # type: ignore[no-untyped-def]
 
 @kernel
 def _first_within(products, offsets, block, half, slack, limit):  # type: ignore[no-untyped-def]
-    """The first code of a block whose lower bound is within the limit."""
+    """Return the first code of a block whose lower bound is within the limit."""
     for first in range(block * BLOCK, (block + 1) * BLOCK, 64):
         at = products.ctypes.data + first * products.itemsize
         offset = offsets.ctypes.data + first * 4
@@ -131,7 +133,7 @@ def _first_within(products, offsets, block, half, slack, limit):  # type: ignore
 def decide_tile(  # type: ignore[no-untyped-def]
     products, offsets, sizes, bounds, rows, codebook, norms, metric, least, work, codes, scores
 ):
-    """Codes of a tile of rows from the screen's products.
+    """Decide the codes of a tile of rows from the products of the screening.
 
     Args:
         products: (n, K') uint16 (bfloat16's bits) or float32, K' a multiple of BLOCK.
@@ -143,9 +145,9 @@ def decide_tile(  # type: ignore[no-untyped-def]
         norms: (K,) float64.
         metric: of `exact_kernels`.
         least: (K' // BLOCK,) float32 and work: (D,) float64, scratch.
-        codes: (n,) int64, out. scores: (n,) float64 or empty, out.
+        codes: (n,) int64, output. scores: (n,) float64 or empty, output.
 
-    Rows that the screen can't tell about get UNDECIDED, those with NaN among them.
+    Rows that screening can't decide, including rows with NaN, get UNDECIDED.
     """
     half = products.itemsize == 2
     padded = products.shape[1]
@@ -154,9 +156,9 @@ def decide_tile(  # type: ignore[no-untyped-def]
     wanted = scores.shape[0] > 0
     candidates = np.empty(_MOST, np.int64)
     for r in range(rows.shape[0]):
-        # The screen's error for this row, whatever the code.
+        # The screening error of this row, for any code.
         error = sizes[r, 0] * bounds[0] + sizes[r, 1] * bounds[1] + bounds[3]
-        # The deciding score is rounded, too: it may not see a code that is short beside the row.
+        # The exact score is rounded, too: it may miss a code that is short compared with the row.
         size = sizes[r, 0] + bounds[5]
         error += _DECIDING * size * size
         count = 0
@@ -173,8 +175,9 @@ def decide_tile(  # type: ignore[no-untyped-def]
                     least[b] = _least_float32(at, offset, slack)
                 if least[b] < smallest:
                     smallest, home = least[b], b
-            # No code whose lower bound exceeds an upper bound of some code's score can win. That of
-            # the code with the smallest: what its product's slack took off, and the error, twice.
+            # A code can't win if its lower bound exceeds an upper bound of another code's score.
+            # The upper bound of the code with the lowest bound: plus its product's slack, and twice
+            # the error.
             code = _first_within(products[r], offsets, home, half, slack, smallest)
             size = slack * abs(_product(products, r, code, half))
             upper = smallest + 2 * size + 2 * error

@@ -1,17 +1,17 @@
-"""Nearest codes by matrix products in bfloat16 with a proven error bound, for long vectors.
+"""Nearest codes of long vectors, by bfloat16 matrix products with a proven error bound.
 
-With centre m (the codebook's mean; distances do not change when both sides move by m), x' = x - m,
-c' = c - m, the score of a code is s = |c'|²/2 - x'·c'. The screen rounds x' and c' to bfloat16 and
-lets the matrix library multiply them (oneDNN: AMX or AVX-512 BF16, 2 to 10 times float32), into
-products p in bfloat16, summed in float32. By Cauchy and Schwarz,
+With centre m (the codebook's mean; shifting both sides by m changes no distance), x' = x - m, c' =
+c - m, the score of a code is s = |c'|²/2 - x'·c'. The screening rounds x' and c' to bfloat16, and
+the matrix library multiplies them (oneDNN: AMX or AVX-512 BF16, 2 to 10 times as fast as float32)
+to products p in bfloat16, summed in float32. By Cauchy and Schwarz,
 
     |s - (|c'|²/2 - p)| <= |x' - bf(x')| |c'| + |bf(x')| |c' - bf(c')| + D u |x'| |c'| + v |p|,
 
-u = 2^-24, v = 2^-8 for the rounding of p itself; and 2^-47 (|x'| + |c'|)² for that of the score in
-float64 which decides. Codes whose lower bound lies under an upper bound
-of another's score are decided by `exact_kernels`: one or two of them in practice. Where the
-processor has no bfloat16 products, the same with float32 products, which torch's settings allow to
-round what goes in: to 2^-8 of it, for the bound.
+u = 2^-24, v = 2^-8 for the rounding of p itself; and 2^-47 (|x'| + |c'|)² for the rounding of the
+deciding float64 score. Codes whose lower bound is below an upper bound of another's score are
+decided by `exact_kernels`: one or two in practice. Processors without bfloat16 products use float32
+products; torch's settings may allow these to round their inputs, by up to 2^-8, which the bound
+covers.
 """
 
 import numpy as np
@@ -23,18 +23,18 @@ from .reference import LastResort
 from .scores import METRICS, Metric, code_norms
 
 _UNIT = 2.0**-24
-# Products that are held at once: 2 MB of bfloat16 stay in the second-level cache.
+# Products held at once: 2 MB of bfloat16, which fit in the L2 cache.
 _TILE_PRODUCTS = 1 << 20
 
 
 def has_bfloat16_products() -> bool:
-    """Whether oneDNN multiplies bfloat16 matrices in hardware here."""
+    """Whether this processor multiplies bfloat16 matrices in hardware."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return torch.backends.mkldnn.is_available() and bool(supported and supported())
 
 
 class ProductSearch:
-    """Screening by matrix products over tiles of rows, then exact decision."""
+    """Screen by matrix products over tiles of rows, then decide exactly."""
 
     def __init__(self, codebook: Tensor, metric: Metric, *, bfloat16: bool | None = None):
         from .product_kernels import BLOCK
@@ -53,7 +53,7 @@ class ProductSearch:
             codes = codes - center.double()
         size, dim = codes.shape
         self._padded = -(-size // BLOCK) * BLOCK
-        # Whole vector registers; the matrix library is slower for odd widths.
+        # Whole vector registers, since the matrix library is slower for odd widths.
         self._width = -(-dim // 32) * 32
         self._center = center.numpy()
         self._bfloat16 = has_bfloat16_products() if bfloat16 is None else bfloat16
@@ -73,7 +73,7 @@ class ProductSearch:
         self._tile = max(16, min(512, _TILE_PRODUCTS // self._padded))
 
     def _error_bounds(self, codes: Tensor, narrow: Tensor, squares: Tensor) -> np.ndarray:
-        """What `decide_tile` needs, each with a hundredth to spare for its own rounding."""
+        """Compute the `bounds` of `decide_tile`, with a margin of 1 % for their own rounding."""
         longest = float(squares.max().sqrt())
         rounding = float((codes - narrow.double()).square().sum(1).max().sqrt())
         if not self._bfloat16:
@@ -88,7 +88,7 @@ class ProductSearch:
         return (np.minimum(np.array(bounds) * 1.01, 3e38)).astype(np.float32)
 
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
-        """Fill codes (N,) int64, and float64 scores (N,) unless it is empty, for rows (N, D).
+        """Find codes (N,) int64 for rows (N, D), and float64 scores (N,) unless that is empty.
 
         Raises:
             NotFiniteError: NaN or infinite values.

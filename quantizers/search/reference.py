@@ -6,14 +6,14 @@ from torch import Tensor
 
 from .scores import Metric, code_norms, exact_scores
 
-# Scores that are held at once: 32 MB of float64.
+# Scores held at once: 32 MB of float64.
 _TILE_SCORES = 1 << 22
 _UNIT = 2.0**-53
 _BLOCK = 4096  # rows
 
 
 class ReferenceSearch:
-    """Float64 products, then `exact_scores` for what rounding can't tell apart."""
+    """Screen with float64 products, then decide by `exact_scores` what rounding can't separate."""
 
     def __init__(self, codebook: Tensor, metric: Metric):
         self.codebook = codebook
@@ -28,7 +28,7 @@ class ReferenceSearch:
         self._longest = float(squares.max().sqrt())
 
     def search(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (N,) int64 of rows (N, D) and their float64 scores (N,)."""
+        """Find codes (N,) int64 of rows (N, D) and their float64 scores (N,)."""
         tile = max(1, _TILE_SCORES // self.codebook.shape[0])
         codes = torch.empty(rows.shape[0], dtype=torch.int64, device=rows.device)
         scores = torch.empty(rows.shape[0], dtype=torch.float64, device=rows.device)
@@ -45,20 +45,20 @@ class ReferenceSearch:
         near = products <= (products.amin(1) + margins)[:, None]
         row, code = near.nonzero(as_tuple=True)
         if len(row) * rows.shape[1] > _TILE_SCORES and len(rows) > 1:
-            # Many codes that are as near: one half of the rows after the other.
+            # Many equally near codes: process the rows in two halves.
             halves = [self._search_tile(half) for half in rows.chunk(2)]
             return torch.cat([c for c, _ in halves]), torch.cat([s for _, s in halves])
         return decide(rows, self.codebook, row, code, self.metric, self._norms)
 
 
 class NotFiniteError(Exception):
-    """Some row has NaN or infinite values: the caller knows which, of all."""
+    """Some row has NaN or infinite values; the caller, who has all rows, finds out which."""
 
 
 class LastResort:
-    """A `ReferenceSearch` for rows that a screen leaves undecided, made when it is needed (CPU).
+    """A `ReferenceSearch` for rows left undecided by screening, created when needed (CPU).
 
-    Codes that occur more than once are looked at once.
+    Of repeated codes, only the first is searched.
     """
 
     def __init__(self, codebook: Tensor, metric: Metric):
@@ -68,7 +68,7 @@ class LastResort:
         self._first = torch.empty(0, dtype=torch.int64, device="cpu")
 
     def search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
-        """Fill in the codes, and scores unless empty, of rows whose code is negative.
+        """Fill in codes, and scores unless empty, of rows whose code is negative.
 
         Raises:
             NotFiniteError: such a row has NaN or infinite values.
@@ -76,7 +76,7 @@ class LastResort:
         undecided = np.flatnonzero(codes < 0)
         if not undecided.size:
             return
-        # Blocks: so many rows again should not be copied at once.
+        # In blocks, so that copies of many rows do not exist at once.
         for part in np.array_split(undecided, -(-undecided.size // _BLOCK)):
             left = torch.from_numpy(rows[part])
             if not bool(left.isfinite().all()):
@@ -93,7 +93,7 @@ class LastResort:
         numbers = torch.arange(len(which), device="cpu")
         first = torch.full((len(codes),), len(which), device="cpu")
         first = first.scatter_reduce(0, which, numbers, "amin")
-        # In the order of the codebook, so that ties go to the lowest code.
+        # In codebook order, so that ties go to the lowest code.
         self._first = first.sort().values
         return ReferenceSearch(self._codebook[self._first], self._metric)
 
@@ -101,7 +101,7 @@ class LastResort:
 def decide(
     rows: Tensor, codebook: Tensor, row: Tensor, code: Tensor, metric: Metric, norms: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The best candidate of each row, by exact score, the lowest index among equals.
+    """Choose the best candidate of each row by exact score; the lowest index wins ties.
 
     Args:
         rows: (N, D) queries.

@@ -5,7 +5,7 @@ from ...kernels.cache import kernel
 
 @kernel
 def subtract(residual, codebook, codes):  # type: ignore[no-untyped-def]
-    """Take the codes (n,) of codebook (K, D) from residual (n, D) float32, in place."""
+    """Subtract codes (n,) of codebook (K, D) from residual (n, D) float32, in place."""
     for r in range(residual.shape[0]):
         code = codes[r]
         for d in range(residual.shape[1]):
@@ -14,7 +14,7 @@ def subtract(residual, codebook, codes):  # type: ignore[no-untyped-def]
 
 @kernel
 def gather_sum(codes, table, starts, out):  # type: ignore[no-untyped-def]
-    """The sum over stages s of table[starts[s] + codes[n, s]]: out (N, D), in stage order."""
+    """Sum table[starts[s] + codes[n, s]] over stages s, in their order, into out (N, D)."""
     for r in range(codes.shape[0]):
         code = starts[0] + codes[r, 0]
         for d in range(out.shape[1]):

@@ -1,4 +1,4 @@
-"""Compiled finite scalar quantization: one pass over blocks of vectors that stay in the cache."""
+"""Compiled finite scalar quantization: one pass over blocks of vectors that fit in the cache."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _BLOCK = 128
 
 @kernel
 def pack_levels(values, thresholds, sizes, codes):  # type: ignore[no-untyped-def]
-    """Codes (N,) int64, out, of values (N, D) float32; returns whether there is a NaN.
+    """Quantize values (N, D) float32 to codes (N,) int64 (output); return whether there is a NaN.
 
     Args:
         thresholds: (D, T) float32, ascending; sizes: (D,) levels, at most T + 1.
@@ -43,7 +43,7 @@ def pack_levels(values, thresholds, sizes, codes):  # type: ignore[no-untyped-de
 
 @kernel
 def unpack_levels(codes, sizes, values):  # type: ignore[no-untyped-def]
-    """Values (N, D) float32, out, of codes (N,) int64 in range."""
+    """Decode codes (N,) int64, in range, to values (N, D) float32 (output)."""
     total = 1.0
     for size in sizes:
         total *= size
@@ -61,10 +61,10 @@ def unpack_levels(codes, sizes, values):  # type: ignore[no-untyped-def]
 
 @kernel
 def _unpack_few(codes, sizes, values):  # type: ignore[no-untyped-def]
-    """The same for up to 2^21 codes, without integer division, of which there are no vectors.
+    """Decode up to 2^21 different codes, without integer division, which can't be vectorized.
 
-    A quotient of a code and half is at least half a size's part from a whole number, and float32
-    is off by less.
+    The quotient of (code + 1/2) and a size is at least half a part away from an integer, and
+    float32's error is smaller.
     """
     dim = values.shape[1]
     rest = np.empty(_BLOCK, np.float32)

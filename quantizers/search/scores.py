@@ -1,7 +1,7 @@
-"""The score that decides: float64, summed in one fixed order on every device.
+"""Exact scores: float64, summed in one fixed order on every device.
 
 A sum of D terms is padded with zeros to a power of two and folded in halves. Each step is
-elementwise, so that the shape of the batch, vector units and devices can't change a bit of it.
+elementwise, so that batch shapes, vector units and devices change no bit of it.
 """
 
 from typing import Literal, get_args
@@ -14,7 +14,7 @@ METRICS: tuple[str, ...] = get_args(Metric)
 
 
 def folded_sum(terms: Tensor) -> Tensor:
-    """Sums over the last axis of (…, D), in the order that the docstring of this module gives."""
+    """Sum over the last axis of (…, D), in the order that the module's docstring gives."""
     width = 1 << max(0, (terms.shape[-1] - 1).bit_length())
     terms = torch.nn.functional.pad(terms, (0, width - terms.shape[-1]))
     while width > 1:
@@ -24,14 +24,14 @@ def folded_sum(terms: Tensor) -> Tensor:
 
 
 def code_norms(codebook: Tensor) -> Tensor:
-    """Float64 lengths (K,) of codes (K, D); 1 for a zero code, whose cosine with all is 0."""
+    """Return float64 lengths (K,) of codes (K, D); 1 for a zero code, whose cosine is always 0."""
     squares = codebook.double().square()
     norms = folded_sum(squares).sqrt()
     return torch.where(norms == 0, 1.0, norms)
 
 
 def exact_scores(rows: Tensor, codes: Tensor, metric: Metric, norms: Tensor | None) -> Tensor:
-    """Float64 scores, smaller is nearer.
+    """Compute float64 scores; lower is nearer.
 
     Args:
         rows: (…, D) queries.
@@ -52,9 +52,9 @@ def exact_scores(rows: Tensor, codes: Tensor, metric: Metric, norms: Tensor | No
 
 
 def distances_of(scores: Tensor, rows: Tensor, metric: Metric) -> Tensor:
-    """Float32 distances (N,) from the scores of the nearest codes of rows (N, D)."""
+    """Convert scores of the nearest codes of rows (N, D) to float32 distances (N,)."""
     if metric == "cosine":
-        # In blocks: float64 copies of all rows would take far more than the search.
+        # In blocks, since float64 copies of all rows would take more memory than the search.
         squares = [folded_sum(block.double().square()) for block in rows.split(1024)]
         lengths = torch.cat(squares).sqrt()
         scores = 1 + scores / torch.where(lengths == 0, 1.0, lengths)

@@ -1,1 +1,1 @@
-"""The content encoder: self-supervised features of speech, small, streaming, shipped trained."""
+"""The content encoder: small, streaming, trained by self-supervision and shipped with weights."""

@@ -1,7 +1,7 @@
-"""`ContentEncoder` compiled: the same numbers, for any number of frames at a time.
+"""`ContentEncoder`, compiled: the same values, for any number of frames per call.
 
-As in `codecs/neural/compiled/spectral_encoder.py`: sums are float64 and in a fixed order, so that
-units depend neither on the frames that come together nor on the processor.
+As in `codecs/neural/compiled/spectral_encoder.py`, sums are float64 in a fixed order, so that units
+depend neither on the number of frames per call nor on the processor.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from .encoder import ContentEncoder
 
 @dataclass
 class ContentRow:
-    """What a row carries from one call to the next."""
+    """State of one row between calls."""
 
     layers: Array
-    answers: Array  # (averaged - 1, dim) the last ones
+    answers: Array  # (averaged - 1, dim) the last outputs before averaging
 
 
 class CompiledContent:
-    """An encoder of rows of frames, on the CPU.
+    """Compute features of the frames of several rows on the CPU.
 
     Args:
         encoder: its weights are copied.
@@ -42,17 +42,17 @@ class CompiledContent:
         self.outward = pack_linear(encoder.outward, np.float64)
 
     def init_state(self) -> ContentRow:
-        """The state of a row that has heard nothing."""
+        """Create the initial state of a row."""
         config = self.config
         return ContentRow(self.stack.init_state(), np.zeros((config.averaged - 1, config.dim)))
 
     def latents(self, windows: Tensor, edges: Array, states: Sequence[ContentRow]) -> Tensor:
-        """Features (frames, dim) float64.
+        """Compute features (frames, dim) float64.
 
         Args:
-            windows: (frames, window), of all rows end to end.
-            edges: (rows + 1,) int64: row r's frames are those from `edges[r]` to `edges[r + 1]`.
-            states: of each row; they are moved on.
+            windows: (frames, window), concatenated over rows.
+            edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
+            states: of each row; updated.
         """
         heard = self.analysis.without_pitch(np.ascontiguousarray(windows.numpy()))
         x = one_layer(heard, *self.inward, self.stack.width)
@@ -64,7 +64,7 @@ class CompiledContent:
         return torch.from_numpy(y)
 
     def _average(self, y: Array, before: Array) -> None:
-        """Replace a row's answers (frames, dim) by means, and those of the frames before."""
+        """Average a row's outputs (frames, dim) over neighbouring frames, and update `before`."""
         answers = np.concatenate([before, y])
         y[:] = answers[: len(y)]
         for at in range(1, self.config.averaged):

@@ -1,10 +1,10 @@
-"""`ContentEncoder`: a small network from speech to features of what is said, without labels.
+"""`ContentEncoder`: a small network from speech to features of its content, trained without labels.
 
-It is trained as HuBERT is (Hsu et al., "HuBERT", arXiv 2106.07447): see `training/content`. It
-hears what the codecs' encoders hear (`codecs/neural/layers/analysis.py`) but for the pitch: two mel
-spectra and the energies of four short pieces a frame. Its layers are causal, and its answer for a
-frame is taken some frames later, so it streams with a fixed, short look-ahead. It may be averaged
-over a few frames, which makes units purer and runs of them longer.
+It is trained like HuBERT (Hsu et al., "HuBERT", arXiv 2106.07447): see `training/content`. Its
+input features are those of the codecs' encoders (`codecs/neural/layers/analysis.py`) except the
+pitch: two mel spectra and the energies of four short segments per frame. Its layers are causal, and
+its output for a frame is taken some frames later, so it streams with a fixed, short look-ahead. The
+output may be averaged over a few frames, which makes units purer and their runs longer.
 """
 
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ class ContentConfig:
     """Configuration of `ContentEncoder`.
 
     Attributes:
-        analysis: what it hears; the features that show pitch are left out.
+        analysis: its input features; those for the pitch are omitted.
         layers: at the frame rate.
-        dim: channels of the features that come out.
-        look_ahead: frames after its own that a frame's features depend on.
-        averaged: frames whose mean they are, their own in the middle; an odd number.
+        dim: channels of the output features.
+        look_ahead: future frames that a frame's features depend on.
+        averaged: number of frames to average, centred on the frame itself; an odd number.
     """
 
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
@@ -60,20 +60,20 @@ class ContentConfig:
 
     @property
     def heard(self) -> int:
-        """Channels that the layers get."""
+        """Input channels of the layers."""
         return self.analysis.num_features - self.analysis.num_lags
 
 
 @dataclass
 class ContentState:
-    """What `ContentEncoder` carries from one tile of a row to the next."""
+    """State of a `ContentEncoder` between tiles of one row."""
 
     layers: list[Tensor]
-    answers: Tensor  # (1, averaged - 1, dim) the last ones
+    answers: Tensor  # (1, averaged - 1, dim) the last outputs before averaging
 
 
 class ContentEncoder(nn.Module):
-    """Windows of samples to features.
+    """Compute content features from windows of samples.
 
     Args:
         config: see `ContentConfig`.
@@ -87,34 +87,34 @@ class ContentEncoder(nn.Module):
         self.outward = nn.Linear(config.layers.width, config.dim)
 
     def init_state(self) -> ContentState:
-        """The state of one row that has heard nothing."""
+        """Create the initial state of one row."""
         return ContentState(self.stack.init_state(1), self._no_answers(1))
 
     def _no_answers(self, rows: int) -> Tensor:
         return self.outward.weight.new_zeros(rows, self.config.averaged - 1, self.config.dim)
 
     def heard(self, windows: Tensor) -> Tensor:
-        """What the layers get of windows (…, window): (…, heard), without a gradient."""
+        """Compute input features (…, heard) from windows (…, window), without a gradient."""
         with torch.no_grad(), torch.autocast(windows.device.type, enabled=False):
             return self.analysis(windows)[..., self.config.analysis.num_lags :]
 
     def latents(self, windows: Tensor, state: ContentState) -> tuple[Tensor, ContentState]:
-        """Features (1, frames, dim) of windows (1, frames, window), and the state after.
+        """Map windows (1, frames, window) to features (1, frames, dim), and return the new state.
 
-        As the layers are causal, frame n + `look_ahead` is the answer for frame n.
+        The layers are causal, so output frame n + `look_ahead` has the features of frame n.
         """
         y, layers = self.stack(self.heard(windows), state.layers)
         answers = torch.cat([state.answers, self.outward(y)], 1)
         return self._means(answers), ContentState(layers, answers[:, windows.shape[1] :])
 
     def projected(self, y: Tensor) -> Tensor:
-        """Features (batch, frames, dim) of all that the layers give (batch, frames, width)."""
+        """Project the layers' output (batch, frames, width) to features (batch, frames, dim)."""
         return self._means(torch.cat([self._no_answers(y.shape[0]), self.outward(y)], 1))
 
     def hidden_states(self, wave: Tensor) -> dict[int, Tensor]:
-        """By layer from 1 on, (batch, frames, width) of a wave (batch, samples), with a gradient.
+        """Return each layer's output (batch, frames, width) for a wave (batch, samples), by number.
 
-        The answers for the same frames come last, by the number -1.
+        Layers count from 1; the features of the same frames have the number -1. Differentiable.
         """
         found: dict[int, Tensor] = {}
         with torch.autocast(wave.device.type, enabled=False):
@@ -134,21 +134,21 @@ class ContentEncoder(nn.Module):
         return found
 
     def _means(self, answers: Tensor) -> Tensor:
-        """Of each `averaged` answers (batch, averaged - 1 + frames, dim): (batch, frames, dim)."""
+        """Average each `averaged` of (batch, averaged - 1 + frames, dim): (batch, frames, dim)."""
         count = self.config.averaged
         frames = answers.shape[1] - count + 1
-        # One order of sums, whatever the number of frames.
+        # One order of additions, for any number of frames.
         total = answers[:, :frames]
         for at in range(1, count):
             total = total + answers[:, at : at + frames]
         return total / count
 
     def windows_of(self, wave: Tensor) -> Tensor:
-        """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
+        """Return all windows (batch, frames, window), look-ahead included, of (batch, samples)."""
         config = self.config
         return windows_of(wave, config.window, config.hop, config.look_ahead)
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates for one frame, without the fixed analysis."""
+        """Multiply-accumulates per frame, without the fixed analysis."""
         return self.stack.macs_per_frame + self.outward.weight.numel()

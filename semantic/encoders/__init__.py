@@ -1,1 +1,1 @@
-"""Speech encoders: features of frames, by signal processing or by self-supervised models."""
+"""Speech encoders: features per frame, from signal processing or self-supervised models."""

@@ -1,4 +1,4 @@
-"""The kinds of encoders by name, and encoders from whatever a user says. Loads no torch itself."""
+"""Create encoders by kind, or from a user's name for one. Importing this loads no torch."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .interface import SpeechEncoder
     from .layers import LayerChoice
 
-#: Kinds that a configuration may name, and where their classes live.
+#: Kinds of encoders by the name in a configuration, and the location of their classes.
 KINDS = {
     "mfcc": (".mfcc", "MFCC"),
     "log-mel": (".log_mel", "LogMel"),
@@ -23,7 +23,7 @@ BUNDLE_PREFIX = "torchaudio:"
 
 
 def kind_class(kind: str) -> "type[SpeechEncoder]":
-    """The class of a kind.
+    """Return the class of a kind.
 
     Raises:
         CheckpointError: there is no such kind.
@@ -35,10 +35,10 @@ def kind_class(kind: str) -> "type[SpeechEncoder]":
 
 
 def build(fields: dict[str, Any]) -> "SpeechEncoder":
-    """An encoder, without its weights, from what `SpeechEncoder.fields` gave.
+    """Create an encoder, without its weights, from the output of `SpeechEncoder.fields`.
 
     Raises:
-        CheckpointError: an unknown kind, or fields that it does not take.
+        CheckpointError: an unknown kind, or fields that it does not accept.
     """
     from ...codecs.checkpoint import config_from_json
 
@@ -48,19 +48,19 @@ def build(fields: dict[str, Any]) -> "SpeechEncoder":
 
 
 def find(name: str, choice: "LayerChoice | None" = None, **windows: float) -> "SpeechEncoder":
-    """An encoder from what a user says.
+    """Load an encoder by a name that a user gives.
 
     Args:
         name: `mfcc` or `log-mel`; a directory of a published model; the id of one
-            (``owner/model``); ``torchaudio:HUBERT_BASE`` or any other bundle of torchaudio's; or a
-            unit tokenizer's name or directory, whose encoder is taken.
+            (``owner/model``); ``torchaudio:HUBERT_BASE`` or another torchaudio bundle; or a unit
+            tokenizer's name or directory, to use its encoder.
         choice: layers of a published model.
         windows: `window_s` and `overlap_s` of a published model.
 
     Raises:
-        UnknownTokenizerError: nothing goes by that name.
-        CheckpointError: a directory that can't be read, or a choice of layers for an encoder that
-            has none to choose.
+        UnknownTokenizerError: nothing has that name.
+        CheckpointError: a directory can't be read, or layers were chosen for an encoder without a
+            choice.
     """
     if name in UNTRAINED:
         _refuse(choice, windows, name)
@@ -92,7 +92,7 @@ def find(name: str, choice: "LayerChoice | None" = None, **windows: float) -> "S
 
 
 def download(model: str) -> Path:
-    """Fetch a published model; pickled weights only where it has no others."""
+    """Download a published model; pickled weights only if it has no others."""
     from ...codecs.registry import _download
 
     directory = _download(model)

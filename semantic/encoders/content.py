@@ -1,4 +1,4 @@
-"""The content encoder as a speech encoder: trained here, streaming, the same for any batch."""
+"""The content encoder as a `SpeechEncoder`: streaming, with results independent of the batch."""
 
 import copy
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from .interface import FeatureStream, SpeechEncoder
 
 
 class Content(SpeechEncoder):
-    """Features that a small network learned by predicting units of what it did not hear.
+    """Features of a small network that was trained to predict units of masked frames.
 
-    It runs in float64, compiled on a CPU, so a frame's features depend neither on its batch nor on
-    the pieces that it came in.
+    It runs in float64, compiled on a CPU, so a frame's features depend neither on the batch nor on
+    the chunks of the audio.
 
     Args:
         config: see `ContentConfig`.
@@ -43,7 +43,7 @@ class Content(SpeechEncoder):
 
     @classmethod
     def of(cls, network: ContentEncoder) -> "Content":
-        """An encoder with a copy of a network's weights."""
+        """Create an encoder with a copy of a network's weights."""
         made = cls(network.config)
         made.network.load_state_dict(network.state_dict())
         return made.eval()
@@ -77,15 +77,15 @@ class Content(SpeechEncoder):
 
 
 class _ContentStream(TileEncoder, FeatureStream):
-    """`TileEncoder` for a function that gives features instead of codes."""
+    """`TileEncoder` for a function that returns features instead of codes."""
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         return [features.T.float() for features in super().push(rows, final)]
 
 
 def compiled_content(network: ContentEncoder) -> Any:
-    """The network compiled."""
-    from ..content.compiled import CompiledContent  # numba takes a while to import
+    """Compile the network."""
+    from ..content.compiled import CompiledContent  # here, since numba takes a while to import
 
     return CompiledContent(network)
 

@@ -1,4 +1,4 @@
-"""The machine of encoders whose frames depend on one short window of samples each."""
+"""The stream of encoders whose frames each depend on one short window of samples."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from .interface import FeatureStream
 
 
 class FrameWindows(WindowEncoder, FeatureStream):
-    """`WindowEncoder` for a function that gives features instead of codes.
+    """`WindowEncoder` for a function that returns features instead of codes.
 
     Args:
-        encode_tile: maps windows (tile, window) float32 to features (tile, dim) float32, each row
-            by itself.
-        num_codebooks: the features' dimensions.
+        encode_tile: maps windows (tile, window) float32 to features (tile, dim) float32, each
+            window on its own.
+        num_codebooks: dimensions of the features.
         batch_size, hop, window, before, tile, device: as for `WindowEncoder`.
     """
 

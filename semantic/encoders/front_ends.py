@@ -1,8 +1,8 @@
-"""What a published model takes in place of samples, so that n samples give ceil(n / hop) frames.
+"""Prepare a published model's input such that n samples give ceil(n / hop) frames.
 
-A convolutional front end alone gives floor((n - field) / hop) + 1 frames. Here zeros follow the
-samples, and nothing goes before them: all frames that the publisher's own pipeline gives see the
-very samples that they see there, and one or two more cover the end.
+A convolutional front end alone gives floor((n - receptive field) / hop) + 1 frames. Here, zeros are
+appended to the samples, and nothing is prepended: all frames of the publisher's own pipeline depend
+on the same samples as there, and one or two more frames cover the end.
 """
 
 from pathlib import Path
@@ -18,12 +18,12 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 
 
 class WaveFrontEnd:
-    """Samples themselves, for models with strided convolutions over them.
+    """Pass the samples themselves, for models with strided convolutions.
 
     Args:
         kernels, strides: of the convolutions.
-        preprocessor: the fields of `preprocessor_config.json`; with `do_normalize`, each window of
-            samples gets zero mean and unit variance before it is padded.
+        preprocessor: the fields of `preprocessor_config.json`; with `do_normalize`, each window is
+            normalized to zero mean and unit variance before padding.
     """
 
     max_frames: int | None = None
@@ -39,20 +39,20 @@ class WaveFrontEnd:
         self.normalize = bool(preprocessor.get("do_normalize", True))
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """(n,) float32 to (1, padded) float32, on the same device."""
+        """Map (n,) float32 to (1, padded) float32, on the same device."""
         if self.normalize:
-            # As transformers has it, in NumPy: what the published units were made of.
+            # In NumPy as in transformers, with which the published units were made.
             values = samples.cpu().numpy()
             values = (values - values.mean()) / np.sqrt(values.var() + 1e-7)
             samples = torch.from_numpy(values).to(samples.device)
         frames = -(-len(samples) // self.hop)
         after = (frames - 1) * self.hop + self.field - len(samples)
-        if after < 0:  # a front end whose field is shorter than its hop
+        if after < 0:  # a front end whose receptive field is shorter than its hop
             return samples[None, : len(samples) + after]
         return torch.nn.functional.pad(samples, (0, after))[None]
 
     def batch(self, waves: Tensor) -> Tensor:
-        """(batch, n) float32 to (batch, padded), with a gradient."""
+        """Map (batch, n) float32 to (batch, padded), differentiably."""
         if self.normalize:
             variance, mean = torch.var_mean(waves, 1, correction=0, keepdim=True)
             waves = (waves - mean) / (variance + 1e-7).sqrt()
@@ -62,10 +62,11 @@ class WaveFrontEnd:
 
 
 class FilterbankFrontEnd:
-    """w2v-BERT's: Kaldi's log-mel filterbank, each channel normalised, two frames in one.
+    """Compute w2v-BERT's input: Kaldi's log-mel filterbank, normalized per channel, frames in
+    pairs.
 
-    The frames are those of transformers' `SeamlessM4TFeatureExtractor`. It drops what does not
-    fill a window; the last frame is repeated there.
+    The frames are those of transformers' `SeamlessM4TFeatureExtractor`. It drops an incomplete last
+    window; here, the last frame is repeated instead.
 
     Args:
         preprocessor: the fields of `preprocessor_config.json`.
@@ -84,7 +85,7 @@ class FilterbankFrontEnd:
         self.least = self._WINDOW + self._SHIFT * (max(2, int(self.extractor.stride)) - 1)
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """(n,) float32 to (1, frames, channels) float32, on the same device."""
+        """Map (n,) float32 to (1, frames, channels) float32, on the same device."""
         frames = -(-len(samples) // self.hop)
         wave = samples.cpu().numpy()
         wave = np.pad(wave, (0, max(0, self.least - len(wave))))
@@ -95,11 +96,11 @@ class FilterbankFrontEnd:
 
 
 class WhisperFrontEnd:
-    """Whisper's log-mel spectrogram of a window that is always as long as its positions.
+    """Compute Whisper's log-mel spectrogram, of the fixed length of its positions.
 
     Args:
         preprocessor: the fields of `preprocessor_config.json`.
-        positions: of the encoder, which are frames.
+        positions: number of the encoder's positions, one per frame.
     """
 
     def __init__(self, preprocessor: dict[str, Any], positions: int) -> None:
@@ -116,17 +117,17 @@ class WhisperFrontEnd:
             )
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """(n,) float32 to (1, channels, 2 × positions) float32, on the same device."""
+        """Map (n,) float32 to (1, channels, 2 × positions) float32, on the same device."""
         found = self.extractor(
             samples.cpu().numpy(), sampling_rate=self.sample_rate, return_tensors="pt"
         )
         return found["input_features"].to(samples.device)
 
     def batch(self, waves: Tensor) -> Tensor:
-        """(batch, n) float32 to (batch, channels, 2 × ceil(n / hop)), with a gradient.
+        """Map (batch, n) float32 to (batch, channels, 2 × ceil(n / hop)), differentiably.
 
-        What `__call__` computes, but for the silence that it fills a window with. The loudest point
-        of a row, below which 80 dB count, is found in the row itself.
+        Like `__call__`, but without filling the window with silence. The maximum of a row, from
+        which the 80 dB range is counted, is that of the row itself.
 
         Raises:
             CheckpointError: more samples than the model has positions for.
@@ -140,7 +141,7 @@ class WhisperFrontEnd:
         hop, n_fft = int(self.extractor.hop_length), int(self.extractor.n_fft)
         with torch.autocast(waves.device.type, enabled=False):
             padded = torch.nn.functional.pad(waves, (0, frames * hop - waves.shape[1]))
-            # The reflection on both sides that the extractor's transform has.
+            # Reflection on both sides, as in the extractor's transform.
             padded = torch.nn.functional.pad(padded, (n_fft // 2, n_fft // 2), mode="reflect")
             window = torch.hann_window(n_fft, device=waves.device)
             spectra = torch.fft.rfft(padded.unfold(1, n_fft, hop)[:, :frames] * window)
@@ -155,10 +156,10 @@ FrontEnd = WaveFrontEnd | FilterbankFrontEnd | WhisperFrontEnd
 
 
 def read_preprocessor(directory: Path) -> dict[str, Any]:
-    """The fields of a published model's `preprocessor_config.json`.
+    """Read a published model's `preprocessor_config.json`.
 
     Raises:
-        CheckpointError: it is missing or damaged; without it nobody knows how the model was fed.
+        CheckpointError: it is missing or damaged; the model's input is unknown without it.
     """
     import json
 
@@ -175,6 +176,6 @@ def read_preprocessor(directory: Path) -> dict[str, Any]:
 
 
 def _plain(preprocessor: dict[str, Any]) -> dict[str, Any]:
-    """Without what names classes, which transformers' constructors would only keep."""
+    """Remove class names, which transformers' constructors would only store."""
     names = ("feature_extractor_type", "processor_class", "image_processor_type")
     return {name: value for name, value in preprocessor.items() if name not in names}

@@ -1,4 +1,4 @@
-"""What a speech encoder does: a running machine that turns samples into features of frames."""
+"""The interface of speech encoders, which turn samples into features per frame."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from ...plain_torch import PlainModule, plainly
 
 
 class FeatureStream(RowStream[Any]):
-    """An encoder at work on several rows."""
+    """A stateful stream from samples to features, over several rows."""
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        """Take more samples and give the features that they settle.
+        """Take more samples and return the features that they complete.
 
         Args:
             rows: (samples,) float32 for each row; lengths may differ and may be 0.
-            final: of each row, or of all: no more samples will come. The row must then have given
-                ceil(n / hop) frames in all, where n is the number of samples that it ever took,
-                and is as if it had heard nothing.
+            final: for each row, or for all: whether its audio ends here. By then the row must have
+                output ceil(n / hop) frames in total, where n is the number of samples it was given,
+                and its state is reset.
 
         Returns:
             (frames, dim) float32 for each row.
@@ -32,21 +32,21 @@ class FeatureStream(RowStream[Any]):
 
 
 class SpeechEncoder(PlainModule):
-    """Speech to features of frames, always in eval mode: nothing is dropped by chance.
+    """Compute features of frames of speech; always in eval mode, without dropout.
 
-    A kind sets `kind` and `Config` (a frozen dataclass whose fields are JSON values), is made by
-    ``kind(config)``, and supplies `start`. `catalogue.py` knows the kinds by name.
+    A subclass sets `kind` and `Config` (a frozen dataclass whose fields are JSON values), is
+    created by ``kind(config)``, and implements `start`. `catalogue.py` lists the kinds by name.
 
     Attributes:
         sample_rate: of the waves, in Hz.
         hop: samples per frame; n samples give ceil(n / hop) frames.
-        dims: dimensions of each group of features; units get a codebook for each group.
-        causal: a frame's features depend on no sample after that frame.
-        latency: samples between the first sample of a frame and the last one that its features
-            depend on, or None where that is the whole utterance.
+        dims: dimensions of each group of features; unit tokenizers have one codebook per group.
+        causal: whether a frame's features depend on no sample after that frame.
+        latency: samples from the first sample of a frame to the last one that its features depend
+            on; None if that is the whole utterance.
         macs_per_second: multiply-accumulates per second of audio, or None if not counted.
         license: of the weights.
-        source: paper or address.
+        source: paper or URL.
         description: a few words.
         broken_promises: as in `TokenizerSpec`.
     """
@@ -67,15 +67,15 @@ class SpeechEncoder(PlainModule):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self._anchor: Tensor  # says where this module is
+        self._anchor: Tensor  # its device is the module's device
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
     @abstractmethod
     def start(self, batch_size: int) -> FeatureStream:
-        """A fresh machine for `batch_size` rows."""
+        """Create a stream of `batch_size` rows."""
 
     def train(self, mode: bool = True) -> Self:
-        """Does nothing; a module that holds this is trained without it."""
+        """Do nothing: when a module that contains this one is trained, this one is not."""
         return super().train(False)
 
     @property
@@ -84,7 +84,7 @@ class SpeechEncoder(PlainModule):
 
     @property
     def dim(self) -> int:
-        """Dimensions of all groups together."""
+        """Total dimensions of all groups."""
         return sum(self.dims)
 
     @property
@@ -92,31 +92,32 @@ class SpeechEncoder(PlainModule):
         return self._anchor.device
 
     def fields(self) -> dict[str, Any]:
-        """The configuration as JSON values, with the kind: what `catalogue.build` takes."""
+        """Return configuration and kind as JSON values, for `catalogue.build`."""
         return {"kind": self.kind, **checkpoint.config_to_json(self.config)}
 
     @plainly
     def features(self, rows: Sequence[Tensor]) -> list[Tensor]:
-        """Features (frames, dim) float32 of whole utterances (samples,) float32, each by itself."""
+        """Compute features (frames, dim) of whole utterances (samples,), one by one; float32."""
         with torch.autocast(self.device.type, enabled=False):
             return self.start(len(rows)).push(rows, True)
 
     def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
-        """What the layers give for a batch, with a gradient for the waves; for losses.
+        """Return the layers' outputs for a batch, differentiable with respect to the waves; for
+        losses.
 
-        Rows run together and as long as they are, so padding is heard, and a model that was made
-        for windows of one length (Whisper: 30 s) gets fewer positions. Features for tokens come
-        from `features`, which has neither fault.
+        Rows run together without a mask, so padding affects them, and a model for windows of one
+        length (Whisper: 30 s) gets fewer positions. Features for tokens come from `features`, which
+        has neither drawback.
 
         Args:
             waves: (batch, samples) float32 at `sample_rate`, at least one frame.
 
         Returns:
-            By layer, as `LayerChoice` counts them, (batch, frames, width); n samples have about
-            n / hop frames.
+            Outputs (batch, frames, width) by layer, counted as in `LayerChoice`; n samples have
+            about n / hop frames.
 
         Raises:
-            CheckpointError: no gradient passes through this kind's analysis.
+            CheckpointError: this kind's analysis is not differentiable.
         """
         raise CheckpointError(
             f"{self.description}: no gradient passes through its analysis, so nothing can be "

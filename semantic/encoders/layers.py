@@ -1,4 +1,4 @@
-"""Which layers of a transformer the features come from."""
+"""Choice of the transformer layers that features are taken from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-#: What stands for the model's own output, behind any last normalisation.
+#: The model's final output, after a last normalization if it has one.
 OUTPUT = -1
 
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """One layer, or several put together.
+    """One layer, or a combination of several.
 
     Attributes:
-        layers: 0 is what the first transformer layer takes, i is what the i-th gives, before any
-            normalisation that follows the last; -1 is the model's own output. HuBERT's and
+        layers: 0 is the input of the first transformer layer, i the output of the i-th, before
+            any normalization after the last; -1 is the model's final output. HuBERT's and
             fairseq's recipes count the same way.
-        combine: `concatenate`; `sum`, by `weights`; or `each`: one codebook a layer.
-        weights: one a layer, for `sum`; default: all equal. They are scaled to add up to 1.
+        combine: `concatenate`; `sum`, by `weights`; or `each`: one codebook per layer.
+        weights: one per layer, for `sum`; default: all equal. They are scaled to a sum of 1.
     """
 
     layers: tuple[int, ...] = (6,)
@@ -40,13 +40,13 @@ class LayerChoice:
             raise ValueError(f"weights must have a positive sum, got {self.weights}")
 
     def dims(self, width: int) -> tuple[int, ...]:
-        """Dimensions of each group of features, for layers of `width`."""
+        """Return the dimensions of each group of features, for layers of `width`."""
         if self.combine == "each":
             return (width,) * len(self.layers)
         return (width,) if self.combine == "sum" else (width * len(self.layers),)
 
     def depth(self, available: int) -> int:
-        """How many layers must run.
+        """Return how many layers must run.
 
         Raises:
             ValueError: the model has fewer.
@@ -57,7 +57,7 @@ class LayerChoice:
         return available if OUTPUT in self.layers else deepest
 
     def put_together(self, outputs: Mapping[int, Tensor]) -> Tensor:
-        """Features (frames, dim) from those of each layer, (frames, width)."""
+        """Combine the layers' outputs (frames, width) to features (frames, dim)."""
         chosen: Sequence[Tensor] = [outputs[layer] for layer in self.layers]
         if self.combine != "sum":
             return torch.cat(list(chosen), dim=1)

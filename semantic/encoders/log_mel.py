@@ -1,4 +1,4 @@
-"""Log-mel features: no training, and what the training-free unit vocoder speaks."""
+"""Log-mel features without training, which the training-free unit vocoder can synthesize from."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from ...codecs.dmel.analysis import analyse
 from .frame_windows import FrameWindows
 from .interface import FeatureStream, SpeechEncoder
 
-#: Frames in one call of the analysis.
+#: Frames per call of the analysis.
 TILE = 64
 
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """Configuration of `LogMel`; the defaults are dMel's analysis at 50 frames a second.
+    """Configuration of `LogMel`; by default dMel's analysis at 50 frames per second.
 
     Attributes:
-        sample_rate: Hz.
+        sample_rate: in Hz.
         hop: samples per frame.
         window_length, n_fft: of the short-time Fourier transform, in samples.
-        num_mels, fmin, fmax: channels and their range in Hz.
-        floor: log10 amplitude that smaller values are raised to.
+        num_mels, fmin, fmax: number of channels, and their range in Hz.
+        floor: lower limit of log10 amplitudes.
     """
 
     sample_rate: int = 16000
@@ -45,10 +45,10 @@ class LogMelConfig:
 
 
 class LogMel(SpeechEncoder):
-    """log10 of mel amplitudes, one frame a hop, each window centred on its own hop.
+    """log10 mel amplitudes, one frame per hop, each window centred on its hop.
 
-    The analysis runs in float64 on tiles of one shape, so that neither batch nor threads nor
-    chunks change a value; zeros stand for samples before the start and after the end.
+    The analysis runs in float64 on tiles of one shape, so that batch, threads and chunks change no
+    value; samples before the start and after the end are zeros.
 
     Args:
         config: see `LogMelConfig`.
@@ -76,7 +76,7 @@ class LogMel(SpeechEncoder):
         )
         self.before = (config.window_length - config.hop) // 2
         self.latency = config.hop + self.before
-        # A real FFT counted as 2.5 n log2 n operations, half of them multiply-accumulates.
+        # A real FFT counts as 2.5 n log2 n operations, half of them multiply-accumulates.
         fft = 1.25 * config.n_fft * np.log2(config.n_fft)
         filters = (config.n_fft // 2 + 1) * config.num_mels
         frames = config.sample_rate / config.hop

@@ -1,4 +1,4 @@
-"""MFCC with deltas: what the first iteration of HuBERT clusters.
+"""MFCC with deltas: the features that are clustered in HuBERT's first iteration.
 
 - Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word
   recognition in continuously spoken sentences", 1980 (mel-frequency cepstral coefficients).
@@ -20,7 +20,7 @@ from ...codecs.dmel.analysis import analyse
 from .frame_windows import FrameWindows
 from .interface import FeatureStream, SpeechEncoder
 
-#: Frames in one call of the analysis, of which each takes several Fourier transforms.
+#: Frames per call of the analysis, each with several Fourier transforms.
 TILE = 32
 
 
@@ -29,14 +29,14 @@ class MFCCConfig:
     """Configuration of `MFCC`.
 
     Attributes:
-        sample_rate: Hz.
+        sample_rate: in Hz.
         hop: samples per frame.
         analysis_hop, window_length, n_fft: of the short-time Fourier transform, in samples.
-        num_mels, fmin, fmax: channels and their range in Hz.
-        num_coefficients: cepstral coefficients kept, the zeroth included.
-        lifter: of the coefficients, as HTK and Kaldi have it; 0 is none.
+        num_mels, fmin, fmax: number of channels, and their range in Hz.
+        num_coefficients: number of cepstral coefficients, including the zeroth.
+        lifter: of the coefficients, as in HTK and Kaldi; 0: none.
         delta_reach: analysis frames on each side that a derivative is fitted to.
-        floor: log10 mel amplitude that smaller values are raised to.
+        floor: lower limit of log10 mel amplitudes.
     """
 
     sample_rate: int = 16000
@@ -66,7 +66,7 @@ class MFCCConfig:
 
     @property
     def points(self) -> int:
-        """Analysis frames that a frame's derivatives depend on."""
+        """Number of analysis frames that a frame's derivatives depend on."""
         return 4 * self.delta_reach + 1
 
     @property
@@ -80,8 +80,8 @@ class MFCC(SpeechEncoder):
 
     HuBERT computes them every 10 ms and keeps every second one for its 50 Hz targets. Here, too,
     frames are strided, not averaged: the analysis frame in the middle of each hop of 20 ms is kept,
-    and its derivatives are fitted to neighbours 10 ms apart. Everything is float64 in one order.
-    Pre-emphasis is left out: it adds the same to every frame, which no distance sees.
+    and its derivatives are fitted to neighbours 10 ms apart. Sums are float64 in a fixed order.
+    There is no pre-emphasis: it adds a constant to every frame, which changes no distance.
 
     Args:
         config: see `MFCCConfig`.
@@ -139,12 +139,12 @@ class MFCC(SpeechEncoder):
         )
 
     def _tile(self, windows: Tensor) -> Tensor:
-        """Features (tile, 3 × coefficients) float32 of windows (tile, window) float32."""
+        """Map windows (tile, window) float32 to features (tile, 3 × coefficients) float32."""
         config = self.config
         frames = windows.unfold(1, config.window_length, config.analysis_hop).flatten(0, 1)
         log = log_mel(analyse(self.mel, frames), 10.0**config.floor)
         cepstra = log.new_zeros(config.num_coefficients, log.shape[1])
-        for channel in range(config.num_mels):  # a product in one order, whatever the threads
+        for channel in range(config.num_mels):  # a product in a fixed order, for any thread count
             cepstra += self.cosines[:, channel, None] * log[channel]
         cepstra = cepstra.unflatten(1, (-1, config.points))
         middle, reach = config.points // 2, config.delta_reach
@@ -161,7 +161,7 @@ def _weighed(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _cosines(config: MFCCConfig) -> np.ndarray:
-    """(coefficients, channels): the orthonormal DCT-II of the natural log of power, liftered."""
+    """Return the orthonormal, liftered DCT-II of log power: (coefficients, channels)."""
     order = np.arange(config.num_coefficients)[:, None]
     place = (np.arange(config.num_mels) + 0.5) * np.pi / config.num_mels
     matrix = np.cos(order * place) * np.sqrt(2 / config.num_mels)
@@ -172,6 +172,6 @@ def _cosines(config: MFCCConfig) -> np.ndarray:
 
 
 def _slopes(reach: int) -> np.ndarray:
-    """Weights of the least-squares slope through 2 × reach + 1 points."""
+    """Return weights of the least-squares slope through 2 × reach + 1 points."""
     at = np.arange(-reach, reach + 1, dtype=np.float64)
     return at / (at**2).sum()

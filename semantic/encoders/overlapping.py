@@ -1,10 +1,11 @@
-"""The machine of encoders that look at whole utterances: overlapping windows in constant memory.
+"""Streams of encoders with global context: overlapping windows, in constant memory.
 
-An utterance up to a window's length runs in one piece. A longer one is cut into windows that
-overlap; of each overlap, the first half of the frames comes from the earlier window and the second
-half from the later one, so that every frame has heard at least half an overlap on each side. Where
-the windows lie depends on the samples' number only: pieces of any size give the same features.
-Every window runs by itself, since padding or a neighbour in a batch would change it.
+An utterance up to a window's length runs in one piece. A longer one is split into overlapping
+windows; of each overlap, the first half of the frames is taken from the earlier window and the
+second half from the later one, so that every frame has at least half an overlap of context on each
+side. The windows' positions depend only on the number of samples, so the size of chunks does not
+change the features. Every window runs on its own, since padding or other rows in a batch would
+change it.
 """
 
 from abc import abstractmethod
@@ -21,12 +22,12 @@ from .interface import FeatureStream, SpeechEncoder
 
 @dataclass
 class OverlappingState:
-    """What a row carries from one push to the next.
+    """State of one row between two pushes.
 
     Attributes:
-        samples: (window,) of which the first `held` are there.
-        held: samples of the window that is not full yet.
-        given: frames given so far.
+        samples: (window,) of which the first `held` are filled.
+        held: number of samples in the incomplete window.
+        given: frames output so far.
     """
 
     samples: Tensor
@@ -35,16 +36,16 @@ class OverlappingState:
 
 
 class OverlappingWindows(FeatureStream):
-    """Runs a function of whole windows over the rows of a batch.
+    """Run a function of whole windows over the rows of a batch.
 
     Args:
         run: maps samples (n,) float32, 0 < n <= window, to features (ceil(n / hop), dim).
         batch_size: rows.
         hop: samples per frame.
-        window: frames in a window.
+        window: frames per window.
         overlap: frames that neighbouring windows share, an even number below `window`.
         dim: of the features.
-        device: where the samples are.
+        device: of the samples.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class OverlappingWindows(FeatureStream):
     def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
         state, features = self.states[index], []
         samples = torch.cat([state.samples[: state.held], row]) if state.held else row
-        while len(samples) > self.size:  # one sample more: this window is not the last
+        while len(samples) > self.size:  # at least one more sample: this window is not the last
             part = self._window(state, samples[: self.size])
             features.append(part[: len(part) - self.half])
             state.given += len(features[-1])
@@ -103,7 +104,7 @@ class OverlappingWindows(FeatureStream):
         return torch.cat(features) if features else row.new_zeros(0, self.dim)
 
     def _window(self, state: OverlappingState, samples: Tensor) -> Tensor:
-        """The features (frames, dim) of a window, without those that the one before gave."""
+        """Return a window's features (frames, dim), without those from the window before."""
         features = self.run(samples)
         frames = -(-len(samples) // self.hop)
         assert features.shape == (frames, self.dim), (features.shape, frames, self.dim)
@@ -111,10 +112,10 @@ class OverlappingWindows(FeatureStream):
 
 
 class WindowedEncoder(SpeechEncoder):
-    """An encoder that runs whole windows, in float32.
+    """An encoder that processes whole windows, in float32.
 
     Attributes:
-        window, overlap: frames; see `OverlappingWindows`.
+        window, overlap: in frames; see `OverlappingWindows`.
     """
 
     window: int
@@ -122,7 +123,7 @@ class WindowedEncoder(SpeechEncoder):
 
     @abstractmethod
     def run(self, samples: Tensor) -> Tensor:
-        """Features (ceil(n / hop), dim) of samples (n,), no more than a window."""
+        """Compute features (ceil(n / hop), dim) of samples (n,), at most one window."""
 
     def start(self, batch_size: int) -> FeatureStream:
         return OverlappingWindows(

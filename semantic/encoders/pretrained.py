@@ -1,4 +1,4 @@
-"""Self-supervised encoders, and Whisper's, as Hugging Face transformers has them.
+"""Self-supervised encoders, and Whisper's, as implemented in Hugging Face transformers.
 
 - W.-N. Hsu et al., "HuBERT", arXiv 2106.07447.
 - S. Chen et al., "WavLM", arXiv 2110.13900.
@@ -7,9 +7,8 @@
 - A. Baevski et al., "data2vec", arXiv 2202.03555.
 - A. Radford et al., "Whisper", arXiv 2212.04356.
 
-Each utterance, or each window of a long one, runs by itself, without padding that another row
-would need, so that no neighbour changes a feature. That is also the fast way on a CPU. Only the
-layers that are asked for are kept and run.
+Each utterance, or each window of a long one, runs on its own without padding, so that other rows
+change no feature. That is also fast on a CPU. Only the requested layers are kept and run.
 """
 
 import json
@@ -35,7 +34,7 @@ from .overlapping import WindowedEncoder
 
 
 class Architecture(NamedTuple):
-    """Where transformers has a type of model.
+    """Location of a type of model in transformers.
 
     Attributes:
         config, model: names of its classes.
@@ -62,7 +61,7 @@ ARCHITECTURES = {
     "whisper": Architecture("WhisperConfig", "WhisperModel", "arXiv 2212.04356", "encoder_layers"),
 }
 
-#: What says nothing about the features, and differs between copies of a model.
+#: Fields without effect on the features, which differ between copies of a model.
 _IRRELEVANT = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures")
 
 _outputs: ContextVar[dict[int, Tensor] | None] = ContextVar("outputs", default=None)
@@ -73,13 +72,12 @@ class PretrainedConfig:
     """Configuration of `Pretrained`.
 
     Attributes:
-        model: the fields of the model's transformers configuration; layers that nobody asked for
-            are gone from it.
+        model: the fields of the model's transformers configuration, reduced to the layers needed.
         preprocessor: the fields of its `preprocessor_config.json`.
-        choice: which layers the features come from.
-        window_s: seconds; longer audio runs in overlapping windows. Whisper has windows as long as
-            its positions, whatever this says.
-        overlap_s: seconds that neighbouring windows share.
+        choice: layers that the features are taken from.
+        window_s: in seconds; longer audio runs in overlapping windows. Ignored for Whisper, whose
+            windows are as long as its positions.
+        overlap_s: overlap of neighbouring windows in seconds.
     """
 
     model: dict[str, Any]
@@ -99,13 +97,13 @@ class PretrainedConfig:
 
 
 class Pretrained(WindowedEncoder):
-    """A published encoder behind the interface.
+    """A published encoder with the interface of this package.
 
     Args:
         config: see `PretrainedConfig`.
 
     Raises:
-        CheckpointError: transformers is not installed, or does not take the configuration.
+        CheckpointError: transformers is not installed, or does not accept the configuration.
     """
 
     kind = "transformers"
@@ -136,7 +134,7 @@ class Pretrained(WindowedEncoder):
         self.description = f"{kind} through transformers, layer {layers}"
 
     def _keep(self, model: Any) -> None:
-        """Take the model's encoder, to the depth needed, and listen to its layers."""
+        """Keep the model's encoder, to the depth needed, and register hooks on its layers."""
         if self.config.model["model_type"] == "whisper":
             model = model.get_encoder()
             layers = model.layers
@@ -159,17 +157,17 @@ class Pretrained(WindowedEncoder):
         window_s: float = 30.0,
         overlap_s: float = 4.0,
     ) -> Self:
-        """Read a model as it is published: `config.json`, `preprocessor_config.json`, weights.
+        """Load a published model: `config.json`, `preprocessor_config.json`, weights.
 
         Args:
-            directory: where they lie.
+            directory: of these files.
             choice: layers; default: the middle one, for HuBERT base the sixth, whose clusters were
-                its second iteration's targets.
+                the targets of its second iteration.
             window_s, overlap_s: see `PretrainedConfig`.
 
         Raises:
-            CheckpointError: a file is missing or damaged, the type is unknown, or it has not so
-                many layers.
+            CheckpointError: a file is missing or damaged, the type is unknown, or it has fewer
+                layers.
         """
         path = directory / "config.json"
         try:
@@ -184,7 +182,7 @@ class Pretrained(WindowedEncoder):
             )
         architecture = ARCHITECTURES[kind]
         fields = {name: value for name, value in fields.items() if name not in _IRRELEVANT}
-        # Defaults that the file leaves out may change with transformers' versions.
+        # Defaults that the file omits may change with transformers' versions.
         available = getattr(_settings(fields), architecture.depth)
         choice = choice or LayerChoice((max(1, available // 2),))
         try:
@@ -230,7 +228,7 @@ class Pretrained(WindowedEncoder):
 
 
 def _whisper_layers(encoder: Any, mel: Tensor) -> Tensor:
-    """Whisper's encoder on mel (batch, channels, frames) of any length up to its positions."""
+    """Run Whisper's encoder on mel (batch, channels, frames), of any length up to its positions."""
     x = nn.functional.gelu(encoder.conv1(mel))
     x = nn.functional.gelu(encoder.conv2(x)).transpose(1, 2)
     x = x + encoder.embed_positions.weight[: x.shape[1]]
@@ -241,7 +239,7 @@ def _whisper_layers(encoder: Any, mel: Tensor) -> Tensor:
 
 
 def _after_layer(number: int, layer: nn.Module, inputs: Any, output: Any) -> None:
-    # A context variable: threads may run one model at the same time.
+    # A context variable, since several threads may run one model at the same time.
     outputs = _outputs.get()
     if outputs is not None:
         outputs[number] = output[0] if isinstance(output, tuple) else output
@@ -264,13 +262,13 @@ def _transformers() -> Any:
 
 
 def _settings(fields: dict[str, Any]) -> Any:
-    """transformers' configuration."""
+    """Create transformers' configuration."""
     name = ARCHITECTURES[fields["model_type"]].config
     try:
         return getattr(_transformers(), name)(**fields)
     except CheckpointError:
         raise
-    except Exception as error:  # its validation has several kinds
+    except Exception as error:  # its validation raises several types
         raise CheckpointError(f"{name} does not take these fields: {error}") from None
 
 
@@ -287,10 +285,10 @@ def _load(directory: Path, architecture: Architecture, settings: Any) -> Any:
     safe = any(directory.glob("*.safetensors"))
     logging = transformers.utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # layers that are left out are meant to be
+    logging.set_verbosity_error()  # omitted layers are intended
     logging.disable_progress_bar()
     try:
-        # Older publications have no safetensors; their pickles are read as weights only.
+        # Older publications have no safetensors; their pickles are loaded as weights only.
         model, report = getattr(transformers, architecture.model).from_pretrained(
             directory,
             config=settings,
@@ -298,13 +296,13 @@ def _load(directory: Path, architecture: Architecture, settings: Any) -> Any:
             use_safetensors=safe,
             output_loading_info=True,
         )
-    except Exception as error:  # transformers, safetensors and torch each have their own
+    except Exception as error:  # transformers, safetensors and torch raise different types
         raise CheckpointError(f"{directory}: {error}") from None
     finally:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
-    # Of Whisper only the encoder is kept, and the masked frame is for training.
+    # Of Whisper, only the encoder is kept; the mask embedding is only for training.
     missing = sorted(
         name
         for name in report["missing_keys"]
@@ -316,7 +314,7 @@ def _load(directory: Path, architecture: Architecture, settings: Any) -> Any:
 
 
 def _fuse_weight_norms(model: nn.Module) -> None:
-    """Compute normalised weights once, instead of at every call."""
+    """Compute weight-normalized weights once, instead of in every call."""
     from torch.nn.utils import parametrize
 
     for module in model.modules():

@@ -1,7 +1,7 @@
-"""HuBERT, WavLM and wav2vec 2.0 as torchaudio has them: its bundles, or a file of weights.
+"""HuBERT, WavLM and wav2vec 2.0 as implemented in torchaudio: from bundles or weight files.
 
-torchaudio is an extra. The same models are in `pretrained.py` through transformers; this is for
-bundles and checkpoints in torchaudio's layout.
+torchaudio is an optional dependency. `pretrained.py` has the same models through transformers; this
+module is for bundles and checkpoints in torchaudio's layout.
 """
 
 from dataclasses import dataclass, field
@@ -25,11 +25,11 @@ class TorchaudioConfig:
 
     Attributes:
         architecture: `wav2vec2` (HuBERT too) or `wavlm`.
-        arguments: of `torchaudio.models.wav2vec2_model` or `wavlm_model`; layers that nobody asked
-            for are gone from it.
-        normalize: the wave gets zero mean and unit variance, as a bundle says.
-        choice: layers; here from 1 on, as torchaudio gives them.
-        window_s, overlap_s: seconds of the windows of longer audio, and of their overlap.
+        arguments: of `torchaudio.models.wav2vec2_model` or `wavlm_model`, reduced to the layers
+            needed.
+        normalize: whether to normalize the wave to zero mean and unit variance, from the bundle.
+        choice: layers; counted from 1, as in torchaudio.
+        window_s, overlap_s: of windows for longer audio, in seconds.
     """
 
     architecture: Literal["wav2vec2", "wavlm"]
@@ -47,13 +47,13 @@ class TorchaudioConfig:
 
 
 class TorchaudioModel(WindowedEncoder):
-    """One of torchaudio's wav2vec2-like models behind the interface.
+    """One of torchaudio's wav2vec2-like models with the interface of this package.
 
     Args:
         config: see `TorchaudioConfig`.
 
     Raises:
-        CheckpointError: torchaudio is not installed, or does not take the arguments.
+        CheckpointError: torchaudio is not installed, or does not accept the arguments.
     """
 
     kind = "torchaudio"
@@ -93,7 +93,7 @@ class TorchaudioModel(WindowedEncoder):
         window_s: float = 30.0,
         overlap_s: float = 4.0,
     ) -> Self:
-        """A bundle of `torchaudio.pipelines`, such as HUBERT_BASE, downloaded by torchaudio.
+        """Load a bundle of `torchaudio.pipelines`, such as HUBERT_BASE; torchaudio downloads it.
 
         Raises:
             UnknownTokenizerError: there is no such bundle, or it can't be fetched.
@@ -106,9 +106,9 @@ class TorchaudioModel(WindowedEncoder):
             raise UnknownTokenizerError(f"no bundle {name!r}; there are {', '.join(sorted(known))}")
         try:
             model = bundle.get_model()
-        except Exception as error:  # whatever the download raises
+        except Exception as error:  # any error of the download
             raise UnknownTokenizerError(f"can't fetch torchaudio's {name}: {error}") from None
-        # Large models come wrapped in what normalises their wave.
+        # Large models are wrapped in a module that normalizes their wave.
         state = getattr(model, "model", model).state_dict()
         architecture: Literal["wav2vec2", "wavlm"] = (
             "wavlm" if "encoder_num_buckets" in bundle._params else "wav2vec2"
@@ -130,7 +130,7 @@ class TorchaudioModel(WindowedEncoder):
         window_s: float = 30.0,
         overlap_s: float = 4.0,
     ) -> Self:
-        """A state dict that `torch.save` or safetensors wrote; nothing pickled is run.
+        """Load a state dict from `torch.save` or safetensors; pickled code is never run.
 
         Raises:
             CheckpointError: it can't be read, or is not of a model with these arguments.
@@ -142,7 +142,7 @@ class TorchaudioModel(WindowedEncoder):
                 state = load_file(path)
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch, pickle and safetensors each have their own
+        except Exception as error:  # torch, pickle and safetensors raise different types
             raise CheckpointError(f"{path}: {error}") from None
         return cls._with_weights(
             state, architecture, arguments, normalize, choice, window_s, overlap_s
@@ -178,7 +178,7 @@ class TorchaudioModel(WindowedEncoder):
         frames = -(-len(samples) // self.hop)
         if self.config.normalize:
             samples = torch.nn.functional.layer_norm(samples, samples.shape)
-        # Zeros behind the samples, and nothing before them: see `front_ends.py`.
+        # Zeros after the samples, and nothing before them: see `front_ends.py`.
         after = (frames - 1) * self.hop + self.window_field - len(samples)
         wave = torch.nn.functional.pad(samples, (0, max(0, after)))[None]
         model: Any = self.model
@@ -200,7 +200,7 @@ class TorchaudioModel(WindowedEncoder):
 def _torchaudio() -> Any:
     try:
         import torchaudio
-    except (ImportError, OSError):  # the latter where its wheel is for another torch
+    except (ImportError, OSError):  # the latter if its wheel is for another torch
         raise CheckpointError(
             'this encoder needs torchaudio: pip install "syllabary[ssl]"'
         ) from None

@@ -1,1 +1,1 @@
-"""A trained voice for units: pulses and noise shaped by units, in whatever voice was heard."""
+"""The trained unit vocoder: synthesizes speech from units, in a voice taken from a recording."""

@@ -1,4 +1,4 @@
-"""The settings of the trained unit vocoder. Loads no torch."""
+"""Configuration of the trained unit vocoder. Loads no torch."""
 
 from dataclasses import dataclass, field
 
@@ -13,13 +13,13 @@ class SpeakingConfig:
 
     Attributes:
         latent_dim: channels of a unit's embedding, to which the voice is added.
-        voice_dim: channels of a voice.
-        stack: layers at the units' rate.
-        head: from those to samples; its hop is the units'.
-        look_ahead: units after its own that the sound of a unit may depend on.
-        hearing: what a voice is heard by.
-        hearing_width: hidden channels there.
-        duration_width: channels of the network that guesses durations.
+        voice_dim: channels of a voice embedding.
+        stack: layers at the unit rate.
+        head: from their output to samples; its hop is the units'.
+        look_ahead: future units that a unit's samples may depend on.
+        hearing: input features of the voice encoder.
+        hearing_width: hidden channels of the voice encoder.
+        duration_width: channels of the duration predictor.
     """
 
     latent_dim: int = 128
@@ -42,10 +42,10 @@ class SpeakingConfig:
 
     @property
     def hop(self) -> int:
-        """Samples of a unit."""
+        """Samples per unit."""
         return self.head.hop
 
     @property
     def delay(self) -> int:
-        """Samples that the sound lags behind the units."""
+        """Samples that the output lags behind the units."""
         return self.look_ahead * self.hop + self.head.delay

@@ -1,9 +1,9 @@
-"""How long a unit lasts, guessed from its neighbours: for units that come without durations.
+"""Predict the durations of units from their neighbours, for units that have none.
 
-The duration predictor of FastSpeech (Ren et al., arXiv 1905.09263), as unit vocoders have it
+The duration predictor of FastSpeech (Ren et al., arXiv 1905.09263), as used in unit vocoders
 (Polyak et al., "Speech Resynthesis from Discrete Disentangled Self-Supervised Representations",
-arXiv 2104.00355). A duration is one frame and a Poisson number more, of which the network learns
-the mean: so a guessed utterance is as long as utterances of its units are on average.
+arXiv 2104.00355). A duration is one frame plus a Poisson-distributed number, whose mean the network
+learns, so that a predicted utterance is as long as utterances of its units are on average.
 """
 
 import torch
@@ -14,16 +14,16 @@ _REACH = 3
 
 
 class DurationPredictor(nn.Module):
-    """Two convolutions over the units of an utterance, runs merged.
+    """Two convolutions over the de-duplicated units of an utterance.
 
     Args:
-        num_units: how many there are.
+        num_units: number of units.
         width: channels.
     """
 
     def __init__(self, num_units: int, width: int) -> None:
         super().__init__()
-        self.units = nn.Embedding(num_units + 1, width)  # the last stands for none
+        self.units = nn.Embedding(num_units + 1, width)  # the last one stands for no unit
         self.layers = nn.ModuleList(
             nn.Conv1d(width, width, 2 * _REACH + 1, padding=_REACH) for _ in range(2)
         )
@@ -31,7 +31,7 @@ class DurationPredictor(nn.Module):
         self.outward = nn.Linear(width, 1)
 
     def forward(self, units: Tensor) -> Tensor:
-        """Log of the mean number of further frames (batch, positions) of units, -1 for none."""
+        """Map units (batch, positions), -1 for none, to the log mean number of further frames."""
         none = self.units.num_embeddings - 1
         x = self.units(torch.where(units < 0, none, units))
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -40,27 +40,28 @@ class DurationPredictor(nn.Module):
         return logs.to(torch.promote_types(logs.dtype, torch.float32)).clamp(-6, 4)
 
     def loss(self, units: Tensor, durations: Tensor, known: Tensor) -> Tensor:
-        """Minus the log likelihood up to a constant, a mean over all positions.
+        """Return the negative log likelihood up to a constant, averaged over positions.
 
         Args:
             units: (batch, positions), -1 for none.
             durations: (batch, positions) frames, at least 1 where known.
-            known: (batch, positions) bool: runs that a crop cuts off are not.
+            known: (batch, positions) bool: False for runs that the crop cuts off.
         """
         logs = self(units)
         return ((logs.exp() - (durations - 1) * logs) * known).mean()
 
     @torch.no_grad()
     def durations(self, units: Tensor) -> Tensor:
-        """Frames (positions,) int64, at least 1 each, of units (positions,), runs merged.
+        """Predict durations (positions,) int64, at least 1 frame, of de-duplicated units
+        (positions,).
 
-        What rounding takes from one is given to the next, so that the sum is the sum of the means.
+        Rounding errors are carried over to the next unit, so that the sum is the sum of the means.
         """
         if not len(units):
             return units.new_zeros(0)
-        # Behind the last unit is what was there in training: none, as far as the layers reach.
+        # Padded at the end as in training: with "no unit", over the receptive field.
         padded = functional.pad(units, (0, 2 * _REACH), value=-1)
-        # In float64: in float32 other processors round differently, and an end could move.
+        # In float64, since float32 rounding differs between processors and could move a boundary.
         precise = {name: weight.double() for name, weight in self.named_parameters()}
         logs = torch.func.functional_call(self, precise, (padded[None],))
         means = 1 + logs[0, : len(units)].double().exp()

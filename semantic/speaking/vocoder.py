@@ -1,9 +1,9 @@
-"""The trained way from units back to sound, in a voice that was heard.
+"""The trained unit vocoder, with a voice taken from a recording.
 
-Units of speech lack most of the speaker and the pitch, which a vocoder has to add: the voice is a
-small embedding (Polyak et al., "Speech Resynthesis from Discrete Disentangled Self-Supervised
-Representations", arXiv 2104.00355), and the pitch is the network's guess from units and voice. The
-layers and the head, pulses and noise, are those of the trained codecs.
+Units of speech lack most information on speaker and pitch, which a vocoder has to add: the voice is
+a small embedding (Polyak et al., "Speech Resynthesis from Discrete Disentangled Self-Supervised
+Representations", arXiv 2104.00355), and the pitch is predicted from units and voice. The layers and
+the head, with pulses and noise, are those of the trained codecs.
 """
 
 from functools import partial
@@ -23,14 +23,14 @@ from .voices import VoiceEncoder
 
 
 class SpeakingVocoder(UnitVocoder):
-    """Units to speech.
+    """Synthesize speech from units.
 
     Args:
         config: see `SpeakingConfig`.
-        num_units: how many there are.
+        num_units: number of units.
 
     Attributes:
-        voice: (voice_dim,) float32, the voice that speaks.
+        voice: (voice_dim,) float32, the voice embedding in use.
     """
 
     voice: Tensor
@@ -55,7 +55,7 @@ class SpeakingVocoder(UnitVocoder):
         return self.config.delay
 
     def latents(self, units: Tensor, voices: Tensor) -> Tensor:
-        """What the decoder takes (batch, frames, latent_dim).
+        """Return the decoder's input (batch, frames, latent_dim).
 
         Args:
             units: (batch, frames).
@@ -65,10 +65,10 @@ class SpeakingVocoder(UnitVocoder):
 
     @torch.no_grad()
     def start(self, batch_size: int) -> DecoderStream:
-        # In float64, as the order of a product's sum differs between processors, and the phase of
-        # the pulses adds up what it makes of that.
+        # In float64, since the order of a product's sum differs between processors, and the phase
+        # of the pulses accumulates the difference.
         voice = self.voicing.weight.double() @ self.voice.double()
-        # A row of zeros before the others, for no frame.
+        # A row of zeros first, for "no frame".
         table = functional.pad((self.units.weight + voice).float(), (0, 0, 1, 0))
         return start_decoding(
             self.decoder,
@@ -83,5 +83,5 @@ class SpeakingVocoder(UnitVocoder):
 
 
 def _look_up(table: Tensor, codes: Tensor) -> Tensor:
-    """Latents (1, frames, channels) of codes (1, frames, 1), of which -1 are none."""
+    """Look up latents (1, frames, channels) of codes (1, frames, 1), where -1 means none."""
     return functional.embedding(codes[..., 0] + 1, table)

@@ -1,8 +1,8 @@
-"""A voice from speech: what stays the same over an utterance, in a few numbers.
+"""Encode the voice of an utterance: what stays constant in it, as a small embedding.
 
-Learned together with the vocoder that it serves, from other utterances of the same speaker, so that
-it holds who speaks and not what is said (attentive pooling: Okabe et al., "Attentive Statistics
-Pooling for Deep Speaker Embedding", arXiv 1803.10963).
+Trained together with its vocoder, on other utterances of the same speaker, so that it represents
+the speaker and not the content (attentive pooling: Okabe et al., "Attentive Statistics Pooling for
+Deep Speaker Embedding", arXiv 1803.10963).
 """
 
 import torch
@@ -13,12 +13,12 @@ from ...codecs.neural.layers.analysis import AnalysisConfig, SpeechAnalysis
 
 
 class VoiceEncoder(nn.Module):
-    """Waves of any length to voices.
+    """Encode waves of any length to voice embeddings.
 
     Args:
-        analysis: what is heard of each frame.
+        analysis: input features.
         width: hidden channels.
-        voice_dim: channels of a voice.
+        voice_dim: channels of a voice embedding.
     """
 
     def __init__(self, analysis: AnalysisConfig, width: int, voice_dim: int) -> None:
@@ -31,10 +31,10 @@ class VoiceEncoder(nn.Module):
         self.outward = nn.Linear(2 * width, voice_dim)
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Voices (batch, voice_dim), each of Euclidean norm 1, of waves (batch, samples).
+        """Encode waves (batch, samples) to voices (batch, voice_dim) of Euclidean norm 1.
 
         Args:
-            wave: padded behind each row's end.
+            wave: padded at the end of each row.
             lengths: (batch,) samples of each row, at least a window of the analysis; default: all.
         """
         config = self.analysis.config

@@ -1,1 +1,1 @@
-"""Units: the nearest of K centroids for every frame of an encoder's features."""
+"""Units: for every frame of an encoder's features, the nearest of K centroids."""

@@ -1,9 +1,9 @@
-"""Features of many files on disk, in shards: written once, resumable, read again and again.
+"""Write features of many files to disk in shards, resumably, and read them repeatedly.
 
-A folder has `plan.json`, which says what the features are of, and for each shard of some files
-`features-0/00042.npy` (one folder a group of features), `mel/00042.npy` with as many rows, and
-`shards/00042.json`, which is written last: with it the shard is whole. Whatever else a process that
-died left behind is done again.
+A folder has `plan.json`, which identifies the features, and for each shard of some files
+`features-0/00042.npy` (one folder per group of features), `mel/00042.npy` with as many rows, and
+`shards/00042.json`, which is written last and marks the shard as complete. Anything else that a
+killed process left is written again.
 """
 
 import hashlib
@@ -29,18 +29,18 @@ from ..encoders.log_mel import LogMel
 
 Dtype = Literal["float16", "float32"]
 FORMAT = "syllabary.features.1"
-#: Files in a shard: seconds of work that a killed process loses.
+#: Files per shard; the work on one shard is lost when a process is killed.
 FILES_A_SHARD = 64
 _HEADER = 128
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is whole.
+    """A complete shard.
 
     Attributes:
         features: a file for each group of features.
-        mel: the file of log-mel rows, or None where they were not wanted.
+        mel: the file of log-mel rows, or None if not requested.
         frames: rows in each of them.
         seconds: of audio.
         failures: files that could not be read, each with the reason.
@@ -54,16 +54,16 @@ class Shard:
 
 
 class FeatureShards:
-    """The features of a list of utterances in a folder.
+    """The features of a list of utterances, in a folder.
 
     Args:
-        folder: made where it does not exist. Another list, or another encoder, gets a folder
-            of its own inside.
-        encoder: what gives the features.
+        folder: created if it does not exist. If it has features of another list or encoder, a new
+            folder inside is used.
+        encoder: computes the features.
         utterances: audio files; several channels are averaged.
-        mel: log-mel frames to keep beside the features; None keeps none.
-        dtype: of the features on disk. float16 takes half the room; mels are always float16.
-        channels: what to do with files of several channels.
+        mel: log-mel frames to store beside the features; None: none.
+        dtype: of the features on disk. float16 halves the size; mels are always float16.
+        channels: how to treat files with several channels.
 
     Raises:
         QuantizerError: the mels have another hop or sample rate than the features.
@@ -102,15 +102,15 @@ class FeatureShards:
         self.folder = folder / self.key
 
     def write(self, progress: Callable[[int, int, float], None] | None = None) -> list[Shard]:
-        """Write the shards that are not whole yet, and return all of them.
+        """Write the shards that are incomplete, and return all.
 
         Args:
-            progress: is called after each shard with the files done, all files, and the seconds of
-                audio so far.
+            progress: called after each shard with the number of files done, of all files, and the
+                seconds of audio so far.
 
         Raises:
             SyllabaryError: no file could be read.
-            QuantizerError: features beyond what float16 holds.
+            QuantizerError: features exceed the range of float16.
         """
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         remove_leftovers(
@@ -181,7 +181,7 @@ class FeatureShards:
 
     @torch.no_grad()
     def _append(self, item: Utterance, files: Sequence["_RowFile"]) -> int:
-        """Append a file's rows, a block at a time, and return its samples."""
+        """Append a file's rows, block by block; return its number of samples."""
         streams = [self.encoder.start(1)] + ([self.mel.start(1)] if self.mel else [])
         count = 0
         with item.open(self.channels) as reader:
@@ -220,7 +220,7 @@ class _Paths:
 
 
 class _RowFile:
-    """A `.npy` file (rows, width) that grows, and takes its place when the stack ends well."""
+    """A growing `.npy` file (rows, width), moved to its final path on success."""
 
     def __init__(self, stack: ExitStack, path: Path, width: int, dtype: np.dtype) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +245,7 @@ class _RowFile:
         self.file.truncate()
 
     def finish(self) -> None:
-        """Write the header, whose room was kept: how many rows there are is known only now."""
+        """Write the header in the space reserved for it, now that the number of rows is known."""
         shape = (self.rows, self.width)
         text = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
         room = _HEADER - 10
@@ -257,7 +257,7 @@ class _RowFile:
 
 
 def _with_end(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Each block, and whether it is the last: what ends with its block is encoded in one go."""
+    """Yield each block with whether it is the last, so that the encoder gets the end with it."""
     held = next(blocks, np.zeros(0, np.float32))
     for block in blocks:
         yield held, False
@@ -266,13 +266,13 @@ def _with_end(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]
 
 
 def _fingerprint(utterances: Sequence[Utterance]) -> str:
-    """Of the files' places and contents, and the segments of them: other audio, other features."""
+    """Hash the files' paths, contents and segments, which determine the features."""
     sha = hashlib.sha256()
     for item in utterances:
         stamp: list[Any] = [printable(item.path.absolute()), item.offset_s, item.duration_s]
         try:
             stamp.append(content_digest(item.path))
         except OSError as error:
-            stamp.append(type(error).__name__)  # it is among the failures, until it can be read
+            stamp.append(type(error).__name__)  # it is among the failures until it can be read
         sha.update(json.dumps(stamp).encode())
     return sha.hexdigest()

@@ -1,4 +1,4 @@
-"""Fitting units: features to disk, k-means over them, and the mean spectrum of each unit."""
+"""Fit units: write features to disk, run k-means, and average the spectrum of each unit."""
 
 import hashlib
 import json
@@ -25,18 +25,18 @@ from .tokenizer import UnitTokenizer
 from .vocoder import MelTableConfig
 
 _BLOCK = 16384
-# Features of fewer dimensions are kept in float32: there is little to save.
+# Features with fewer dimensions are stored in float32, since float16 would save little.
 _SHORT = 128
 
 
 @dataclass(frozen=True)
 class FitProgress:
-    """How far a fit has come.
+    """Progress of a fit.
 
     Attributes:
         stage: `encoding` files, `clustering` their features, or averaging `spectra`.
-        done, total: files, or rows of the pass under way, or shards.
-        detail: for people.
+        done, total: files, or rows of the current pass, or shards.
+        detail: text for the user.
     """
 
     stage: Literal["encoding", "clustering", "spectra"]
@@ -47,13 +47,13 @@ class FitProgress:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """What came of it.
+    """Result of a fit.
 
     Attributes:
-        tokenizer: fitted, with a way back to sound where the encoder's frames allow it.
-        frames, seconds: that it was fitted on.
-        inertias: of each codebook, mean squared distance of a frame from its centroid; empty where
-            the centroids were given.
+        tokenizer: fitted, with a vocoder if the encoder's frames allow it.
+        frames, seconds: of the training data.
+        inertias: for each codebook, the mean squared distance of frames to their centroids; empty
+            if the centroids were given.
         failures: files that could not be read, each with the reason.
     """
 
@@ -75,29 +75,30 @@ def fit_units(
     dtype: Dtype | None = None,
     progress: Callable[[FitProgress], None] | None = None,
 ) -> FitOutcome:
-    """Fit a `UnitTokenizer` to speech, in memory that does not grow with it.
+    """Fit a `UnitTokenizer` to speech, in memory that does not grow with the data.
 
-    The same encoder, files and settings give the same centroids bit for bit, also when a fit was
-    killed and goes on from its work folder.
+    The same encoder, files and settings give bit-identical centroids, also if a fit was killed and
+    continued from its work folder.
 
     Args:
-        encoder: what gives the features.
+        encoder: computes the features.
         utterances: to fit on, in this order.
         config: of k-means, the same for each group of the encoder's features.
-        work: folder for features and checkpoints, which later fits of the same features use again.
+        work: folder for features and checkpoints, which later fits of the same features reuse.
         name: of the tokenizer.
-        centroids: take these, and find only their mean spectra.
-        dtype: of the features on disk; default: float32 for short ones, else float16.
-        progress: is called now and then.
+        centroids: use these, and compute only their mean spectra.
+        dtype: of the features on disk; default: float32 for few dimensions, else float16.
+        progress: called regularly.
 
     Raises:
-        QuantizerError: too few frames for so many clusters, or centroids of another dimension.
+        QuantizerError: too few frames for the number of clusters, or centroids of another
+            dimension.
         SyllabaryError: no file could be read.
     """
     report = progress or (lambda _: None)
     kept: Dtype = dtype or ("float32" if max(encoder.dims) <= _SHORT else "float16")
     mel = mel_beside(encoder)
-    # Wrong centroids are found before hours of encoding.
+    # Check given centroids before hours of encoding.
     given = UnitTokenizer.of(encoder, list(centroids), name) if centroids is not None else None
     store = FeatureShards(work, encoder, utterances, mel, kept)
 
@@ -152,7 +153,7 @@ def _fit(
 
 
 def mel_beside(encoder: SpeechEncoder) -> LogMel | None:
-    """The log-mel frames that the training-free vocoder needs, or None for a hop it can't have."""
+    """Return the log-mel analysis for the training-free vocoder; None if its hop is unsuitable."""
     try:
         config = LogMelConfig(sample_rate=encoder.sample_rate, hop=encoder.hop)
         PhaseRetrievalConfig.for_dmel(
@@ -174,15 +175,16 @@ def mel_table(
     mel: LogMel,
     report: Callable[[FitProgress], None] = lambda _: None,
 ) -> Tensor:
-    """The mean log10 mel spectrum (K, channels) float32 of the frames of each unit.
+    """Compute the mean log10 mel spectrum (K, channels) float32 of the frames of each unit.
 
-    A unit without frames, as an imported one may be, gets that of the nearest unit that has some.
+    A unit without frames, possible with imported centroids, gets that of the nearest unit with
+    some.
 
     Args:
         shards: with mels.
         centroids: (K, dim) of the first group of features.
-        mel: whose frames lie in the shards.
-        report: is called after each shard.
+        mel: the analysis of the mels in the shards.
+        report: called after each shard.
     """
     size = len(centroids)
     search = NearestCode(centroids)
@@ -194,7 +196,7 @@ def mel_table(
         for rows, spectra in zip(features, mels, strict=True):
             codes = search(rows.to(centroids.device)).cpu().numpy()
             counts += np.bincount(codes, minlength=size)
-            for channel, values in enumerate(spectra.double().numpy().T):  # sums in one order
+            for channel, values in enumerate(spectra.double().numpy().T):  # sums in a fixed order
                 sums[channel] += np.bincount(codes, values, size)
         report(FitProgress("spectra", number, len(shards)))
     used = counts > 0
@@ -212,15 +214,16 @@ def choose(
     exclude_sources: Sequence[str] = (),
     seed: int = 0,
 ) -> list[Utterance]:
-    """Utterances to fit on: a random part of so many hours, in the order that they came in.
+    """Choose utterances to fit on: a random part of a given duration, in the original order.
 
     Args:
         utterances: to choose from.
-        max_hours: the most audio to take; None takes all.
-        exclude_sources: leave out manifest lines whose `source` is one of these.
-        seed: of the choice.
+        max_hours: maximum amount of audio; None takes all.
+        exclude_sources: omit manifest lines whose `source` is one of these.
+        seed: for the choice.
 
     Raises:
+        ManifestError: nothing is left, a source is in no line, or a file's length is unknown.
         ManifestError: nothing is left, a source is in no line, or a file does not say its length.
     """
     sources = {item.extra.get("source") for item in utterances}
@@ -245,7 +248,7 @@ def choose(
 
 
 def _duration(item: Utterance) -> float:
-    """Seconds, from the manifest or else from the file's header."""
+    """Return the duration in seconds, from the manifest or else from the file's header."""
     if item.duration_s is not None:
         return item.duration_s
     with item.open("mix") as reader:

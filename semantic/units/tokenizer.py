@@ -1,4 +1,4 @@
-"""`UnitTokenizer`: the nearest centroid of an encoder's features, 50 times a second."""
+"""`UnitTokenizer`: the nearest centroid to each frame of an encoder's features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,9 +35,9 @@ class UnitsConfig:
 
     Attributes:
         encoder: `kind`, and the fields of that kind's configuration.
-        codebook_sizes: centroids of each group of the encoder's features.
-        vocoder: mean spectra to speak units by, or a trained vocoder; None where there is neither.
-            No token depends on it.
+        codebook_sizes: number of centroids for each group of the encoder's features.
+        vocoder: mean spectra of units, or a trained vocoder; None if there is neither. The tokens
+            do not depend on it.
     """
 
     encoder: dict[str, Any]
@@ -50,7 +50,7 @@ class UnitsConfig:
 
 
 class UnitTokenizer(AudioTokenizer):
-    """Units of speech: features of a frame, and the nearest of K centroids.
+    """Units of speech: for each frame, the nearest of K centroids to its features.
 
     - Lakhotia et al., "On Generative Spoken Language Modeling from Raw Audio", arXiv 2102.01192.
     - Hsu et al., "HuBERT", arXiv 2106.07447.
@@ -59,8 +59,8 @@ class UnitTokenizer(AudioTokenizer):
 
     Args:
         config: see `UnitsConfig`.
-        name: what it is called.
-        encoder: one that is there already, of the configuration's kind and fields.
+        name: the tokenizer's name.
+        encoder: an existing one to use, of the configuration's kind and fields.
 
     Example:
         >>> encoder = catalogue.find("facebook/hubert-base-ls960", LayerChoice((6,)))
@@ -98,12 +98,13 @@ class UnitTokenizer(AudioTokenizer):
         centroids: Tensor | Sequence[Tensor],
         name: str | None = None,
     ) -> Self:
-        """A tokenizer of an encoder and centroids, which can't speak yet: see `with_mel_table`.
+        """Create a tokenizer from an encoder and centroids, not yet able to decode: see
+        `with_mel_table`.
 
         Args:
-            encoder: kept, not copied.
+            encoder: used as it is, not copied.
             centroids: (K, dim) floating point; a sequence of them for several codebooks.
-            name: what to call it.
+            name: the tokenizer's name.
 
         Raises:
             QuantizerError: the centroids have another dimension than the features, or are not
@@ -126,7 +127,7 @@ class UnitTokenizer(AudioTokenizer):
 
     @plainly
     def with_mel_table(self, table: Tensor, config: MelTableConfig | None = None) -> Self:
-        """The same units, spoken by the mean log10 mel spectrum (K, channels) of each."""
+        """Return a tokenizer that decodes with the units' mean log10 mel spectra (K, channels)."""
         changed = self._spoken_by(config or MelTableConfig())
         assert isinstance(changed.vocoder, MelTableVocoder)
         if table.shape != changed.vocoder.table.shape:
@@ -139,10 +140,10 @@ class UnitTokenizer(AudioTokenizer):
 
     @plainly
     def with_vocoder(self, vocoder: "SpeakingVocoder", name: str | None = None) -> Self:
-        """The same units, spoken by a trained vocoder, of which a copy is made.
+        """Return a tokenizer with the same units that decodes with a copy of a trained vocoder.
 
         Raises:
-            QuantizerError: it is for another number of units, or another rate.
+            QuantizerError: the vocoder has another number of units, or another rate.
         """
         if vocoder.num_units != self.config.codebook_sizes[0]:
             raise QuantizerError(
@@ -155,15 +156,16 @@ class UnitTokenizer(AudioTokenizer):
 
     @plainly
     def with_voice(self, wave: Tensor | np.ndarray, sample_rate: int) -> Self:
-        """The same units, spoken in the voice of some speech: decoding then converts voices.
+        """Return a tokenizer that decodes in the voice of a recording: voice conversion.
 
         Args:
-            wave: (samples,) of one speaker; a few seconds do, and half a minute is listened to.
+            wave: (samples,) of one speaker; a few seconds are enough, at most half a minute is
+                used.
             sample_rate: the tokenizer's own.
 
         Raises:
-            WaveError: as `encode` does, or there is less than a tenth of a second.
-            CheckpointError: the vocoder is not one that takes a voice.
+            WaveError: as for `encode`, or the wave is shorter than a tenth of a second.
+            CheckpointError: the vocoder does not take a voice.
         """
         speaking = self._speaking()
         (row,) = self._rows(wave, sample_rate, None, self.spec, 1)
@@ -176,19 +178,19 @@ class UnitTokenizer(AudioTokenizer):
 
     @plainly
     def with_guessed_durations(self, tokens: Tokens) -> Tokens:
-        """Units with the durations that speech has on average, in place of any that they have.
+        """Replace durations by those predicted for average speech; runs are merged first.
 
-        For units that a language model wrote. Runs are merged first.
+        Meant for units that a language model wrote.
 
         Args:
-            tokens: of this tokenizer.
+            tokens: from this tokenizer.
 
         Raises:
-            CheckpointError: the vocoder has no guess at durations.
-            TokenError: as `decode` does.
+            CheckpointError: the vocoder has no duration predictor.
+            TokenError: as for `decode`.
         """
         guess, hop = self._speaking().durations, self.spec.tokens.hop
-        self._code_rows(tokens, self.spec)  # for its checks
+        self._code_rows(tokens, self.spec)  # checks the tokens
         merged = tokens.to(self.device).deduplicate()
         assert merged.durations is not None
         durations = torch.zeros_like(merged.durations)
@@ -207,7 +209,7 @@ class UnitTokenizer(AudioTokenizer):
         return self.vocoder
 
     def _spoken_by(self, config: MelTableConfig | SpeakingConfig, name: str | None = None) -> Self:
-        """The same encoder and centroids, and a vocoder that has no weights yet."""
+        """Return the same encoder and centroids with a vocoder whose weights are not loaded yet."""
         changed = type(self)(replace(self.config, vocoder=config), name or self.name, self.encoder)
         for own, table in zip(changed.centroids, self.centroids, strict=True):
             own.copy_(table)
@@ -265,7 +267,7 @@ class UnitTokenizer(AudioTokenizer):
         return self.vocoder.start(batch_size)
 
     def _searches(self) -> list[NearestCode]:
-        """The searches among the centroids as they are now."""
+        """Return the nearest-code searches for the current centroids."""
         return self.identity(sampled=False).prepared(self._made_searches)
 
     def _made_searches(self) -> list[NearestCode]:
@@ -280,17 +282,17 @@ class UnitTokenizer(AudioTokenizer):
         sample_rate: int,
         lengths: Tensor | Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What is quantized.
+        """Compute the features that are quantized.
 
         Args:
-            wave, sample_rate, lengths: as `encode` takes them.
+            wave, sample_rate, lengths: as for `encode`.
 
         Returns:
-            (batch, frames, dim) float32, zeros behind a row's end, and the frames of each row
-            (batch,) int64.
+            (batch, frames, dim) float32, zeros beyond a row's end, and the number of frames of each
+            row (batch,) int64.
 
         Raises:
-            WaveError: as `encode` does.
+            WaveError: as for `encode`.
         """
         rows = self._rows(wave, sample_rate, lengths, self.spec)
         features = self.encoder.features(rows)
@@ -308,23 +310,24 @@ class UnitTokenizer(AudioTokenizer):
         lengths: Tensor | Sequence[int] | None = None,
         codebook: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Squared distances of each frame from all centroids, instead of the nearest one's index.
+        """Compute the squared distances of each frame to all centroids, instead of the nearest
+        index.
 
-        Which unit a frame nearly was keeps what a hard choice throws away. Soft units for voice
-        conversion (van Niekerk et al., "A Comparison of Discrete and Soft Speech Units for Improved
-        Voice Conversion", arXiv 2111.02392) are a distribution over units that a layer learns;
-        a softmax of minus these distances is the one that needs no training.
+        They keep information that a hard choice discards. Soft units for voice conversion (van
+        Niekerk et al., "A Comparison of Discrete and Soft Speech Units for Improved Voice
+        Conversion", arXiv 2111.02392) are a distribution over units that a layer learns; a softmax
+        of these negative distances is one without training.
 
         Args:
-            wave, sample_rate, lengths: as `encode` takes them.
-            codebook: whose centroids.
+            wave, sample_rate, lengths: as for `encode`.
+            codebook: index of the codebook whose centroids are used.
 
         Returns:
-            (batch, frames, K) float32, zeros behind a row's end, and the frames of each row
-            (batch,) int64.
+            (batch, frames, K) float32, zeros beyond a row's end, and the number of frames of each
+            row (batch,) int64.
 
         Raises:
-            WaveError: as `encode` does.
+            WaveError: as for `encode`.
             TokenError: there is no such codebook.
         """
         if not 0 <= codebook < len(self.centroids):
@@ -343,7 +346,7 @@ class UnitTokenizer(AudioTokenizer):
 
 
 class _UnitStream(EncoderStream):
-    """A feature stream, and the search for the nearest centroids of what it gives."""
+    """A feature stream followed by the search for the nearest centroids."""
 
     def __init__(
         self, features: FeatureStream, searches: Sequence[NearestCode], dims: Sequence[int]
@@ -372,7 +375,7 @@ class _UnitStream(EncoderStream):
         return [self._codes(row) for row in self.features.push(rows, final)]
 
     def _codes(self, features: Tensor) -> Tensor:
-        """(codebooks, frames) of features (frames, dim)."""
+        """Quantize features (frames, dim) to codes (codebooks, frames)."""
         parts = features.split(self.dims, dim=1)
         if not len(features):
             return torch.zeros(len(self.searches), 0, dtype=torch.long, device=features.device)

@@ -1,8 +1,9 @@
-"""The way from units back to sound, and the one that needs no training.
+"""Vocoders for units: the interface, and the training-free vocoder.
 
-Each unit has the mean log-mel spectrum of its frames. dMel's training-free vocoder speaks these as
-it speaks dMel's levels: cells, here around the means, for which it finds a pitch, gains and phases
-(`codecs/dmel/phase_retrieval.py`). What speakers and pitches have in common with the mean is lost.
+Each unit has the mean log-mel spectrum of its frames. dMel's training-free vocoder synthesizes from
+these as from dMel's levels: it treats a range around each mean as a quantization cell, and finds
+pitch, gains and phases (`codecs/dmel/phase_retrieval.py`). Variation of speaker and pitch around
+the mean is lost.
 """
 
 from abc import ABC, abstractmethod
@@ -21,13 +22,13 @@ from ..encoders.log_mel import LogMel, LogMelConfig
 
 
 class UnitVocoder(nn.Module, ABC):
-    """Turns units into speech.
+    """Turn units into speech.
 
     Attributes:
         sample_rate: of the speech, in Hz.
         hop: samples per frame.
         macs_per_second: multiply-accumulates per second of audio.
-        broken_promises: of `TokenizerSpec.broken_promises`, what samples of this can't keep.
+        broken_promises: for `TokenizerSpec.broken_promises`: what this vocoder can't guarantee.
     """
 
     sample_rate: int
@@ -42,7 +43,7 @@ class UnitVocoder(nn.Module, ABC):
 
     @abstractmethod
     def start(self, batch_size: int) -> DecoderStream:
-        """A fresh decoder for `batch_size` rows of codes (codebooks, frames)."""
+        """Create a decoder stream for `batch_size` rows of codes (codebooks, frames)."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class MelTableConfig:
     """Configuration of `MelTableVocoder`.
 
     Attributes:
-        mel: the analysis whose means the table has.
-        width: log10 amplitude by which a channel may leave its mean, on either side.
-        iterations: rounds of phase retrieval for each block.
+        mel: the analysis behind the table's means.
+        width: log10 amplitude by which a channel may deviate from its mean, in both directions.
+        iterations: phase-retrieval iterations per block.
     """
 
     mel: LogMelConfig = field(default_factory=LogMelConfig)
@@ -67,11 +68,11 @@ class MelTableConfig:
 
 
 class MelTableVocoder(UnitVocoder):
-    """Speaks the mean spectra of the first codebook's units, by phase retrieval.
+    """Synthesize the mean spectra of the first codebook's units, by phase retrieval.
 
     Args:
         config: see `MelTableConfig`.
-        num_units: codes of the first codebook.
+        num_units: number of codes of the first codebook.
 
     Attributes:
         table: (units, channels) float32, mean log10 mel amplitudes.
@@ -108,16 +109,16 @@ class MelTableVocoder(UnitVocoder):
 
 
 class _TableStream(BlockStream):
-    """`BlockStream` whose cells come from the table, a unit's for all channels at once."""
+    """`BlockStream` whose quantization cells come from the table, one unit for all channels."""
 
     def __init__(self, vocoder: MelTableVocoder, batch_size: int) -> None:
         self.vocoder = vocoder.synthesis
         floor, width = vocoder.config.mel.floor, vocoder.config.width
-        # BlockStream ends a row with code 0, which must be silence: units count from 1 here.
+        # BlockStream pads a row with code 0, which must be silence, so units count from 1 here.
         silence = vocoder.table.new_full((vocoder.table.shape[1], 1), floor)
         self.centre = torch.cat([silence, vocoder.table.T], 1)
         self.low, self.high = self.centre - width, self.centre + width
-        # As in dMel, whose lowest cells are open: silence has no least amplitude.
+        # As in dMel, whose lowest cells are unbounded below: silence has no lower limit.
         self.low = self.low.masked_fill(self.centre <= floor + width, -torch.inf)
         self.states = [self.init_row() for _ in range(batch_size)]
 

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from syllabary.cli.main import main
 from syllabary.errors import TrainingError
 from syllabary.training.queue import Queue, read_list, status_of
 
@@ -175,3 +176,23 @@ def test_status_on_the_command_line(tmp_path):
         text=True,
     )
     assert missing.returncode == 2 and "Traceback" not in missing.stderr
+
+
+def test_the_command_line_runs_its_own_training(tmp_path, monkeypatch):
+    """The queue does not know the command line: it is told what to run, and that trains."""
+    commands = []
+
+    class Recorder(Queue):
+        def work(self) -> bool:
+            commands.append(self.command)
+            return True
+
+    monkeypatch.setattr("syllabary.training.queue.Queue", Recorder)
+    path = listed(tmp_path, "rvq-16k steps=5")
+    with pytest.raises(SystemExit) as ended:
+        main(["queue", str(path)])
+    assert ended.value.code == 0
+    shown = subprocess.run(
+        [*commands[0], "rvq-16k", "steps=5", "--show"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(shown.stdout)["recipe"]["steps"] == 5

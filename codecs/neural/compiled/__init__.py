@@ -1,1 +1,1 @@
-"""The same layers and trunks compiled for the CPU, where every sum has a fixed order."""
+"""Layers and trunks compiled for the CPU, where every sum has a fixed order."""

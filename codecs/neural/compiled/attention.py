@@ -1,9 +1,10 @@
 # mypy: allow-untyped-calls
 # numba reads the types of a kernel's arguments from its calls.
-"""Transformer layers compiled: the same sums in the same order, for any number of frames at a time.
+"""Compiled transformer layers: the same sums in the same order, for any number of frames per call.
 
-As in `kernels`, lanes hold different outputs: attention adds up its scores with a lane for each
-distance, and its values with a lane for each channel, so no sum depends on how many frames come.
+As in `kernels.linear`, SIMD lanes hold different outputs: attention computes scores with one lane
+per distance, and sums values with one lane per channel, so that no sum depends on the number of
+frames.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from ..layers.transformer import CausalTransformer, TransformerConfig, Transform
 from .int8 import linear_int8, pack_int8
 from .packing import Array, PackedStack, addresses, array, on_cache_lines, pack
 
-_SPAN = 2 * v.LANES  # distances of one turn
+_SPAN = 2 * v.LANES  # distances per iteration
 
 
 class PackedTransformer:
@@ -41,7 +42,7 @@ class PackedTransformer:
 
     Args:
         stack: its weights are copied.
-        dtype: of the sums, float32 or float64.
+        dtype: of the computation, float32 or float64.
     """
 
     def __init__(self, stack: CausalTransformer, dtype: type[np.floating[Any]]) -> None:
@@ -90,19 +91,19 @@ class PackedTransformer:
         )
 
     def init_state(self) -> Array:
-        """Keys and values (2, layers, window - 1, width) of a row that has seen nothing.
+        """Create the initial keys and values (2, layers, window - 1, width) of a row.
 
-        Keys lie there as (width, window - 1), which is how attention reads them.
+        Keys are stored as (width, window - 1), the layout that attention reads.
         """
         config = self.config
         return np.zeros((2, config.layers, config.window - 1, config.width), self.dtype)
 
     def __call__(self, x: Array, edges: Array, pasts: Sequence[Array]) -> None:
-        """Replace x (frames, width) by what the layers make of it, and each row's past.
+        """Apply the layers to x (frames, width) in place, and update each row's past.
 
         Args:
-            x: frames of all rows, end to end.
-            edges: (rows + 1,) where each row's frames begin and end.
+            x: concatenated frames of all rows.
+            edges: (rows + 1,) boundaries of the rows in x.
             pasts: of each row, from `init_state`.
         """
         _run_layers(x, edges, addresses(pasts), self.config.window, *self.weights)
@@ -111,7 +112,7 @@ class PackedTransformer:
 def packed_layers(
     stack: CausalStack | CausalTransformer, dtype: type[np.floating[Any]]
 ) -> PackedStack | PackedTransformer:
-    """The compiled form of layers at the frame rate; see `PackedTransformer`."""
+    """Compile layers at the frame rate; see `PackedTransformer`."""
     if isinstance(stack, CausalTransformer):
         return PackedTransformer(stack, dtype)
     return PackedStack(stack, dtype)
@@ -120,7 +121,7 @@ def packed_layers(
 def _pack(
     weight: Array, bias: Tensor | None, config: TransformerConfig, dtype: type[np.floating[Any]]
 ) -> tuple[Array, ...]:
-    """What `_linear` takes: panels, scales (of int8 weights alone), bias."""
+    """Return the arguments of `_linear`: panels, scales (for int8 weights), bias."""
     if config.int8:
         return pack_int8(weight, None if bias is None else array(bias))
     panels, offsets = pack(weight, bias, dtype)
@@ -136,11 +137,11 @@ def _scores(context, like, query, channels, across, stride, apart, apart_stride,
     """Store the products of a query with the keys at 32 distances.
 
     Args:
-        query: address of a head's `channels` numbers.
-        across: of the keys of the first channel, from the farthest distance on.
-        apart: of the vectors of the distances, likewise.
+        query: address of the `channels` values of a head.
+        across: address of the keys of the first channel, from the farthest distance on.
+        apart: address of the distance vectors, likewise.
         stride, apart_stride: bytes from one channel to the next.
-        valid: those after that many distances become minus infinity.
+        valid: number of valid distances; the others become minus infinity.
         out: address.
     """
     wide = like == types.float64
@@ -172,7 +173,7 @@ def _scores(context, like, query, channels, across, stride, apart, apart_stride,
 
 
 def _folded(builder, x, combine):  # type: ignore[no-untyped-def]
-    """A vector whose lanes all hold what `combine` makes of those of x."""
+    """Reduce a vector with `combine` and return the result in all lanes."""
     for half in (8, 4, 2, 1):
         lanes = ir.Constant(v.INTS, [i ^ half for i in range(v.LANES)])
         x = combine(builder, x, builder.shuffle_vector(x, x, lanes))
@@ -181,7 +182,7 @@ def _folded(builder, x, combine):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def _soften(context, like, address, vectors):  # type: ignore[no-untyped-def]
-    """Replace 16 × `vectors` numbers by their softmax."""
+    """Replace 16 × `vectors` values by their softmax."""
     kind, size = (DOUBLES, 8) if like == types.float64 else (v.FLOATS, 4)
 
     def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
@@ -213,11 +214,11 @@ def _soften(context, like, address, vectors):  # type: ignore[no-untyped-def]
 
 
 def _mean_of(count):  # type: ignore[no-untyped-def]
-    """The intrinsic that weights 16 × `count` channels of values."""
+    """Create the intrinsic that sums 16 × `count` channels of weighted values."""
 
     @intrinsic
     def mean(context, like, weights, frames, values, stride, out):  # type: ignore[no-untyped-def]
-        """Store the sum of `frames` rows of values, `stride` bytes apart, times weights."""
+        """Store the weighted sum of `frames` rows of values, `stride` bytes apart."""
         wide = like == types.float64
         scalar, kind, size = (DOUBLE, DOUBLES, 8) if wide else (v.FLOAT, v.FLOATS, 4)
 
@@ -250,16 +251,16 @@ def _run_layers(  # type: ignore[no-untyped-def]
     x, edges, pasts, window, norms, epsilon, together, distances, scale, outward, widen, narrow,
     norm, norm_bias,
 ):  # fmt: skip
-    """Run layers, and the last norm, on x (frames, width) in place: frames of rows, end to end.
+    """Run layers and the last norm on x (frames, width) in place: concatenated frames of rows.
 
     Args:
-        edges: (rows + 1,) row r's frames are those from `edges[r]` to `edges[r + 1]`.
+        edges: (rows + 1,) row r has the frames from `edges[r]` to `edges[r + 1]`.
         pasts: (rows,) addresses of keys (layers, width, window - 1) and then values
-            (layers, window - 1, width) of the frames before x, replaced by those before what comes.
-        window: frames that one attends to, itself included.
+            (layers, window - 1, width) of the frames before x; updated.
+        window: frames that a frame attends to, including itself.
         norms: (layers, 4, width): weights of both norms, then biases.
-        together: of queries, keys and values at once. It, outward, widen, narrow: panels, scales
-            and biases of each layer.
+        together: joint projection to queries, keys and values. It, outward, widen and narrow have
+            panels, scales and biases of each layer.
         distances: (layers, head_dim, window in whole spans).
         scale: of the queries.
         norm, norm_bias: of the last norm.
@@ -271,7 +272,7 @@ def _run_layers(  # type: ignore[no-untyped-def]
     size = layers * kept * width * x.itemsize
     mixed = np.empty((frames, width), x.dtype)
     parts = np.empty((frames, together[2].shape[1]), x.dtype)
-    # Whole vectors are read, at the end of a row too.
+    # Vectors are read whole, also at the end of a row.
     across = np.empty((width, longest + _SPAN), x.dtype)
     values = np.empty((longest + v.LANES, width), x.dtype)
     heard = np.empty((frames, width), x.dtype)
@@ -318,7 +319,7 @@ def _run_layers(  # type: ignore[no-untyped-def]
 
 @kernel
 def _linear(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped-def]
-    """`linear`, or `linear_int8` with its panels; numba compiles only one of the two."""
+    """Call `linear`, or `linear_int8` for its panels; numba compiles only one of the two."""
     if panels.ndim == 3:
         linear(x, panels, bias, activated, out)
     else:
@@ -327,7 +328,7 @@ def _linear(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped
 
 @kernel
 def _attend(queries, across, values, distances, window, out):  # type: ignore[no-untyped-def]
-    """What frames attend to: the mean of values by the softmax of scores.
+    """Compute attention: the mean of values, weighted by the softmax of scores.
 
     Args:
         queries: (frames, at least width), scaled.
@@ -342,7 +343,7 @@ def _attend(queries, across, values, distances, window, out):  # type: ignore[no
     scores, spare = np.empty(room, out.dtype), np.empty(v.LANES, out.dtype)
     for start in range(0, width, head_dim):
         for t in range(frames):
-            # Asked for here, in the loop: after the last mention of an array numba frees it.
+            # Inside the loop: numba frees an array after its last use.
             weights = scores.ctypes.data
             query = queries.ctypes.data + t * queries.strides[0] + start * size
             keys = across.ctypes.data + start * across.strides[0] + t * size

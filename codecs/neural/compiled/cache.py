@@ -1,4 +1,4 @@
-"""The compiled form of a network, made when first needed and again when its weights changed."""
+"""Compiled forms of networks, created when first needed and again after weight changes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ T = TypeVar("T")
 
 
 class Compiled(Generic[M, T]):
-    """What `make` returned for a module, as long as the module's weights stay as they are.
+    """Cache the result of `make` for a module until the module's weights change.
 
-    A change is seen as by `WeightWatch`.
+    Changes are detected with `WeightWatch`.
 
     Args:
-        make: of a copy of the module that holds this only `make` survives, so it is a function of
-            a file.
+        make: a module-level function, so that it can be pickled: a copy of the module that holds
+            this cache keeps nothing else of it.
     """
 
     def __init__(self, make: Callable[[M], T]) -> None:
@@ -48,20 +48,20 @@ class Compiled(Generic[M, T]):
 
 
 def still(module: N) -> N:
-    """A copy of a module that stays as it is, in eval mode, whatever becomes of the module."""
+    """Return a copy of a module in eval mode that later changes of the module don't affect."""
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
 def is_compilable(module: nn.Module) -> bool:
-    """Whether there is a compiled form of an encoder or a decoder."""
+    """Whether an encoder or a decoder has a compiled form."""
     return isinstance(module, SpectralEncoder | SpectralDecoder | SampleEncoder | SampleDecoder)
 
 
 def compiled_encoder(
     encoder: SpectralEncoder | SampleEncoder,
 ) -> CompiledSpectralEncoder | CompiledRawFrameEncoder:
-    """The encoder compiled."""
-    # numba takes a while to import
+    """Compile an encoder."""
+    # Imported here, since numba takes a while to import.
     if isinstance(encoder, SampleEncoder):
         from .raw_frames import CompiledRawFrameEncoder
 
@@ -74,7 +74,7 @@ def compiled_encoder(
 def compiled_decoder(
     decoder: SpectralDecoder | SampleDecoder,
 ) -> CompiledSpectralDecoder | CompiledRawFrameDecoder:
-    """The decoder compiled."""
+    """Compile a decoder."""
     if isinstance(decoder, SampleDecoder):
         from .raw_frames import CompiledRawFrameDecoder
 

@@ -1,10 +1,10 @@
 # mypy: allow-untyped-calls
 # numba reads the types of a kernel's arguments from its calls.
-"""Linear layers of 8-bit weights and activations: a quarter of the bytes, and whole numbers.
+"""Linear layers with 8-bit weights and activations: a quarter of the memory traffic, exact sums.
 
-Weights have a scale for each output, what comes in one for each frame (Dettmers et al.,
-"LLM.int8()", arXiv 2208.07339, without outliers). Sums of whole numbers are exact in any order, so
-a result depends neither on the processor nor on how many frames come with it.
+Weights have one scale per output, inputs one per frame (Dettmers et al., "LLM.int8()", arXiv
+2208.07339, without outliers). Sums of integers are exact in any order, so a result depends neither
+on the processor nor on the number of frames.
 """
 
 from typing import Any
@@ -20,31 +20,31 @@ from ....kernels.linear import DOUBLE, DOUBLES, ROUNDER, gelu, spread_constant
 from ....kernels.processors import compiles_for
 from .packing import on_cache_lines
 
-#: Outputs side by side in a panel of weights.
+#: Adjacent outputs in a panel of weights.
 PANEL = 64
-# Inputs side by side in a lane, and in one turn of the loop over them.
+# Adjacent inputs in a lane, and per iteration over them.
 _GROUP = 4
 _STEP = 8
 _VECTORS = PANEL // v.LANES
 _MOST = 127
-_OFFSET = 128  # makes weights unsigned, which one factor of the instruction is
+_OFFSET = 128  # makes weights unsigned, as one factor of the instruction must be
 _BYTES = ir.VectorType(ir.IntType(8), v.LANES)
 _PAIRS = ir.VectorType(v.INT16, 2 * v.LANES)
 
 
 _FAST = compiles_for("avx512f", "avx512vnni")
-# Frames that share each load of a panel: as many as the registers hold the sums of.
+# Frames that share each load of a panel: as many as registers can hold the sums of.
 _ROWS = 4 if _FAST else 1
 
 
 def pack_int8(
     weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any] | None
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Weights (outputs, inputs) and bias (outputs,) float32 as `linear_int8` takes them.
+    """Pack weights (outputs, inputs) and bias (outputs,) float32 for `linear_int8`.
 
     Returns:
-        Panels (count, inputs / 4, PANEL, 4) uint8, 128 more than the whole numbers from -127 to
-        127; scales and bias (count × PANEL,) float32. Outputs that there aren't are zero.
+        Panels (count, inputs / 4, PANEL, 4) uint8, of integers from -127 to 127 plus 128; scales
+        and bias (count × PANEL,) float32. Padding outputs are zero.
     """
     outputs, inputs = weight.shape
     count, steps = -(-outputs // PANEL), -(-inputs // _STEP)
@@ -63,14 +63,14 @@ def pack_int8(
 
 
 def _quads(builder, x, weights, sums):  # type: ignore[no-untyped-def]
-    """sums + products of 16 lanes of 4 signed and 4 unsigned bytes."""
+    """Return sums + products of 16 lanes of 4 signed and 4 unsigned bytes."""
     if _FAST:
         name = "llvm.x86.avx512.vpdpbusd.512"
         function = builder.module.globals.get(name)
         if function is None:
             function = ir.Function(builder.module, ir.FunctionType(v.INTS, [v.INTS] * 3), name)
         return builder.call(function, [sums, weights, x])
-    # Even bytes and odd ones as pairs of int16.
+    # Even and odd bytes as pairs of int16.
     eight = ir.Constant(_PAIRS, [8] * 2 * v.LANES)
     x, weights = builder.bitcast(x, _PAIRS), builder.bitcast(weights, _PAIRS)
     low = builder.and_(weights, ir.Constant(_PAIRS, [255] * 2 * v.LANES))
@@ -89,17 +89,17 @@ def _quads(builder, x, weights, sums):  # type: ignore[no-untyped-def]
 
 
 def _product_of(rows, activated):  # type: ignore[no-untyped-def]
-    """The intrinsic that multiplies `rows` frames with a panel, and applies GELU if told to."""
+    """Create the intrinsic that multiplies `rows` frames with a panel; GELU if `activated`."""
 
     @intrinsic
     def product(  # type: ignore[no-untyped-def]
         context, like, x, x_stride, steps, panel, scales, bias, factors, starts, out, out_stride
     ):
-        """Store the layer's outputs; all are addresses and strides in bytes, `like` a number.
+        """Store the layer's outputs; addresses and strides are in bytes, `like` gives the dtype.
 
         Args:
-            x: whole numbers. steps: of 8 inputs each.
-            factors, starts: of the frames: what is 1 in `x`, and minus 128 times the sum of `x`.
+            x: integers. steps: number of iterations, of 8 inputs each.
+            factors, starts: per frame: the scale of `x`, and minus 128 times the sum of `x`.
         """
         wide = like == types.float64
         scalar, kind, size = (DOUBLE, DOUBLES, 8) if wide else (v.FLOAT, v.FLOATS, 4)
@@ -116,7 +116,7 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
             for r in range(rows):
                 start = v.load(builder, v.at(builder, starts, 4 * r), v.INT32)
                 begin += [v.spread(builder, start)] * _VECTORS
-            # A single frame's sums are too few to keep the multipliers busy.
+            # The sums of a single frame are too few to keep the multipliers busy.
             halves = 2 if rows == 1 else 1
             begin += [zero] * (len(begin) * (halves - 1))
             sums: list[Any] = []
@@ -163,7 +163,7 @@ _gelu_of_rows, _gelu_of_row = _product_of(_ROWS, True), _product_of(1, True)
 
 @intrinsic
 def _largest(context, like, address, vectors):  # type: ignore[no-untyped-def]
-    """The largest magnitude of 16 × `vectors` numbers of the type of `like`."""
+    """Return the largest magnitude of 16 × `vectors` values of the type of `like`."""
     wide = like == types.float64
     kind, size = (DOUBLES, 8) if wide else (v.FLOATS, 4)
 
@@ -185,7 +185,7 @@ def _largest(context, like, address, vectors):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def _round(context, like, address, vectors, inverse, out):  # type: ignore[no-untyped-def]
-    """Store 16 × `vectors` numbers times `inverse`, rounded to int8; their sum."""
+    """Store 16 × `vectors` values times `inverse`, rounded to int8; return their sum."""
     wide = like == types.float64
     kind, size = (DOUBLES, 8) if wide else (v.FLOATS, 4)
     bits = ir.VectorType(v.INT64, v.LANES) if wide else v.INTS
@@ -198,7 +198,7 @@ def _round(context, like, address, vectors, inverse, out):  # type: ignore[no-un
         with v.counted_loop(builder, vectors, [total]) as (step, carried, following):
             at = v.at(builder, address, v.times(builder, step, size * v.LANES))
             x = builder.fmul(v.load(builder, at, kind), inverse)
-            # The lowest bits of the sum are the whole number.
+            # The lowest bits of the sum are the integer.
             shifted = builder.bitcast(builder.fadd(x, rounder), bits)
             whole = builder.trunc(shifted, _BYTES)
             at = v.at(builder, out, v.times(builder, step, v.LANES))
@@ -215,9 +215,9 @@ def _round(context, like, address, vectors, inverse, out):  # type: ignore[no-un
 
 @kernel
 def _quantize(x, inputs, whole, factors, starts):  # type: ignore[no-untyped-def]
-    """Whole numbers for the first `inputs` columns of x, what 1 of them is, and -128 × their sum.
+    """Quantize the first `inputs` columns of x; store their scale, and -128 × their sum.
 
-    Frames of zeros, and of numbers so small that 127 over them is infinite, are zeros.
+    Frames of zeros, or of values so small that 127 divided by them is infinite, become zeros.
     """
     like = x.dtype.type(0)
     most_whole = x.dtype.type(_MOST)
@@ -243,7 +243,7 @@ def _quantize(x, inputs, whole, factors, starts):  # type: ignore[no-untyped-def
 
 @kernel
 def linear_int8(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped-def]
-    """out = x·weights + bias, through GELU if `activated`, as `kernels.linear` has it.
+    """Compute out = x·weights + bias, with GELU if `activated`, like `kernels.linear`.
 
     Args:
         x: (frames, at least inputs) float32 or float64, rows contiguous; zeros after the inputs.
@@ -252,7 +252,7 @@ def linear_int8(x, panels, scales, bias, activated, out):  # type: ignore[no-unt
     """
     size, like = x.itemsize, x.dtype.type(0)
     count, groups, width, _ = panels.shape
-    # An array with room for a layer's padded outputs has zeros there.
+    # An array padded for a layer's outputs has zeros in the padding.
     frames, inputs = x.shape[0], min(x.shape[1], groups * _GROUP)
     steps = groups * _GROUP // _STEP
     whole = np.empty((frames, groups * _GROUP), np.int8)

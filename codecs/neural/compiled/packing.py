@@ -1,4 +1,4 @@
-"""The weights of trained layers, laid out for the compiled kernels."""
+"""Lay out the weights of trained layers for the compiled kernels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,17 @@ _LINE = 64  # bytes
 
 
 def array(tensor: Tensor) -> Array:
-    """A float32 copy of a tensor, contiguous, whatever becomes of the tensor's memory."""
+    """Return a contiguous float32 copy of a tensor that shares no memory with it."""
     return np.array(tensor.detach().cpu().float().numpy(), order="C")
 
 
 def addresses(arrays: Sequence[Array]) -> Array:
-    """Where contiguous arrays lie, (arrays,) int64; whoever uses them must keep the arrays."""
+    """Return addresses (arrays,) int64 of contiguous arrays; the caller must keep the arrays."""
     return np.array([each.__array_interface__["data"][0] for each in arrays], np.int64)
 
 
 def on_cache_lines(values: Array) -> Array:
-    """A contiguous copy that begins on a cache line, off which vectors take two reads each."""
+    """Return a contiguous copy aligned to a cache line, since unaligned vectors take two reads."""
     room = np.empty(values.nbytes + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE
     copy: Array = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
@@ -36,11 +36,11 @@ def on_cache_lines(values: Array) -> Array:
 def pack(
     weight: Tensor | Array, bias: Tensor | None, dtype: type[np.floating[Any]]
 ) -> tuple[Array, Array]:
-    """Weights (outputs, inputs) and bias (outputs,) as `kernels.linear` takes them.
+    """Pack weights (outputs, inputs) and bias (outputs,) for `kernels.linear`.
 
     Returns:
-        Panels (count, inputs, PANEL) and a bias (count × PANEL,), both float32. Outputs that there
-        aren't are zero.
+        Panels (count, inputs, PANEL) and a bias (count × PANEL,), both float32. Padding outputs
+        are zero.
     """
     values = array(weight) if isinstance(weight, Tensor) else weight.astype(np.float32)
     width = PANEL[np.dtype(dtype)]
@@ -56,7 +56,7 @@ def pack(
 
 
 def pack_linear(layer: nn.Linear, dtype: type[np.floating[Any]]) -> tuple[Array, Array]:
-    """`pack` of a layer."""
+    """Pack a linear layer; see `pack`."""
     return pack(layer.weight, layer.bias, dtype)
 
 
@@ -65,7 +65,7 @@ class PackedStack:
 
     Args:
         stack: its weights are copied.
-        dtype: of the sums, float32 or float64.
+        dtype: of the computation, float32 or float64.
     """
 
     def __init__(self, stack: CausalStack, dtype: type[np.floating[Any]]) -> None:
@@ -90,15 +90,15 @@ class PackedStack:
         self.norm = array(stack.norm.weight).astype(dtype), array(stack.norm.bias).astype(dtype)
 
     def init_state(self) -> Array:
-        """The pasts (blocks, kernel - 1, width) of a row that has seen nothing."""
+        """Create the initial pasts (blocks, kernel - 1, width) of a row."""
         return np.zeros(self.shape, self.dtype)
 
     def __call__(self, x: Array, edges: Array, pasts: Sequence[Array]) -> None:
-        """Replace x (frames, width) by what the blocks make of it, and each row's pasts.
+        """Apply the blocks to x (frames, width) in place, and update each row's pasts.
 
         Args:
-            x: frames of all rows, end to end.
-            edges: (rows + 1,) where each row's frames begin and end.
+            x: concatenated frames of all rows.
+            edges: (rows + 1,) boundaries of the rows in x.
             pasts: of each row, from `init_state`.
         """
         run_blocks(x, edges, addresses(pasts), *self.weights)

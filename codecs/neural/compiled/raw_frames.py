@@ -1,6 +1,6 @@
-"""The paper's trunk compiled: frames of samples to latents and back, any number at a time.
+"""The raw-frames trunk, compiled: for any number of frames per call.
 
-Sums are float64 in the encoder, as in its module, and float32 in the decoder.
+The encoder computes in float64, like its module, and the decoder in float32.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .packing import Array, pack_linear
 
 
 class CompiledRawFrameEncoder:
-    """An encoder of rows of frames, on the CPU; see `CompiledSpectralEncoder`.
+    """Encode the frames of several rows on the CPU; see `CompiledSpectralEncoder`.
 
     Args:
         encoder: its weights are copied.
@@ -28,11 +28,11 @@ class CompiledRawFrameEncoder:
         self.stack = packed_layers(encoder.stack, np.float64)
 
     def init_state(self) -> Array:
-        """The state of a row that has heard nothing."""
+        """Create the initial state of a row."""
         return self.stack.init_state()
 
     def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
-        """Latents (frames, width) float64 of frames (frames, hop); the states are moved on."""
+        """Map frames (frames, hop) to latents (frames, width) float64; the states are updated."""
         samples = np.ascontiguousarray(windows.double().numpy())
         hidden = _linear(samples, *self.first, activated=True)
         x = _linear(hidden, *self.second)[:, : self.stack.width].copy()
@@ -41,7 +41,7 @@ class CompiledRawFrameEncoder:
 
 
 class CompiledRawFrameDecoder:
-    """A decoder of rows of frames, on the CPU; see `CompiledSpectralDecoder`.
+    """Decode the frames of several rows on the CPU; see `CompiledSpectralDecoder`.
 
     Args:
         decoder: its weights are copied.
@@ -53,11 +53,11 @@ class CompiledRawFrameDecoder:
         self.stack = packed_layers(decoder.stack, np.float32)
 
     def init_state(self) -> Array:
-        """The state of a row that has heard nothing."""
+        """Create the initial state of a row."""
         return self.stack.init_state()
 
     def wave(self, latents: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
-        """Samples (frames, hop) float32 of latents (frames, width); the states are moved on."""
+        """Map latents (frames, width) to samples (frames, hop) float32; the states are updated."""
         x = np.array(latents.float().numpy(), np.float32, order="C")
         self.stack(x, edges, states)
         samples = _linear(x, *self.head)[:, : self.hop]
@@ -65,7 +65,7 @@ class CompiledRawFrameDecoder:
 
 
 def _linear(x: Array, panels: Array, bias: Array, activated: bool = False) -> Array:
-    """All outputs that the panels have, (frames, panels × their width)."""
+    """Return all outputs, padding included: (frames, panels × their width)."""
     out = np.empty((len(x), len(bias)), x.dtype)
     linear(x, panels, bias, activated, out)
     return out

@@ -1,7 +1,7 @@
-"""Residual quantization by the stages of a trained quantizer whose weights stay as they are.
+"""Compiled residual quantization with fixed weights.
 
-`ResidualVectorQuantizer.encode` finds the same codes. There every call must see whether a codebook
-has changed, and fills tiles for its projections, which for single frames is most of the time.
+`ResidualVectorQuantizer.encode` finds the same codes, but checks in every call whether a codebook
+has changed, and projects in tiles, which takes most of the time for single frames.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from .packing import Array, array, pack_linear
 
 
 class CompiledStages:
-    """The stages' projections, searches, and what their codes stand for.
+    """Projections, nearest-code searches and decoded vectors of all stages.
 
     Args:
-        quantizers: factorised; their weights are copied.
-        tables: (codebook_size, dim) float32: what each decodes its codes to. The last one's is not
-            needed.
+        quantizers: factorized; their weights are copied.
+        tables: (codebook_size, dim) float32: decoded vectors of each stage's codes; the last
+            stage needs none.
     """
 
     def __init__(self, quantizers: Sequence[VectorQuantizer], tables: Sequence[Tensor]) -> None:
@@ -34,7 +34,7 @@ class CompiledStages:
         self.tables = [array(table) for table in tables]
 
     def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        """Codes (frames, num_codebooks) int64 of latents (frames, dim) float32.
+        """Quantize latents (frames, dim) float32 to codes (frames, num_codebooks) int64.
 
         Raises:
             QuantizerError: NaN or infinite values.

@@ -1,7 +1,7 @@
-"""`SpectralDecoder` compiled: the same but for rounding, for any number of frames at a time.
+"""`SpectralDecoder`, compiled: equal except for rounding, for any number of frames per call.
 
-A frame's samples are the same to the bit however many frames come at once. Sums are float32, phases
-float64.
+A frame's samples are bit-identical for any number of frames per call. Computed in float32, phases
+in float64.
 """
 
 import math
@@ -34,23 +34,23 @@ _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
 
 @dataclass
 class CompiledSpectralState:
-    """What `CompiledSpectralDecoder` carries from one frame of a row to the next."""
+    """State of one row of a `CompiledSpectralDecoder` between frames."""
 
-    layers: Array  # pasts at the frames' rate
+    layers: Array  # pasts at the frame rate
     head: Array  # pasts at the spectra's rate
     pitch: np.float32  # Hz at the end
     phase: float  # turns
     position: int  # in the stored noise
     sources: Array  # (2, delay) the last samples of pulses and noise
-    overlap: Array  # (delay,) what windows to come add to
+    overlap: Array  # (delay,) samples that later windows still add to
 
     def check(self) -> None:
-        """Raises StateError: see `check_source`."""
+        """Raise StateError for impossible values; see `check_source`."""
         check_source(float(self.pitch), self.phase, self.position)
 
 
 class CompiledSpectralDecoder:
-    """A decoder of rows of frames, on the CPU; as the encoder, it takes several at once.
+    """Decode the frames of several rows on the CPU, concatenated as in the encoder.
 
     Args:
         decoder: its weights are copied.
@@ -71,7 +71,7 @@ class CompiledSpectralDecoder:
         self.gains = pack_linear(head.gains, dtype)
 
     def init_state(self) -> CompiledSpectralState:
-        """The state of a row that has heard nothing."""
+        """Create the initial state of a row."""
         delay = self.config.delay
         return CompiledSpectralState(
             layers=self.stack.init_state(),
@@ -86,12 +86,12 @@ class CompiledSpectralDecoder:
     def wave(
         self, latents: Tensor, edges: Array, states: Sequence[CompiledSpectralState]
     ) -> Tensor:
-        """Samples (frames, hop) float32.
+        """Decode to samples (frames, hop) float32.
 
         Args:
-            latents: (frames, in_features), of all rows end to end.
-            edges: (rows + 1,) int64: row r's frames are those from `edges[r]` to `edges[r + 1]`.
-            states: of each row; they are moved on.
+            latents: (frames, in_features), concatenated over rows.
+            edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
+            states: of each row; updated.
         """
         config = self.config
         z = np.ascontiguousarray(latents.float().numpy())
@@ -126,7 +126,7 @@ class CompiledSpectralDecoder:
 
 @kernel
 def _first_columns(x, panels, bias, count):  # type: ignore[no-untyped-def]
-    """The `count` outputs of a linear layer, contiguous."""
+    """Return the first `count` outputs of a linear layer, contiguous."""
     padded = np.empty((x.shape[0], bias.shape[0]), np.float32)
     linear(x, panels, bias, False, padded)
     return padded[:, :count].copy()
@@ -134,12 +134,12 @@ def _first_columns(x, panels, bias, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def _pitch_track(x, panels, bias):  # type: ignore[no-untyped-def]
-    """What `source.expected_pitch` makes of the logits, (points,) Hz."""
+    """Compute `pulses.expected_pitch` of a linear layer's logits: (points,) Hz."""
     points, size = x.shape[0], 2 * AROUND + 1
     logits = np.empty((points, bias.shape[0]), np.float32)
     linear(x, panels, bias, False, logits)
     pitch = np.empty(points, np.float32)
-    # Places of a vector that no bin takes are made anything by `exponentials`, and not read.
+    # Lanes without a bin get arbitrary values from `exponentials`, which are not read.
     near, weights = np.zeros(size), np.zeros(16)
     for t in range(points):
         best = 0
@@ -163,7 +163,7 @@ def _pitch_track(x, panels, bias):  # type: ignore[no-untyped-def]
 
 @kernel
 def _pulses(pitch, before, phase, ramp, sample_rate, top, out):  # type: ignore[no-untyped-def]
-    """What `source.PulseTrain` gives, into `out`; the phase after it."""
+    """Compute `pulses.PulseTrain` into `out`; return the phase after it."""
     step = ramp.shape[0]
     phases, ratios = np.empty(step), np.empty(step)
     for i in range(pitch.shape[0]):
@@ -176,7 +176,7 @@ def _pulses(pitch, before, phase, ramp, sample_rate, top, out):  # type: ignore[
             phase -= np.floor(phase)
             phases[j] = phase
         pulses = out[i * step : (i + 1) * step]
-        # Without branches, for the compiler to take several at once.
+        # Without branches, so that the compiler can vectorize it.
         for j in range(step):
             sine, ratio = sine_of_half_turns(phases[j]), ratios[j]
             between = sine_of_half_turns(ratio * phases[j]) / sine
@@ -188,7 +188,7 @@ def _pulses(pitch, before, phase, ramp, sample_rate, top, out):  # type: ignore[
 
 @kernel
 def _repeat(noise, position, out):  # type: ignore[no-untyped-def]
-    """Stored noise from a position on, over and over; the position after it."""
+    """Repeat the stored noise from a position on into `out`; return the position after it."""
     for i in range(out.shape[0]):
         out[i] = noise[position]
         position = position + 1 if position + 1 < noise.shape[0] else 0
@@ -199,12 +199,13 @@ def _repeat(noise, position, out):  # type: ignore[no-untyped-def]
 def _sources(  # type: ignore[no-untyped-def]
     track, edges, pitches, phases, positions, pasts, ramp, sample_rate, top, noise, delay, hop
 ):
-    """Pulses and noise (2, rows × delay + samples): of each row, the `delay` last ones come first.
+    """Return pulses and noise (2, rows × delay + samples); each row starts with its `delay` last
+    ones.
 
     Args:
         track: (points,) Hz, of all rows.
-        pitches, phases, positions: (rows,) in the state; replaced by those after.
-        pasts: (rows,) addresses of the sources (2, delay) in the state, replaced likewise.
+        pitches, phases, positions: (rows,) of the states; updated.
+        pasts: (rows,) addresses of the states' sources (2, delay); updated.
     """
     rows = pasts.shape[0]
     rate = hop // ramp.shape[0]
@@ -228,7 +229,7 @@ def _sources(  # type: ignore[no-untyped-def]
 
 @kernel
 def _pieces(sources, edges, window, step, delay, rate):  # type: ignore[no-untyped-def]
-    """Windows (frames, 2, rate, window) of what `_sources` gives."""
+    """Cut the result of `_sources` into windows (frames, 2, rate, window)."""
     rows = edges.shape[0] - 1
     out = np.empty((edges[rows], 2, rate, window.shape[0]), np.float32)
     for row in range(rows):
@@ -243,7 +244,7 @@ def _pieces(sources, edges, window, step, delay, rate):  # type: ignore[no-untyp
 
 @kernel
 def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
-    """Spectra (frames, 2, rate, bins) of the sources, filtered and added: (frames, rate, bins)."""
+    """Filter and add the sources' spectra (frames, 2, rate, bins): (frames, rate, bins)."""
     frames, _, rate, bins = spectra.shape
     out = np.empty((frames, rate, bins), np.complex64)
     gains = np.empty((frames * rate, bias.shape[0]), np.float32)
@@ -276,16 +277,15 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
 
 @kernel
 def _overlap_add(pieces, edges, window, step, pasts, delay, gain):  # type: ignore[no-untyped-def]
-    """Samples (frames, hop) that windowed pieces (frames, rate, window) add up to, times a gain.
+    """Overlap-add windowed pieces (frames, rate, window) to samples (frames, hop), with a gain.
 
     Args:
-        pasts: (rows,) addresses of what earlier pieces add to the first samples, (delay,), replaced
-            by what these add to those that come.
+        pasts: (rows,) addresses of the overlap (delay,) from earlier pieces; updated.
     """
     frames, rate, size = pieces.shape
     hop = rate * step
     out = np.empty((frames, hop), np.float32)
-    # What all rows' frames are added into one by one: a hop's samples, and those that come.
+    # Buffer to which frames are added one by one: the current hop's samples, and later ones.
     open_ = np.empty(hop + delay, np.float32)
     for row in range(pasts.shape[0]):
         past = at_address(np.float32(0), pasts[row], (delay,))

@@ -1,7 +1,7 @@
-"""`SpectralEncoder` compiled: the same numbers, for any number of frames at a time.
+"""`SpectralEncoder`, compiled: the same values, for any number of frames per call.
 
-Sums are float64, as those of the module are when it encodes, so that a code doesn't depend on which
-of the two found it, but for values that float64 cannot tell from a tie.
+Computed in float64 like the module in inference, so that both find the same codes, except for
+values that are ties within float64's precision.
 """
 
 import math
@@ -20,18 +20,18 @@ from ..trunks.spectral import SpectralEncoder
 from .attention import packed_layers
 from .packing import Array, array, pack, pack_linear
 
-# Frames whose spectra lie in memory at once: what is larger, the system takes back after each call,
-# and to get it again costs more than the transforms.
+# Frames whose spectra are in memory at once: larger buffers are returned to the system after each
+# call, and allocating them again costs more than the transforms.
 _BLOCK = 8
 _LOG_SCALE, _LOG_SHIFT = SpeechAnalysis.LOG_SCALE, SpeechAnalysis.LOG_SHIFT
 _PITCH_SCALE = SpeechAnalysis.CORRELATION_SCALE
 
 
 class FrameAnalysis:
-    """`SpeechAnalysis` compiled, in float64.
+    """`SpeechAnalysis`, compiled, in float64.
 
     Args:
-        analysis: what is computed.
+        analysis: the features to compute.
     """
 
     def __init__(self, analysis: SpeechAnalysis) -> None:
@@ -44,11 +44,11 @@ class FrameAnalysis:
         self.channels = config.num_lags, config.num_mels, config.num_bands
 
     def into(self, windows: Array, heard: Array) -> None:
-        """Put features into the first columns of `heard` (frames, num_features or more).
+        """Write features to the first columns of `heard` (frames, num_features or more).
 
         Args:
             windows: (frames, window).
-            heard: float64.
+            heard: the output, float64.
         """
         config = self.config
         most = min(len(windows), _BLOCK)
@@ -67,7 +67,7 @@ class FrameAnalysis:
             )  # fmt: skip
 
     def without_pitch(self, windows: Array) -> Array:
-        """Features (frames, num_features - num_lags) without the autocorrelation, float64."""
+        """Return features (frames, num_features - num_lags), without autocorrelation, float64."""
         config, (_, num_mels, num_bands) = self.config, self.channels
         heard = np.empty((len(windows), config.num_features - config.num_lags))
         most = min(len(windows), _BLOCK)
@@ -85,10 +85,10 @@ class FrameAnalysis:
 
 
 class CompiledSpectralEncoder:
-    """An encoder of rows of frames, on the CPU.
+    """Encode the frames of several rows on the CPU.
 
-    It takes the frames of several rows, laid end to end: weights, which are what a single frame
-    mostly costs, are read once for all of them. Only what remembers goes row by row.
+    Frames of several rows are concatenated, so that the weights, whose reading dominates the cost
+    of a single frame, are read once for all rows. Only stateful parts run row by row.
 
     Args:
         encoder: its weights are copied.
@@ -109,16 +109,16 @@ class CompiledSpectralEncoder:
         self.direct = pack_linear(encoder.direct, np.float64)
 
     def init_state(self) -> Array:
-        """The state of a row that has heard nothing."""
+        """Create the initial state of a row."""
         return self.stack.init_state()
 
     def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
-        """Latents (frames, latent_dim) float64.
+        """Encode to latents (frames, latent_dim) float64.
 
         Args:
-            windows: (frames, window), of all rows end to end.
-            edges: (rows + 1,) int64: row r's frames are those from `edges[r]` to `edges[r + 1]`.
-            states: of each row; they are moved on.
+            windows: (frames, window), concatenated over rows.
+            edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
+            states: of each row; updated.
         """
         heard = self._heard(np.ascontiguousarray(windows.numpy()))
         x, direct = _two_layers(heard, *self.inward, self.stack.width, *self.direct)
@@ -126,7 +126,7 @@ class CompiledSpectralEncoder:
         return torch.from_numpy(_layer_and(x, *self.outward, direct, self.latent_dim))
 
     def _heard(self, windows: Array) -> Array:
-        """The features (frames, num_features + PITCH_BINS) of windows (frames, window)."""
+        """Return features and pitch estimate (frames, num_features + PITCH_BINS) of windows."""
         heard = np.empty((len(windows), self.config.num_features + PITCH_BINS))
         self.analysis.into(windows, heard)
         (first, first_bias), (second, second_bias) = self.pitch
@@ -138,10 +138,10 @@ class CompiledSpectralEncoder:
 def _features(  # type: ignore[no-untyped-def]
     correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, heard
 ):
-    """Put scaled correlations and logarithms into `heard`; see `_correlations` and `_logs`.
+    """Write scaled correlations and log amplitudes to `heard`; see `_correlations` and `_logs`.
 
     Args:
-        channels: how many lags, mels and bands there are.
+        channels: numbers of lags, mel channels and bands.
     """
     num_lags, num_mels, num_bands = channels
     _correlations(correlation, amplitudes, lags[0], lags[1], num_lags, heard)
@@ -152,7 +152,7 @@ def _features(  # type: ignore[no-untyped-def]
 def _log_features(  # type: ignore[no-untyped-def]
     mel, mel_filters, num_mels, bands, band_filters, num_bands, start, heard
 ):
-    """Put scaled logarithms into `heard`, from column `start` on; see `_logs`."""
+    """Write scaled log amplitudes to `heard`, from column `start` on; see `_logs`."""
     _logs(mel, mel_filters[0], mel_filters[1], num_mels, start, heard)
     start += mel.shape[1] * num_mels
     _logs(bands, band_filters[0], band_filters[1], num_bands, start, heard)
@@ -160,7 +160,7 @@ def _log_features(  # type: ignore[no-untyped-def]
 
 @kernel
 def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch):  # type: ignore[no-untyped-def]
-    """Pieces of each window, which end where it ends, times windows."""
+    """Cut windowed pieces from each window, ending where it ends."""
     _cut_spectral(windows, hop, mel_window, band_window, mel, bands)
     for t in range(windows.shape[0]):
         _cut_one(windows[t], 0, pitch_window, pitch[t])
@@ -168,7 +168,7 @@ def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch)
 
 @kernel
 def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: ignore[no-untyped-def]
-    """See `_cut`."""
+    """Cut the pieces for mel spectra and bands only; see `_cut`."""
     for t in range(windows.shape[0]):
         _cut_one(windows[t], hop // 2, mel_window, mel[t])
         _cut_one(windows[t], hop // 4, band_window, bands[t])
@@ -176,7 +176,7 @@ def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: i
 
 @kernel
 def _cut_one(samples, hop, window, out):  # type: ignore[no-untyped-def]
-    """The last pieces of the samples, `hop` apart, times a window; zeros after them."""
+    """Cut the last pieces of the samples, `hop` apart, windowed and padded with zeros."""
     count, length = out.shape[0], window.shape[0]
     start = samples.shape[0] - length - (count - 1) * hop
     for i in range(count):
@@ -188,7 +188,7 @@ def _cut_one(samples, hop, window, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def _amplitudes(spectra, least):  # type: ignore[no-untyped-def]
-    """(frames × pieces, bins) amplitudes, `least` at least."""
+    """Compute amplitudes (frames × pieces, bins), at least `least`."""
     frames, count, bins = spectra.shape
     out = np.empty((frames * count, bins))
     for t in range(frames):
@@ -202,7 +202,7 @@ def _amplitudes(spectra, least):  # type: ignore[no-untyped-def]
 
 @kernel
 def _correlations(correlation, amplitudes, lags, bias, count, heard):  # type: ignore[no-untyped-def]
-    """Put the scaled autocorrelation at `count` lags into the first columns of `heard`."""
+    """Write the scaled autocorrelation at `count` lags to the first columns of `heard`."""
     frames, size = correlation.shape
     at_lags = np.empty((frames, bias.shape[0]))
     linear(correlation, lags, bias, False, at_lags)
@@ -217,7 +217,7 @@ def _correlations(correlation, amplitudes, lags, bias, count, heard):  # type: i
 
 @kernel
 def _logs(spectra, filters, bias, channels, start, heard):  # type: ignore[no-untyped-def]
-    """Put the scaled logarithms of filtered amplitudes into `heard`, from column `start` on."""
+    """Write scaled logarithms of filtered amplitudes to `heard`, from column `start` on."""
     frames, count, _ = spectra.shape
     amplitudes = _amplitudes(spectra, 0.0)
     energies = np.empty((frames * count, bias.shape[0]))
@@ -231,7 +231,7 @@ def _logs(spectra, filters, bias, channels, start, heard):  # type: ignore[no-un
 
 @kernel
 def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignore[no-untyped-def]
-    """Put the guess at the pitch into `heard`, from column `start` on."""
+    """Write the pitch estimate to `heard`, from column `start` on."""
     frames = heard.shape[0]
     hidden = np.empty((frames, first_bias.shape[0]))
     linear(heard, first, first_bias, True, hidden)
@@ -254,7 +254,7 @@ def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignor
 
 @kernel
 def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: ignore[no-untyped-def]
-    """The `width` outputs of a linear layer, and all that another's panels have."""
+    """Apply two linear layers; return `width` outputs of one, all padded ones of the other."""
     first = np.empty((x.shape[0], bias.shape[0]))
     second = np.empty((x.shape[0], other_bias.shape[0]))
     linear(x, panels, bias, False, first)
@@ -264,7 +264,7 @@ def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: igno
 
 @kernel
 def one_layer(x, panels, bias, width):  # type: ignore[no-untyped-def]
-    """The `width` outputs (frames, width) of a linear layer's `panels`."""
+    """Apply a linear layer, given as `panels`: (frames, width)."""
     padded = np.empty((x.shape[0], bias.shape[0]))
     linear(x, panels, bias, False, padded)
     return padded[:, :width].copy()
@@ -272,7 +272,7 @@ def one_layer(x, panels, bias, width):  # type: ignore[no-untyped-def]
 
 @kernel
 def _layer_and(x, panels, bias, other, width):  # type: ignore[no-untyped-def]
-    """The `width` outputs of a linear layer, plus what others are."""
+    """Apply a linear layer of `width` outputs, and add `other`."""
     padded = np.empty((x.shape[0], bias.shape[0]))
     linear(x, panels, bias, False, padded)
     out = np.empty((x.shape[0], width))

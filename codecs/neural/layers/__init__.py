@@ -1,1 +1,1 @@
-"""Layers in PyTorch, for training and for the weights: a past as an argument, no look ahead."""
+"""Causal layers in PyTorch, for training; each takes its past frames as an argument."""

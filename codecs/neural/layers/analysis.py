@@ -1,10 +1,10 @@
-"""What an encoder hears of each frame: mel spectra, band energies, and an autocorrelation.
+"""Fixed input features of an encoder: mel spectra, band energies, and an autocorrelation.
 
-All of it is fixed, so that the network learns from features in which pitch, formants and onsets are
-plain, which two cores can do, where learning from samples takes days of a GPU. The
-autocorrelation is that of the amplitude spectrum, whose flatter formants leave the pitch
-(Tolonen & Karjalainen, "A Computationally Efficient Multipitch Analysis Model", IEEE Trans.
-Speech and Audio Processing 8(6), 2000).
+Since these features show pitch, formants and onsets directly, a network can be trained on two CPU
+cores, where learning from raw samples takes days on a GPU. The autocorrelation is that of the
+amplitude spectrum, which has flatter formants and so shows the pitch more clearly (Tolonen &
+Karjalainen, "A Computationally Efficient Multipitch Analysis Model", IEEE Trans. Speech and Audio
+Processing 8(6), 2000).
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ....audio.mel import mel_filterbank
 
-FLOOR = 1e-5  # of amplitudes before a logarithm
+FLOOR = 1e-5  # lower limit of amplitudes before the logarithm
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class AnalysisConfig:
     """Configuration of `SpeechAnalysis`; windows in samples.
 
     Attributes:
-        sample_rate: Hz.
-        hop: samples of a frame.
-        mel_window, num_mels: of the mel spectra, of which a frame has two, half a hop apart.
-        band_window, num_bands: of the band energies, of which a frame has four, a quarter apart.
+        sample_rate: in Hz.
+        hop: samples per frame.
+        mel_window, num_mels: of the mel spectra; a frame has two, half a hop apart.
+        band_window, num_bands: of the band energies; a frame has four, a quarter of a hop apart.
         pitch_window: of the autocorrelation.
-        num_lags, pitch_min, pitch_max: lags of the autocorrelation, evenly spaced in log, in Hz.
+        num_lags, pitch_min, pitch_max: lags of the autocorrelation, evenly spaced in log; in Hz.
     """
 
     sample_rate: int = 16000
@@ -62,7 +62,7 @@ class AnalysisConfig:
 
     @property
     def pitch_features(self) -> int:
-        """How many features a guess at the pitch needs; they come first."""
+        """Number of features, from the first, that the pitch estimate uses."""
         return self.num_lags + 2 * self.num_mels
 
     @property
@@ -71,13 +71,13 @@ class AnalysisConfig:
 
 
 class SpeechAnalysis(nn.Module):
-    """Windows of samples to features, each window by itself.
+    """Compute features from windows of samples, each window on its own.
 
     Args:
         config: see `AnalysisConfig`.
     """
 
-    # Scaled so that all features vary by about 1.
+    # Scales that give all features a variance of about 1.
     LOG_SCALE, LOG_SHIFT, CORRELATION_SCALE = 0.7, 1.75, 4.0
 
     mel_filters: Tensor
@@ -116,7 +116,7 @@ class SpeechAnalysis(nn.Module):
         self.register_buffer(name, value.contiguous().float(), persistent=False)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Features (…, num_features) of windows (…, window), in the windows' dtype.
+        """Map windows (…, window) to features (…, num_features), in the same dtype.
 
         The first `pitch_features` are the autocorrelation and the two mel spectra.
         """
@@ -138,19 +138,19 @@ class SpeechAnalysis(nn.Module):
 
 
 def windows_of(wave: Tensor, window: int, hop: int, look_ahead: int = 0) -> Tensor:
-    """All windows (batch, frames, window) of a wave (batch, samples); each ends with its frame.
+    """Return all windows (batch, frames, window) of a wave; each ends with its frame.
 
     Args:
-        wave: zeros stand for samples before and after it.
-        window, hop: samples.
-        look_ahead: frames of zeros behind the last frame.
+        wave: (batch, samples); padded with zeros on both sides.
+        window, hop: in samples.
+        look_ahead: frames of zeros after the last frame.
     """
     after = look_ahead * hop + -wave.shape[1] % hop
     return nn.functional.pad(wave, (window - hop, after)).unfold(1, window, hop)
 
 
 def _last(windows: Tensor, length: int, count: int, hop: int) -> Tensor:
-    """The last `count` pieces of `length` samples, `hop` apart: (…, count, length)."""
+    """Return the last `count` pieces of `length` samples, `hop` apart: (…, count, length)."""
     return windows[..., -(length + (count - 1) * hop) :].unfold(-1, length, hop)
 
 

@@ -1,8 +1,8 @@
-"""Causal convolution blocks whose past is an argument, so that streams and training share them.
+"""Causal convolution blocks that take their past as an argument, for training and streaming alike.
 
-ConvNeXt blocks (Liu et al., arXiv 2201.03545) over time, as Vocos has them (Siuzdak, arXiv
-2306.00814), with all padding on the left. `past` holds the frames that a kernel reaches back to:
-zeros at the start of the audio, else the end of the tile before. There is no other code path.
+ConvNeXt blocks (Liu et al., arXiv 2201.03545) over time, as in Vocos (Siuzdak, arXiv 2306.00814),
+with all padding on the left. `past` has the frames of the left context: zeros at the start of the
+audio, else the end of the previous tile. There is no other code path.
 """
 
 import math
@@ -19,9 +19,9 @@ class StackConfig:
 
     Attributes:
         width: channels.
-        blocks: how many.
+        blocks: number of blocks.
         expansion: hidden channels of a block's feed-forward part, as a multiple of `width`.
-        kernel: frames that a block's convolution covers.
+        kernel: kernel size of a block's convolution, in frames.
     """
 
     width: int
@@ -56,7 +56,7 @@ class CausalBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 1 / config.blocks))
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """y and a new past, like x (batch, frames, width) and past (batch, kernel - 1, width)."""
+        """Map x (batch, frames, width) and past (batch, kernel - 1, width) to y and a new past."""
         padded = torch.cat([past.to(x.dtype), x], 1)
         y = functional.conv1d(
             padded.transpose(1, 2), self.taps.T[:, None], self.taps_bias, groups=x.shape[2]
@@ -65,15 +65,15 @@ class CausalBlock(nn.Module):
         return x + self.scale * self.narrow(y), padded[:, x.shape[1] :]
 
     def matrices(self) -> list[Tensor]:
-        """The weights of its linear layers."""
+        """Return the weights of its linear layers."""
         return [self.widen.weight, self.narrow.weight]
 
 
 class CausalStack(nn.Module):
-    """Linear layer, blocks, LayerNorm.
+    """A linear layer, blocks, and a LayerNorm.
 
     Args:
-        in_features: channels that come in; None: `width`, and no linear layer.
+        in_features: input channels; None: `width`, and no linear layer.
         config: see `StackConfig`.
     """
 
@@ -85,17 +85,17 @@ class CausalStack(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def init_state(self, batch: int) -> list[Tensor]:
-        """The past of `batch` rows that have seen nothing."""
+        """Create the initial state (pasts) of `batch` rows."""
         like = self.norm.weight
         shape = (batch, self.config.kernel - 1, self.config.width)
         return [like.new_zeros(shape) for _ in self.blocks]
 
     def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """(batch, frames, in_features) to (batch, frames, width), and the state after it.
+        """Map (batch, frames, in_features) to (batch, frames, width), and return the new state.
 
         Args:
             x: the frames.
-            state: of the frames before; None: there are none. It is not changed.
+            state: after the frames before; None at the start. It is not changed.
         """
         pasts = self.init_state(x.shape[0]) if state is None else state
         x = self.inward(x)
@@ -107,7 +107,7 @@ class CausalStack(nn.Module):
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates of the linear layers and convolutions for one frame."""
+        """Multiply-accumulates of the linear layers and convolutions per frame."""
         config = self.config
         inward = self.inward.weight.numel() if isinstance(self.inward, nn.Linear) else 0
         block = config.width * (2 * config.width * config.expansion + config.kernel)

@@ -1,9 +1,9 @@
-"""From features of frames to samples: pulses and noise, filtered in the short-time Fourier domain.
+"""Synthesize samples from frames of features: filtered pulses and noise, with an inverse STFT.
 
-An inverse STFT as the last layer is Vocos' (Siuzdak, arXiv 2306.00814). There the network must also
-invent all phases, which takes it most of its training. Here it only shapes a harmonic and a noise
-source (Engel et al., "DDSP", arXiv 2001.04643), whose phases agree between frames from the first
-step on.
+An inverse STFT as the last layer is from Vocos (Siuzdak, arXiv 2306.00814), whose network must also
+predict all phases, which takes most of its training. Here the network only filters a harmonic and a
+noise source (Engel et al., "DDSP", arXiv 2001.04643), whose phases are consistent between frames
+from the first training step.
 """
 
 import math
@@ -25,12 +25,12 @@ class HarmonicHeadConfig:
     """Configuration of a `HarmonicHead`.
 
     Attributes:
-        sample_rate: Hz.
-        hop: samples of a frame.
-        rate: spectra in a frame; divides `hop`.
-        window: samples of a spectrum's window.
-        stack: of the layers at the spectra's rate.
-        top: Hz; no harmonic lies above.
+        sample_rate: in Hz.
+        hop: samples per frame.
+        rate: spectra per frame; divides `hop`.
+        window: of the spectra, in samples.
+        stack: the layers at the spectra's rate.
+        top: upper limit of the harmonics, in Hz.
     """
 
     sample_rate: int = 16000
@@ -61,36 +61,36 @@ class HarmonicHeadConfig:
 
     @property
     def overlap_gain(self) -> float:
-        """One over what squared Hann windows, a quarter apart or closer, add up to."""
+        """Inverse of the sum of overlapping squared Hann windows, a quarter apart or closer."""
         return 8 * self.step / (3 * self.window)
 
 
 @dataclass
 class HeadState:
-    """What the head carries from one tile to the next; the first dimension is the batch."""
+    """State of the head between tiles; the first dimension is the batch."""
 
     layers: list[Tensor]
     pitch: Tensor  # (batch,) Hz at the end
     phase: Tensor  # (batch,) float64, turns
     position: int  # in the stored noise
     sources: Tensor  # (batch, 2, delay) the last samples of pulses and noise
-    overlap: Tensor  # (batch, delay) samples that windows to come still add to
+    overlap: Tensor  # (batch, delay) samples that later windows still add to
 
     def check(self) -> None:
-        """Raises StateError: see `check_source`."""
+        """Raise StateError for impossible values; see `check_source`."""
         for pitch, phase in zip(self.pitch.tolist(), self.phase.tolist(), strict=True):
             check_source(pitch, phase, self.position)
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Samples, and what they were made of.
+    """Output of a `HarmonicHead`.
 
     Attributes:
-        wave: (batch, frames × hop), which lag by `HarmonicHeadConfig.delay` samples.
+        wave: (batch, frames × hop), lagging by `HarmonicHeadConfig.delay` samples.
         pitch_logits: (batch, frames × rate, PITCH_BINS).
-        state: what follows goes on from it.
-        pulse_share: (batch, frames × rate), what part of each spectrum's energy is pulses.
+        state: for the next frames.
+        pulse_share: (batch, frames × rate), share of the pulses in each spectrum's energy.
     """
 
     wave: Tensor
@@ -100,7 +100,7 @@ class Rendered:
 
 
 class HarmonicHead(nn.Module):
-    """Frames to samples.
+    """Synthesize samples from frames of features.
 
     Args:
         in_features: channels of the frames.
@@ -119,7 +119,7 @@ class HarmonicHead(nn.Module):
         self.pitch = nn.Linear(width, PITCH_BINS)
         self.gains = nn.Linear(width, 3 * bins)
         with torch.no_grad():
-            # Quiet, and with the phases of the source, to begin with.
+            # Start with low gains, and with the source's own phases.
             self.gains.weight.mul_(0.3)
             self.gains.weight[2 * bins :].zero_()
             self.gains.bias.fill_(-3.0)
@@ -133,7 +133,7 @@ class HarmonicHead(nn.Module):
         self.register_buffer("noise", noise, persistent=False)
 
     def init_state(self, batch: int) -> HeadState:
-        """The state of `batch` rows that have heard nothing."""
+        """Create the initial state of `batch` rows."""
         zeros = self.window.new_zeros
         delay = self.config.delay
         return HeadState(
@@ -152,12 +152,12 @@ class HarmonicHead(nn.Module):
         pitch: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> Rendered:
-        """Render frames.
+        """Synthesize frames.
 
         Args:
             x: (batch, frames, in_features).
-            state: of the frames before; None: there are none. It is not changed.
-            pitch: (batch, frames × rate) Hz, to use instead of what the network says.
+            state: after the frames before; None at the start. It is not changed.
+            pitch: (batch, frames × rate) in Hz, to use instead of the predicted one.
             noise: (batch, frames × hop) white noise of unit power, instead of the stored one.
         """
         state = self.init_state(x.shape[0]) if state is None else state
@@ -184,12 +184,13 @@ class HarmonicHead(nn.Module):
     def _filter(
         self, sources: Tensor, gains: Tensor, overlap: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples that no window to come adds to, what is left of the overlap, and pulses' share.
+        """Filter the sources; return finished samples, the remaining overlap, and the pulses'
+        share.
 
         Args:
             sources: (batch, 2, delay + samples).
-            gains: (batch, spectra, 3 × bins): log gain of the pulses and of the noise, and the
-                angle by which the pulses are turned.
+            gains: (batch, spectra, 3 × bins): log gain of the pulses, log gain of the noise, and
+                phase shift of the pulses.
             overlap: (batch, delay).
         """
         config = self.config
@@ -214,7 +215,7 @@ class HarmonicHead(nn.Module):
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates of layers and Fourier transforms for one frame."""
+        """Multiply-accumulates of layers and Fourier transforms per frame."""
         config = self.config
         linear = sum(layer.weight.numel() for layer in (self.pitch, self.gains))
         fourier = int(3 * 2.5 * config.window * math.log2(config.window))
@@ -223,7 +224,7 @@ class HarmonicHead(nn.Module):
 
 
 def _share(pulses: Tensor, noise: Tensor) -> Tensor:
-    """Part (batch, spectra) of the energy of both, complex (batch, spectra, bins), in the first."""
+    """Share (batch, spectra) of `pulses` in the energy of both, complex (batch, spectra, bins)."""
     of_pulses, of_noise = (
         torch.view_as_real(part).square().sum((-1, -2)) for part in (pulses, noise)
     )

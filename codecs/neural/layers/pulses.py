@@ -1,7 +1,7 @@
-"""Pitch as a distribution, and the pulses that a pitch track gives.
+"""Pitch as a distribution over bins, and pulse trains from pitch tracks.
 
-Pulses are a sum of cosines at all multiples of the pitch (a band-limited impulse train; Winham &
-Steiglitz, 1970), so that harmonics and their common phase need not be learned: the idea of the
+A pulse train is a sum of cosines at all multiples of the pitch (a band-limited impulse train;
+Winham & Steiglitz, 1970), so harmonics and their common phase need not be learned, as in
 source-filter vocoders (Dudley 1939; Wang et al., "Neural source-filter", arXiv 1904.12088).
 """
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from ....errors import StateError
 
 PITCH_MIN, PITCH_MAX = 60.0, 450.0  # Hz
-PITCH_BINS = 128  # even in log: steps of 1.6 %
+PITCH_BINS = 128  # evenly spaced in log: steps of 1.6 %
 BIN_STEP = math.log(PITCH_MAX / PITCH_MIN) / (PITCH_BINS - 1)  # in log
-AROUND = 3  # bins on either side of the best that the pitch is a mean over
-AT_PULSE = 1e-4  # where the sine is smaller, the quotient is its limit
+AROUND = 3  # bins on either side of the best one that the mean pitch includes
+AT_PULSE = 1e-4  # below this sine, the quotient's limit is used
 PITCH_START = 150.0  # Hz, before the first frame
 
 
 def check_source(pitch: float, phase: float, position: int) -> None:
-    """Look at where a source is said to be.
+    """Check the state of a source.
 
     Raises:
-        StateError: no voice has that pitch, or phases and positions are outside their range.
+        StateError: the pitch, the phase or the position is out of range.
     """
     if not 0.99 * PITCH_MIN <= pitch <= 1.01 * PITCH_MAX:
         raise StateError(f"a pitch of {pitch} Hz; expected {PITCH_MIN:g} to {PITCH_MAX:g}")
@@ -33,12 +33,12 @@ def check_source(pitch: float, phase: float, position: int) -> None:
 
 
 def pitch_bin(pitch: Tensor) -> Tensor:
-    """Where a pitch in Hz lies among the bins, as a fraction."""
+    """Return the fractional bin index of a pitch in Hz."""
     return (pitch / PITCH_MIN).log() / BIN_STEP
 
 
 def expected_pitch(logits: Tensor) -> Tensor:
-    """Hz (…) of logits (…, PITCH_BINS): the mean of log pitch near the best bin."""
+    """Return the pitch in Hz (…) of logits (…, PITCH_BINS): mean log pitch near the best bin."""
     best = logits.argmax(-1, keepdim=True)
     around = torch.arange(-AROUND, AROUND + 1, device=logits.device)
     near = (best + around).clamp(0, PITCH_BINS - 1)
@@ -47,12 +47,12 @@ def expected_pitch(logits: Tensor) -> Tensor:
 
 
 class PulseTrain(nn.Module):
-    """Pulses of unit power at a pitch that moves linearly between points.
+    """Generate pulses of unit power at a pitch that is linear between points.
 
     Args:
-        sample_rate: Hz.
-        hop: samples between the points of the pitch track.
-        top: Hz; no harmonic lies above.
+        sample_rate: in Hz.
+        hop: samples between points of the pitch track.
+        top: upper limit of the harmonics, in Hz.
     """
 
     ramp: Tensor
@@ -65,15 +65,15 @@ class PulseTrain(nn.Module):
     def forward(
         self, pitch: Tensor, before: Tensor, phase: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pulses of a pitch track.
+        """Generate the pulses of a pitch track.
 
         Args:
-            pitch: (batch, points) Hz at the end of each hop.
+            pitch: (batch, points) in Hz, at the end of each hop.
             before: (batch,) the point before the first.
             phase: (batch,) float64, in turns, before the first sample.
 
         Returns:
-            (batch, points × hop) samples, and `before` and `phase` of what follows.
+            (batch, points × hop) samples, and `before` and `phase` for the next points.
         """
         earlier = torch.cat([before[:, None], pitch[:, :-1]], 1)
         track = earlier[..., None] + (pitch - earlier)[..., None] * self.ramp

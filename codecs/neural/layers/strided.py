@@ -1,8 +1,8 @@
-"""Causal convolutions between rates, whose past is an argument, as in `causal`.
+"""Causal convolutions that change the rate and take their past as an argument, as in `causal`.
 
-The layers of the SEANet family (Tagliasacchi et al., arXiv 2009.02095; SoundStream, arXiv
-2107.03312): strided convolutions, their transposes, and residual units with dilations. There is no
-weight norm, which would have to be folded for inference: weights begin at unit gain instead.
+The layers of SEANet (Tagliasacchi et al., arXiv 2009.02095; SoundStream, arXiv 2107.03312): strided
+convolutions, transposed convolutions, and residual units with dilations. There is no weight norm,
+which would have to be folded for inference; weights start with unit gain instead.
 """
 
 import math
@@ -15,15 +15,15 @@ from torch.nn import functional
 
 Activation = Literal["elu", "snake"]
 
-#: Mean square of what comes out for a normal distribution.
+#: Mean square of the output for normally distributed input.
 _POWER: dict[Activation | None, float] = {None: 1.0, "elu": 0.65, "snake": 1.37}
 
 
 class Snake(nn.Module):
-    """x + sin²(αx) / α, with α learned by channel: what comes in periodic goes on so.
+    """x + sin²(αx) / α, with α learned per channel: periodic input stays periodic.
 
     Ziyin et al., "Neural Networks Fail to Learn Periodic Functions and How to Fix It", arXiv
-    2006.08195. It costs about six times an ELU on a processor.
+    2006.08195. It takes about six times as long as an ELU on a CPU.
 
     Args:
         channels: of (batch, channels, time).
@@ -38,17 +38,17 @@ class Snake(nn.Module):
 
 
 def activation_of(kind: Activation, channels: int) -> nn.Module:
-    """A new activation; both kinds give 0 for 0, so that silence before the start stays silent."""
+    """Create an activation; both kinds map 0 to 0, so that silence before the start stays so."""
     return Snake(channels) if kind == "snake" else nn.ELU()
 
 
 class CausalConv(nn.Module):
-    """Activation and convolution; output n sees the input up to the end of its own stride.
+    """Activation and convolution; output n depends on input up to the end of its own stride.
 
     Args:
         in_channels, out_channels: of (batch, channels, time).
         kernel: taps; at least `stride`.
-        stride: inputs in an output.
+        stride: inputs per output.
         dilation: inputs between taps.
         activation: before the convolution; None: none.
     """
@@ -74,11 +74,11 @@ class CausalConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def init_past(self, batch: int) -> Tensor:
-        """Silence (batch, in_channels, reach)."""
+        """Create an initial past of zeros (batch, in_channels, reach)."""
         return self.weight.new_zeros(batch, self.weight.shape[1], self.reach)
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (batch, in_channels, time) to (batch, out_channels, time / stride), and a new past."""
+        """Map x (batch, in_channels, time) to (batch, out_channels, time / stride); new past."""
         x = self.activation(x)
         padded = torch.cat([past.to(x.dtype), x], 2)
         y = functional.conv1d(
@@ -88,21 +88,21 @@ class CausalConv(nn.Module):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one output, before any upsampling."""
+        """Multiply-accumulates per output, before any upsampling."""
         return self.weight.numel()
 
 
 class CausalUpsampling(CausalConv):
     """Activation and a transposed convolution of 2 × ratio taps.
 
-    Such a kernel overlaps with its neighbours by half. So each block of `ratio` outputs is linear
-    in one input and the one before, and the transpose a convolution of two taps to ratio ×
-    out_channels. Nothing is left over for later blocks.
+    Each block of `ratio` outputs depends linearly on one input and the one before, so the
+    transposed convolution equals a convolution of two taps to ratio × out_channels, and leaves no
+    overlap for later blocks.
 
     Args:
         in_channels, out_channels: of (batch, channels, time).
-        ratio: outputs of an input.
-        activation: before it.
+        ratio: outputs per input.
+        activation: before the convolution.
     """
 
     def __init__(
@@ -112,19 +112,19 @@ class CausalUpsampling(CausalConv):
         self.upsampling = ratio
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (batch, in_channels, time) to (batch, out_channels, time × ratio), and a new past."""
+        """Map x (batch, in_channels, time) to (batch, out_channels, time × ratio); new past."""
         y, past = super().forward(x, past)
         return y.unflatten(1, (-1, self.upsampling)).transpose(2, 3).flatten(2), past
 
 
 class ResidualUnit(nn.Module):
-    """A dilated convolution to half the channels, one of a single tap back, added to the input.
+    """A dilated convolution to half the channels and a 1-tap convolution back, with a residual.
 
     Args:
-        channels: that go in and come out.
+        channels: of input and output.
         dilation: of the first convolution, which has 3 taps.
-        activation: before each.
-        scale: of the second convolution's weights at the beginning.
+        activation: before each convolution.
+        scale: of the second convolution's initial weights.
     """
 
     stride = upsampling = 1
@@ -138,26 +138,26 @@ class ResidualUnit(nn.Module):
             self.outward.weight.mul_(scale)
 
     def init_past(self, batch: int) -> Tensor:
-        """Of the first convolution; the second has none."""
+        """Create the initial past of the first convolution; the second needs none."""
         return self.inward.init_past(batch)
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (batch, channels, time) to one like it, and a new past."""
+        """Map x (batch, channels, time) to an output of the same shape, and a new past."""
         y, past = self.inward(x, past)
         y, _ = self.outward(y, y[..., :0])
         return x + y, past
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one output."""
+        """Multiply-accumulates per output."""
         return self.inward.macs + self.outward.macs
 
 
 class CausalSequence(nn.Module):
-    """Layers one after another, each with one past.
+    """A sequence of layers, each with one past.
 
     Args:
-        layers: of this module.
+        layers: modules of this file.
     """
 
     def __init__(self, layers: Iterable[CausalConv | ResidualUnit]) -> None:
@@ -170,15 +170,15 @@ class CausalSequence(nn.Module):
             yield layer
 
     def init_state(self, batch: int) -> list[Tensor]:
-        """The pasts of `batch` rows that have seen nothing."""
+        """Create the initial state (pasts) of `batch` rows."""
         return [layer.init_past(batch) for layer in self._each()]
 
     def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """(batch, channels, time) through all layers, and the state after it.
+        """Apply all layers to (batch, channels, time), and return the new state.
 
         Args:
-            x: as long as a whole number of the last layer's outputs.
-            state: of what came before; None: nothing did. It is not changed.
+            x: of a length that gives a whole number of the last layer's outputs.
+            state: after the input before; None at the start. It is not changed.
         """
         pasts = self.init_state(x.shape[0]) if state is None else state
         after = []
@@ -188,7 +188,7 @@ class CausalSequence(nn.Module):
         return x, after
 
     def macs_for(self, steps: int) -> int:
-        """Multiply-accumulates for so many steps of the input."""
+        """Multiply-accumulates for `steps` steps of the input."""
         total = 0
         for layer in self._each():
             steps //= layer.stride

@@ -1,14 +1,13 @@
-"""Causal transformer layers whose past is an argument, so that streams and training share them.
+"""Causal transformer layers that take their past as an argument, for training and streaming alike.
 
 A frame attends to itself and to the frames of a fixed window before it (sliding-window attention:
 Beltagy et al., "Longformer", arXiv 2004.05150; for codecs, Wu et al., "TS3-Codec", arXiv
-2411.18803), so the state of a stream is the keys and values of one window: the same size after ten
-hours as after one.
+2411.18803), so the state of a stream is the keys and values of one window, of constant size.
 
-Positions are relative keys (Shaw et al., arXiv 1803.02155): a learned vector for each distance is
-added to the key. Rotary positions would say the same of distances, but turn by angles that grow
-with the place in the audio, so that late frames are computed with less precision than early ones,
-and a stream's state has to know how old it is. Here a frame's result depends on its window alone.
+Positions are relative (Shaw et al., arXiv 1803.02155): a learned vector for each distance is added
+to the key. Rotary positions encode distances as well, but rotate by angles that grow with the
+position in the audio, so that late frames are computed less precisely than early ones, and the
+state needs the position. Here, a frame's result depends on its window only.
 """
 
 from dataclasses import dataclass
@@ -26,12 +25,12 @@ class TransformerConfig:
 
     Attributes:
         width: channels.
-        layers: how many.
-        heads: of the attention; they divide `width`.
+        layers: number of layers.
+        heads: of the attention; must divide `width`.
         feed_forward: hidden channels of a layer's feed-forward part.
-        window: frames that a frame attends to, its own included.
-        int8: when it is not training, weights are rounded to 8 bits by output channel, and what
-            comes in by frame. Sums of products are whole numbers, and exact on any machine.
+        window: frames that a frame attends to, including itself.
+        int8: in inference, quantize weights to 8 bits per output channel, and activations per
+            frame. Sums of products are integers, and so exact on any processor.
     """
 
     width: int
@@ -49,7 +48,7 @@ class TransformerConfig:
 
     @property
     def head_dim(self) -> int:
-        """Channels of a head."""
+        """Channels per head."""
         return self.width // self.heads
 
     def make(self, in_features: int | None) -> "CausalTransformer":
@@ -57,24 +56,24 @@ class TransformerConfig:
 
 
 class Int8Linear(nn.Linear):
-    """A linear layer that multiplies whole numbers from -127 to 127 when it is not training.
+    """A linear layer that multiplies integers from -127 to 127 in inference.
 
-    One scale for each output's weights, one for each frame (Dettmers et al., "LLM.int8()", arXiv
-    2208.07339, without outliers, which so small layers do not have).
+    One scale per output for the weights, and one per frame for the input (Dettmers et al.,
+    "LLM.int8()", arXiv 2208.07339, without outlier handling, which such small layers do not need).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features)."""
+        """Map (..., in_features) to (..., out_features)."""
         if self.training:
             return super().forward(x)
         weight = self.weight.detach().float().double()
-        # float32, as the compiled form keeps them.
+        # Scales in float32, as the compiled form stores them.
         scales = (weight.abs().amax(1) / _MOST).float().double()
         scales = torch.where(scales > 0, scales, 1.0)
         whole = (weight / scales[:, None]).round()
         most = x.abs().amax(-1, keepdim=True)
         inverse = _MOST / most
-        # Nothing, or next to it.
+        # All zeros, or too small to invert.
         inverse = torch.where(inverse.isfinite(), inverse, 0.0)
         sums = (x * inverse).round().double() @ whole.T
         y = sums.to(x.dtype) * ((most / _MOST) * scales.to(x.dtype))
@@ -82,10 +81,10 @@ class Int8Linear(nn.Linear):
 
 
 class SlidingAttention(nn.Module):
-    """Multi-head attention to a window of frames.
+    """Multi-head attention to a sliding window of frames.
 
-    Frames before the first one have keys and values of zero. They are attended to as any other: so
-    a row needs no count of the frames that it has seen.
+    Frames before the first one have keys and values of zero, and are attended to like any other, so
+    that a row needs no count of its frames.
 
     Args:
         config: see `TransformerConfig`.
@@ -100,25 +99,25 @@ class SlidingAttention(nn.Module):
         self.key = kind(width, width, bias=False)
         self.value = kind(width, width, bias=False)
         self.outward = kind(width, width, bias=False)
-        # From the farthest frame to the own.
+        # From the farthest frame to the frame itself.
         self.distances = nn.Parameter(torch.randn(config.window, config.head_dim) * 0.1)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend.
+        """Apply attention.
 
         Args:
             x: (batch, frames, width).
             keys, values: (batch, window - 1, width) of the frames before.
 
         Returns:
-            y like x, and new keys and values.
+            y of x's shape, and new keys and values.
         """
         frames, window = x.shape[1], self.config.window
         key = torch.cat([keys.to(x.dtype), self.key(x).to(x.dtype)], 1)
         value = torch.cat([values.to(x.dtype), self.value(x).to(x.dtype)], 1)
         q, k, v = (self._heads(part) for part in (self.query(x), key, value))
-        # Scores of distances, (…, frames, window), each row moved to where its window begins; what
-        # lies outside stays minus infinity.
+        # Scores of distances, (…, frames, window), with each row shifted to the start of its
+        # window; all other entries stay minus infinity.
         apart = functional.pad(q @ self.distances.T.to(q.dtype), (0, frames), value=-torch.inf)
         span = frames + window - 1
         apart = apart.flatten(-2)[..., : frames * span].unflatten(-1, (frames, span))
@@ -130,13 +129,13 @@ class SlidingAttention(nn.Module):
         return y, key[:, frames:], value[:, frames:]
 
     def _heads(self, x: Tensor) -> Tensor:
-        """(batch, frames, width) to (batch, heads, frames, head_dim)."""
+        """Split (batch, frames, width) to (batch, heads, frames, head_dim)."""
         heads: Tensor = x.unflatten(2, (self.config.heads, -1))
         return heads.transpose(1, 2)
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward part, each after a LayerNorm, each added to what came in.
+    """Attention and a feed-forward part, each with a LayerNorm before and a residual connection.
 
     Args:
         config: see `TransformerConfig`.
@@ -151,19 +150,19 @@ class TransformerLayer(nn.Module):
         self.widen = kind(config.width, config.feed_forward)
         self.narrow = kind(config.feed_forward, config.width)
         with torch.no_grad():
-            # All that is added up, together, starts about as large as what it is added to.
+            # The sum of all residual branches starts about as large as the layers' input.
             for last in (self.attention.outward, self.narrow):
                 last.weight.mul_((2 * config.layers) ** -0.5)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `SlidingAttention.forward`."""
+        """Apply the layer; arguments as in `SlidingAttention.forward`."""
         y, keys, values = self.attention(self.attention_norm(x), keys, values)
         x = x + y
         hidden = functional.gelu(self.widen(self.norm(x)), approximate="tanh")
         return x + self.narrow(hidden), keys, values
 
     def matrices(self) -> list[Tensor]:
-        """The weights of its linear layers."""
+        """Return the weights of its linear layers."""
         attention = self.attention
         layers = (
             attention.query, attention.key, attention.value, attention.outward,
@@ -173,10 +172,10 @@ class TransformerLayer(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """Linear layer, transformer layers, LayerNorm.
+    """A linear layer, transformer layers, and a LayerNorm.
 
     Args:
-        in_features: channels that come in; None: `width`, and no linear layer.
+        in_features: input channels; None: `width`, and no linear layer.
         config: see `TransformerConfig`.
     """
 
@@ -188,16 +187,16 @@ class CausalTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def init_state(self, batch: int) -> list[Tensor]:
-        """Keys and values of each layer for `batch` rows that have seen nothing."""
+        """Create the initial state of `batch` rows: keys and values of each layer."""
         shape = (batch, self.config.window - 1, self.config.width)
         return [self.norm.weight.new_zeros(shape) for _ in range(2 * self.config.layers)]
 
     def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """(batch, frames, in_features) to (batch, frames, width), and the state after it.
+        """Map (batch, frames, in_features) to (batch, frames, width), and return the new state.
 
         Args:
             x: the frames.
-            state: of the frames before; None: there are none. It is not changed.
+            state: after the frames before; None at the start. It is not changed.
         """
         pasts = self.init_state(x.shape[0]) if state is None else state
         x = self.inward(x)
@@ -209,10 +208,10 @@ class CausalTransformer(nn.Module):
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates of linear layers and of attention for one frame."""
+        """Multiply-accumulates of linear layers and attention per frame."""
         config = self.config
         inward = self.inward.weight.numel() if isinstance(self.inward, nn.Linear) else 0
         linear = config.width * (4 * config.width + 2 * config.feed_forward)
-        # Scores of keys and of distances, and the sum of the values.
+        # Scores of keys and of distances, and the weighted sum of values.
         attention = 3 * config.window * config.width
         return inward + config.layers * (linear + attention)

@@ -1,1 +1,1 @@
-"""The same layers as ONNX graphs of one step of a stream."""
+"""Export of neural codecs as ONNX graphs; each graph is one step of a stream."""

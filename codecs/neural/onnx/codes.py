@@ -1,4 +1,4 @@
-"""Quantizers as ONNX graphs: the same codes of the same latents."""
+"""Quantizers as ONNX graphs that give the same codes for the same latents."""
 
 import math
 from typing import Any
@@ -14,15 +14,15 @@ from ....quantizers.modules.residual import ResidualVectorQuantizer
 from ....quantizers.modules.vector import VectorQuantizer
 from .graph import Graph, Value
 
-# Codes that are left to float64 to decide between.
+# Number of nearest codes between which float64 distances decide.
 _CANDIDATES = 16
 
 
 def check(quantizer: nn.Module) -> None:
-    """Look whether there is a form for a quantizer.
+    """Check that a quantizer can be exported.
 
     Raises:
-        ExportError: there is none.
+        ExportError: it can't.
     """
     if isinstance(quantizer, ResidualFiniteScalarQuantizer):
         if len(quantizer.codebook_sizes) > 1:
@@ -34,7 +34,7 @@ def check(quantizer: nn.Module) -> None:
 
 
 def codes_of(g: Graph, quantizer: nn.Module, latents: Value) -> Value:
-    """Codes (1, frames, codebooks) int64 of latents (1, frames, dim) float32."""
+    """Quantize latents (1, frames, dim) float32 to codes (1, frames, codebooks) int64."""
     if isinstance(quantizer, ResidualFiniteScalarQuantizer):
         levels = quantizer.config.levels
         z = _projected(g, latents, quantizer.project_in).unsqueezed(3)
@@ -53,11 +53,11 @@ def codes_of(g: Graph, quantizer: nn.Module, latents: Value) -> Value:
 
 
 def latents_of(g: Graph, quantizer: nn.Module, codes: Value) -> Value:
-    """Latents (1, frames, dim) float32 of codes (1, frames, codebooks); -1 adds nothing."""
+    """Map codes (1, frames, codebooks) to latents (1, frames, dim) float32; -1 adds nothing."""
     if isinstance(quantizer, ResidualVectorQuantizer):
         parts = []
         for index, stage in enumerate(_stages(quantizer)):
-            # After a row of zeros for none.
+            # A row of zeros first, for "no code".
             table = g.constant(np.pad(_decoded(stage), ((1, 0), (0, 0))))
             rows = codes.part(index, index + 1, 2).shaped(1, -1) + 1
             parts.append(g.op("Gather", table, rows, dtype=np.float32))
@@ -78,12 +78,11 @@ def latents_of(g: Graph, quantizer: nn.Module, codes: Value) -> Value:
 
 
 def nearest(g: Graph, codebook: torch.Tensor, x: Value) -> Value:
-    """What `NearestCode` finds by Euclidean distance: codes (1, frames) of x (1, frames, dim).
+    """Find nearest codes as `NearestCode` does: x (1, frames, dim) to codes (1, frames).
 
-    A screen in float32 finds the nearest few. Among those the float64 sum that decides for
-    `NearestCode` decides, the lowest code among equals. Of codes that occur more than once, the
-    screen has the first. So the answer is another only where more than `_CANDIDATES` different
-    codes are as near as float32 can tell.
+    Float32 distances select the nearest few; among those, the same float64 sum as in `NearestCode`
+    decides, and the lowest code wins ties. Of equal codes, only the first is searched. So the
+    result differs only if more than `_CANDIDATES` different codes are equally near in float32.
     """
     book = codebook.float().numpy()
     _, first = np.unique(book, axis=0, return_index=True)
@@ -108,7 +107,7 @@ def nearest(g: Graph, codebook: torch.Tensor, x: Value) -> Value:
 
 
 def _folded_sum(g: Graph, terms: Value, width: int) -> Value:
-    """`search.scores.folded_sum` over the last of three axes, of `width` terms."""
+    """`quantizers.search.scores.folded_sum` of `width` terms, over the last of three axes."""
     padded = 1 << (width - 1).bit_length()
     terms = g.pad(terms, [0, 0, 0], [0, 0, padded - width], 0.0)
     while padded > 1:
@@ -133,12 +132,12 @@ def _stages(quantizer: nn.Module) -> list[VectorQuantizer]:
 
 
 def _basis(levels: tuple[int, ...]) -> np.ndarray:
-    """What a level of each channel counts in the code."""
+    """Return the place value of each channel's level in the code."""
     return np.array([math.prod(levels[:channel]) for channel in range(len(levels))])
 
 
 @torch.no_grad()
 def _decoded(stage: VectorQuantizer) -> np.ndarray:
-    """What each code stands for, (codebook_size, dim) float32."""
+    """Return the decoded vectors (codebook_size, dim) float32 of all codes."""
     codes = torch.arange(stage.config.codebook_size)[None, None]
     return stage.decode(codes)[0].numpy()

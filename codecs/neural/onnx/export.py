@@ -1,9 +1,9 @@
-"""Trained codecs as two ONNX graphs: steps of a stream, whose state goes in and comes out.
+"""Export trained codecs as two ONNX graphs: one step of a stream each, with explicit state.
 
-`encoder.onnx` takes windows of samples and finds the codes that the codec finds, `decoder.onnx`
-takes codes and gives samples; `onnx.json` says what else a program has to know. A graph takes any
-number of frames, and what it gives for a frame does not depend on how many come with it but for
-rounding, which in the encoder is that of float64.
+`encoder.onnx` maps windows of samples to the codes that the codec finds, `decoder.onnx` maps codes
+to samples; `onnx.json` has the other facts that a program needs. A graph takes any number of
+frames, and a frame's output does not depend on that number except for rounding (in float64, in the
+encoder).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ FORMAT_VERSION = 1
 
 
 def export_onnx(codec: AudioTokenizer, directory: Path) -> None:
-    """Write `encoder.onnx`, `decoder.onnx` and `onnx.json`, each whole or not at all.
+    """Write `encoder.onnx`, `decoder.onnx` and `onnx.json`; each appears whole or not at all.
 
     Args:
-        codec: a `NeuralCodec` with a spectral trunk or the paper's frames, on the CPU; not changed.
-        directory: made where it does not exist.
+        codec: a `NeuralCodec` with a spectral or raw-frames trunk, on the CPU; left unchanged.
+        directory: created if it does not exist.
 
     Raises:
-        ExportError: the codec has no such form, or the package onnx is missing.
+        ExportError: the codec can't be exported, or the package onnx is missing.
     """
     if not isinstance(codec, NeuralCodec):
         raise ExportError(
@@ -80,7 +80,7 @@ def export_onnx(codec: AudioTokenizer, directory: Path) -> None:
 
 
 def _write_encoder(codec: NeuralCodec, path: Path) -> dict[str, Any]:
-    """Write the encoder; what `onnx.json` says of it."""
+    """Write the encoder; return its description for `onnx.json`."""
     from .codes import codes_of
     from .graph import Graph
     from .layers import encoder_latents
@@ -98,7 +98,7 @@ def _write_encoder(codec: NeuralCodec, path: Path) -> dict[str, Any]:
 
 
 def _write_decoder(codec: NeuralCodec, path: Path) -> dict[str, Any]:
-    """Write the decoder; what `onnx.json` says of it."""
+    """Write the decoder; return its description for `onnx.json`."""
     from .codes import latents_of
     from .graph import Graph
     from .layers import decoder_samples, decoder_start
@@ -136,7 +136,7 @@ def _save(
     state: Sequence[Value],
     after: Sequence[Value],
 ) -> dict[str, Any]:
-    """Write a graph; what `onnx.json` says of it."""
+    """Write a graph; return its description for `onnx.json`."""
     shapes = [list(tensor.shape) for tensor in start]
     outputs = [(f"{value.name}_after", last) for value, last in zip(state, after, strict=True)]
     with replacing(path) as temporary:
@@ -164,7 +164,7 @@ def _save(
 
 
 def _start(tensor: Tensor) -> float:
-    """The number that all of a first state is."""
+    """Return the constant that fills an initial state."""
     value = tensor.flatten()[0].item() if tensor.numel() else 0
     assert bool((tensor == value).all())
     return value

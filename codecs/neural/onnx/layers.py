@@ -1,7 +1,7 @@
-"""Encoders and decoders as ONNX graphs: windows of samples to latents, and those to samples.
+"""Encoders and decoders as ONNX graphs: windows of samples to latents, and latents to samples.
 
-The encoder's dtype is float64, whose rounding moves no code; the decoder's float32, but
-for the pitch and the pulses, as in the compiled decoder.
+The encoder computes in float64, whose rounding changes no code; the decoder in float32, except for
+pitch and pulses, as in the compiled decoder.
 """
 
 import math
@@ -28,7 +28,7 @@ States = list[Value]
 def encoder_latents(
     g: Graph, encoder: SpectralEncoder | SampleEncoder, windows: Value, state: States
 ) -> tuple[Value, States]:
-    """Latents (1, frames, latent_dim) of windows (1, frames, window), and the state after them."""
+    """Map windows (1, frames, window) to latents (1, frames, latent_dim), and the new state."""
     if isinstance(encoder, SampleEncoder):
         hidden = g.gelu(g.linear(windows, encoder.first))
         return _layers(g, encoder.stack, g.linear(hidden, encoder.second), state)
@@ -43,7 +43,7 @@ def encoder_latents(
 
 
 def decoder_start(decoder: SpectralDecoder | SampleDecoder) -> list[Tensor]:
-    """The state before the first frame, as a list: layers', and those of the head."""
+    """Return the initial state as a list: of the layers, then of the head."""
     state = decoder.init_state()
     if isinstance(state, list):
         return state
@@ -56,7 +56,7 @@ def decoder_start(decoder: SpectralDecoder | SampleDecoder) -> list[Tensor]:
 def decoder_samples(
     g: Graph, decoder: SpectralDecoder | SampleDecoder, latents: Value, state: States
 ) -> tuple[Value, States]:
-    """Samples (1, frames × hop) of latents (1, frames, latent_dim), and the state after them."""
+    """Map latents (1, frames, latent_dim) to samples (1, frames × hop), and the new state."""
     count = len(decoder.stack.init_state(1))
     y, after = _layers(g, decoder.stack, latents, state[:count])
     if isinstance(decoder, SampleDecoder):
@@ -66,7 +66,7 @@ def decoder_samples(
 
 
 def _layers(g: Graph, stack: Layers, x: Value, state: States) -> tuple[Value, States]:
-    """`CausalStack` or `CausalTransformer`."""
+    """`CausalStack` or `CausalTransformer` as a graph."""
     if isinstance(stack.inward, nn.Linear):
         x = g.linear(x, stack.inward)
     after: States = []
@@ -88,7 +88,7 @@ def _layers(g: Graph, stack: Layers, x: Value, state: States) -> tuple[Value, St
 
 
 def _block(g: Graph, block: CausalBlock, x: Value, past: Value) -> tuple[Value, Value]:
-    """`CausalBlock`: ONNX Runtime has no convolution in float64, but products with each tap."""
+    """`CausalBlock`, with one product per tap: ONNX Runtime has no convolution in float64."""
     reach = block.kernel - 1
     padded = g.concat([past, x], 1)
     y = None
@@ -104,7 +104,7 @@ def _block(g: Graph, block: CausalBlock, x: Value, past: Value) -> tuple[Value, 
 def _attention(
     g: Graph, attention: SlidingAttention, x: Value, keys: Value, values: Value
 ) -> tuple[Value, Value, Value]:
-    """`SlidingAttention`."""
+    """`SlidingAttention` as a graph."""
     config, frames = attention.config, x.length(1)
     key = g.concat([keys, _maybe_int8(g, x, attention.key)], 1)
     value = g.concat([values, _maybe_int8(g, x, attention.value)], 1)
@@ -113,7 +113,7 @@ def _attention(
         return part.shaped(1, -1, config.heads, config.head_dim).op("Transpose", perm=axes)
 
     q = heads(_maybe_int8(g, x, attention.query), 0, 2, 1, 3)
-    # Each row moved to where its window begins, as in the module.
+    # Each row is shifted to the start of its window, as in the module.
     apart = g.pad(q @ _array(attention.distances).T, [0] * 4, [0, 0, 0, frames], -math.inf)
     ahead = [g.constant(np.array(n)) for n in ([0], [2])]
     span = frames + (config.window - 1)
@@ -129,9 +129,9 @@ def _attention(
 
 
 def _maybe_int8(g: Graph, x: Value, layer: nn.Linear) -> Value:
-    """A linear layer; `Int8Linear` by MatMulInteger.
+    """Apply a linear layer; `Int8Linear` with MatMulInteger.
 
-    Both factors are unsigned bytes: of an unsigned and a signed one, processors without VNNI add
+    Both factors are unsigned bytes: for an unsigned and a signed one, processors without VNNI add
     pairs of products in 16 bits, which overflow.
     """
     if not isinstance(layer, Int8Linear):
@@ -147,13 +147,13 @@ def _maybe_int8(g: Graph, x: Value, layer: nn.Linear) -> Value:
     rounded = ((x * inverse).op("Round") + _ZERO_POINT).cast(np.uint8)
     zero = g.value(_ZERO_POINT, np.uint8)
     sums = g.op("MatMulInteger", rounded, g.constant(whole.T), zero, zero, dtype=np.int32)
-    # In another order, ONNX Runtime makes one operation of it that takes no float64.
+    # In another order, ONNX Runtime fuses this into an operation without float64 support.
     y: Value = sums.cast(x.dtype) * scales * (most / _MOST)
     return y if layer.bias is None else y + _array(layer.bias)
 
 
 def _features(g: Graph, analysis: SpeechAnalysis, windows: Value) -> Value:
-    """`SpeechAnalysis`."""
+    """`SpeechAnalysis` as a graph."""
     config, fixed = analysis.config, analysis
     mel = _last(g, windows, fixed.mel_window, 2, config.hop // 2)
     mel = _amplitudes(g, mel, analysis.mel_fft) @ _array(fixed.mel_filters)
@@ -163,7 +163,7 @@ def _features(g: Graph, analysis: SpeechAnalysis, windows: Value) -> Value:
     last = _last(g, windows, fixed.pitch_window, 1, 0)
     amplitudes = _amplitudes(g, last, size).op("Max", FLOOR).shaped(1, -1, size // 2 + 1)
     total = amplitudes.over("ReduceSum", -1) * (2 / size)
-    # The inverse transform of a real spectrum, of which lags are taken: one linear map.
+    # The inverse transform of a real spectrum and the selection of lags, as one linear map.
     lags = inverse_fourier(size)[: size // 2 + 1, : size // 2] @ _array(fixed.lags)
     parts = [(amplitudes @ lags) * fixed.CORRELATION_SCALE / total]
     for energies, width in ((mel, 2 * config.num_mels), (bands, 4 * config.num_bands)):
@@ -173,7 +173,7 @@ def _features(g: Graph, analysis: SpeechAnalysis, windows: Value) -> Value:
 
 
 def _last(g: Graph, windows: Value, window: Tensor, count: int, hop: int) -> Value:
-    """The last `count` pieces, `hop` apart, times a window: (1, frames, count, length)."""
+    """Return the last `count` pieces, `hop` apart, windowed: (1, frames, count, length)."""
     length = len(window)
     start = -(length + (count - 1) * hop)
     ends = [start + i * hop + length for i in range(count)]
@@ -182,9 +182,9 @@ def _last(g: Graph, windows: Value, window: Tensor, count: int, hop: int) -> Val
 
 
 def _amplitudes(g: Graph, pieces: Value, size: int) -> Value:
-    """Amplitude spectra (1, frames, pieces, bins) of pieces (1, frames, pieces, samples).
+    """Map pieces (1, frames, pieces, samples) to amplitude spectra (1, frames, pieces, bins).
 
-    ONNX Runtime has a fast and exact DFT for powers of two only.
+    As matrix products where needed: ONNX Runtime has a fast, exact DFT for powers of two only.
     """
     if size & (size - 1):
         forth, bins = fourier(size), size // 2 + 1
@@ -198,7 +198,7 @@ def _amplitudes(g: Graph, pieces: Value, size: int) -> Value:
 
 
 def _head(g: Graph, head: HarmonicHead, x: Value, state: States) -> tuple[Value, States]:
-    """`HarmonicHead`: samples of x (1, frames, in_features), and the state after them."""
+    """`HarmonicHead`: x (1, frames, in_features) to samples, and the new state."""
     config = head.config
     *layers, before, phase, position, sources, overlap = state
     y = g.linear(x, head.upsample).shaped(1, -1, config.stack.width)
@@ -225,7 +225,7 @@ def _head(g: Graph, head: HarmonicHead, x: Value, state: States) -> tuple[Value,
 
 
 def _expected_pitch(g: Graph, logits: Value) -> Value:
-    """`source.expected_pitch`: (1, points) of logits (1, points, PITCH_BINS)."""
+    """`pulses.expected_pitch`: logits (1, points, PITCH_BINS) to Hz (1, points)."""
     best = logits.op("ArgMax", dtype=np.int64, axis=2, keepdims=1)
     near = best + np.arange(-AROUND, AROUND + 1)
     near = near.op("Max", 0).op("Min", PITCH_BINS - 1)
@@ -238,7 +238,7 @@ def _expected_pitch(g: Graph, logits: Value) -> Value:
 def _pulses(
     g: Graph, head: HarmonicHead, pitch: Value, before: Value, phase: Value
 ) -> tuple[Value, Value]:
-    """`source.PulseTrain`, in float64 as in the compiled decoder; pulses and the phase (1,)."""
+    """`pulses.PulseTrain`, in float64 as in the compiled decoder; returns pulses and phase (1,)."""
     train = head.pulses
     earlier = g.concat([before.shaped(1, 1), pitch.part(0, -1, 1)], 1)
     glide = (pitch - earlier).unsqueezed(2) * _array(train.ramp)
@@ -258,7 +258,7 @@ def _pulses(
 
 
 def _filter(g: Graph, head: HarmonicHead, sources: Value, gains: Value, overlap: Value) -> Value:
-    """Samples, and after them what is left of the overlap: (1, samples + delay)."""
+    """Filter the sources; return samples and, after them, the overlap: (1, samples + delay)."""
     config = head.config
     step, overlapping = config.step, config.window // config.step
     bins, window = config.window // 2 + 1, head.window.double().numpy()
@@ -280,20 +280,20 @@ def _filter(g: Graph, head: HarmonicHead, sources: Value, gains: Value, overlap:
     back = inverse_fourier(config.window) * window * config.overlap_gain
     parts = g.concat([real, imag], 2) @ back
     total = g.pad(overlap.shaped(1, -1, step), [0] * 3, [0, parts.length(1), 0], 0.0)
-    for i in reversed(range(overlapping)):  # those of the earliest window first
+    for i in reversed(range(overlapping)):  # the earliest window first
         part = parts.part(i * step, (i + 1) * step, 2)
         total = total + g.pad(part, [0, i, 0], [0, overlapping - 1 - i, 0], 0.0)
     return total.shaped(1, -1)
 
 
 def fourier(length: int) -> np.ndarray:
-    """Real and then imaginary parts of the spectrum: (length, 2 × bins) float64."""
+    """Return the Fourier matrix, real then imaginary parts: (length, 2 × bins) float64."""
     angle = _angles(length)
     return np.concatenate([np.cos(angle), -np.sin(angle)], 1)
 
 
 def inverse_fourier(length: int) -> np.ndarray:
-    """From a half spectrum, real and then imaginary parts: (2 × bins, length) float64."""
+    """Return the inverse of `fourier`: (2 × bins, length) float64."""
     angle = _angles(length).T
     weight = np.full((len(angle), 1), 2 / length)
     weight[[0, -1]] = 1 / length
@@ -301,13 +301,13 @@ def inverse_fourier(length: int) -> np.ndarray:
 
 
 def _angles(length: int) -> np.ndarray:
-    """Of each sample and each bin up to half of an even length, in radians."""
+    """Return angles in radians for each sample and each bin up to half of an even length."""
     turns = np.outer(np.arange(length), np.arange(length // 2 + 1)) % length
     return turns * (2 * math.pi / length)
 
 
 def _scalar(g: Graph, value: Value) -> Value:
-    """Of shape () what is of shape (1,)."""
+    """Reshape from (1,) to ()."""
     return g.op("Squeeze", value, g.constant(np.array([0])), dtype=value.dtype)
 
 

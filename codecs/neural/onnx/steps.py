@@ -1,4 +1,4 @@
-"""Running what `onnx_export` wrote: ONNX Runtime and NumPy, frame by frame, in any pieces."""
+"""Run the graphs of `onnx.export` as a stream, with ONNX Runtime and NumPy only."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ class OnnxSteps:
     """One of the two graphs, and the state of one stream.
 
     Args:
-        directory: what `export_onnx` wrote.
+        directory: written by `export_onnx`.
         part: "encoder" or "decoder".
-        threads: of ONNX Runtime, in one operation.
+        threads: of ONNX Runtime, per operation.
 
     Raises:
-        CheckpointError: the directory's `onnx.json` is missing or not one of ours.
+        CheckpointError: the directory's `onnx.json` is missing or not from this package.
         ExportError: the package onnxruntime is missing.
     """
 
@@ -40,14 +40,14 @@ class OnnxSteps:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new stream."""
+        """Reset the state, for a new stream."""
         self.state = {
             tensor["name"]: np.full(tensor["shape"], tensor["start"], tensor["dtype"])
             for tensor in self.part["state"]
         }
 
     def __call__(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The next frames (frames, window or codebooks) to codes or to samples.
+        """Process the next frames (frames, window or codebooks).
 
         Returns:
             Codes (frames, codebooks) int64, or samples (frames × hop,) float32.
@@ -62,10 +62,10 @@ class OnnxSteps:
 
 
 def read_description(directory: Path) -> dict[str, Any]:
-    """The contents of `onnx.json`.
+    """Read and check `onnx.json`.
 
     Raises:
-        CheckpointError: it is missing or not one of ours.
+        CheckpointError: it is missing or not from this package.
     """
     path = directory / DESCRIPTION_FILE
     try:

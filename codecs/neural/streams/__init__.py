@@ -1,1 +1,1 @@
-"""Encoders and decoders as streams over the rows of a batch."""
+"""Run neural encoders and decoders as streams over the rows of a batch."""

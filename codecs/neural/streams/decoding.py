@@ -1,4 +1,4 @@
-"""A decoder at work: compiled where it can be, and in tiles elsewhere."""
+"""Create the decoder stream of a neural codec: compiled on a CPU, else in tiles."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,17 +12,17 @@ from .tiles import RowsFunction, TileDecoder
 
 S = TypeVar("S")
 
-#: Frames in one call of a network of PyTorch's. A stream of single frames computes a whole tile for
-#: each. Compiled networks take frames as they come.
+#: Frames per call of a PyTorch network. Streaming single frames computes a whole tile for each.
+#: Compiled networks take any number of frames.
 TILE = 16
 
 
 def in_tiles(function: Callable[[Tensor, S], tuple[Tensor, S]]) -> RowsFunction[S]:
-    """What a stream takes, of a module's function of one row.
+    """Adapt a module's function on one row to a `RowsFunction`.
 
     Args:
-        function: maps (1, frames, …) and a state to (1, frames, …) and the state after, and does
-            not change the state that it is given.
+        function: maps (1, frames, …) and a state to (1, frames, …) and the new state, without
+            changing the given state.
     """
 
     def run(frames: Tensor, edges: Any, states: list[S]) -> tuple[Tensor, list[S]]:
@@ -35,7 +35,7 @@ def in_tiles(function: Callable[[Tensor, S], tuple[Tensor, S]]) -> RowsFunction[
 def together(
     function: Callable[[Tensor, np.ndarray[Any, Any], list[S]], Tensor],
 ) -> RowsFunction[S]:
-    """What a stream takes, of a compiled function that moves on the states it is given."""
+    """Adapt a compiled function, which updates states in place, to a `RowsFunction`."""
 
     def run(frames: Tensor, edges: np.ndarray[Any, Any], states: list[S]) -> tuple[Tensor, list[S]]:
         return function(frames, edges, states), states
@@ -54,13 +54,13 @@ def start_decoding(
     delay: int,
     device: torch.device,
 ) -> TileDecoder:
-    """A stream that turns codes into latents, and those into samples within full scale.
+    """Create a stream from codes to samples, which are clamped to full scale.
 
     Args:
         decoder: with `init_state` and `wave`.
-        compiled: gives its compiled form, for a CPU; None for tiles everywhere.
-        latents_of: maps codes (1, frames, codebooks), of which -1 are none, to latents
-            (1, frames, channels), each frame by itself.
+        compiled: returns the decoder's compiled form, for a CPU; None: use tiles everywhere.
+        latents_of: maps codes (1, frames, codebooks), where -1 means none, to latents
+            (1, frames, channels), frame by frame.
         batch_size, num_codebooks, hop, delay, device: see `TileDecoder`.
     """
 
@@ -78,7 +78,7 @@ def start_decoding(
 
     def decode(codes: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
         wave, after = wave_of(latents_of(codes[None])[0], edges, states)
-        # Codes that no speech has may ask for any gain.
+        # Codes that do not come from speech may give any gain.
         return wave.clamp(-1, 1), after
 
     return TileDecoder(

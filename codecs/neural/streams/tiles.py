@@ -1,14 +1,14 @@
-"""Streams for codecs with a memory, in which a frame's codes depend on all frames before it.
+"""Streams for stateful networks, whose output for a frame depends on all frames before it.
 
-Equality by construction: frames fill tiles of one fixed shape in order, and a network is only ever
-run on whole tiles, from the state that the tile before left. A stream that has but one new frame
-runs the unfinished tile again, the rest of it empty; the state moves on when the tile is full. So
-each frame is computed by the same arithmetic, in the same place of the same shape, however the
-audio came.
+Streaming equals offline by construction: frames fill tiles of one fixed shape in order, and a
+network only ever runs on whole tiles, starting from the state after the previous tile. For a single
+new frame, the stream runs the unfinished tile again, with the rest of it empty, and advances the
+state only when the tile is full. So each frame is always computed at the same position of the same
+shape, however the audio is split.
 
-A compiled network promises by itself that a frame's results do not depend on how many frames come
-with it, nor on whose they are. It needs no tiles, nothing is computed twice, and the new frames of
-all rows go through it together.
+Compiled networks guarantee that a frame's results do not depend on the number of frames in a call,
+nor on other rows. They need no tiles, nothing is computed twice, and the new frames of all rows are
+processed together.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,22 +25,23 @@ from ...streaming import DecoderStream, EncoderStream, row_flags
 
 S = TypeVar("S")
 
-#: Maps the frames of rows (frames, …), laid end to end, their edges (rows + 1,) and their states
-#: to results (frames, …) and the states after them.
+#: Maps the concatenated frames of rows (frames, …), the rows' boundaries (rows + 1,) and their
+#: states to results (frames, …) and new states.
 RowsFunction = Callable[[Tensor, np.ndarray[Any, Any], list[S]], tuple[Tensor, list[S]]]
 
-# Frames for which weights are read once, and which bound the memory, where the function takes any.
+# Frames per call where any number is allowed: they share each read of the weights, in bounded
+# memory.
 _BLOCK = 256
 
 
 @dataclass
 class TileState(Generic[S]):
-    """What a row carries from one call of a network to the next.
+    """State of one row between calls of a network.
 
     Attributes:
-        network: after the last whole tile; where there are no tiles, after the last frame.
-        frames: (tile, …) the tile that is not full yet, or None where there are no tiles.
-        filled: how many frames of it are there.
+        network: its state after the last whole tile; without tiles, after the last frame.
+        frames: (tile, …) the incomplete tile, or None without tiles.
+        filled: number of frames in it.
     """
 
     network: S
@@ -49,15 +50,15 @@ class TileState(Generic[S]):
 
 
 class _Runner(Generic[S]):
-    """Runs a causal function over the frames of rows that come in any pieces.
+    """Run a causal function over the frames of rows, which arrive in chunks of any size.
 
     Args:
-        function: frame n's results must not depend on later frames, nor on other rows. Where there
-            are tiles, it gets one of one row and must not change the state that it is given: an
-            unfinished tile is run again. Else it may.
-        init_state: makes the state before the first frame.
-        empty: what stands in a place of a tile without a frame.
-        tile: frames in one call; None: results do not depend on how many the function gets at once.
+        function: frame n's results must not depend on later frames, nor on other rows. With tiles,
+            it is called with one tile of one row and must not change the given state, since an
+            unfinished tile is run again. Without, it may.
+        init_state: creates the state before the first frame.
+        empty: fills positions of a tile that have no frame.
+        tile: frames per call; None: results do not depend on the number of frames per call.
     """
 
     def __init__(
@@ -71,14 +72,14 @@ class _Runner(Generic[S]):
         self.empty = None if tile is None else empty.expand(tile, *empty.shape)
 
     def init_row(self) -> TileState[S]:
-        """The state of a row that has had no frame."""
+        """Create the initial state of a row."""
         return TileState(self.init_state(), None if self.empty is None else self.empty.clone())
 
     def check(self, state: TileState[S]) -> None:
-        """Look at the count in a state, and at what a network's own state says of itself.
+        """Check the count in a state, and the network's own state if it has a check.
 
         Raises:
-            StateError: it can't be.
+            StateError: they are impossible.
         """
         if hasattr(state.network, "check"):
             state.network.check()
@@ -87,9 +88,9 @@ class _Runner(Generic[S]):
             raise StateError(f"{state.filled} frames in an unfinished tile, at most {most}")
 
     def push(self, rows: Sequence[Tensor], states: Sequence[TileState[S]]) -> list[list[Tensor]]:
-        """For each row, results (new frames, …) of frames (new frames, …), in pieces.
+        """Process new frames (new frames, …) of each row; return its results as a list of pieces.
 
-        The states are moved on.
+        The states are updated.
         """
         if self.empty is None:
             return self._push_together(rows, states)
@@ -130,10 +131,10 @@ class _Runner(Generic[S]):
 
 
 def _blocks(counts: Sequence[int]) -> list[list[tuple[int, int, int]]]:
-    """Frames of rows in blocks of at most `_BLOCK`, as triples of a row, a start and an end.
+    """Group frames of rows into blocks of at most `_BLOCK`, as triples (row, start, end).
 
     Args:
-        counts: each row's frames.
+        counts: number of frames of each row.
     """
     blocks: list[list[tuple[int, int, int]]] = []
     room = 0
@@ -152,11 +153,12 @@ def _blocks(counts: Sequence[int]) -> list[list[tuple[int, int, int]]]:
 
 @dataclass
 class EncoderRow(Generic[S]):
-    """The state of a row of `TileEncoder`.
+    """State of one row of a `TileEncoder`.
 
     Attributes:
         tile: of the network.
-        samples: (window - 1,) the last ones; those that windows to come have a part in come first.
+        samples: (window - 1,) the latest samples; the first of them are those that future windows
+            include.
         taken: samples so far.
         pushed: frames so far.
     """
@@ -169,11 +171,11 @@ class EncoderRow(Generic[S]):
 
 @dataclass
 class DecoderRow(Generic[S]):
-    """The state of a row of `TileDecoder`.
+    """State of one row of a `TileDecoder`.
 
     Attributes:
         tile: of the network.
-        given: samples so far, those that the delay drops counted as negative.
+        given: samples so far, starting at minus the delay, which is dropped.
         taken: frames so far.
     """
 
@@ -183,21 +185,21 @@ class DecoderRow(Generic[S]):
 
 
 class TileEncoder(EncoderStream):
-    """Windows of samples to codes.
+    """Encode windows of samples with a stateful network.
 
     Args:
-        encode: maps windows (frames, window) of rows, end to end, to codes (frames, codebooks)
+        encode: maps concatenated windows (frames, window) of rows to codes (frames, codebooks)
             int64; see `_Runner`.
-        init_state: makes the state of one row.
+        init_state: creates the state of one row.
         batch_size: rows.
         hop: samples per frame.
-        window: samples that a frame's window has; it ends where the frame ends. Zeros stand for
-            those before the start and after the end of the audio.
-        look_ahead: frames by which the codes lag: frame n's are those that `encode` gives for
+        window: samples per window, which ends where its frame ends. Zeros are used before the
+            start and after the end of the audio.
+        look_ahead: frames that the codes lag behind: frame n's codes are the output of `encode` for
             frame n + look_ahead.
-        tile: frames in one call; None: the function gives the same results for any number.
-        num_codebooks: what `encode` gives.
-        device: where the samples are.
+        tile: frames per call; None: results do not depend on the number of frames per call.
+        num_codebooks: of the codes from `encode`.
+        device: of the samples.
     """
 
     def __init__(
@@ -243,7 +245,7 @@ class TileEncoder(EncoderStream):
         ]
 
     def _windows(self, state: EncoderRow[Any], row: Tensor, final: bool) -> Tensor:
-        """The windows (frames, window) that a row's new samples complete; they are held then."""
+        """Return the windows (frames, window) that new samples complete; update the state."""
         hop = self.hop
         held = self.window - hop + state.taken - state.pushed * hop
         state.taken += row.shape[0]
@@ -262,7 +264,7 @@ class TileEncoder(EncoderStream):
         return samples.unfold(0, self.window, hop)[:frames]
 
     def _settled(self, index: int, codes: Tensor | None, final: bool) -> Tensor:
-        """What the row gives (codebooks, frames) of what came (windows, codebooks)."""
+        """Return codes (codebooks, frames) from (windows, codebooks), without the look-ahead."""
         state = self.states[index]
         given = self.nothing
         if codes is not None:
@@ -275,19 +277,19 @@ class TileEncoder(EncoderStream):
 
 
 class TileDecoder(DecoderStream):
-    """Codes to samples.
+    """Decode codes to samples with a stateful network.
 
     Args:
-        decode: maps codes (frames, codebooks) of rows, end to end, to samples (frames, hop)
-            float32; see `_Runner`. Codes of -1 are no frame: what follows the end of the audio, of
-            which `delay` samples are needed.
-        init_state: makes the state of one row.
+        decode: maps concatenated codes (frames, codebooks) of rows to samples (frames, hop)
+            float32; see `_Runner`. Codes of -1 mean no frame: after the end of the audio, they
+            flush the last `delay` samples.
+        init_state: creates the state of one row.
         batch_size: rows.
         num_codebooks: of the codes.
         hop: samples per frame.
         delay: samples that the output of `decode` lags behind.
-        tile: frames in one call; None: the function gives the same results for any number.
-        device: where the codes are.
+        tile: frames per call; None: results do not depend on the number of frames per call.
+        device: of the codes.
     """
 
     def __init__(
@@ -332,7 +334,7 @@ class TileDecoder(DecoderStream):
         ]
 
     def _frames(self, state: DecoderRow[Any], codes: Tensor, final: bool) -> Tensor:
-        """What the network needs (frames, codebooks) of a row's new codes (codebooks, frames)."""
+        """Return the network's input (frames, codebooks), padded with -1, from codes of a row."""
         state.taken += codes.shape[1]
         frames = codes.T
         missing = self.num_codebooks - codes.shape[0]
@@ -342,7 +344,7 @@ class TileDecoder(DecoderStream):
         return frames
 
     def _settled(self, index: int, samples: Tensor, final: bool) -> Tensor:
-        """Those of the network's samples that the row gives."""
+        """Return the row's part of the network's samples, with the delay dropped."""
         state = self.states[index]
         start = max(0, -state.given)
         end = state.taken * self.hop - state.given

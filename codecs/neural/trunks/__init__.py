@@ -1,1 +1,1 @@
-"""Encoders and decoders in PyTorch, made of `layers`: what a codec's configuration names."""
+"""Trunks: pairs of an encoder and a decoder in PyTorch, chosen by a codec's configuration."""

@@ -1,9 +1,9 @@
-"""The trunk of TS3-Codec: frames of samples in, transformer layers, frames of samples out.
+"""The trunk of TS3-Codec: transformer layers between raw frames of samples and latents.
 
 Wu et al., "TS3-Codec: Transformer-Based Simple Streaming Single Codec" (arXiv 2411.18803): no
 convolution, and no overlap of frames. The head is one linear layer to samples, as in WaveNeXt
-(Okamoto et al., 2023). The paper does not say what lies between the encoder's two linear layers;
-here it is a GELU, without which they would be one.
+(Okamoto et al., 2023). The paper does not say what is between the encoder's two linear layers;
+here it is a GELU, since without a nonlinearity they would be one layer.
 """
 
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ class FrameConfig:
     """Configuration of `SampleEncoder` and `SampleDecoder`, the paper's by default.
 
     Attributes:
-        sample_rate: Hz.
-        hop: samples of a frame.
-        encoder, decoder: their layers.
+        sample_rate: in Hz.
+        hop: samples per frame.
+        encoder, decoder: their transformer layers.
     """
 
     #: Fields that the codes do not depend on.
     decoding: ClassVar[tuple[str, ...]] = ("decoder",)
-    #: A frame has all that it needs when it is complete.
+    #: A frame needs no samples after its own.
     encoder_look_ahead: ClassVar[int] = 0
     decoder_look_ahead: ClassVar[int] = 0
     delay: ClassVar[int] = 0
@@ -50,7 +50,7 @@ class FrameConfig:
 
     @property
     def window(self) -> int:
-        """Samples that a frame brings."""
+        """Samples that the encoder needs for a frame."""
         return self.hop
 
     @property
@@ -66,7 +66,7 @@ class FrameConfig:
 
 
 class SampleEncoder(nn.Module):
-    """Frames of samples to latents.
+    """Encode frames of samples to latents.
 
     Args:
         config: see `FrameConfig`.
@@ -80,24 +80,25 @@ class SampleEncoder(nn.Module):
         self.stack = CausalTransformer(None, config.encoder)
 
     def init_state(self) -> list[Tensor]:
-        """The state of one row that has heard nothing."""
+        """Create the initial state of one row."""
         return self.stack.init_state(1)
 
     def latents(
         self, windows: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Frames (batch, frames, hop) to latents (batch, frames, width), and the state after.
+        """Map frames (batch, frames, hop) to latents (batch, frames, width), and return the new
+        state.
 
         Args:
             windows: the frames' samples.
-            state: of the frames before; None: there are none. It is not changed.
+            state: after the frames before; None at the start. It is not changed.
         """
         hidden = functional.gelu(self.first(windows), approximate="tanh")
         latents, after = self.stack(self.second(hidden), state)
         return latents, after
 
     def windows_of(self, wave: Tensor) -> Tensor:
-        """All frames (batch, frames, hop) of a wave (batch, samples)."""
+        """Return all frames (batch, frames, hop) of a wave (batch, samples)."""
         hop = self.config.hop
         whole = functional.pad(wave, (0, -wave.shape[1] % hop))
         frames: Tensor = whole.unflatten(1, (-1, hop))
@@ -105,13 +106,13 @@ class SampleEncoder(nn.Module):
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates for one frame."""
+        """Multiply-accumulates per frame."""
         linear = self.first.weight.numel() + self.second.weight.numel()
         return linear + self.stack.macs_per_frame
 
 
 class SampleDecoder(nn.Module):
-    """Latents to frames of samples.
+    """Decode latents to frames of samples.
 
     Args:
         config: see `FrameConfig`.
@@ -122,25 +123,26 @@ class SampleDecoder(nn.Module):
         self.stack = CausalTransformer(None, config.decoder)
         self.head = nn.Linear(config.decoder.width, config.hop)
         with torch.no_grad():
-            self.head.weight.mul_(0.1)  # nothing is gained by beginning loud
+            self.head.weight.mul_(0.1)  # starting loud gains nothing
 
     def init_state(self) -> list[Tensor]:
-        """The state of one row that has heard nothing."""
+        """Create the initial state of one row."""
         return self.stack.init_state(1)
 
     def wave(
         self, latents: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Latents (batch, frames, width) to samples (batch, frames × hop), the state after.
+        """Map latents (batch, frames, width) to samples (batch, frames × hop); return the new
+        state.
 
         Args:
             latents: of the frames.
-            state: of the frames before; None: there are none. It is not changed.
+            state: after the frames before; None at the start. It is not changed.
         """
         y, after = self.stack(latents, state)
         return self.head(y).flatten(1), after
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates for one frame."""
+        """Multiply-accumulates per frame."""
         return self.stack.macs_per_frame + self.head.weight.numel()

@@ -1,4 +1,4 @@
-"""The encoder and the decoder of a spectral codec: features in, a harmonic head out."""
+"""The spectral trunk: an encoder on fixed spectral features, a decoder with a harmonic head."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -12,7 +12,7 @@ from ..layers.harmonic_head import HarmonicHead, HarmonicHeadConfig, HeadState, 
 from ..layers.pulses import PITCH_BINS
 from ..layers.transformer import TransformerConfig
 
-#: Layers at the frame rate: causal convolutions, or attention to a window.
+#: Layers at the frame rate: causal convolutions, or sliding-window attention.
 LayersConfig = StackConfig | TransformerConfig
 
 
@@ -21,14 +21,14 @@ class SpectralConfig:
     """Configuration of `SpectralEncoder` and `SpectralDecoder`.
 
     Attributes:
-        analysis: what the encoder hears.
-        pitch_hidden: hidden width of its guess at the pitch.
+        analysis: the encoder's input features.
+        pitch_hidden: hidden width of its pitch estimator.
         encoder: its layers.
         latent_dim: channels of the latents.
-        decoder: layers at the frame rate.
-        head: from those to samples.
-        encoder_look_ahead, decoder_look_ahead: frames after its own that a code, and the sound of
-            a code, may depend on. 0 is causal; a whole utterance needs no more than a second's.
+        decoder: its layers at the frame rate.
+        head: from their output to samples.
+        encoder_look_ahead, decoder_look_ahead: future frames that a code, and the samples of a
+            code, may depend on. 0 is causal; more than one second's worth gains nothing.
     """
 
     #: Fields that the codes do not depend on.
@@ -59,7 +59,7 @@ class SpectralConfig:
 
     @property
     def window(self) -> int:
-        """Samples that the encoder needs of each frame; they end where the frame ends."""
+        """Samples that the encoder needs for each frame; they end where the frame ends."""
         return self.analysis.window
 
     @property
@@ -75,11 +75,11 @@ class SpectralConfig:
 
 
 class SpectralEncoder(nn.Module):
-    """Windows of samples to latents.
+    """Encode windows of samples to latents.
 
-    A small network guesses the pitch from the features that show it, and is trained to; its guess
-    goes on as a further feature. A direct linear path beside the layers carries the spectrum from
-    the first step on: with it, and one in the decoder, training took half the steps.
+    A small network, trained on pitch labels, estimates the pitch from the features; its output is
+    a further feature. A linear path around the layers passes the spectrum from the first training
+    step: with it, and one in the decoder, training took half the steps.
 
     Args:
         config: see `SpectralConfig`.
@@ -100,7 +100,7 @@ class SpectralEncoder(nn.Module):
         self.direct = nn.Linear(heard, config.latent_dim)
 
     def init_state(self) -> list[Tensor]:
-        """The state of one row that has heard nothing."""
+        """Create the initial state of one row."""
         return self.stack.init_state(1)
 
     def forward(
@@ -109,13 +109,13 @@ class SpectralEncoder(nn.Module):
         """Encode windows (batch, frames, window).
 
         Returns:
-            Latents (batch, frames, latent_dim), the guess at the pitch (batch, frames, PITCH_BINS)
-            as logits, and the state after the windows.
+            Latents (batch, frames, latent_dim), pitch logits (batch, frames, PITCH_BINS), and the
+            state after the windows.
         """
         with torch.no_grad(), torch.autocast(windows.device.type, enabled=False):
             features = self.analysis(windows)
         logits = self.pitch(features[..., : self.config.analysis.pitch_features])
-        # In float32 under autocast; in float64 where the weights are.
+        # At least float32 under autocast; float64 where the weights are.
         guess = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
         heard = torch.cat([features, 4 * guess], -1)
         y, state = self.stack(heard, state)
@@ -124,18 +124,18 @@ class SpectralEncoder(nn.Module):
     def latents(
         self, windows: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """What `forward` gives, without the guess."""
+        """Encode as `forward` does; return latents and state only."""
         latents, _, state = self(windows, state)
         return latents, state
 
     def windows_of(self, wave: Tensor) -> Tensor:
-        """All windows (batch, frames, window) of a wave (batch, samples), look-ahead included."""
+        """Return all windows (batch, frames, window), look-ahead included, of (batch, samples)."""
         config = self.config
         return windows_of(wave, config.window, config.hop, config.encoder_look_ahead)
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates for one frame, without the fixed analysis."""
+        """Multiply-accumulates per frame, without the fixed analysis."""
         linear = [layer for layer in self.pitch if isinstance(layer, nn.Linear)]
         linear += [self.outward, self.direct]
         return self.stack.macs_per_frame + sum(layer.weight.numel() for layer in linear)
@@ -143,23 +143,23 @@ class SpectralEncoder(nn.Module):
 
 @dataclass
 class DecoderState:
-    """What `SpectralDecoder` carries from one tile to the next."""
+    """State of a `SpectralDecoder` between tiles."""
 
     layers: list[Tensor]
     head: HeadState
 
     def check(self) -> None:
-        """Raises StateError: see `HeadState.check`."""
+        """Raise StateError for impossible values; see `HeadState.check`."""
         self.head.check()
 
 
 class SpectralDecoder(nn.Module):
-    """Latents to samples.
+    """Decode latents to samples.
 
     Args:
         in_features: channels of the latents.
         stack: the layers at the frame rate.
-        head: from those to samples.
+        head: from their output to samples.
     """
 
     def __init__(self, in_features: int, stack: LayersConfig, head: HarmonicHeadConfig) -> None:
@@ -168,7 +168,7 @@ class SpectralDecoder(nn.Module):
         self.head = HarmonicHead(stack.width + in_features, head)
 
     def init_state(self) -> DecoderState:
-        """The state of one row that has heard nothing."""
+        """Create the initial state of one row."""
         return DecoderState(self.stack.init_state(1), self.head.init_state(1))
 
     def forward(
@@ -188,7 +188,7 @@ class SpectralDecoder(nn.Module):
     def wave(
         self, latents: Tensor, state: DecoderState | None = None
     ) -> tuple[Tensor, DecoderState]:
-        """Samples (batch, frames × hop) of latents, and the state after them."""
+        """Map latents to samples (batch, frames × hop), and return the new state."""
         rendered, state = self(latents, state)
         return rendered.wave, state
 

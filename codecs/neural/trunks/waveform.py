@@ -1,9 +1,8 @@
-"""The waveform trunk: from samples to latents and back by convolutions alone.
+"""The waveform trunk: samples to latents and back with convolutions only.
 
-SEANet as SoundStream and EnCodec have it (Zeghidour et al., arXiv 2107.03312; Défossez et al.,
-arXiv 2210.13438), without their recurrent layers. It has to find out by itself what the spectral
-trunk is told about spectra and pitch, which takes far more training: `docs/training.md` has the
-figures.
+SEANet as in SoundStream and EnCodec (Zeghidour et al., arXiv 2107.03312; Défossez et al., arXiv
+2210.13438), without their recurrent layers. It must learn what the spectral trunk gets from its
+features and its harmonic source, which takes far more training (`docs/training.md` has figures).
 """
 
 import math
@@ -18,7 +17,7 @@ from torch.nn import functional
 from ..layers.strided import Activation, CausalConv, CausalSequence, CausalUpsampling, ResidualUnit
 
 _ENDS = 7  # taps of the first and the last convolution
-_LOUDNESS = 0.03  # scale of the last weights at first: nothing is gained by beginning loud
+_LOUDNESS = 0.03  # scale of the last layer's initial weights: starting loud gains nothing
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,15 @@ class WaveformConfig:
     """Configuration of `WaveformEncoder` and `WaveformDecoder`.
 
     Attributes:
-        sample_rate: Hz.
-        ratios: of the encoder's strides, the decoder's backwards; their product is the hop.
+        sample_rate: in Hz.
+        ratios: the encoder's strides, reversed for the decoder; their product is the hop.
         channels: of the encoder at the sample rate; every stride doubles them.
         decoder_channels: the same for the decoder.
         dilations: of the residual units at each rate.
         activation: "elu", or "snake", which is periodic and slower.
         latent_dim: channels of the latents.
-        encoder_look_ahead, decoder_look_ahead: frames after its own that a code, and the sound of
-            a code, may depend on. 0 is causal.
+        encoder_look_ahead, decoder_look_ahead: future frames that a code, and the samples of a
+            code, may depend on. 0 is causal.
     """
 
     #: Fields that the codes do not depend on.
@@ -66,12 +65,12 @@ class WaveformConfig:
 
     @property
     def hop(self) -> int:
-        """Samples of a frame."""
+        """Samples per frame."""
         return math.prod(self.ratios)
 
     @property
     def window(self) -> int:
-        """Samples that a frame brings; all earlier ones are in the state."""
+        """Samples that the encoder needs for a frame; all earlier ones are in the state."""
         return self.hop
 
     @property
@@ -86,13 +85,13 @@ class WaveformConfig:
         return WaveformDecoder(self)
 
     def residual_units(self, channels: int) -> Iterator[ResidualUnit]:
-        """Those of one rate, at whose end as much is new as was there."""
+        """Create the residual units of one rate, with branches that together have unit gain."""
         for dilation in self.dilations:
             yield ResidualUnit(channels, dilation, self.activation, len(self.dilations) ** -0.5)
 
 
 class WaveformEncoder(nn.Module):
-    """Samples to latents.
+    """Encode samples to latents.
 
     Args:
         config: see `WaveformConfig`.
@@ -111,23 +110,24 @@ class WaveformEncoder(nn.Module):
         self.stack = CausalSequence(layers)
 
     def init_state(self) -> list[Tensor]:
-        """The state of one row that has heard nothing."""
+        """Create the initial state of one row."""
         return self.stack.init_state(1)
 
     def latents(
         self, windows: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Windows (batch, frames, hop) to latents (batch, frames, latent_dim), and the state after.
+        """Map windows (batch, frames, hop) to latents (batch, frames, latent_dim); return the new
+        state.
 
         Args:
             windows: the frames' own samples.
-            state: of the samples before; None: there are none. It is not changed.
+            state: after the samples before; None at the start. It is not changed.
         """
         y, state = self.stack(windows.flatten(1)[:, None], state)
         return y.transpose(1, 2), state
 
     def windows_of(self, wave: Tensor) -> Tensor:
-        """All windows (batch, frames, hop) of a wave (batch, samples), look-ahead included."""
+        """Return all windows (batch, frames, hop) of a wave (batch, samples), with look-ahead."""
         hop = self.config.hop
         after = self.config.encoder_look_ahead * hop + -wave.shape[1] % hop
         windows: Tensor = functional.pad(wave, (0, after)).unflatten(1, (-1, hop))
@@ -135,12 +135,12 @@ class WaveformEncoder(nn.Module):
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates for one frame."""
+        """Multiply-accumulates per frame."""
         return self.stack.macs_for(self.config.hop)
 
 
 class WaveformDecoder(nn.Module):
-    """Latents to samples.
+    """Decode latents to samples.
 
     Args:
         config: see `WaveformConfig`.
@@ -163,22 +163,23 @@ class WaveformDecoder(nn.Module):
         self.stack = CausalSequence(layers)
 
     def init_state(self) -> list[Tensor]:
-        """The state of one row that has heard nothing."""
+        """Create the initial state of one row."""
         return self.stack.init_state(1)
 
     def wave(
         self, latents: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Latents (batch, frames, latent_dim) to samples (batch, frames × hop), the state after.
+        """Map latents (batch, frames, latent_dim) to samples (batch, frames × hop); return the new
+        state.
 
         Args:
             latents: of the frames.
-            state: of the frames before; None: there are none. It is not changed.
+            state: after the frames before; None at the start. It is not changed.
         """
         y, state = self.stack(latents.transpose(1, 2), state)
         return y[:, 0], state
 
     @property
     def macs_per_frame(self) -> int:
-        """Multiply-accumulates for one frame."""
+        """Multiply-accumulates per frame."""
         return self.stack.macs_for(1)

@@ -1,14 +1,14 @@
 """Exact search, residual chains and scalar quantization in Triton, for CUDA.
 
-Importing this package needs triton, so that others import it where they use it. In the order of a
-search: `preparation.py` lays a codebook out for the matrix units, `screening.py` scores all codes
-in fast arithmetic and keeps the two smallest scores of a row, `judging.py` bounds the error of
-those and lists the rows that it leaves open, `settling.py` decides the listed rows in float64.
-Nothing of size rows × codes is ever stored, and a search never waits for the device.
+Importing this package needs triton, so other modules import it where they use it. The steps of a
+search: `preparation.py` lays out a codebook for the matrix units, `screening.py` scores all codes
+in fast arithmetic and keeps each row's two lowest scores, `judging.py` bounds their error and lists
+the rows that remain undecided, `settling.py` decides those in float64. Nothing of size rows × codes
+is ever stored, and a search never waits for the device.
 
-No kernel here has run on a GPU yet. All run in the tests under Triton's interpreter, which computes
-the same tiles with numpy, and all compile for compute capability 9.0. `benchmarks/gpu.sh` checks
-and times them where there is a GPU.
+The kernels are tested under Triton's interpreter, which computes the same tiles with numpy, and
+compiled for compute capability 9.0, but untested on a GPU. `benchmarks/gpu.sh` checks and times them
+where there is one.
 """
 
 from .finite_scalar import TritonFSQ, fsq_decode, fsq_encode

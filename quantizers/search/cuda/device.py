@@ -1,4 +1,4 @@
-"""Where kernels run: on a GPU, or on the CPU under Triton's interpreter (TRITON_INTERPRET=1)."""
+"""Run kernels on a GPU, or on the CPU under Triton's interpreter (TRITON_INTERPRET=1)."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -16,19 +16,19 @@ def interpreting() -> bool:
 
 
 def require_device(values: Tensor, name: str) -> None:
-    """A QuantizerError unless kernels can read `values`."""
+    """Raise a QuantizerError unless kernels can read `values`."""
     if values.device.type != ("cpu" if interpreting() else "cuda"):
         expected = "the CPU (Triton's interpreter is on)" if interpreting() else "a CUDA device"
         raise QuantizerError(f"{name} must be on {expected}, got {values.device}")
 
 
 def on_device(values: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device; this makes it the one that holds `values`."""
+    """Make the device of `values` current, since Triton launches kernels on the current device."""
     return torch.cuda.device(values.device) if values.is_cuda else nullcontext()
 
 
 def multiprocessors(values: Tensor) -> int:
-    """How many programs run at a time; the interpreter's 4 makes tests split their work too."""
+    """Number of programs that run at a time; 4 in the interpreter, so that tests split work too."""
     if not values.is_cuda:
         return 4
     return int(torch.cuda.get_device_properties(values.device).multi_processor_count)
@@ -39,15 +39,15 @@ def cdiv(total: int, size: int) -> int:
 
 
 def power_of_two(value: int) -> int:
-    """The smallest power of two that is no less than a positive `value`."""
+    """Return the smallest power of two that is at least a positive `value`."""
     return 1 << (value - 1).bit_length()
 
 
 def _mend_interpreter() -> None:
-    """Let interpreted loops have bounds that a kernel computed.
+    """Allow loops with computed bounds in the interpreter.
 
-    Triton 3.6 turns an array of one element into an index in a way that numpy 2.4 refuses
-    (triton-lang/triton issue 9171). Nothing but the interpreter is touched.
+    Triton 3.6 converts an array of one element to an index in a way that numpy 2.4 refuses
+    (triton-lang/triton issue 9171). This changes only the interpreter.
     """
     from triton.runtime import interpreter
 

@@ -2,9 +2,9 @@
 # Triton reads the types of a kernel's arguments from its launch.
 """Finite scalar quantization in one pass each way; see `quantizers/finite_scalar.py`.
 
-Both directions are bound by memory: 4 D bytes of a vector and 8 of its code. Rounding a squashed
-number to one of L levels is the same as counting how many of L − 1 edges it has reached, so that
-no hyperbolic tangent is needed, and the code is exact because the edges are.
+Both directions are limited by memory: 4 D bytes per vector and 8 per code. Rounding a bounded value
+to one of L levels equals counting how many of L − 1 edges it has reached, so no hyperbolic tangent
+is needed, and the code is exact because the edges are.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from ....errors import QuantizerError
 from ...finite_scalar import fsq_thresholds
 from .device import cdiv, on_device, power_of_two, require_device
 
-# Elements of a tile: 16 for each of 128 threads, several loads in flight.
+# Elements of a tile: 16 for each of 128 threads, with several loads in flight.
 _TILE = 2048
 # Codes below this are divided exactly by a float32 multiplication: see `unpack_levels`.
 _FLOAT_CODES = 1 << 20
-# Edges up to which the comparisons are unrolled and the edges stay in registers.
+# Number of edges up to which comparisons are unrolled and edges stay in registers.
 _UNROLLED = tl.constexpr(32)
 
 
@@ -40,10 +40,10 @@ def pack_levels(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Codes (num_rows,) of z (num_rows, dim); edges (EDGES, WIDTH), basis (WIDTH,).
+    """Quantize z (num_rows, dim) to codes (num_rows,); edges (EDGES, WIDTH), basis (WIDTH,).
 
-    Edges beyond those of a channel are infinite, basis numbers beyond `dim` zero. `nan_out` becomes
-    1 if there is a NaN.
+    Edges beyond a channel's are infinite, basis values beyond `dim` zero. `nan_out` becomes 1 if
+    there is a NaN.
     """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, WIDTH)
@@ -84,12 +84,12 @@ def unpack_levels(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Vectors (num_rows, dim) of codes (num_rows,); values (WIDTH, LEVELS) of each level.
+    """Decode codes (num_rows,) to vectors (num_rows, dim); values (WIDTH, LEVELS) of each level.
 
     With SMALL, codes are below 2^20 and code // basis is floor((code + 1/2) × reciprocal) in
-    float32: the exact product is 1 / (2 basis) or more away from an integer, and the computed one
-    is off by less than 2^-22 of itself, a quarter of that. `reciprocals` are (2, WIDTH), of the
-    basis and of the next channel's.
+    float32: the exact product is at least 1 / (2 basis) away from an integer, and the computed one
+    has a relative error below 2^-22, a quarter of that. `reciprocals` are (2, WIDTH), of the basis
+    and of the next channel's.
     """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, WIDTH)
@@ -104,7 +104,7 @@ def unpack_levels(
         level = lower - upper * size.to(tl.int32)
     else:
         level = ((code // start) % size).to(tl.int32)
-    # Whatever the code is, only the table is read.
+    # Keeps reads within the table, for any code.
     level = tl.minimum(tl.maximum(level, 0), LEVELS - 1)
     vectors = tl.load(values + channel[None, :] * LEVELS + level)
     tl.store(
@@ -115,14 +115,14 @@ def unpack_levels(
 
 
 class TritonFSQ:
-    """`fsq_encode` and `fsq_decode` of one set of levels, in one pass each.
+    """`fsq_encode` and `fsq_decode` for one set of levels, in one pass each.
 
     Args:
         levels: (D,) levels of each channel, 2 or more; their product below 2^63.
         device: a CUDA device.
 
     Raises:
-        QuantizerError: levels are missing, below 2, or too many for a code.
+        QuantizerError: there are no levels, one is below 2, or there are too many for a code.
     """
 
     name = "triton"
@@ -154,7 +154,7 @@ class TritonFSQ:
         require_device(self._edges, "levels")
 
     def encode(self, z: Tensor) -> Tensor:
-        """Codes (…) int64 of float32 vectors z (…, D).
+        """Quantize float32 vectors z (…, D) to codes (…) int64.
 
         Raises:
             QuantizerError: a wrong shape, dtype or device; NaN.
@@ -186,7 +186,7 @@ class TritonFSQ:
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Float32 vectors (…, D) of codes (…) int64 from 0 to the product of the levels − 1."""
+        """Decode codes (…) int64, from 0 to the product of the levels − 1, to float32 (…, D)."""
         require_device(codes, "codes")
         dim = len(self.levels)
         vectors = torch.empty((*codes.shape, dim), dtype=torch.float32, device=codes.device)
@@ -212,12 +212,12 @@ class TritonFSQ:
 
 
 def fsq_encode(z: Tensor, levels: Sequence[int]) -> Tensor:
-    """`TritonFSQ.encode` with tables that are kept for the next call."""
+    """Call `TritonFSQ.encode` with cached tables."""
     return _prepared(tuple(levels), z.device).encode(z)
 
 
 def fsq_decode(codes: Tensor, levels: Sequence[int]) -> Tensor:
-    """`TritonFSQ.decode` with tables that are kept for the next call."""
+    """Call `TritonFSQ.decode` with cached tables."""
     return _prepared(tuple(levels), codes.device).decode(codes)
 
 

@@ -1,28 +1,28 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 # Triton reads the types of a kernel's arguments from its launch.
-"""Which rows the screening has decided: a bound on the error of its scores, and the rest listed.
+"""Decide which rows the screening has settled, by an error bound on its scores; list the others.
 
 Let s_k be the screening score of code k for row x and t_k = offset_k − x·c_k its true value. If
-|s_k − t_k| <= B for all k, then a row whose two smallest s differ by more than 2 B has the smallest
-t where it has the smallest s. With C the length of the longest code, D channels, and Cauchy and
+|s_k − t_k| <= B for all k, then a row whose two lowest s differ by more than 2 B has its lowest t
+at the same code as its lowest s. With C the length of the longest code, D channels, and Cauchy and
 Schwarz for every sum of products, B is the sum of
 
-- **rounding of sums.** n products and an offset added in one matrix unit, in any order. Matrix
-  units align the addends with the largest and cut them: published measurements (Fasi et al.,
-  "Numerical behavior of NVIDIA tensor cores", 2021) find at least 24 bits kept. An addition that
-  loses no more than 2^-22 of the sum of magnitudes, four times a float32 rounding, gives
-  n 2^-22 (|x| + C) C, where the offset's C C / 2 is counted in. This is the one premise that is
-  measured rather than specified by the vendor; `benchmarks/gpu.sh` checks it on the GPU at hand.
+- **rounding of sums.** n products and an offset are added in one matrix unit, in any order. Matrix
+  units align the addends with the largest and truncate them: published measurements (Fasi et al.,
+  "Numerical behavior of NVIDIA tensor cores", 2021) find at least 24 bits kept. If an addition
+  loses at most 2^-22 of the sum of magnitudes, four times a float32 rounding, this gives n 2^-22
+  (|x| + C) C, which includes the offset's C C / 2. This is the only premise that is measured rather
+  than specified by the vendor; `benchmarks/gpu.sh` checks it on the GPU at hand.
 - **rounding of operands.** With both parts of numbers, 2^-22 each for the rest of x, the rest of c,
-  and the product of low parts that is left out; the offset's float32 2^-24; a unit code's 2^-24:
-  together below 2^-20 (|x| + C) C. With high parts only it is measured instead: |x − x_high| C +
+  and the omitted product of low parts; the offset's float32 2^-24; a unit code's 2^-24: together
+  below 2^-20 (|x| + C) C. With high parts only it is measured instead: |x − x_high| C +
   |x_high| max |c − c_high|.
-- **rounding of the deciding score.** That score is float64 in a fixed order, of squared distances
+- **rounding of the exact score.** That score is float64 in a fixed order, of squared distances
   (|x| + C)^2 for "l2" and of products |x| C for the others: below 2^-47 of these.
 - **underflow.** Numbers below 2^-126 may count as zero: 2^-122 D (|x| + C + 1), generously.
 
-Where |x|, C or their products reach 2^120, numbers may overflow, and B is infinite: the row is
-never taken as decided. A NaN among the scores needs such numbers. Lengths and B are float64.
+If |x|, C or their products reach 2^120, numbers may overflow, and B is infinite: such rows are
+never taken as settled. A NaN among the scores needs such numbers. Lengths and B are float64.
 """
 
 import triton
@@ -32,7 +32,7 @@ from torch import Tensor
 from .preparation import ScreeningCodes
 from .screening import round_tf32
 
-# Places in a row of the table of constants: see `constants`.
+# Columns of the table of constants: see `constants`.
 LONGEST: tl.constexpr = tl.constexpr(0)
 DROPPED: tl.constexpr = tl.constexpr(1)
 SCREENING: tl.constexpr = tl.constexpr(2)
@@ -41,16 +41,16 @@ CONSTANTS: tl.constexpr = tl.constexpr(4)
 
 
 def constants(codes: ScreeningCodes, addends: int, parts: int) -> list[float]:
-    """What `margin` needs of a codebook.
+    """Return a codebook's constants for `margin`.
 
     Args:
         codes: the codebook.
-        addends: how many numbers are added up, one after the other, in a screening score.
-        parts: how many TF32 parts of a number are used.
+        addends: number of successive additions in a screening score.
+        parts: number of TF32 parts used of a number.
 
     Returns:
-        The longest code; the longest part of a code that is left out; the relative error of
-        screening scores; that of the float32 scores in `settling.py`.
+        Length of the longest code; length of the longest omitted part of a code; relative error of
+        screening scores; relative error of the float32 scores in `settling.py`.
     """
     dim = codes.raw.shape[1]
     screening = addends * 2.0**-22 + 2.0**-20
@@ -60,7 +60,7 @@ def constants(codes: ScreeningCodes, addends: int, parts: int) -> list[float]:
 
 @triton.jit
 def margin(length, left_out, longest, code_left_out, relative, dim, L2: tl.constexpr):
-    """The bound B of this module's docstring, float64, from lengths in float64."""
+    """Compute the bound B of the module's docstring in float64, from float64 lengths."""
     reach = length + longest if L2 else length
     size = reach * longest
     decided = reach * reach if L2 else size
@@ -73,7 +73,7 @@ def margin(length, left_out, longest, code_left_out, relative, dim, L2: tl.const
 
 @triton.jit
 def append(listed, count, values, chosen):
-    """Append `values` where `chosen` to a list; one atomic addition for the tile."""
+    """Append `values` where `chosen` to a list, with one atomic addition per tile."""
     ones = chosen.to(tl.int32)
     before = tl.cumsum(ones, 0) - ones
     base = tl.atomic_add(count, tl.sum(ones, 0))
@@ -102,7 +102,7 @@ def judge(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Join the splits of a screening, write codes, and list the rows that are not decided."""
+    """Combine the splits of a screening, write codes, and list the undecided rows."""
     place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     if LISTED:
         total = tl.load(count_in)
@@ -151,12 +151,12 @@ def judge(
         L2,
     )
     decided = (second.to(tl.float64) - best.to(tl.float64)) > 2 * bound
-    # Padding can win where scores overflowed; such rows are never decided.
+    # Padding can win where scores overflowed; such rows are never taken as settled.
     code = tl.minimum(code, num_codes - 1)
     tl.store(codes_out + row, code.to(tl.int64), mask=live)
     append(listed_out, count_out, row, live & (decided == 0))
 
 
 def table_of(rows: list[list[float]], like: Tensor) -> Tensor:
-    """The constants of several codebooks (S, 4): in float64, which a kernel's arguments are not."""
+    """Return the constants of several codebooks (S, 4), float64 (not possible as arguments)."""
     return like.new_tensor(rows, dtype=like.double().dtype)

@@ -1,4 +1,4 @@
-"""`TritonSearch`: the nearest code of each row, on a GPU."""
+"""`TritonSearch`: nearest-code search on a GPU."""
 
 from dataclasses import dataclass
 
@@ -12,21 +12,21 @@ from .preparation import CODES_MULTIPLE, ScreeningCodes, prepare
 from .screening import screen_narrow, screen_wide
 from .settling import SettlingCodes, score_chosen, settle_listed, settle_tile
 
-# Rows of one round of kernels: what bounds the memory beside the results, at 12 bytes a row and
-# split, and 4 for the list.
+# Rows per round of kernels; bounds the memory beside the results, at 12 bytes per row and split,
+# and 4 for the list.
 _ROUND = 1 << 20
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Shapes of the screening kernels; `default_tiles` has reasons for them.
+    """Tile shapes of the screening kernels; see `default_tiles` for their choice.
 
     Attributes:
         rows, codes, channels: of one tile; codes divide 128, channels 32.
-        num_warps: warps of a program.
+        num_warps: warps per program.
         num_stages: tiles of codes in flight.
         rough_from: number of channels from which rows are first screened with one product instead
-            of three, and only those that it leaves open with three.
+            of three, and only undecided ones with three.
     """
 
     rows: int
@@ -38,11 +38,11 @@ class Tiles:
 
 
 def default_tiles(dim: int, narrow: bool) -> Tiles:
-    """Tiles for Hopper, from counting registers and shared memory; not yet measured.
+    """Tiles for Hopper, by counting registers and shared memory; not measured.
 
     Narrow: 64 × 64 scores and the three states of each lane are 128 registers of 128 threads, and
     a tile of packed codes is at most 16 KB. Wide: 128 × 128 scores and products are 128 registers
-    of 256 threads, and a stage is 48 KB of the 227 KB that a program may have.
+    of 256 threads, and a stage is 48 KB of the 227 KB that a program may use.
     """
     if narrow:
         return Tiles(rows=64, codes=64, channels=0, num_warps=4, num_stages=3)
@@ -52,11 +52,11 @@ def default_tiles(dim: int, narrow: bool) -> Tiles:
 class TritonSearch:
     """Exact search by screening on matrix units; the same codes as `ReferenceSearch`.
 
-    Up to 20 channels a score is one product of at most 64 packed columns; above, three products
-    for each 32 channels, or from 256 channels on one for all rows and three for those that it
-    leaves open. Rows that the bound in `judging.py` leaves open are decided in float64. All of it
-    is launched without waiting for the device. Beside its results a search takes less than
-    80 bytes for each of at most 2^20 rows; the codebook is held three to nine times over.
+    Up to 20 channels, a score is one product of at most 64 packed columns; above, three products
+    per 32 channels, or from 256 channels on, one for all rows and three for undecided ones. Rows
+    that the bound in `judging.py` leaves undecided are decided in float64. Everything is launched
+    without waiting for the device. Beside its results, a search takes less than 80 bytes for each
+    of at most 2^20 rows; the codebook is stored three to nine times.
 
     Args:
         codebook: (K, D) float32, finite, on a CUDA device.
@@ -92,12 +92,12 @@ class TritonSearch:
         )
 
     def search(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (N,) int64 of rows (N, D) and their float64 scores (N,); `codes` is faster."""
+        """Find codes (N,) int64 of rows (N, D) and their float64 scores (N,); `codes` is faster."""
         codes = self.codes(rows)
         return codes, self.scores(rows, codes)
 
     def codes(self, rows: Tensor) -> Tensor:
-        """Codes (N,) int64 of float32 rows (N, D)."""
+        """Find codes (N,) int64 of float32 rows (N, D)."""
         require_device(rows, "rows")
         rows = rows.contiguous()
         codes = torch.empty(rows.shape[0], dtype=torch.int64, device=rows.device)
@@ -108,7 +108,7 @@ class TritonSearch:
         return codes
 
     def scores(self, rows: Tensor, codes: Tensor) -> Tensor:
-        """The deciding scores (N,) float64 of rows (N, D) and codes (N,) int64."""
+        """Compute exact scores (N,) float64 of rows (N, D) and codes (N,) int64."""
         count, dim = rows.shape
         scores = torch.empty(count, dtype=torch.float64, device=rows.device)
         width, tile = settle_tile(dim)
@@ -153,7 +153,7 @@ class TritonSearch:
         source: int | None,
         target: int,
     ) -> None:
-        """Screen all rows, or those of list `source`; those left open go to list `target`."""
+        """Screen all rows, or those of list `source`; append undecided ones to list `target`."""
         count, dim = rows.shape
         list_in = None if source is None else listed[source]
         count_in = None if source is None else counts[source:]
@@ -190,7 +190,7 @@ class TritonSearch:
         listed: Tensor | None = None,
         count: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Smallest and second smallest score and the smallest's code, for each split of the codes.
+        """Return the two lowest scores and the lowest one's code, for each split of the codes.
 
         Args:
             rows: (N, D) float32, contiguous, N > 0.
@@ -198,12 +198,13 @@ class TritonSearch:
             listed, count: (N,) and (1,) int32, to screen the first `count` rows in `listed`.
 
         Returns:
+            (splits, N) float32, float32 and int32; indexed by place in the list if there is one.
             (splits, N) float32, float32 and int32; by place in the list where there is one.
         """
         total, dim = rows.shape
         tiles, prepared = self.tiles, self._codes
         padded = prepared.offsets.shape[0]
-        # A list is expected to have few of the rows, so that its programs need more splits.
+        # A list usually has few of the rows, so its programs need more splits.
         expected = total if listed is None else cdiv(total, 8)
         share, splits = _shares(padded, tiles.codes, cdiv(expected, tiles.rows), rows)
         best, second = torch.empty((2, splits, total), dtype=torch.float32, device=rows.device)
@@ -254,10 +255,10 @@ class TritonSearch:
 
 
 def _shares(codes: int, tile: int, row_tiles: int, like: Tensor) -> tuple[int, int]:
-    """How many codes a program walks over, and how many programs share the codes of a row.
+    """Return the number of codes per program, and the number of programs that share a row's codes.
 
-    Few rows leave multiprocessors idle unless several share a row's codes. Two programs each fill
-    the device; a share of fewer than eight tiles would not be worth its start.
+    With few rows, multiprocessors are idle unless several share a row's codes. Two programs each
+    fill the device; a share of fewer than eight tiles is not worth starting a program.
     """
     wanted = cdiv(2 * multiprocessors(like), row_tiles)
     splits = max(1, min(wanted, codes // max(8 * tile, CODES_MULTIPLE)))

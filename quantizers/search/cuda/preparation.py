@@ -1,8 +1,8 @@
 """A codebook laid out for screening on matrix units.
 
 Matrix units multiply TF32 numbers: float32 with 11 significant bits. A float32 number is the sum of
-two of them up to a relative 2^-22, so that three products stand for one of float32. The split is
-made here, once, and not by the compiler in every tile.
+two of them up to a relative 2^-22, so three products replace one of float32. The numbers are split
+here, once, and not by the compiler in every tile.
 """
 
 from dataclasses import dataclass
@@ -13,28 +13,29 @@ from torch import Tensor
 from ..scores import Metric, code_norms
 from .device import cdiv, power_of_two
 
-# Up to this many channels, all three products and the offset fit in one of 64 columns.
+# Up to this number of channels, all three products and the offset fit in 64 columns.
 NARROW_LIMIT = 20
-# Codes are padded to a multiple of the largest tile, so that no kernel masks them.
+# Codes are padded to a multiple of the largest tile, so that kernels need no masks.
 CODES_MULTIPLE = 128
 CHANNELS_MULTIPLE = 32
-# The score of padding. Scores that may reach it are never trusted: see `judging.py`.
+# Score of padding. Scores that may reach it are never trusted: see `judging.py`.
 _NEVER = 2.0**126
 
 
 @dataclass(frozen=True)
 class ScreeningCodes:
-    """What the kernels read of a codebook (K, D).
+    """A codebook (K, D) as the kernels read it.
 
     Attributes:
-        raw: (K, D) float32, the codebook itself: what the deciding score is computed from.
+        raw: (K, D) float32, the codebook itself, for the exact score.
         unit: (K, D) float32, for "cosine" the codes divided by their lengths, else `raw`.
         norms: (K,) float64 lengths of the codes.
         offsets: (K',) float32 with K' a multiple of 128: half the squared length for "l2", else 0;
             out of reach in padding.
         high, low: (K', D') float32, the two TF32 parts of `unit`.
         packed: (K', W) float32 or None: for narrow codebooks, columns −high, −low, −high and the
-            offset in three parts. With a row's high, high, low, 1, 1, 1 one product is the score.
+            offset in three parts. Multiplied with a row's high, high, low, 1, 1, 1 it gives the
+            score.
         longest: length of the longest code of `unit`, rounded up.
         dropped: length of the longest `unit − high`, rounded up.
     """
@@ -65,7 +66,7 @@ def prepare(codebook: Tensor, metric: Metric) -> ScreeningCodes:
     high, low = split_tf32(unit)
     dropped = (exact - high.double()).square().sum(1)
     wide = cdiv(dim, CHANNELS_MULTIPLE) * CHANNELS_MULTIPLE
-    # Lengths are sums of D rounded float64 terms: the factor makes them bounds from above.
+    # Lengths are sums of D rounded float64 terms: the factor makes them upper bounds.
     upward = 1 + (dim + 8) * 2.0**-52
     return ScreeningCodes(
         raw=codebook,
@@ -81,7 +82,7 @@ def prepare(codebook: Tensor, metric: Metric) -> ScreeningCodes:
 
 
 def split_tf32(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Two float32 tensors with 11 significant bits each, whose sum is `values` within 2^-22."""
+    """Split into two float32 tensors with 11 significant bits each and a sum within 2^-22."""
     high = _round_tf32(values)
     return high, _round_tf32(values - high)
 

@@ -1,6 +1,6 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 # Triton reads the types of a kernel's arguments from its launch.
-"""`TritonResidualChain`: all stages of residual quantization while a tile of rows stays on chip."""
+"""`TritonResidualChain`: residual quantization with all stages in one kernel."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from .preparation import CODES_MULTIPLE, ScreeningCodes, prepare
 from .screening import join_lanes, pack_rows, round_tf32, start_lanes, track_lanes
 from .settling import SettlingCodes, settle_listed
 
-# Channels up to which a tile of residuals and its two parts fit on chip.
+# Number of channels up to which a tile of residuals and its two parts fit on chip.
 _ON_CHIP = 128
 
 
@@ -45,10 +45,10 @@ def encode_chain(
     ROWS: tl.constexpr,
     CODES: tl.constexpr,
 ):
-    """Codes of all stages for a tile of rows, and a list of the rows that a stage left open.
+    """Find codes of all stages for a tile of rows, and list rows that a stage left undecided.
 
-    The residual stays in registers; narrow ones in the three copies of `pack_rows`. The codebooks
-    are `ScreeningCodes` stacked (stages, padded_codes, WIDTH), `raw` (stages, code_rows, DIM).
+    The residual stays in registers; narrow ones as the three copies of `pack_rows`. The codebooks
+    are `ScreeningCodes`, stacked (stages, padded_codes, WIDTH); `raw` (stages, code_rows, DIM).
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = row < num_rows
@@ -101,7 +101,7 @@ def encode_chain(
         )
         decided = (next_best.to(tl.float64) - best.to(tl.float64)) > 2 * bound
         opened = tl.where(decided, opened, 1)
-        # Padding can win where scores overflowed; such rows are never decided.
+        # Padding can win where scores overflowed; such rows are never taken as settled.
         code = tl.minimum(code, tl.load(sizes + stage) - 1)
         tl.store(codes_out + row.to(tl.int64) * stages + stage, code.to(tl.int64), mask=live)
         chosen = (tl.full((), stage, tl.int64) * code_rows + code)[:, None] * DIM
@@ -122,7 +122,7 @@ def sum_codes(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Sums (num_rows, dim) of codes (num_rows, stages), added in the order of the stages."""
+    """Sum codes (num_rows, stages) in the order of the stages: (num_rows, dim)."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     live = row < num_rows
@@ -137,11 +137,10 @@ def sum_codes(
 
 
 class TritonResidualChain:
-    """Greedy residual search by squared distance; codes and residuals of `ResidualChain`.
+    """Greedy residual search by squared distance; the same codes and residuals as `ResidualChain`.
 
-    Up to 128 channels one kernel does all stages of a tile of rows, and a second one redoes, in
-    float64, the rows that a stage left open. Above, stages are searched one after the other.
-
+    Up to 128 channels, one kernel does all stages of a tile of rows, and a second one repeats, in
+    float64, the rows that a stage left undecided. Above, stages are searched one after the other.
     Args:
         codebooks: S of (K_s, D) float32, finite, on a CUDA device.
 
@@ -187,11 +186,11 @@ class TritonResidualChain:
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor]:
-        """Codes and what is left over.
+        """Find codes and return the residuals.
 
         Args:
             x: (N, D) floating point; rounded to float32 if it is wider.
-            num_codebooks: how many stages to use, from the first; all if None.
+            num_codebooks: number of stages to use, from the first; None: all.
 
         Returns:
             Codes (N, S) int64, and the float32 residuals (N, D) after the last stage.
@@ -213,13 +212,13 @@ class TritonResidualChain:
             for stage, search in enumerate(self._searches[:stages]):
                 codes[:, stage] = search.codes(residual)
                 residual = residual - search.codebook[codes[:, stage]]
-        # What is not finite stays so through all stages: one look at the end is enough.
+        # Non-finite values stay so through all stages: one check at the end is enough.
         if not bool(residual.isfinite().all()):
             raise QuantizerError("x has NaN or infinite values, or a residual overflows float32")
         return codes, residual
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Float32 sums (N, D) of integer codes (N, S'), added in the order of the stages.
+        """Sum the codes (N, S'), integers, in the order of the stages: (N, D) float32.
 
         Raises:
             QuantizerError: more stages than codebooks, or a code out of range.
@@ -233,7 +232,7 @@ class TritonResidualChain:
             raise QuantizerError("codes are outside of their codebooks")
         sums = torch.empty((count, self._dim), dtype=torch.float32, device=codes.device)
         width = min(128, power_of_two(self._dim))
-        # 16 bytes for each of 128 threads: several independent loads in flight, whatever D is.
+        # 16 bytes for each of 128 threads: several independent loads in flight, for any D.
         rows = max(1, 2048 // width)
         if count:
             with on_device(codes):
@@ -289,12 +288,15 @@ class TritonResidualChain:
         return residual
 
     def _tiles(self, x: Tensor) -> tuple[int, int, int, int]:
-        """Rows and codes of a tile, warps and stages; from counting registers, not yet measured.
+        """Rows and codes of a tile, warps and stages; by counting registers, not measured.
 
-        Wide: 64 × 128 residuals, their two parts, scores and three states of 64 × 64 are
-        144 registers of 256 threads at most, and codes in two parts 64 KB a stage. Fewer rows than
-        fill the device get smaller tiles: a stage waits for the one before, and only more
-        programs help.
+        Wide: 64 × 128 residuals, their two parts, scores and three states of 64 × 64 are at most
+            144
+        registers of 256 threads, and codes in two parts 64 KB per stage. If there are too few rows
+        to
+        fill the device, tiles are smaller: each stage waits for the one before, so only more
+            programs
+        help.
         """
         rows = 64 if x.shape[0] > 32 * multiprocessors(x) else 16
         if self._narrow:
@@ -303,20 +305,20 @@ class TritonResidualChain:
 
 
 def _with_rows(values: Tensor, rows: int) -> Tensor:
-    """Zero rows appended to (K, …)."""
+    """Append rows of zeros to (K, …)."""
     missing = values.new_zeros((rows - values.shape[0], *values.shape[1:]))
     return torch.cat([values, missing])
 
 
 def _with_offsets(offsets: Tensor, rows: int) -> Tensor:
-    """Offsets (K',) that no row comes near, appended up to `rows`."""
+    """Append offsets that no row comes near to (K',), up to `rows`."""
     return torch.cat([offsets, offsets.new_full((rows - offsets.shape[0],), 2.0**126)])
 
 
 def _stacked(
     prepared: list[ScreeningCodes], rows: int, narrow: bool, dim: int
 ) -> tuple[Tensor, ...]:
-    """The factors of the products, (S, rows, W): packed codes, or their high and low parts."""
+    """Stack the factors of the products, (S, rows, W): packed codes, or high and low parts."""
     assert rows % CODES_MULTIPLE == 0
     if narrow:
         packed = torch.stack([_with_rows(_packed(codes), rows) for codes in prepared])

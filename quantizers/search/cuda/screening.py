@@ -1,10 +1,10 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 # Triton reads the types of a kernel's arguments from its launch.
-"""The two smallest scores of each row, in the arithmetic of matrix units.
+"""Find the two lowest scores of each row, in the arithmetic of matrix units.
 
-A score is `offset − x·c`, so that the smallest is the nearest code: half the squared distance
-without the row's own half for "l2". A program keeps a tile of rows, walks over its share of the
-codes, and holds no more than one tile of scores. How far scores may be off is in `judging.py`.
+A score is `offset − x·c`, so that the lowest is the nearest code: half the squared distance without
+the row's own half for "l2". A program keeps a tile of rows, goes over its share of the codes, and
+holds one tile of scores at a time. `judging.py` bounds the error of the scores.
 """
 
 import triton
@@ -13,16 +13,16 @@ import triton.language as tl
 
 @triton.jit
 def round_tf32(values):
-    """Nearest number with 11 significant bits, halves away from zero."""
+    """Round to the nearest number with 11 significant bits, halves away from zero."""
     bits = values.to(tl.int32, bitcast=True)
     return ((bits + 0x1000) & -8192).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def pack_rows(values, column, DIM: tl.constexpr):
-    """Rows as columns high, high, low, 1, 1, 1: the other factor of `ScreeningCodes.packed`.
+    """Pack rows as columns high, high, low, 1, 1, 1: the factor for `ScreeningCodes.packed`.
 
-    `values` (rows, columns) hold channel `column % DIM` in each of the first three parts.
+    `values` (rows, columns) has channel `column % DIM` in each of the first three parts.
     """
     high = round_tf32(values)
     low = round_tf32(values - high)
@@ -34,7 +34,7 @@ def pack_rows(values, column, DIM: tl.constexpr):
 
 @triton.jit
 def start_lanes(ROWS: tl.constexpr, CODES: tl.constexpr):
-    """Smallest score, second smallest, and the smallest's first code, for each lane of a tile."""
+    """Initialize lowest score, second lowest, and the lowest one's first code, for each lane."""
     smallest = tl.full((ROWS, CODES), float("inf"), tl.float32)
     second = tl.full((ROWS, CODES), float("inf"), tl.float32)
     start = tl.zeros((ROWS, CODES), tl.int32)
@@ -43,9 +43,9 @@ def start_lanes(ROWS: tl.constexpr, CODES: tl.constexpr):
 
 @triton.jit
 def track_lanes(scores, first, smallest, second, start):
-    """Take in a tile of scores whose codes begin at `first`.
+    """Update the lanes with a tile of scores whose codes start at `first`.
 
-    Lane by lane: five operations a score and no exchange between threads until the walk is over.
+    Per lane: five operations per score, and no exchange between threads until the end.
     """
     second = tl.minimum(second, tl.maximum(smallest, scores))
     start = tl.where(scores < smallest, first, start)
@@ -54,7 +54,7 @@ def track_lanes(scores, first, smallest, second, start):
 
 @triton.jit
 def join_lanes(smallest, second, start, CODES: tl.constexpr):
-    """Each row's smallest score, its code and its second smallest score, out of all lanes."""
+    """Reduce lanes to each row's lowest score, its code and its second lowest score."""
     lane = tl.arange(0, CODES)[None, :]
     best = tl.min(smallest, axis=1)
     winner = tl.min(tl.where(smallest == best[:, None], lane, CODES - 1), axis=1)
@@ -79,7 +79,7 @@ def screen_narrow(
     ROWS: tl.constexpr,
     CODES: tl.constexpr,
 ):
-    """Few channels: rows packed once, one product of WIDTH columns for each tile of codes.
+    """Screen few channels: rows are packed once, with one product of WIDTH columns per code tile.
 
     Grid (tiles of rows, splits); split s has codes s × share to (s + 1) × share, and writes to
     [s, row] of the outputs (splits, num_rows).
@@ -130,11 +130,11 @@ def screen_wide(
     CODES: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Many channels, CHANNELS at a time.
+    """Screen many channels, CHANNELS at a time.
 
-    PARTS is 1 for products of the high parts only, a third of the work and a wider bound, or 2 for
-    all three products. With LISTED the rows are those in `listed`, `count` of them, and results are
-    stored by place in the list. Codes and splits are as in `screen_narrow`.
+    PARTS is 1 for products of the high parts only, a third of the work with a wider bound, or 2 for
+    all three products. With LISTED, the rows are the first `count` ones in `listed`, and results
+    are stored by place in the list. Codes and splits are as in `screen_narrow`.
 
     Partial products are subtracted from the scores rather than accumulated in the matrix unit, so
     that rounding grows with CHANNELS and not with `dim`.
@@ -171,7 +171,7 @@ def screen_wide(
             codes_high = tl.load(high + code_start + here[:, None])
             products = tl.zeros((ROWS, CODES), tl.float32)
             if PARTS == 2:
-                # The small products first: matrix units cut addends to fit the largest.
+                # Small products first: matrix units truncate addends to fit the largest.
                 codes_low = tl.load(low + code_start + here[:, None])
                 rows_low = round_tf32(values - rows_high)
                 products = tl.dot(rows_low, codes_high, products, input_precision="tf32")

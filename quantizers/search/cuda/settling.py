@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 # Triton reads the types of a kernel's arguments from its launch.
-"""The deciding score in kernels: rows that screening left open, and scores of chosen codes.
+"""Exact scores in kernels: for rows that screening left undecided, and for chosen codes.
 
-The score is that of `scores.py` to the last bit: float64, the same order of additions, and no fused
-multiply-add, which is why these kernels are launched with `enable_fp_fusion=False`.
+The score is bit-identical to that of `scores.py`: float64, the same order of additions, and no
+fused multiply-add, so these kernels are launched with `enable_fp_fusion=False`.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _TILE = 4096
 def fold(terms, ROWS: tl.constexpr, WIDTH: tl.constexpr, HALVINGS: tl.constexpr):
     """Sums (ROWS,) of terms (ROWS, WIDTH), folded in halves as `folded_sum` does."""
     for step in tl.static_range(HALVINGS):
-        # A sum of two: there is one order only.
+        # A sum of two terms has only one order.
         terms = tl.sum(tl.reshape(terms, (ROWS, 2, WIDTH >> (step + 1))), axis=1)
     return tl.reshape(terms, (ROWS,))
 
@@ -39,7 +39,7 @@ def deciding_scores(
     WIDTH: tl.constexpr,
     HALVINGS: tl.constexpr,
 ):
-    """Float64 scores of float32 rows (ROWS or 1, WIDTH) and codes (ROWS, WIDTH)."""
+    """Compute float64 scores of float32 rows (ROWS or 1, WIDTH) and codes (ROWS, WIDTH)."""
     rows = rows.to(tl.float64)
     codes = codes.to(tl.float64)
     if METRIC == "l2":
@@ -74,15 +74,15 @@ def settle(
     HALVINGS: tl.constexpr,
     RESIDUAL: tl.constexpr,
 ):
-    """Exact codes of listed rows, and of all stages of a residual chain.
+    """Find exact codes of listed rows, for all stages of a residual chain.
 
-    A program takes a row at a time and walks over the codes of a stage. Float32 scores tell which
-    tiles can hold the nearest code, in view of the smallest score so far; those are scored again
-    in float64. Rows of x that the bound can't be trusted for have all tiles scored.
+    A program takes one row at a time and goes over the codes of a stage. Float32 scores show which
+    tiles can have the nearest code, given the lowest score so far; those are scored again in
+    float64. For rows of x whose bound can't be trusted, all tiles are.
 
     `raw` and `unit` are (stages, code_rows, dim), `norms` (stages, code_rows), `offsets`
     (stages, offset_rows), `table` (stages, CONSTANTS), `sizes` (stages,) int32, `codes_out`
-    (rows, stages). With RESIDUAL what the last stage leaves goes to `residual_out` (rows, dim).
+    (rows, stages). With RESIDUAL, the final residual is written to `residual_out` (rows, dim).
     """
     channel = tl.arange(0, WIDTH)
     lane = tl.arange(0, CODES)
@@ -118,7 +118,7 @@ def settle(
                 scores = offset - tl.sum(codes * rest[None, :], axis=1)
                 smallest = tl.min(tl.where(live, scores, float("inf")), axis=0)
                 lowest = tl.minimum(lowest, smallest)
-                # An infinite bound makes this NaN or infinite, and keeps the tile.
+                # With an infinite bound this is NaN or infinite, which keeps the tile.
                 beyond = smallest.to(tl.float64) - lowest.to(tl.float64) > 2 * bound
                 if beyond == 0:
                     if METRIC == "cosine":
@@ -130,7 +130,7 @@ def settle(
                     exact = tl.where(live, exact, float("inf"))
                     nearest = tl.min(exact, axis=0)
                     at = tl.min(tl.where(exact == nearest, code, size), axis=0)
-                    # Tiles come in order, so that an equal one later does not win.
+                    # Tiles are in order, so that a later one does not win a tie.
                     winner = tl.where(nearest < best, at, winner)
                     best = tl.minimum(best, nearest)
             tl.store(codes_out + row * stages + stage, winner.to(tl.int64))
@@ -143,14 +143,14 @@ def settle(
 
 @dataclass(frozen=True)
 class SettlingCodes:
-    """The codebooks of all stages, padded to one size K: what `settle` reads.
+    """The codebooks of all stages, padded to one size K, as `settle` reads them.
 
     Attributes:
         raw, unit: (S, K, D) float32.
         norms: (S, K) float64.
         offsets: (S, K') float32, K' >= K.
         table: (S, 4) float64, see `constants` in `judging.py`.
-        sizes: (S,) int32, the codes that are not padding.
+        sizes: (S,) int32, number of codes without padding.
     """
 
     raw: Tensor
@@ -170,7 +170,7 @@ def settle_listed(
     codes_out: Tensor,
     residual_out: Tensor | None = None,
 ) -> None:
-    """Write exact codes of the first `count` rows in `listed`, and what the last stage leaves over.
+    """Write exact codes of the first `count` rows in `listed`, and the final residuals.
 
     Args:
         x: (N, D) float32.
@@ -211,7 +211,7 @@ def settle_listed(
 
 
 def settle_tile(dim: int) -> tuple[int, int]:
-    """Columns and rows of a tile of float64 terms: 4,096 of them, or one row."""
+    """Return columns and rows of a tile of float64 terms: 4,096 of them, or one row."""
     width = power_of_two(dim)
     return width, max(1, min(512, _TILE // width))
 
@@ -230,7 +230,7 @@ def score_chosen(
     WIDTH: tl.constexpr,
     HALVINGS: tl.constexpr,
 ):
-    """The deciding scores (num_rows,) of rows and the codes chosen for them."""
+    """Compute the exact scores (num_rows,) of rows and their chosen codes."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = row < num_rows
     channel = tl.arange(0, WIDTH)

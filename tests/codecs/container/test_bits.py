@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllabary.codecs.container import bits, entropy
+from syllabary.codecs.container import bits
 
 WIDTHS = st.one_of(
     st.lists(st.integers(1, 31), min_size=1, max_size=5),
@@ -33,29 +33,8 @@ def test_packing(case):
     assert np.array_equal(bits.unpack(data, len(codes), widths), codes)
 
 
-@given(codes_and_widths())
-def test_entropy_coding(case):
-    codes, widths = case
-    data = entropy.encode(codes, widths)
-    assert np.array_equal(entropy.decode(data, len(codes), widths), codes)
-
-
 def test_the_order_of_bits_is_fixed():
     # From docs/token-format.md: changing these bytes changes the format.
     assert bits.pack(np.array([[5, 2], [1, 3]]), [3, 2]) == bytes([0b10110001, 0b11000000])
     assert bits.pack(np.array([[1, 2], [3, 15]]), [4, 4]) == bytes([0x12, 0x3F])
     assert bits.pack(np.array([[258]]), [16]) == bytes([1, 2])
-    golden = entropy.encode(np.array([[5, 2], [1, 3], [5, 2], [5, 2]]), [3, 2])
-    assert golden.hex() == "00b0f852c14900"
-
-
-def test_entropy_coding_finds_structure():
-    rng = np.random.default_rng(0)
-    steps = rng.integers(-1, 2, (400, 8)).cumsum(0).clip(0, 15)
-    packed = len(bits.pack(steps, [4] * 8))
-    assert len(entropy.encode(steps, [4] * 8)) < 0.6 * packed
-    noise = rng.integers(0, 16, (400, 8))
-    assert len(entropy.encode(noise, [4] * 8)) < 1.1 * packed
-    silence = np.zeros((4000, 8), int)
-    # 44 times smaller and no more: what a forged file can make of itself is bounded.
-    assert packed / 400 * 4000 / 45 < len(entropy.encode(silence, [4] * 8)) < 400
