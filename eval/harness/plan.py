@@ -246,9 +246,7 @@ class Plan:
                 temporary.write_bytes(as_bytes(grown, indent=1))
         known = {metric.name: metric for metric in self.metrics}
         for name in grown["metrics"]:
-            with suppress(
-                SyllabaryError
-            ):  # a metric of another package that is not installed any more
+            with suppress(SyllabaryError):  # of a package that was removed
                 known.setdefault(name, metrics.find(name))
         chosen = tuple(known[name] for name in grown["metrics"] if name in known)
         return replace(self, metrics=chosen, studies=tuple(grown["studies"]))

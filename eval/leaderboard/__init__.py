@@ -1,1 +1,1 @@
-"""Result files: their schema and its check, and the page and the Markdown made of them."""
+"""Result files and their checks, and the web and Markdown pages generated from them."""

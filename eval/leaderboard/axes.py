@@ -1,4 +1,4 @@
-"""What plots are drawn with: scales, round ticks, and labels that stay clear of each other."""
+"""Elements of plots: scales, round ticks, and labels that do not overlap."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to pixels.
+    """A mapping from values to pixels.
 
     Attributes:
         low, high: values at the ends.
-        start, stop: pixels there.
-        logarithmic: in between.
+        start, stop: pixels at the ends.
+        logarithmic: whether the scale is logarithmic.
     """
 
     low: float
@@ -39,7 +39,7 @@ class Scale:
 
 
 def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round values from `low` to `high`, at most so many."""
+    """Return round values from `low` to `high`, at most so many."""
     span = high - low
     if not span > 0 or not math.isfinite(span):
         return [low]
@@ -54,14 +54,14 @@ def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def decade_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten."""
+    """Return 1, 2 and 5 times powers of ten."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
     return [tick for tick in ticks if low <= tick * (1 + 1e-9) and tick <= high * (1 + 1e-9)]
 
 
 def widened(values: Sequence[float], margin: float = 0.08) -> tuple[float, float]:
-    """A range that holds the values with some room, and is never empty."""
+    """Return a range that contains the values with a margin, and is never empty."""
     low, high = min(values), max(values)
     room = (high - low) * margin or max(abs(high), 1.0) * margin
     return low - room, high + room
@@ -69,13 +69,13 @@ def widened(values: Sequence[float], margin: float = 0.08) -> tuple[float, float
 
 @dataclass(frozen=True)
 class Label:
-    """Text at a point.
+    """A label at a point.
 
     Attributes:
         x, y: of its left end and its baseline, px.
-        text: to write.
-        point: place of its point among those given.
-        far: so far from its point that a line should lead there.
+        text: of the label.
+        point: index of its point.
+        far: far enough from its point to need a leader line.
     """
 
     x: float
@@ -91,20 +91,20 @@ def place_labels(
     box: Box,
     blocked: Sequence[Box] = (),
 ) -> list[Label]:
-    """Labels near their points that cover neither points nor each other, as far as possible.
+    """Place labels near their points, avoiding points and other labels as far as possible.
 
-    Each in turn takes the place of least overlap among those around its point, moved into the box
-    where it would leave it: greedy, so the same points always give the same picture.
+    Each label in turn takes the position of least overlap among candidates around its point, moved
+    into the box if needed: greedy, and deterministic.
 
     Args:
         points: x and y of each, px.
-        texts: of each; an empty one is left out.
+        texts: of each; empty ones are skipped.
         box: left, top, right, bottom, px, that labels stay in.
-        blocked: boxes that are taken.
+        blocked: boxes to avoid.
     """
     taken = [(x - 4.5, y - 4.5, x + 4.5, y + 4.5) for x, y in points] + list(blocked)
     labels = []
-    # The crowded ones choose first.
+    # Labels in crowded places choose first.
     order = sorted(
         (place for place, text in enumerate(texts) if text),
         key=lambda i: (-_neighbours(points, i), points[i][0], points[i][1], i),
@@ -127,7 +127,9 @@ def place_labels(
 
 
 def _candidates(point: tuple[float, float], width: float) -> list[tuple[float, float, float]]:
-    """Cost, x and y: right of the point first, then around it, then in rings farther away."""
+    """Cost, x and y of candidates: right of the point first, then around it, then in
+    farther rings.
+    """
     x, y = point
     places = [
         (0.0, x + 7, y + 4),
@@ -154,7 +156,7 @@ def _neighbours(points: Sequence[tuple[float, float]], place: int) -> int:
 
 
 def overlap(one: Box, other: Box) -> float:
-    """The area that two boxes share."""
+    """Return the overlapping area of two boxes."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return width * height if width > 0 and height > 0 else 0.0

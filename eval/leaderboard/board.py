@@ -1,4 +1,4 @@
-"""Which results stand beside each other: one section a data set, systems by bitrate."""
+"""Grouping of results: one section per data set, systems by bitrate."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ BANDS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A system's result, and the folder that its clips are found from."""
+    """A system's result, and the folder to which its clips' paths are relative."""
 
     result: Result
     folder: Path
@@ -46,28 +46,28 @@ class Entry:
 
     @property
     def band(self) -> int:
-        """Place in `BANDS`."""
+        """Index of its bitrate band in `BANDS`."""
         if self.result.bitrate is None or self.is_reference:
             return REFERENCE_BAND
         return sum(self.result.bitrate > edge for edge in _EDGES)
 
     @property
     def family(self) -> str:
-        """The name without the setting at its end: ``rvq-16k:4`` is of ``rvq-16k``."""
+        """The name without the setting at its end: ``rvq-16k`` for ``rvq-16k:4``."""
         match = re.fullmatch(r"(.+?)[:-]\d+(\.\d+)?k?", self.name)
-        # One that has no codebooks to choose from keeps its name: rvq-16k is no setting of rvq.
+        # A system without selectable codebooks keeps its name: rvq-16k is not a setting of rvq.
         keeps = match is None or (":" not in self.name and self.result.system.kind == "tokenizer")
         return self.name if keeps or match is None else match[1]
 
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A metric as one or several results have it: the same method by the same package.
+    """A metric in one or several results: the same method by the same package.
 
     Attributes:
-        metric: as the first of them describes it.
-        versions: of the package, where they differ more than one.
-        place: in `MetricEntry` of each system, by its name.
+        metric: as described by the first of them.
+        versions: of the package, if there are several.
+        place: index of its `MetricEntry` in each system's result, by the system's name.
     """
 
     metric: MetricEntry
@@ -81,7 +81,7 @@ class Section:
     """Results on the same items.
 
     Attributes:
-        data: that they share.
+        data: the data set.
         entries: by bitrate, references last.
     """
 
@@ -90,12 +90,14 @@ class Section:
 
     @cached_property
     def domains(self) -> tuple[str, ...]:
-        """From the one with most items on."""
+        """Return the domains, those with the most items first."""
         return tuple(sorted(self.data.domains, key=lambda name: (-self.data.domains[name], name)))
 
     @cached_property
     def metrics(self) -> tuple[MetricColumn, ...]:
-        """Columns; figures of different methods never share one, whatever they are called."""
+        """Return the columns; figures of different methods are never in one column, even with the
+        same name.
+        """
         found: dict[tuple[str, str, str | None], dict[str, MetricEntry]] = {}
         for entry in self.entries:
             for metric in entry.result.metrics:
@@ -117,7 +119,7 @@ class Section:
 
     @cached_property
     def studies(self) -> dict[str, dict[str, StudyEntry]]:
-        """By name of the study, then of the system."""
+        """Return study results, by name of the study, then of the system."""
         found: dict[str, dict[str, StudyEntry]] = {}
         for entry in self.entries:
             for study in entry.result.studies:
@@ -127,17 +129,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Board:
-    """Everything on a page."""
+    """The content of the leaderboard."""
 
     sections: tuple[Section, ...]
     sources: tuple[Path, ...] = field(default=(), compare=False)
 
 
 def collect(places: Sequence[Path]) -> Board:
-    """The results in these files, or anywhere below these folders.
+    """Collect the results in these files, or anywhere below these folders.
 
     Raises:
-        ResultError: one is not valid, there is none, or two are of the same system and data.
+        ResultError: one is invalid, there is none, or two are of the same system and data.
     """
     paths = find(places)
     if not paths:
@@ -156,7 +158,7 @@ def collect(places: Sequence[Path]) -> Board:
 
 
 def find(places: Iterable[Path]) -> list[Path]:
-    """Result files, each once, in an order that does not depend on the file system's."""
+    """Find result files, each once, in a deterministic order."""
     found: dict[Path, Path] = {}
     for place in places:
         below = [place]

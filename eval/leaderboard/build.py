@@ -1,4 +1,4 @@
-"""Results to a site: the page and its Markdown twin, both or neither."""
+"""Writing the page and its Markdown version, both or neither."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ def write_site(
 
     Args:
         board: from `syllabary.eval.leaderboard.board.collect`.
-        folder: made if need be.
+        folder: created if needed.
         title: of both.
-        clip_budget: bytes that sounds may take; whole clips are left out beyond it.
+        clip_budget: maximal bytes of audio; further clips are left out.
 
     Raises:
         ResultError: a clip can't be read.
-        MetricError: a package that draws is not installed.
+        MetricError: a package for plots is not installed.
         OSError: the folder can't be written.
     """
     page, twin = render_page(board, title, clip_budget), render_markdown(board, title)

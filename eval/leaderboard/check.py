@@ -1,4 +1,4 @@
-"""Whether a result adds up: every mean, count and bitrate again from its items."""
+"""Consistency checks of a result: every mean, count and bitrate is recomputed from its items."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ _PRECISION = 1e-5
 
 
 def load(path: Path) -> Result:
-    """A result file that is whole and adds up.
+    """Load a valid and consistent result file.
 
     Raises:
         ResultError: with every problem found.
@@ -23,7 +23,7 @@ def load(path: Path) -> Result:
 
 
 def loads(content: bytes, source: str = "result") -> Result:
-    """As `load`, of a file's bytes.
+    """Like `load`, from a file's bytes.
 
     Raises:
         ResultError: with every problem found.
@@ -32,7 +32,7 @@ def loads(content: bytes, source: str = "result") -> Result:
 
 
 def bitrate(items: Iterable[ItemEntry]) -> float | None:
-    """Bits per second over the items that have bits; None if none has."""
+    """Return bits per second over the items that have bits; None if none has."""
     spent = [
         (item.bits, item.seconds)
         for item in items
@@ -43,7 +43,7 @@ def bitrate(items: Iterable[ItemEntry]) -> float | None:
 
 
 def mean(scores: Sequence[Score]) -> float | None:
-    """The mean of numbers, or the quotient of the totals of pairs; None if there is none."""
+    """Return the mean of numbers, or the quotient of totals of pairs; None if there are none."""
     pairs = [score for score in scores if isinstance(score, tuple)]
     if pairs:
         below = sum(denominator for _, denominator in pairs)
@@ -55,7 +55,7 @@ def mean(scores: Sequence[Score]) -> float | None:
 def _checked(result: Result, source: str) -> Result:
     problems = Problems()
     if len(result.items) < result.data.items:
-        # What an evaluation writes before its end. All the rest would only follow from this.
+        # An unfinished evaluation. All other problems would follow from this.
         said = f"{len(result.items)} of data.items, {result.data.items}: the run is not finished"
         raise ResultError(source, [f"items: {said}"])
     _check_digests(result, problems)
@@ -195,8 +195,8 @@ def _check_figure(
     scores = [item.scores[metric.name] for item in items if metric.name in item.scores]
     if figure.count != len(scores):
         problems.add(f"{where}.count", f"{figure.count}, but the items hold {len(scores)} scores")
-    # An item that could not be reconstructed fails every metric that was asked of it; which
-    # those were, where only a sample is scored, the file doesn't say.
+    # An item that could not be reconstructed fails every metric that was requested for it; if only
+    # a subset is scored, the file doesn't say which metrics those were.
     least = sum(metric.name in item.failures for item in items)
     most = least + sum(
         item.error is not None and metric.name not in item.failures for item in items

@@ -1,4 +1,4 @@
-"""The words around the tables: facts, legend, systems, and how to measure it all again."""
+"""Texts around the tables: facts, legend, systems, and commands for reproduction."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,13 +13,13 @@ SYSTEM_HEADINGS = (
 
 
 def title(section: Section) -> str:
-    """The data set and its split."""
+    """Name of the data set and its split."""
     split = f", {section.data.split}" if section.data.split else ""
     return f"{section.data.name}{split}"
 
 
 def facts(section: Section) -> list[tuple[str, str]]:
-    """What was measured, in figures."""
+    """Facts about the measured data, in figures."""
     data = section.data
     references = sum(entry.is_reference for entry in section.entries)
     return [
@@ -31,19 +31,19 @@ def facts(section: Section) -> list[tuple[str, str]]:
 
 
 def domains(section: Section) -> list[tuple[str, str]]:
-    """All, and each, with what a reader sees of it."""
+    """All domains together, and each, with their displayed names."""
     one = [(name, f"{name} ({section.data.domains[name]})") for name in section.domains]
     return [(EVERYWHERE, "All domains"), *(one if len(one) > 1 else [])]
 
 
 def bands(section: Section) -> list[tuple[int, str]]:
-    """Those that have a system."""
+    """The bitrate bands that contain a system."""
     found = {entry.band for entry in section.entries} - {REFERENCE_BAND}
     return [(place, BANDS[place]) for place in sorted(found)]
 
 
 def legend(section: Section) -> list[tuple[str, ...]]:
-    """A line a metric, as `METRIC_HEADINGS` say."""
+    """One row per metric, with columns `METRIC_HEADINGS`."""
     lines: list[tuple[str, ...]] = []
     for column in section.metrics:
         metric = column.metric
@@ -65,7 +65,7 @@ def legend(section: Section) -> list[tuple[str, ...]]:
 
 
 def systems(section: Section) -> list[tuple[str, ...]]:
-    """A line a system, as `SYSTEM_HEADINGS` say."""
+    """One row per system, with columns `SYSTEM_HEADINGS`."""
     return [
         (
             entry.name,
@@ -83,17 +83,17 @@ def systems(section: Section) -> list[tuple[str, ...]]:
 
 
 def commands(section: Section) -> list[str]:
-    """Each once."""
+    """Commands of the results, each once."""
     return list(dict.fromkeys(entry.result.command for entry in section.entries))
 
 
 def seeds(section: Section) -> str:
-    """Of all results: one, as a rule."""
+    """Seeds of all results, usually one."""
     return _numbers(sorted({entry.result.seed for entry in section.entries}))
 
 
 def environments(section: Section) -> list[str]:
-    """Each with the systems that were measured in it, if there are several."""
+    """Each environment, with the systems that were measured in it if there are several."""
     found: dict[str, list[str]] = {}
     for entry in section.entries:
         found.setdefault(_environment(entry.result.environment), []).append(entry.name)
@@ -103,7 +103,7 @@ def environments(section: Section) -> list[str]:
 
 
 def rate(entry: Entry) -> str:
-    """The bitrate in words."""
+    """The bitrate as text."""
     if entry.is_reference or entry.result.bitrate is None:
         return "reference"
     return f"{entry.result.bitrate / 1000:.2f} kbit/s"

@@ -1,4 +1,4 @@
-"""Curves of studies as small multiples: a panel a system, all the others behind it in grey."""
+"""Curves of studies as small multiples: one panel per system, with the other systems in grey."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Multiples:
 
     Attributes:
         heading: with its unit.
-        axis: what x is.
-        behind: the drawing that all panels refer to.
+        axis: label of x.
+        behind: the drawing of all curves, to which all panels refer.
         panels: by bitrate.
-        points: x values that any of them has.
-        rows: by system, y at each of `points`, as text; for readers of tables.
+        points: all x values.
+        rows: by system, y at each of `points`, as text, for a table.
     """
 
     heading: str
@@ -45,7 +45,7 @@ class Multiples:
 
 
 def multiples(section: Section, study: str, prefix: str) -> list[Multiples]:
-    """All curves of a study.
+    """Return all curves of a study.
 
     Args:
         prefix: of ids in the page; unique to this study and section.
@@ -118,7 +118,7 @@ def _dots(path: str, hue: str) -> Markup:
 
 
 def _digits(up: Scale) -> int:
-    """That tell a hundredth of the range."""
+    """Number of digits that resolve a hundredth of the range."""
     span = up.high - up.low
     return next((n for n in range(7) if span / 100 >= 10.0**-n), 7)
 

@@ -1,4 +1,4 @@
-"""Which items have no score, and why, without a line for each of thousands."""
+"""Missing scores and their reasons, grouped to avoid a line for each of thousands."""
 
 import re
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class Failure:
     """Items that failed for the same reason.
 
     Attributes:
-        what: heading of the metric; "" where the reconstruction itself failed.
-        reason: of one of them; the others differ in numbers at most.
-        alike: reasons that differ so.
+        what: heading of the metric; "" if the reconstruction itself failed.
+        reason: of one of them; the others differ at most in numbers.
+        alike: number of reasons that differ so.
         groups: names of systems, and of the items that failed with each of them.
     """
 
@@ -30,13 +30,13 @@ class Failure:
 
     @property
     def items(self) -> int:
-        """Different ones."""
+        """Number of different items."""
         return len({item for _, items in self.groups for item in items})
 
 
 def failures(section: Section) -> list[Failure]:
-    """Failed reconstructions first, then metric by metric."""
-    # By metric and reason without its numbers: by system, the items.
+    """Group failures: reconstructions first, then metric by metric."""
+    # Keyed by metric and reason without its numbers; values are items by system.
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     reasons: dict[tuple[str, str], dict[str, None]] = {}
 
@@ -53,7 +53,7 @@ def failures(section: Section) -> list[Failure]:
         for name in column.of:
             entry = next(entry for entry in section.entries if entry.name == name)
             for item in entry.result.items:
-                # The reason stands with the reconstruction already.
+                # The reason is listed under the reconstruction already.
                 if item.error is None and column.metric.name in item.failures:
                     reason = item.failures[column.metric.name]
                     note(column.heading, reason, name, item.name)
@@ -64,7 +64,7 @@ def failures(section: Section) -> list[Failure]:
 
 
 def _groups(of: dict[str, list[str]]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """Systems that failed on the same items stand together."""
+    """Group systems that failed on the same items."""
     systems: dict[tuple[str, ...], list[str]] = {}
     for name, items in of.items():
         systems.setdefault(tuple(items), []).append(name)

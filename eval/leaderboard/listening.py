@@ -1,4 +1,4 @@
-"""Clips to listen to: sound and spectrogram as ``data:`` URIs, within a budget of bytes."""
+"""Clips for listening: audio and spectrogram as ``data:`` URIs, within a budget of bytes."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ class Sound:
 
     Attributes:
         audio, picture: ``data:`` URIs.
-        seconds: long.
+        seconds: duration.
     """
 
     audio: str
@@ -42,9 +42,9 @@ class Listening:
     """Clips by system.
 
     Attributes:
-        clips: the columns, as the first system describes them.
-        rows: each system, the recordings first, and its sounds; None where it has none.
-        left_out: columns that the budget had no room for.
+        clips: the columns, as described by the first system.
+        rows: each system, the originals first, and its clips; None for a missing one.
+        left_out: number of columns that exceed the budget.
     """
 
     clips: tuple[ClipEntry, ...]
@@ -53,13 +53,13 @@ class Listening:
 
 
 def listening(section: Section, budget: int) -> Listening:
-    """The clips of a section, whole columns at a time.
+    """Collect the clips of a section, whole columns at a time.
 
     Args:
-        budget: bytes of the page that they may take.
+        budget: maximal bytes in the page.
 
     Raises:
-        ResultError: a clip is missing, is no audio, or is too long.
+        ResultError: a clip is missing, is not audio, or is too long.
     """
     columns: dict[str, ClipEntry] = {}
     for entry in section.entries:
@@ -87,7 +87,7 @@ def listening(section: Section, budget: int) -> Listening:
 
 
 def clip_problems(entry: Entry) -> list[str]:
-    """What is wrong with the sound files of a result, each with its path."""
+    """Return the problems of a result's audio files, each with its path."""
     problems = []
     for place, clip in enumerate(entry.result.clips):
         try:
@@ -98,14 +98,15 @@ def clip_problems(entry: Entry) -> list[str]:
 
 
 def read_sound(folder: Path, name: str) -> Sound:
-    """A clip and its picture. FLAC goes in as it is; anything else is written again as FLAC.
+    """Read a clip, with its picture. FLAC is embedded unchanged; other formats are converted to
+    FLAC.
 
     Args:
         folder: of the result file.
         name: of the clip's file, below it.
 
     Raises:
-        ResultError: the file is missing, is not below the folder, is no audio, or is too long.
+        ResultError: the file is missing, is not below the folder, is not audio, or is too long.
     """
     content, wave, sample_rate = _read(folder, name)
     return Sound(
@@ -116,12 +117,12 @@ def read_sound(folder: Path, name: str) -> Sound:
 
 
 def _read(folder: Path, name: str) -> tuple[bytes, np.ndarray, int]:
-    """FLAC, the samples (frames, channels), and Hz."""
+    """Return FLAC bytes, the samples (frames, channels), and the sample rate."""
     import soundfile
 
     path = folder / name
     try:
-        # A link in a submission must not put another file of this machine on a page.
+        # A link in a submission must not embed another file of this machine in the page.
         if not path.resolve().is_relative_to(folder.resolve()):
             raise ResultError(str(path), ["not below the result's folder"])
         if path.stat().st_size > _LARGEST:
@@ -151,7 +152,7 @@ def _read(folder: Path, name: str) -> tuple[bytes, np.ndarray, int]:
 
 
 def draw(wave: np.ndarray) -> bytes:
-    """A spectrogram without axes, as a PNG of a palette.
+    """Draw a spectrogram without axes, as a palette PNG.
 
     Args:
         wave: (samples,).
@@ -169,7 +170,9 @@ def draw(wave: np.ndarray) -> bytes:
 
 
 def _resized(levels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Means over equal shares of (bins, frames); frames are repeated where there are too few."""
+    """Resize (bins, frames) by means over equal shares; frames are repeated if there are
+    too few.
+    """
     width, height = size
     return _shares(_shares(levels, height).T, width).T
 

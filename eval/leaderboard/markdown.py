@@ -1,4 +1,6 @@
-"""The leaderboard's Markdown twin: the same figures, for terminals, diffs and repositories."""
+"""The Markdown version of the leaderboard: the same figures, for terminals, diffs and
+repositories.
+"""
 
 import html
 import re
@@ -123,8 +125,8 @@ def _grid(
 
 
 def _text(text: str) -> str:
-    """Text that stands for itself, on one line."""
+    """Escape text for one line of Markdown."""
     text = html.escape(" ".join(text.split()), quote=False)
     text = re.sub(r"([\\`*\[\]|])", r"\\\1", text)
-    # Underscores inside words are safe, and names of data sets are full of them.
+    # Underscores inside words are safe, and frequent in names of data sets.
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)

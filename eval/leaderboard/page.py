@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML page that needs nothing else: no network, no fonts, no files."""
+"""The leaderboard as a single self-contained HTML page: no network, no fonts, no other files."""
 
 import base64
 import hashlib
@@ -17,19 +17,19 @@ from .plots import rate_quality
 
 
 def render_page(board: Board, title: str, clip_budget: int) -> str:
-    """The page.
+    """Render the page.
 
-    Text from result files is escaped where it is put in, and the page's own policy forbids
-    scripts other than its own, and any request.
+    Text from result files is escaped, and the page's content security policy forbids other scripts
+    than its own, and any request.
 
     Args:
-        board: what to show.
+        board: content.
         title: of the page.
-        clip_budget: bytes that sounds and their pictures may take.
+        clip_budget: maximal bytes of audio and pictures.
 
     Raises:
         ResultError: a clip can't be read.
-        MetricError: a package that draws or fills in is not installed.
+        MetricError: a package for plots or templates is not installed.
     """
     jinja2 = package("jinja2")
     here = files(__package__)

@@ -1,4 +1,4 @@
-"""Rate–quality plots: each metric against the bitrate, as SVG that the page's colours apply to."""
+"""Rate–quality plots: each metric against the bitrate, as SVG with the page's colours."""
 
 import math
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ _LEFT, _TOP, _RIGHT, _BOTTOM = 54.0, 14.0, 588.0, 338.0
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture.
+    """A plot.
 
     Attributes:
         heading: above it.
-        arrow: where better is.
+        arrow: direction of better values.
         svg: the drawing.
     """
 
@@ -52,7 +52,7 @@ class _Point:
 
 
 def hues(section: Section) -> dict[str, int]:
-    """A colour for each family, by its name: first come, first served."""
+    """Assign a colour to each family, in order of appearance."""
     found: dict[str, int] = {}
     for entry in section.entries:
         if not entry.is_reference:
@@ -61,7 +61,9 @@ def hues(section: Section) -> dict[str, int]:
 
 
 def rate_quality(section: Section) -> list[Plot]:
-    """A plot for each metric that has a better end and is known for two systems or more."""
+    """Return a plot for each metric that has a better direction and values for two systems
+    or more.
+    """
     colours = hues(section)
     plots = []
     for column in section.metrics:
@@ -97,7 +99,7 @@ def _draw(
 ) -> Markup:
     digits = column.metric.digits
     low, high = widened([point.value for point in points])
-    # A reference may stretch the axis by two thirds; one farther away would flatten the rest.
+    # A reference may extend the axis by two thirds; one farther away would flatten the rest.
     room = (high - low) * 0.66
     near = [value for _, value in references if low - room <= value <= high + room]
     low, high = widened([low, high, *near], 0.03) if near else (low, high)
@@ -183,7 +185,7 @@ def _references(
     digits: int,
     places: Sequence[tuple[float, float]],
 ) -> tuple[list[Markup], list[Box]]:
-    """Dashed lines with their names where there is room; off the scale, name and figure only."""
+    """Draw dashed lines with their names if there is room; off the scale, name and value only."""
     parts: list[Markup] = []
     boxes: list[Box] = []
     taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in places]
@@ -229,7 +231,7 @@ def _families(points: Sequence[_Point]) -> dict[str, list[_Point]]:
 
 
 def _along(path: Sequence[tuple[float, float]]) -> list[Box]:
-    """Small boxes on a line, so that labels keep off it where they can."""
+    """Small boxes along a line, so that labels avoid it."""
     boxes = []
     for (x0, y0), (x1, y1) in pairwise(path):
         steps = max(1, int(math.hypot(x1 - x0, y1 - y0) / 6))
@@ -240,7 +242,7 @@ def _along(path: Sequence[tuple[float, float]]) -> list[Box]:
 
 
 def _names(points: Sequence[_Point]) -> list[str]:
-    """In full for one of each family, the last; the others say how they differ from it."""
+    """Full names for the last system of each family; only the setting for the others."""
     last = {point.entry.family: point for point in sorted(points, key=lambda point: point.rate)}
     return [
         point.entry.name

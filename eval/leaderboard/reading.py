@@ -1,4 +1,4 @@
-"""JSON to the schema's dataclasses, with every problem named by its path."""
+"""Reading JSON into the schema's dataclasses, with the path of every problem."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class ResultError(SyllabaryError):
-    """A result file can't be read, or does not add up.
+    """A result file can't be read, or is inconsistent.
 
     Attributes:
         problems: each with the path of the field, such as ``metrics[3].domains.all.count: …``.
@@ -41,10 +41,10 @@ class ResultError(SyllabaryError):
 
 
 class Problems(list[str]):
-    """What is wrong with a file, up to a number that one still reads."""
+    """The problems of a file, up to a readable number."""
 
     def add(self, where: str, what: str) -> None:
-        """Note a problem of the field at this path."""
+        """Add a problem of the field at this path."""
         if len(self) < _MOST_PROBLEMS:
             self.append(f"{where}: {what}" if where else what)
         elif len(self) == _MOST_PROBLEMS:
@@ -52,10 +52,10 @@ class Problems(list[str]):
 
 
 def read_result(path: Path) -> Result:
-    """A result file's fields, each of its declared type; nothing is recomputed yet.
+    """Read a result file's fields, with types checked; figures are not recomputed.
 
     Raises:
-        ResultError: it can't be read, is too large, or has fields that are wrong.
+        ResultError: it can't be read, is too large, or has invalid fields.
     """
     try:
         with path.open("rb") as file:
@@ -66,7 +66,7 @@ def read_result(path: Path) -> Result:
 
 
 def parse_result(content: bytes, source: str = "result") -> Result:
-    """As `read_result`, of a file's bytes.
+    """Like `read_result`, from a file's bytes.
 
     Raises:
         ResultError: see `read_result`.
@@ -82,7 +82,7 @@ def parse_result(content: bytes, source: str = "result") -> Result:
         )
     except RecursionError:
         raise ResultError(source, ["nested too deeply"]) from None
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are of its kind
+    except ValueError as error:  # the base class of UnicodeDecodeError and JSONDecodeError
         raise ResultError(source, [f"not JSON: {error}"]) from None
     if isinstance(fields, Mapping) and fields.get("schema") != SCHEMA:
         raise ResultError(source, [f"schema: {_brief(fields.get('schema'))}, not {SCHEMA!r}"])
@@ -113,7 +113,7 @@ def _whole(text: str) -> int:
 
 
 def _read(kind: type[T], fields: Any, where: str, problems: Problems) -> T:
-    """A dataclass; None (which then is not used) if something was wrong."""
+    """Read a dataclass; None if there was a problem, so that it is not used."""
     nothing: Any = None
     if not isinstance(fields, Mapping):
         problems.add(where, f"expected fields by name, got {_brief(fields)}")
@@ -139,7 +139,7 @@ def _fields(kind: type) -> dict[str, Any]:
 
 
 def _typed(hint: Any, value: Any, where: str, problems: Problems, depth: int = 0) -> Any:
-    """A value as its declared type has it; a problem if it is of another."""
+    """Return a value of its declared type, or add a problem."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _one_of(parts, value, where, problems)
@@ -186,7 +186,7 @@ def _one_of(parts: Sequence[Any], value: Any, where: str, problems: Problems) ->
 
 
 def _anything(value: Any, where: str, problems: Problems, depth: int) -> Any:
-    """A part of a specification: any JSON that can be written again."""
+    """Read part of a specification: any JSON value that can be written again."""
     if depth > _DEEPEST:
         problems.add(where[:80], "nested too deeply")
     elif isinstance(value, dict):
@@ -215,9 +215,10 @@ def _finite(value: float, where: str, problems: Problems) -> float | None:
 
 
 def _text(value: str, where: str, problems: Problems) -> str:
-    """Text that a page can hold: no half of a surrogate pair, and signs for control characters.
+    """Return printable text: surrogates are rejected, and control characters are replaced by
+    symbols.
 
-    Those are there if a failed program coloured its message.
+    Messages of failed programs contain them, for colours.
     """
     if any("\ud800" <= char <= "\udfff" for char in value):
         problems.add(where, f"{_brief(value)} holds characters that are not text")
@@ -236,7 +237,7 @@ def _meaning(hint: Any) -> str:
 
 
 def _brief(value: Any) -> str:
-    """A value in an error, of a length that one reads, whatever it is."""
+    """Abbreviate any value for an error message."""
     if isinstance(value, list | dict):
         return f"a list of {len(value)}" if isinstance(value, list) else "fields by name"
     text = ascii(value) if isinstance(value, str) else json.dumps(value)

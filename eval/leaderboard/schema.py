@@ -1,7 +1,7 @@
-"""What a result file says: the fields of ``result.json``, as a harness or a submission writes it.
+"""The schema of ``result.json``, written by the harness or by a submission.
 
-Every figure that can be recomputed from `Result.items` is, by `.check`: a file can't claim a mean
-that its own items don't have.
+Every figure that can be recomputed from `Result.items` is checked by `.check`: a file can't claim a
+mean that its own items don't have.
 """
 
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ class SystemEntry:
     """The system measured; see `syllabary.eval.systems.interface.System`.
 
     Attributes:
-        name: what tables call it.
-        kind: a reference spends no bits that matter, and stands apart in tables.
+        name: in tables.
+        kind: a reference has no bitrate, and is separate in tables.
         setting: how it was run.
-        digest: SHA-256 (hex) of everything that decides what it gives.
+        digest: SHA-256 (hex) of everything that determines its output.
         sample_rate: Hz.
-        delay: samples that were taken off the front of its output.
+        delay: samples that were removed from the start of its output.
         license, source: of the weights or the program.
         versions: of the programs and packages behind it.
-        num_codebooks: kept; None where there are none.
+        num_codebooks: used; None where there are none.
         tokenizer: its specification, if it is one.
         delay_ms: `delay` in milliseconds.
     """
@@ -52,14 +52,14 @@ class SystemEntry:
 
 @dataclass(frozen=True)
 class DataEntry:
-    """What it was measured on.
+    """The data.
 
     Attributes:
         name, split: of the data set.
-        digest: SHA-256 (hex) of the items; results compare if it is equal.
-        items: how many.
+        digest: SHA-256 (hex) of the items; results are comparable if it is equal.
+        items: their number.
         seconds: of the items that were reconstructed.
-        domains: items of each.
+        domains: number of items of each.
     """
 
     name: str
@@ -72,7 +72,7 @@ class DataEntry:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where it was measured: versions, and the machine in words."""
+    """The environment of the measurement: versions, and a description of the machine."""
 
     syllabary: str
     python: str
@@ -88,8 +88,8 @@ class Figure:
     Attributes:
         value: None where there is no score.
         low, high: its 95 % interval.
-        count: items that it is a mean over.
-        failed: items that have no score though one was asked for.
+        count: items in the mean.
+        failed: items without a score though one was requested.
         capped: items whose numerator was capped at their denominator.
     """
 
@@ -107,9 +107,9 @@ class MetricEntry:
 
     Attributes:
         version: of `package`.
-        asked: items that it was asked for; fewer than all for a slow one.
-        domains: by domain, ``all`` among them.
-        variant: the recogniser or model behind it, where there is a choice.
+        asked: items for which it was requested; fewer than all for a slow metric.
+        domains: figures by domain, including ``all``.
+        variant: the recogniser or model used, if there is a choice.
     """
 
     name: str
@@ -129,7 +129,7 @@ class MetricEntry:
 
     @property
     def maker(self) -> str | None:
-        """What figures must share to be compared: the model behind them, or the package."""
+        """What figures must share to be comparable: the model, or the package."""
         return self.variant or self.package
 
 
@@ -162,12 +162,12 @@ class CurveEntry:
 
 @dataclass(frozen=True)
 class StudyEntry:
-    """What a study found; see `syllabary.eval.studies.interface.Findings`.
+    """The results of a study; see `syllabary.eval.studies.interface.Findings`.
 
     Attributes:
-        missing: why, by the name of a value that could not be measured.
+        missing: reasons, by the name of a value that could not be measured.
         error: why nothing could be measured at all.
-        unsuitable: why such a system can't have it.
+        unsuitable: why the study does not apply to the system.
     """
 
     name: str
@@ -183,24 +183,24 @@ class StudyEntry:
 
     @property
     def why_not(self) -> str | None:
-        """Why nothing was measured, if so."""
+        """The reason why nothing was measured, if so."""
         return self.unsuitable if self.error is None else self.error
 
 
 @dataclass(frozen=True)
 class ItemEntry:
-    """One utterance.
+    """An utterance.
 
     Attributes:
         name: unique in its data set.
-        domain: that it belongs to.
-        seconds: long; None only where there is an error, as for a file that can't be read.
-        bits: spent on it; None for a reference, or where the reconstruction failed.
+        domain: of the utterance.
+        seconds: duration; None only with an error, as for a file that can't be read.
+        bits: of its encoding; None for a reference, or if the reconstruction failed.
         scores: by metric.
         failures: by metric, why there is no score.
         error: why there is no reconstruction, and so no score at all.
-        capped: by metric, what the numerator of the score was before it was capped at its
-            denominator, as that of word errors is.
+        capped: by metric, the numerator of the score before it was capped at its
+            denominator, as for word errors.
     """
 
     name: str
@@ -215,13 +215,14 @@ class ItemEntry:
 
 @dataclass(frozen=True)
 class ClipEntry:
-    """Sound to listen to.
+    """A clip for listening.
 
     Attributes:
-        item: that it is the reconstruction of.
-        text: what was said.
+        item: the name of its utterance.
+        text: its transcript.
         audio: file, relative to the folder of the result file and inside it.
-        original: where the harness keeps the original; the page takes the system ``original``'s.
+        original: path of the original in the harness's folder; the page uses the system
+            ``original``'s.
     """
 
     item: str
@@ -232,12 +233,12 @@ class ClipEntry:
 
 @dataclass(frozen=True)
 class Result:
-    """A system on a data set: one ``result.json``.
+    """The result of a system on a data set: one ``result.json``.
 
     Attributes:
         schema: `SCHEMA`.
-        command: that gives the same figures again.
-        seed: of everything random.
+        command: for reproduction.
+        seed: of all random choices.
         bitrate: bits per second over all items; None for a reference.
     """
 

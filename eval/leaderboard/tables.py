@@ -1,4 +1,4 @@
-"""Tables as both the page and its Markdown twin show them: columns, rows and finished cells."""
+"""Tables for both the page and its Markdown version: columns, rows and formatted cells."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ PROMISES = "promises"
 
 @dataclass(frozen=True)
 class Column:
-    """A heading.
+    """A column.
 
     Attributes:
-        arrow: where better is: up, down, or nowhere.
-        higher_is_better: None where neither is.
+        arrow: direction of better values: up, down, or none.
+        higher_is_better: None if neither direction is better.
         explanation: in a sentence.
-        count: that its figures are means over, where most share it and it is not everything.
-        failed: items without a score, of those whose count that is.
+        count: items in most of its means, if not all items.
+        failed: items without a score, for systems with that count.
     """
 
     heading: str
@@ -47,18 +47,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, ready to be shown.
+    """A formatted figure.
 
     Attributes:
         text: the figure, or a dash.
-        value: to sort by; None sorts last.
+        value: for sorting; None sorts last.
         interval: 95 %, or empty.
-        count: that it is a mean over, where that is not what its column says.
-        failed: items without a score, where its column does not say so.
+        count: items in the mean, if different from its column's.
+        failed: items without a score, if different from its column's.
         capped: items whose errors were capped.
-        why: there is no figure, or empty.
-        best: of its band, as far as its digits tell.
-        best_of_all: of all bands.
+        why: why there is no figure, or empty.
+        best: best of its band, at the displayed precision.
+        best_of_all: best of all bands.
         level: of a promise: ``kept``, ``nearly`` or ``broken``; else empty.
     """
 
@@ -88,7 +88,7 @@ class Table:
 
     Attributes:
         name: unique on the page.
-        caption: what it shows.
+        caption: of the table.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Table:
 
     @property
     def bands(self) -> list[tuple[int, str, list[Row]]]:
-        """Place, name and rows of each band that has some."""
+        """Return index, name and rows of each non-empty bitrate band."""
         groups = [
             (place, name, [row for row in self.rows if row.entry.band == place])
             for place, name in enumerate(BANDS)
@@ -107,7 +107,7 @@ class Table:
 
 
 def number(value: float, digits: int) -> str:
-    """With a true minus, so many digits after the point, and no minus before a zero."""
+    """Format with a true minus sign and so many decimals, without a minus before zero."""
     if abs(value) >= 1e9:
         return f"{value:.3e}".replace("-", _MINUS)
     text = f"{value:,.{digits}f}" if abs(value) >= 10000 else f"{value:.{digits}f}"
@@ -117,7 +117,7 @@ def number(value: float, digits: int) -> str:
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:
-    """Both ends of an interval, or nothing."""
+    """Format both ends of an interval, or nothing."""
     if low is None or high is None:
         return ""
     between = "–" if low >= 0 else " … "
@@ -125,7 +125,7 @@ def interval(low: float | None, high: float | None, digits: int) -> str:
 
 
 def quality(section: Section, domain: str = EVERYWHERE) -> Table:
-    """The metrics over a domain, or over everything."""
+    """The metrics over a domain, or over all items."""
     columns = [Column("kbit/s", "", None, 2, "Real bits over real seconds, without containers.")]
     columns += [
         Column(
@@ -152,7 +152,7 @@ def quality(section: Section, domain: str = EVERYWHERE) -> Table:
 
 
 def study(section: Section, name: str) -> Table:
-    """A study's values."""
+    """The values of a study."""
     of = section.studies[name]
     columns: dict[str, Column] = {}
     for found in of.values():
@@ -176,7 +176,9 @@ def study(section: Section, name: str) -> Table:
 
 
 def reasons(section: Section, name: str) -> list[tuple[str, str, list[str]]]:
-    """What of a study could not be measured, why, and for which systems; "" is all of it."""
+    """Reasons for unmeasured values of a study, with their systems; "" stands for the whole
+    study.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     headings = {
         value.name: value.heading
@@ -240,7 +242,9 @@ def _value(found: StudyEntry | None, name: str, study_name: str) -> Cell:
 
 
 def _share(value: float, digits: int) -> str:
-    """Of a promise: 100 only if it is, since one broken frame in a million is the news."""
+    """Format a promise's share: 100 only if exact, since a single broken frame in a million
+    matters.
+    """
     text = number(value, digits)
     if value < 100 and text == number(100, digits):
         return f"> {number(100 - 10.0**-digits, digits)}"
@@ -248,7 +252,9 @@ def _share(value: float, digits: int) -> str:
 
 
 def _with_counts(table: Table, everything: str) -> Table:
-    """What most cells of a column are means over said once, above it; that of everything never."""
+    """Move the count shared by most cells of a column to its heading; counts of all items are
+    omitted.
+    """
     columns, rows = list(table.columns), [list(row.cells) for row in table.rows]
     for place, column in enumerate(columns):
         counts = Counter(
@@ -273,10 +279,10 @@ def _with_counts(table: Table, everything: str) -> Table:
 
 
 def _with_best(table: Table) -> Table:
-    """The best of each column, references aside: in each band that has several, and of all."""
+    """Mark the best of each column, references excluded: in each band of several, and of all."""
     rows = list(table.rows)
     for place, column in enumerate(table.columns):
-        # A promise that is kept is not better than another one.
+        # Promises that are kept are equally good.
         promise = any(row.cells[place].level for row in rows)
         if column.higher_is_better is None or promise:
             continue
@@ -295,7 +301,7 @@ def _mark(
     column: Column,
     marked: Callable[[Cell], Cell],
 ) -> None:
-    # By what is shown, so that equals are marked alike.
+    # At the displayed precision, so that equal figures are marked alike.
     shown = {
         index: round(value, column.digits)
         for index in among
@@ -312,7 +318,7 @@ def _mark(
 
 
 def notes(section: Section, name: str) -> list[str]:
-    """What a reader of a study must know; with the systems that it holds for, if not for all."""
+    """Notes of a study, with the systems that they apply to, if not all."""
     found: dict[str, list[str]] = {}
     for system, result in section.studies[name].items():
         for note in result.notes:

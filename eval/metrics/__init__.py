@@ -1,1 +1,3 @@
-"""Scores of a reconstruction, a file a method; `catalogue` has their names, `scoring` runs them."""
+"""Scores of a reconstruction, one method per file; `catalogue` lists them, `scoring`
+computes them.
+"""

@@ -1,7 +1,7 @@
-"""Buzz in fricatives: noise that repeats itself at a pitch, where the original has no voice.
+"""Buzz in fricatives: noise with a periodicity where the original is unvoiced.
 
-Decoders that make speech from pulses and noise must be told when there is no voice; where they are
-not, pulses go on under the noise of an s or f, and a buzz is heard.
+Decoders that synthesise speech from pulses and noise must detect unvoiced frames; otherwise pulses
+continue under the noise of an s or f, and are audible as buzz.
 """
 
 import numpy as np
@@ -14,33 +14,35 @@ from .requirements import check_pair, check_rate, check_sounding
 #: Hz, of both signals. Samples: of a frame, between frames, and the lags, 500 to 50 Hz.
 RATE, FRAME, HOP, SHORTEST, LONGEST = 16000, 480, 160, 32, 320
 
-#: Hz: below are hum and rumble, and what little a fricative has.
+#: Hz: below are hum and rumble, and little of a fricative.
 CUTOFF = 1000.0
 
-#: dB below the clip's loudest 10 ms: what is above the cutoff there is no loud fricative.
+#: Level in dB relative to the clip's loudest 10 ms, above the cutoff, from which a fricative is
+#: loud.
 RANGE = 30.0
 
-#: Hops on either side of a frame that are without a voice, too.
+#: Hops on either side of a frame that must be unvoiced too.
 MARGIN = 1
 
-#: The largest of a noise's correlations over their median size, whatever the noise's band.
+#: Ratio of the largest to the median magnitude of noise correlations, for any bandwidth of the
+#: noise.
 NOISE_PEAK = 4.0
 
-#: Frames that a score needs: 50 ms.
+#: Minimal number of frames for a score: 50 ms.
 LEAST_FRAMES = 5
 
 
 def buzz(clip: Clip) -> Ratio:
-    """How much more the reconstruction's fricatives repeat themselves than the original's.
+    """Periodicity of the reconstruction's fricatives minus that of the original's.
 
-    Frames of 30 ms every 10 ms, with the 20 ms after them that they are compared with: where, and
-    10 ms before and after, WORLD's DIO finds no voice in the original, and every 10 ms have more
-    energy above 1 kHz than below, within 30 dB of the clip's loudest. In each, of what is above
-    1 kHz: the largest normalised cross-correlation (Talkin, 1995, "A robust algorithm for pitch
-    tracking") of the frame with what comes 2 to 20 ms (500 to 50 Hz) later, less four times the
-    median of its size over these lags, which is where the largest of mere noise lies; what is below
-    counts as zero. Pulses with a share p of the energy so give about p − 0.1, and noise of any
-    bandwidth 0.02. The score is the mean of the reconstruction's less that of the original's: 0 for
+    Frames of 30 ms every 10 ms, each compared with the following 20 ms. Frames are used where,
+    including 10 ms before and after, WORLD's DIO finds no voice in the original, and every 10 ms
+    have more energy above 1 kHz than below, within 30 dB of the clip's loudest. The periodicity of
+    a frame, above 1 kHz, is the largest normalised cross-correlation (Talkin, 1995, "A robust
+    algorithm for pitch tracking") of the frame at lags of 2 to 20 ms (500 to 50 Hz), minus four
+    times the median magnitude over these lags, which is about the largest value for noise; negative
+    values count as zero. Pulses with a share p of the energy give about p − 0.1, and noise of any
+    bandwidth 0.02. The score is the mean of the reconstruction minus that of the original: 0 for
     the original. It is a ratio, so that the mean over clips is one over frames.
 
     Raises:
@@ -60,7 +62,7 @@ def buzz(clip: Clip) -> Ratio:
 
 
 def repetition(wave: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """(frames,) by how much each frame repeats itself at a lag of 2 to 20 ms more than noise does.
+    """Return the periodicity (frames,) of each frame at lags of 2 to 20 ms, beyond that of noise.
 
     Args:
         wave: (samples,) at 16 kHz.
@@ -74,7 +76,7 @@ def repetition(wave: np.ndarray, frames: np.ndarray) -> np.ndarray:
     lags = np.arange(SHORTEST, LONGEST + 1)
     later = energy[:, lags + FRAME] - energy[:, lags]
     norm = np.sqrt(energy[:, FRAME, None] * later)
-    # A silent frame repeats nothing; the floor is far below one step of 16 bits.
+    # A silent frame has no periodicity; the floor is far below one step of 16 bits.
     found = products / np.maximum(norm, FRAME * 1e-12)
     above: np.ndarray = found.max(1) - NOISE_PEAK * np.median(np.abs(found), 1)
     return np.clip(above, 0, 1)
@@ -82,7 +84,7 @@ def repetition(wave: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 @remembered
 def _fricatives(wave: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-    """First samples of loud frames without a voice; the sum of their `repetition`."""
+    """First samples of loud unvoiced frames; the sum of their `repetition`."""
     pitch = pitch_track(wave, sample_rate)
     hops = wave.size // HOP
     whole, high = (
@@ -90,7 +92,7 @@ def _fricatives(wave: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
         for signal in (wave, _high(wave))
     )
     hiss = (high > whole / 2) & (high > whole.max(initial=0) * 10 ** (-RANGE / 10))
-    quiet = pitch[: hops + 1] == 0  # at the hops' edges
+    quiet = pitch[: hops + 1] == 0  # at the edges of hops
     spanned = (FRAME + LONGEST) // HOP
     if hops < spanned:
         return np.zeros(0, int), 0.0
@@ -102,7 +104,7 @@ def _fricatives(wave: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
 
 
 def _high(wave: np.ndarray) -> np.ndarray:
-    """(samples,) float64, what is above `CUTOFF`."""
+    """High-pass filter (samples,) at `CUTOFF`, float64."""
     from scipy.signal import butter, sosfilt
 
     filtered: np.ndarray = sosfilt(

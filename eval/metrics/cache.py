@@ -1,4 +1,4 @@
-"""What was found of a signal before: metrics share analyses, and systems share the reference's."""
+"""Cached analyses of signals: metrics share analyses, and systems share the reference's."""
 
 import functools
 import hashlib
@@ -11,16 +11,17 @@ import numpy as np
 
 T = TypeVar("T")
 
-#: Results that are kept: of several systems over a test set, as each asks for its references again.
+#: Number of cached results, enough for several systems over a test set.
 SIZE = 4096
 
 
 def remembered(
     analyse: Callable[[np.ndarray, int], T],
 ) -> Callable[[np.ndarray, int], T]:
-    """Keep what a function of (samples,) float32 and a sample rate gave, by the samples' digest.
+    """Cache the results of a function of (samples,) float32 and a sample rate, by the samples'
+    digest.
 
-    For small results only, and none that a caller would change. What it raises is not kept.
+    For small results that callers do not modify. Exceptions are not cached.
     """
     known: OrderedDict[tuple[bytes, int], T] = OrderedDict()
     lock = threading.Lock()

@@ -1,6 +1,7 @@
 """Metrics by name: the bundled ones, those of other packages, and those of this process.
 
-Importing this loads no packages that a metric needs; they come with its first score.
+Importing this module does not import the packages that metrics need; they are imported at their
+first score.
 """
 
 import difflib
@@ -70,7 +71,7 @@ BUNDLED = {
     )
 }
 
-#: What an evaluation computes if nothing else is asked: cheap ones, one or two of each kind.
+#: The default metrics of an evaluation: fast ones, one or two of each kind.
 DEFAULT = (
     *("pesq-wb", "stoi", "estoi", "si-sdr", "mel", "msmel", "stft", "mcd", "f0-corr", "voicing"),
     *("buzz", "contrast", "haze", "tilt", "speaker", "dnsmos", "dwer", "wer", "lag"),
@@ -82,19 +83,19 @@ _registered: dict[str, Metric] = {}
 
 
 class UnknownMetricError(SyllabaryError):
-    """A name that no metric has."""
+    """No metric has this name."""
 
 
 def names() -> tuple[str, ...]:
-    """All there are: bundled, of other packages, of this process."""
+    """Return all names: bundled, of other packages, of this process."""
     return tuple(dict.fromkeys([*BUNDLED, *sorted(_entry_points()), *_registered]))
 
 
 def find(name: str) -> Metric:
-    """The metric of that name; `pesq` stands for `pesq-wb`.
+    """Return the metric of a name; `pesq` is short for `pesq-wb`.
 
     Raises:
-        UnknownMetricError: there is none; close names are said.
+        UnknownMetricError: there is none; similar names are suggested.
         MetricError: it is another package's, and can't be loaded.
     """
     name = ALIASES.get(name, name)
@@ -111,7 +112,7 @@ def find(name: str) -> Metric:
 
 
 def register(metric: Metric) -> None:
-    """Add a metric to this process; one of the same name that was added before gives way.
+    """Add a metric to this process, replacing an added one of the same name.
 
     Raises:
         MetricError: the name is a bundled metric's, or empty, or has a comma or white space in it.
@@ -123,13 +124,13 @@ def register(metric: Metric) -> None:
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Names of metrics from a list with commas, where `all` and `default` stand for theirs.
+    """Parse a comma-separated list of metric names, with groups `all` and `default`.
 
     Returns:
-        Each name once, in the order given, as `find` has it.
+        Each name once, in the given order, as in `find`.
 
     Raises:
-        UnknownMetricError: a name that there is not, or none at all.
+        UnknownMetricError: an unknown name, or an empty list.
     """
     chosen: list[str] = []
     known = names()
@@ -139,7 +140,7 @@ def parse(text: str) -> tuple[str, ...]:
             continue
         name = ALIASES.get(name, name)
         if name not in known:
-            find(name)  # says which ones are close
+            find(name)  # suggests similar names
         chosen.append(name)
     if not chosen:
         raise UnknownMetricError(f"no metric named; there are all, default, {', '.join(known)}")
@@ -148,7 +149,7 @@ def parse(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Description:
-    """A metric in words, for a table.
+    """The description of a metric, for a table.
 
     Attributes:
         name: see `Metric`.
@@ -170,13 +171,13 @@ class Description:
 
 
 def describe(chosen: Iterable[str] | None = None) -> list[Description]:
-    """What there is to know of metrics before reading their figures.
+    """Describe metrics.
 
     Args:
-        chosen: names; default: all. One that can't be loaded says so in its description.
+        chosen: names; default: all. The description of one that can't be loaded says so.
 
     Raises:
-        UnknownMetricError: a name that there is not.
+        UnknownMetricError: an unknown name.
     """
     rows = []
     for name in names() if chosen is None else chosen:
@@ -203,7 +204,7 @@ def _described(metric: Metric) -> Description:
 
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
-    """By name; a bundled metric's name is not for others."""
+    """Return the entry points by name, except those with a bundled metric's name."""
     found = entry_points(group=ENTRY_POINT_GROUP)
     return {entry.name: entry for entry in found if entry.name not in {*BUNDLED, *ALIASES}}
 

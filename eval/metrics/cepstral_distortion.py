@@ -1,4 +1,4 @@
-"""Mel cepstral distortion: how far the spectral envelopes are apart, whatever the volume."""
+"""Mel cepstral distortion: distance of spectral envelopes, independent of the volume."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ NUM_MELS, NUM_COEFFICIENTS = 80, 24
 #: Seconds: of a window, and between windows.
 WINDOW, HOP = 0.025, 0.010
 
-#: dB below its loudest frame: what the reference has there is no speech.
+#: Level in dB below the reference's loudest frame under which frames are not speech.
 RANGE = 40.0
 
 #: Amplitude, about the noise of 16-bit samples.

@@ -1,4 +1,4 @@
-"""Harmonic contrast: how far a voice's harmonics stand out of what lies between them."""
+"""Harmonic contrast: level of a voice's harmonics relative to the level between them."""
 
 import numpy as np
 
@@ -8,28 +8,31 @@ from .pitch import HOP
 from .requirements import check_pair, check_rate, check_sounding, package
 from .voiced_frames import PERIODS, RATE, period_window, voiced_pitch, warped_times
 
-#: Hz: the harmonics that count; a narrow-band codec still has the highest.
+#: Hz: range of the harmonics, within the band of narrow-band codecs.
 LOWEST, HIGHEST = 100.0, 3600.0
 
-#: Samples of a period, so many that nothing below 8 kHz folds to below 4 kHz from 60 Hz on.
+#: Samples per period, so many that frequencies below 8 kHz do not alias below 4 kHz at 60 Hz and
+#: more.
 PER_PERIOD = 200
 
-#: Levels this far below a frame's strongest are taken for equal, amplitude.
+#: Lower bound of levels relative to a frame's strongest, amplitude.
 FLOOR = 1e-5
 
-#: The most that a signal's own pitch may differ from the original's, as a share of it.
+#: Maximal relative deviation of a signal's own pitch from the original's.
 TUNING = 0.05
 
 
 def harmonic_contrast(clip: Clip) -> Ratio:
-    """Mean level of harmonics over that between them, at the original's pitch, less the original's.
+    """Mean level of harmonics relative to that between them, at the original's pitch, minus the
+    original's.
 
     In frames of four periods with equal lengths (see `voiced_frames`), every 30 ms: the level in dB
-    at each multiple of the pitch from 100 to 3600 Hz less the level half a pitch above it, averaged
-    over harmonics (the geometric mean harmonics-to-noise ratio of Murphy, 2000) and frames; 0 in
-    noise, about 11 dB in read speech. The pitch is the original's, by WORLD's
-    DIO and StoneMask. Negative: harmonics are hoarse, smeared, or not where they were; which of
-    these, `own_contrast` says. It is a ratio, so that the mean over clips is one over frames.
+    at each multiple of the pitch from 100 to 3600 Hz minus the level half a pitch above it,
+    averaged over harmonics (the geometric mean harmonics-to-noise ratio of Murphy, 2000) and
+    frames; 0 for noise, about 11 dB for read speech. The pitch is the original's, by WORLD's DIO
+    and StoneMask. Negative values mean that harmonics are hoarse, smeared, or at other frequencies;
+    `own_contrast` distinguishes these. It is a ratio, so that the mean over clips is one over
+    frames.
 
     Raises:
         MetricError: the two can't be compared, are not at 16 kHz, the reconstruction is silent, the
@@ -42,10 +45,10 @@ def harmonic_contrast(clip: Clip) -> Ratio:
 
 
 def own_contrast(clip: Clip) -> Ratio:
-    """`harmonic_contrast` with the pitch tuned to each signal, within 5 % of the original's.
+    """`harmonic_contrast` with the pitch adjusted to each signal, within 5 % of the original's.
 
-    StoneMask tunes it, so that harmonics that are clear but elsewhere count as clear. Positive: the
-    voice is cleaner than it was, which is a buzz too.
+    StoneMask adjusts it, so that clear harmonics at other frequencies count as clear. Positive
+    values mean a voice that is cleaner than the original, which may sound buzzy.
 
     Raises:
         MetricError: see `harmonic_contrast`.
@@ -57,11 +60,12 @@ def own_contrast(clip: Clip) -> Ratio:
 
 
 def contrasts(wave: np.ndarray, pitch: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(frames,) float64, dB: harmonics from 100 to 3600 Hz over what is half a pitch above them.
+    """Level in dB (frames,) float64 of harmonics from 100 to 3600 Hz relative to that half a pitch
+    above.
 
     Args:
         wave: (samples,) at 16 kHz.
-        pitch: (points,) Hz every 10 ms, 0 where there is no voice.
+        pitch: (points,) Hz every 10 ms, 0 where unvoiced.
         points: (frames,) the middles of the frames.
     """
     from scipy.ndimage import map_coordinates
@@ -101,7 +105,7 @@ def _own_of_original(wave: np.ndarray, sample_rate: int) -> float:
 
 
 def _tuned(wave: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-    """(points,) Hz: a track, tuned to a signal where that is near it."""
+    """Pitch track (points,) in Hz, adjusted to a signal within a limit."""
     times = HOP * np.arange(pitch.size)
     found = package("pyworld").stonemask(wave.astype(np.float64), pitch, times, RATE)
     near = np.abs(found - pitch) <= TUNING * pitch

@@ -1,4 +1,4 @@
-"""DNSMOS P.835: what a network that learnt from listeners says, without a reference."""
+"""DNSMOS P.835: mean opinion scores predicted by a network, without a reference."""
 
 import math
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _RATE = 16000
 
 @dataclass(frozen=True)
 class DNSMOS:
-    """Mean opinion scores that a network predicts, each from 1 to 5.
+    """Mean opinion scores predicted by a network, each from 1 to 5.
 
     Attributes:
         overall: OVRL.
-        signal: SIG, how good the speech itself is.
-        background: BAK, how little the background disturbs.
+        signal: SIG, the quality of the speech itself.
+        background: BAK, high if the background disturbs little.
     """
 
     overall: float
@@ -32,8 +32,8 @@ class DNSMOS:
 def dnsmos(clip: Clip) -> DNSMOS:
     """DNSMOS P.835 (Reddy et al., arXiv 2110.01763), by `speechmos`.
 
-    The network hears windows of 9.01 s, one a second; a shorter signal is repeated, as its authors
-    do. Samples beyond [-1, 1] are clamped. The three scores of one signal are computed once.
+    The network processes windows of 9.01 s, one per second; a shorter signal is repeated, as by its
+    authors. Samples beyond [-1, 1] are clamped. The three scores of a signal are computed once.
 
     Raises:
         MetricError: another rate than 16000 Hz, not (samples,), no samples, digital silence, or no
@@ -54,11 +54,11 @@ def _predict(wave: np.ndarray, sample_rate: int) -> DNSMOS:
 
 @cache
 def _network() -> Any:
-    """One a process."""
+    """Return the network, one per process."""
     module = package("speechmos.dnsmos")
     from importlib.resources import files
 
-    # Made here: it would load both of its networks, on all cores.
+    # Set here, as the package would load both of its networks, on all cores.
     network = object.__new__(module.DNSMOS)
     network.onnx_sess = onnx_session(str(files("speechmos") / "dnsmos_models" / "sig_bak_ovr.onnx"))
     network.p808_onnx_sess, network.audio_melspec = _Unheard(), lambda audio: audio[None]
@@ -66,7 +66,7 @@ def _network() -> Any:
 
 
 class _Unheard:
-    """In place of the P.808 network, whose score nobody asks for."""
+    """A stub for the P.808 network, whose score is not used."""
 
     def run(self, names: None, inputs: object) -> list[list[list[float]]]:
         return [[[math.nan]]]

@@ -1,7 +1,8 @@
-"""Haze: hiss above 5 kHz that does not pulse with the voice, and so is heard beside it.
+"""Haze: noise above 5 kHz that is not modulated by the pitch, and so is heard separately from the
+voice.
 
-In a voice, what lies above 5 kHz is noise that comes in bursts, one each period. Noise that is as
-loud but steady is heard as a second sound (Hermes, 1991, "Synthesis of breathy vowels").
+In a voice, noise above 5 kHz comes in bursts, one per period. Steady noise of the same level is
+heard as a second sound (Hermes, 1991, "Synthesis of breathy vowels").
 """
 
 import numpy as np
@@ -11,26 +12,26 @@ from .interface import Clip, Metric, MetricError, Ratio
 from .requirements import check_pair, check_rate, check_sounding
 from .voiced_frames import RATE, period_window, voiced_pitch, warped_times
 
-#: Hz: the band; its upper end spares what resamplers leave of half the sample rate.
+#: Hz: the band; its upper end leaves room for the transition band of resamplers.
 BAND = (5000.0, 7800.0)
 
-#: Steps of a period: enough for an envelope with a band of 2.8 kHz, of a pitch from 60 Hz on.
+#: Steps per period: enough for an envelope with a band of 2.8 kHz, for a pitch of 60 Hz or more.
 PER_PERIOD = 64
 
-#: dB: an original with less than this of its energy in the band has nothing to compare with, and
-#: a reconstruction whose band is this far below the original's has none.
+#: dB: minimal energy of the original's band relative to its total, and of the reconstruction's band
+#: relative to the original's, for a score.
 FAINT, GONE = -60.0, -20.0
 
 
 def haze(clip: Clip) -> Ratio:
-    """How much less the band from 5 to 7.8 kHz pulses with the pitch than in the original.
+    """Loss of modulation by the pitch in the band from 5 to 7.8 kHz.
 
     In frames of four periods with equal lengths (see `voiced_frames`), every 30 ms: the envelope of
-    the band (squared, of the analytic signal) has a mean and a component with the original's pitch;
-    twice the component over the mean is the depth: 0.25 of steady noise, 0.65 of read speech, at
-    most 2, of pulses. The score is the mean depth of the original less that of the reconstruction.
-    The level does not matter, nor that of the band. It is a ratio, so that the mean over clips is
-    one over frames.
+    the band (squared, of the analytic signal) has a mean and a component at the original's pitch;
+    twice the component over the mean is the modulation depth: 0.25 for steady noise, 0.65 for read
+    speech, at most 2, for pulses. The score is the mean depth of the original minus that of the
+    reconstruction. It is independent of the level, and of the band's level. It is a ratio, so that
+    the mean over clips is one over frames.
 
     Raises:
         MetricError: the two can't be compared, are not at 16 kHz, the reconstruction is silent, the
@@ -54,11 +55,11 @@ def haze(clip: Clip) -> Ratio:
 
 
 def pulsing(wave: np.ndarray, pitch: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float]:
-    """How deep the band above 5 kHz pulses with the pitch, and how loud it is.
+    """Modulation depth by the pitch above 5 kHz, and level of that band.
 
     Args:
         wave: (samples,) at 16 kHz.
-        pitch: (points,) Hz every 10 ms, 0 where there is no voice.
+        pitch: (points,) Hz every 10 ms, 0 where unvoiced.
         points: (frames,) the middles of the frames.
 
     Returns:
@@ -67,7 +68,8 @@ def pulsing(wave: np.ndarray, pitch: np.ndarray, points: np.ndarray) -> tuple[np
     from scipy.fft import ifft, next_fast_len, rfft
     from scipy.ndimage import map_coordinates
 
-    # Half the sample rate holds the envelope: the band is moved to 0 Hz before it is squared.
+    # The band is shifted to 0 Hz before squaring, so half the sample rate suffices for the
+    # envelope.
     half = next_fast_len(-(-wave.size // 2))
     spectrum = rfft(wave.astype(np.float64), 2 * half)
     first, last = (round(hertz * 2 * half / RATE) for hertz in BAND)
@@ -80,7 +82,7 @@ def pulsing(wave: np.ndarray, pitch: np.ndarray, points: np.ndarray) -> tuple[np
     mean, moving = envelope.sum(1), np.abs(envelope @ turns)
     power = wave[: 2 * (wave.size // 2)].astype(np.float64).reshape(-1, 2) ** 2
     whole = map_coordinates(power.mean(1), [times], order=1, mode="constant") * window
-    # The squares of an analytic signal are twice its power.
+    # The square of an analytic signal is twice its power.
     share = mean.sum() / 2 / max(float(whole.sum()), 1e-30)
     return 2 * moving / np.maximum(mean, 1e-30), 10 * np.log10(max(share, 1e-30))
 

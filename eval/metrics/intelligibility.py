@@ -1,8 +1,8 @@
-"""STOI and ESTOI: how well listeners would understand it.
+"""STOI and ESTOI: objective intelligibility.
 
-Bands are those of the `pystoi` package, by its own functions; both scores share them, and are
-computed for all segments at once. So they take a third of the package's time, and differ from it by
-rounding alone. (ESTOI, where a band stands still: there the package correlates noise of its own.)
+Bands are computed by functions of the `pystoi` package, once for both scores, and scores for all
+segments at once: a third of the package's time, with differences by rounding alone. (Except ESTOI
+where a band is constant: there the package correlates random noise.)
 """
 
 from functools import lru_cache
@@ -23,7 +23,7 @@ def stoi(clip: Clip) -> float:
         MetricError: lengths differ, less than 0.4 s of speech, or no `pystoi` package.
     """
     reference, estimate = _segments("STOI", clip)
-    # Where the estimate is so much louder, it counts as no louder.
+    # An estimate that is much louder than the reference is clipped.
     bound = 1 + 10 ** (-package("pystoi.stoi").BETA / 20)
     scaled = estimate * (_norm(reference, 1) / (_norm(estimate, 1) + _EPSILON))
     clipped = np.minimum(scaled, reference * bound)
@@ -33,7 +33,7 @@ def stoi(clip: Clip) -> float:
 def estoi(clip: Clip) -> float:
     """Extended STOI (Jensen & Taal, 2016), up to 1.
 
-    It correlates whole spectra, not bands one by one, and so hears noise that comes and goes.
+    It correlates whole spectra, not single bands, and so is sensitive to modulated noise.
 
     Raises:
         MetricError: as `stoi`.
@@ -55,9 +55,9 @@ def _segments(name: str, clip: Clip) -> list[np.ndarray]:
     return [sliding_window_view(each, frames, 1).transpose(0, 2, 1) for each in bands]
 
 
-@lru_cache(maxsize=1)  # the two metrics are asked for one after the other
+@lru_cache(maxsize=1)  # the two metrics are usually computed one after the other
 def _bands(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
-    """(bands, frames) of both signals, magnitudes in a third of an octave, silence left out."""
+    """Third-octave magnitudes (bands, frames) of both signals, without silent frames."""
     module, tools = package("pystoi.stoi"), package("pystoi.utils")
     window, hop = module.N_FRAME, module.N_FRAME // 2
     signals = [
@@ -71,7 +71,7 @@ def _bands(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         return none, none
     found = []
     for signal in tools.remove_silent_frames(*signals, module.DYN_RANGE, window, hop):
-        # As the package has it, a frame that ends with the signal is left out.
+        # As in the package, a frame that ends with the signal is left out.
         whole = signal[:-1] if signal.size > window else np.zeros((0, window))
         frames = sliding_window_view(whole, window, -1)[..., ::hop, :].reshape(-1, window)
         spectrum = np.fft.rfft(frames * np.hanning(window + 2)[1:-1], module.NFFT)
@@ -85,7 +85,7 @@ def _norm(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _normalized(values: np.ndarray, axis: int) -> np.ndarray:
-    """With mean 0 and norm 1 along an axis; what does not vary becomes 0."""
+    """Normalise to mean 0 and norm 1 along an axis; constants become 0."""
     centred = values - values.mean(axis, keepdims=True)
     centred /= _norm(centred, axis) + _EPSILON
     return centred

@@ -1,4 +1,4 @@
-"""`Metric`: a score of one reconstruction, and what to know of it before reading it."""
+"""`Metric`: a score of one reconstruction, and its description."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from ...errors import SyllabaryError
 
 
 class MetricError(SyllabaryError):
-    """A metric can't be computed, and why."""
+    """A metric can't be computed; the message has the reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """What a metric may look at.
+    """The input of a metric.
 
     Attributes:
         reference: (samples,) float32, full scale at 1.
-        estimate: (samples,) float32 of the same length, time-aligned as far as the system says.
+        estimate: (samples,) float32 of the same length, aligned by the system's fixed delay.
         sample_rate: of both, Hz.
-        text: what was said, if known.
-        language: that it was said in, as ISO 639-1 has it, if known.
+        text: reference transcript, if known.
+        language: spoken language in ISO 639-1, if known.
     """
 
     reference: np.ndarray
@@ -38,7 +38,7 @@ class Ratio:
 
     Attributes:
         numerator, denominator: of this clip.
-        uncapped: what the numerator was before it was capped at the denominator; None: it was not.
+        uncapped: the numerator before it was capped at the denominator; None: it was not capped.
     """
 
     numerator: float
@@ -51,27 +51,29 @@ class Metric:
     """A score of a reconstruction.
 
     Attributes:
-        name: short, lower case, as the command line has it: ``pesq-wb``.
+        name: short, lower case, as on the command line: ``pesq-wb``.
         heading: in tables: ``PESQ-wb``.
-        compute: of a clip at one of `sample_rates`. A `Ratio` where the mean over clips is a
-            quotient of totals. Raises `MetricError` where there is no score: nothing is imputed.
+        compute: computes the score of a clip at one of `sample_rates`; a `Ratio` if the mean over
+            clips is a quotient of totals. Raises `MetricError` if there is no score: nothing is
+            imputed.
         description: one sentence: what it measures, and how.
-        higher_is_better: None where neither is.
+        higher_is_better: None if neither direction is better.
         bounds: least and greatest value; None where there is none.
         unit: such as ``dB``; empty for a plain number.
         digits: after the point, in tables.
-        needs: what it can't do without, beside the estimate.
-        sample_rates: that it is defined for, Hz, the preferred one first; empty: any. Clips at
-            another rate are resampled to the first before it sees them.
+        needs: required inputs besides the estimate.
+        sample_rates: supported rates in Hz, the preferred one first; empty: any. Clips at
+            another rate are resampled to the first.
         paper: source of the method.
-        package: distribution that computes it, whose version results carry; None: this one.
-        max_items: of a data set, by default, as it is slow: an even sample of so many; None: all.
-        prefers: what the items of such a sample should have, if any do, though it is not needed: so
-            word errors against the original are of the items that have a text to compare too.
-        variant: what computes it on this machine, where that can differ: the recogniser behind
-            word errors, the model behind an embedding. Results carry it, and scores of different
-            variants don't compare. Empty: there is but one. Raises `MetricError` where there is
-            none.
+        package: distribution that computes it, whose version is in results; None: this one.
+        max_items: default number of items for a slow metric, evenly spaced; None: all.
+        prefers: input that the items of such a subset should have if possible, though it is not
+            required: so word errors against the original are computed on items with a text.
+        variant: returns the model used on this machine, if there is a choice, such as the
+            recogniser
+            for word errors or an embedding model. Results contain it, and scores of different
+            variants don't compare. Empty: there is no choice. Raises `MetricError` if no model is
+            available.
     """
 
     name: str

@@ -1,19 +1,19 @@
-"""By how much a reconstruction is late: alignment is stated, and never repaired here."""
+"""Lag of a reconstruction: the alignment is fixed by the system, and not corrected here."""
 
 import numpy as np
 
 from .interface import Clip, Metric, MetricError
 from .requirements import check_pair
 
-#: Seconds: the most that is looked for, either way; of the Gaussian that smooths envelopes.
+#: Seconds: largest lag in either direction; width of the Gaussian that smooths envelopes.
 MOST, SMOOTHING = 0.050, 0.002
 
 
 def samples_late(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> int:
-    """Samples by which the estimate's envelope is late, within ±50 ms; negative: early.
+    """Return the samples by which the estimate's envelope is late, within ±50 ms; negative: early.
 
-    The peak of the cross-correlation of the envelopes, |x| smoothed by a Gaussian of 2 ms:
-    parametric codecs keep no phases.
+    The peak of the cross-correlation of the envelopes, |x| smoothed by a Gaussian of 2 ms, because
+    parametric codecs do not preserve phases.
 
     Args:
         reference, estimate: (samples,) each.
@@ -35,7 +35,7 @@ def samples_late(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) 
 
 
 def lag(clip: Clip) -> float:
-    """`samples_late` in ms. A few tenths are nothing; tens of ms are a delay that is stated wrong.
+    """`samples_late` in ms. A few tenths are normal; tens of ms mean a wrong `delay` of the system.
 
     Raises:
         MetricError: the two can't be compared, or the reconstruction is silent.

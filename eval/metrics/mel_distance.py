@@ -1,4 +1,6 @@
-"""Distances of log mel spectrograms: one scale in dB, and many as the codec literature has them."""
+"""Distances of log mel spectrograms: one scale in dB, and the multi-scale distance of the codec
+literature.
+"""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -64,7 +66,7 @@ def multi_scale_mel_distance(clip: Clip) -> float:
             f"multi-scale mel distance: {clip.reference.size} samples; expected more than "
             f"{max(SCALES) // 2}"
         )
-    # Float32 is enough above the floor and takes half the time; means are taken in float64.
+    # Float32 is precise enough above the floor and takes half the time; means are in float64.
     pair = torch.from_numpy(np.stack([clip.reference, clip.estimate]).astype(np.float32))
     total = 0.0
     for length, channels in SCALES.items():
@@ -85,7 +87,7 @@ def _scale(sample_rate: int, length: int, channels: int) -> "tuple[torch.Tensor,
     return torch.hann_window(length), torch.from_numpy(filters).float()
 
 
-# At one rate, so that codecs of other rates are judged over the same band.
+# At one rate, so that codecs of other rates are compared over the same band.
 MEL = Metric(
     name="mel",
     heading="mel dB",

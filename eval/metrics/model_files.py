@@ -1,4 +1,4 @@
-"""Which model it was: a digest of the files in its folder."""
+"""Digests of models, from the files in a folder."""
 
 import hashlib
 import json
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from .interface import MetricError
 
-#: Files that decide what a model does; the rest of a folder is for people, or other programs.
+#: Files that determine a model's output; other files in a folder are ignored.
 DECIDING = ("*.json", "*.txt", "*.model", "*.bin", "*.safetensors")
-#: Weights that a training leaves beside them (in the same suffix), and no model reads.
+#: Training files with the same suffix as weights, which models do not read.
 _IGNORED = ("training_args.bin", "optimizer.bin", "trainer_state.json")
 
 

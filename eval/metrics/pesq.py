@@ -1,10 +1,10 @@
-"""PESQ: the quality that listeners of telephone calls would give, by a model of hearing."""
+"""PESQ: perceptual evaluation of speech quality."""
 
 from .interface import Clip, Metric, MetricError
 from .requirements import check_pair, package
 
-#: Seconds. P.862 was validated on clips of 8 to 30 s; a sentence may be a little longer. Where
-#: speech pauses more than 50 times, the package writes beyond its arrays and kills the process.
+#: Seconds. P.862 was validated on clips of 8 to 30 s; sentences may be slightly longer. With more
+#: than 50 pauses, the package writes outside its arrays and crashes the process.
 LONGEST = 40.0
 
 
@@ -21,10 +21,10 @@ def pesq_wb(clip: Clip) -> float:
 def pesq_nb(clip: Clip) -> float:
     """Narrow-band PESQ (P.862 with P.862.1's mapping), MOS-LQO from 1 to 4.55.
 
-    It hears the telephone band, 300 to 3400 Hz, whatever the sample rate.
+    It uses the telephone band, 300 to 3400 Hz, at any sample rate.
 
     Raises:
-        MetricError: as `pesq_wb`; 8000 Hz is a rate too.
+        MetricError: as `pesq_wb`; 8000 Hz is allowed too.
     """
     return _pesq(clip, "nb", (16000, 8000))
 

@@ -1,10 +1,10 @@
-"""What became of the intonation: correlation of F0, voicing errors, gross pitch errors.
+"""Preservation of intonation: correlation of F0, voicing errors, gross pitch errors.
 
-F0 is WORLD's DIO, refined by StoneMask (Morise et al., 2009, 2016), by the `pyworld` package. It
-decides for itself what is voiced, which YIN does not; Harvest takes 60 times as long, and pYIN four
-times. DIO works on the signal at a quarter of the sample rate, enough for a pitch of up to 500 Hz
-(on speech 1 % of the frames come out otherwise), and StoneMask on all of it: 55 ms for 10 s of
-audio. The three metrics share one analysis, and systems share the reference's.
+F0 is estimated by WORLD's DIO, refined by StoneMask (Morise et al., 2009, 2016), of the `pyworld`
+package. DIO also decides voicing, which YIN does not; Harvest takes 60 times as long, and pYIN four
+times. DIO runs on the signal at a quarter of the sample rate, enough for a pitch of up to 500 Hz
+(on speech 1 % of the frames differ), and StoneMask on the full signal: 55 ms for 10 s of audio. The
+three metrics share one analysis, and systems share the reference's.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from .requirements import check_pair, package
 #: Hz; seconds between frames.
 PITCH_MIN, PITCH_MAX, HOP = 60.0, 500.0, 0.010
 
-#: Frames voiced in both that a correlation needs: 0.2 s.
+#: Minimal number of frames voiced in both for a correlation: 0.2 s.
 LEAST_FRAMES = 20
 
 #: A deviation by more than this share of the reference's F0 is a gross error.
@@ -26,7 +26,7 @@ GROSS = 0.2
 def pitch_correlation(clip: Clip) -> float:
     """Pearson's correlation of F0 in Hz, over the frames that are voiced in both; up to 1.
 
-    Frames that lost their voicing don't count here: read it with `voicing_error`.
+    Frames that lost their voicing are not counted: see `voicing_error`.
 
     Raises:
         MetricError: the two can't be compared, fewer than 20 frames (0.2 s) are voiced in both, F0
@@ -40,17 +40,17 @@ def pitch_correlation(clip: Clip) -> float:
         )
     first, second = (track[both] - track[both].mean() for track in (reference, estimate))
     norm = np.sqrt((first @ first) * (second @ second))
-    # Rounding noise of a monotone voice is no intonation: a thousandth of a Hz counts as none.
+    # A variation below a thousandth of a Hz is rounding noise of a monotone voice.
     if min(first @ first, second @ second) <= both.sum() * 1e-6:
         raise MetricError("F0 correlation: F0 is constant")
     return float(np.clip(first @ second / norm, -1, 1))
 
 
 def voicing_error(clip: Clip) -> Ratio:
-    """Frames that are voiced in one of the two only, over all frames.
+    """Share of the frames that are voiced in only one of the two.
 
     Raises:
-        MetricError: the two can't be compared, the reference has no voice, or no `pyworld` package.
+        MetricError: the two can't be compared, the reference is unvoiced, or no `pyworld` package.
     """
     reference, estimate = _tracks(clip)
     if not (reference > 0).any():
@@ -59,7 +59,7 @@ def voicing_error(clip: Clip) -> Ratio:
 
 
 def gross_pitch_error(clip: Clip) -> Ratio:
-    """Frames whose F0 is off by more than 20 %, over those that are voiced in both.
+    """Share of the frames voiced in both whose F0 is off by more than 20 %.
 
     Raises:
         MetricError: the two can't be compared, no frame is voiced in both, or no `pyworld` package.
@@ -81,7 +81,7 @@ def _tracks(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
 
 @remembered
 def pitch_track(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(frames,) float64, Hz, every 10 ms; 0 where there is no voice."""
+    """Pitch track (frames,) float64 in Hz, every 10 ms; 0 where unvoiced."""
     pyworld = package("pyworld")
     wave = wave.astype(np.float64)
     if not wave.any():

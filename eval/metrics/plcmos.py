@@ -1,4 +1,4 @@
-"""PLCMOS: what a network that learnt from listeners to lossy calls says, without a reference."""
+"""PLCMOS: quality under packet loss predicted by a network, without a reference."""
 
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ _RATE = 16000
 def plcmos(clip: Clip) -> float:
     """PLCMOS v2 (Diener et al., arXiv 2305.15127), from 1 to 5, by `speechmos`.
 
-    The mean over 15 imagined listeners, drawn from a fixed seed. Samples beyond [-1, 1] are
+    The mean over 15 simulated listeners, drawn with a fixed seed. Samples beyond [-1, 1] are
     clamped.
 
     Raises:
@@ -28,7 +28,7 @@ def plcmos(clip: Clip) -> float:
     network = _network()
     state = np.random.get_state()  # noqa: NPY002
     try:
-        # The package draws listeners from NumPy's global generator.
+        # The package draws listeners by NumPy's global generator.
         np.random.seed(0)  # noqa: NPY002
         return float(network(wave)["plcmos"])
     finally:
@@ -37,7 +37,7 @@ def plcmos(clip: Clip) -> float:
 
 @cache
 def _network() -> Any:
-    """One a process."""
+    """Return the network, one per process."""
     network = package("speechmos.plcmos").PLCMOS()
     network.session = onnx_session(network.model_path)
     return network

@@ -1,4 +1,4 @@
-"""What a metric can't do without, and errors that say so."""
+"""Requirements of metrics, with clear errors."""
 
 import importlib
 from types import ModuleType
@@ -10,7 +10,7 @@ from .interface import Clip, MetricError
 
 
 def check_pair(clip: Clip) -> None:
-    """Refuse signals that can't be compared.
+    """Check that two signals can be compared.
 
     Raises:
         MetricError: not (samples,) twice with equal lengths, NaN or infinity, or the reference is
@@ -29,7 +29,7 @@ def check_pair(clip: Clip) -> None:
 
 
 def check_rate(clip: Clip, metric: str, sample_rate: int) -> None:
-    """Refuse another sample rate than the one that a metric is defined at.
+    """Check that the sample rate is the metric's.
 
     Raises:
         MetricError: it is another.
@@ -39,10 +39,10 @@ def check_rate(clip: Clip, metric: str, sample_rate: int) -> None:
 
 
 def check_sounding(clip: Clip) -> None:
-    """Refuse a reconstruction that a metric without a reference has nothing to say of.
+    """Check a reconstruction for a metric without a reference.
 
     Raises:
-        MetricError: not (samples,), at least one, or NaN or infinity, or digital silence.
+        MetricError: not (samples,), empty, NaN or infinity, or digital silence.
     """
     estimate = clip.estimate
     if estimate.ndim != 1 or not estimate.size:
@@ -58,10 +58,10 @@ def package(name: str, extra: str = "eval") -> ModuleType:
 
     Args:
         name: of the module.
-        extra: of this distribution, that brings it.
+        extra: of this distribution that installs it.
 
     Raises:
-        MetricError: it, or what it imports itself, is not installed.
+        MetricError: it, or one of its imports, is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -71,7 +71,7 @@ def package(name: str, extra: str = "eval") -> ModuleType:
 
 
 def onnx_session(path: str) -> Any:
-    """A network to run on one thread: workers would fight for the cores otherwise.
+    """Load a network to run on one thread: workers would compete for the cores otherwise.
 
     Raises:
         MetricError: no `onnxruntime` package.

@@ -1,4 +1,4 @@
-"""Metrics run on a reconstruction: what could be computed, and why the rest could not."""
+"""Computing metrics of a reconstruction, with reasons for missing scores."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,17 +13,16 @@ def score(clip: Clip, names: Iterable[str]) -> tuple[dict[str, float | Ratio], d
     """Score a reconstruction.
 
     Args:
-        clip: with its reference. At a rate that a metric is not defined for, both signals are
+        clip: with its reference. If a metric is not defined at its rate, both signals are
             resampled by soxr, once for all metrics of one rate.
-        names: of metrics, as `catalogue.find` takes them.
+        names: of metrics, as for `catalogue.find`.
 
     Returns:
-        By name, the scores that could be computed; and by name, why the others could not. Where a
-        package fails in a way that its metric did not foresee, the reason begins with the
-        exception's type.
+        By name, the scores that could be computed; and by name, the reasons for the others. For an
+        unforeseen error of a package, the reason begins with the exception's type.
 
     Raises:
-        UnknownMetricError: a name that there is not.
+        UnknownMetricError: an unknown name.
     """
     scores: dict[str, float | Ratio] = {}
     missing: dict[str, str] = {}
@@ -44,12 +43,12 @@ def score(clip: Clip, names: Iterable[str]) -> tuple[dict[str, float | Ratio], d
 
 
 def value(score: float | Ratio) -> float:
-    """A score of one clip as a number: numerator over denominator of a ratio."""
+    """Return the score of one clip as a number: numerator over denominator of a ratio."""
     return score.numerator / score.denominator if isinstance(score, Ratio) else score
 
 
 def mean(scores: Sequence[float | Ratio]) -> float:
-    """Of several clips: of ratios, total numerators over total denominators.
+    """Mean over clips; of ratios, total numerators over total denominators.
 
     Raises:
         MetricError: there are none.

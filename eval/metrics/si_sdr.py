@@ -1,20 +1,20 @@
-"""Scale-invariant signal-to-distortion ratio: how far the samples themselves agree."""
+"""Scale-invariant signal-to-distortion ratio of waveforms."""
 
 import numpy as np
 
 from .interface import Clip, Metric, MetricError
 from .requirements import check_pair
 
-#: dB. Float32 samples hold no more: what is beyond is the rounding of a copy.
+#: dB. The precision of float32 samples: higher values are rounding of a copy.
 _MOST = 140.0
 
 
 def si_sdr(clip: Clip) -> float:
     """SI-SDR in dB: energy of the reference's part of the estimate over that of the rest.
 
-    Means are removed first, as the paper assumes. A codec that keeps no phases scores below 0 dB
-    however good it sounds. The score of a copy at another volume is infinite, which no mean can
-    hold, so that is an error and not a number: above 140 dB, the precision of float32 samples.
+    Means are removed first, as the paper assumes. A codec that does not preserve phases scores
+    below 0 dB even if it sounds good. The score of a scaled copy is infinite, which can't be
+    averaged, and so is an error: above 140 dB, the precision of float32 samples.
 
     Raises:
         MetricError: the two can't be compared, one of them is silent or constant, or they are

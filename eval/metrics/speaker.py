@@ -1,4 +1,4 @@
-"""Whether it is still the same speaker: cosines of voice embeddings."""
+"""Speaker similarity: cosines of speaker embeddings."""
 
 import os
 from functools import cache
@@ -20,12 +20,12 @@ _RATE = 16000
 
 
 def speaker_similarity(clip: Clip) -> float:
-    """Cosine of two voice embeddings by `resemblyzer`, from 0 to 1.
+    """Cosine of two speaker embeddings by `resemblyzer`, from 0 to 1.
 
-    GE2E embeddings (Wan et al., arXiv 1710.10467), each signal prepared as the package does for its
-    own training: raised to −30 dBFS if softer, and long pauses cut where webrtcvad hears no voice.
-    So each signal's own pauses are cut; a codec that turns speech into noise loses it here too.
-    Figures made without this step are higher or lower and don't compare.
+    GE2E embeddings (Wan et al., arXiv 1710.10467), with the package's preprocessing: signals are
+    raised to −30 dBFS if softer, and long pauses are cut where webrtcvad detects no voice. Each
+    signal's own pauses are cut, so a codec that turns speech into noise is penalised. Figures
+    without this preprocessing don't compare.
 
     Raises:
         MetricError: another rate than 16000 Hz, the two can't be compared, no voice in one of
@@ -67,11 +67,11 @@ def _check(clip: Clip) -> None:
 
 @remembered
 def _ge2e(signal: np.ndarray, sample_rate: int) -> np.ndarray | None:
-    """(256,) float32 of length 1; None where there is no voice."""
+    """Speaker embedding (256,) float32 of length 1; None where there is no voice."""
     resemblyzer = package("resemblyzer")
-    if not signal.any():  # the gain that would raise digital silence is infinite
+    if not signal.any():  # the gain for digital silence is infinite
         return None
-    # Samples beyond [-1, 1] would wrap around in the package's 16 bits.
+    # Samples beyond [-1, 1] would overflow in the package's 16 bits.
     voiced = resemblyzer.preprocess_wav(np.clip(signal, -1, 1))
     if not voiced.size:
         return None
@@ -81,7 +81,7 @@ def _ge2e(signal: np.ndarray, sample_rate: int) -> np.ndarray | None:
 
 @cache
 def _voice_encoder() -> Any:
-    """One a process, on the CPU: loading it takes longer than using it."""
+    """Return the encoder, one per process, on the CPU: loading takes longer than using it."""
     return package("resemblyzer").VoiceEncoder("cpu", verbose=False)
 
 
@@ -97,7 +97,9 @@ def _wavlm_sv() -> str:
 
 @cache
 def _x_vector(where: str) -> Any:
-    """(samples, rate) to (dimensions,) float64 of length 1, by the model in `where`."""
+    """Return a function from (samples, rate) to (dimensions,) float64 of length 1, by the model in
+    `where`.
+    """
     transformers = package("transformers", "ssl")
     import torch
 
@@ -117,7 +119,7 @@ def _x_vector(where: str) -> Any:
             with torch.inference_mode():
                 vector = model(**inputs).embeddings[0].double().numpy()
         except RuntimeError as error:
-            # A convolution that is longer than what it is given.
+            # A convolution is longer than its input.
             raise MetricError(f"x-vector of {signal.size} samples: {error}") from None
         norm = np.linalg.norm(vector)
         if not norm > 0:
@@ -134,7 +136,7 @@ def _wavlm_variant() -> str:
 
 @cache
 def _named(where: str) -> str:
-    """Models of one name may differ, so a folder's digest goes with it."""
+    """Name of a model; a folder's name has its digest added, since names may be reused."""
     folder = Path(where)
     return f"{folder.resolve().name} {folder_digest(folder)[:12]}" if folder.is_dir() else where
 

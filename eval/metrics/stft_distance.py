@@ -1,4 +1,4 @@
-"""Multi-resolution STFT distance, as vocoders are trained with."""
+"""Multi-resolution STFT distance, a common training loss of vocoders."""
 
 import math
 
@@ -33,7 +33,7 @@ def stft_distance(clip: Clip) -> float:
         raise MetricError(
             f"STFT distance: {clip.reference.size} samples; expected more than {longest}"
         )
-    # Float32 is enough above the floor and takes half the time; sums are taken in float64.
+    # Float32 is precise enough above the floor and takes half the time; sums are in float64.
     pair = torch.from_numpy(np.stack([clip.reference, clip.estimate]).astype(np.float32))
     total = 0.0
     for size, length, hop in RESOLUTIONS:

@@ -14,7 +14,7 @@ RATE, WINDOW = 16000, 512
 #: Hz: middles of third octaves, 125 Hz to 6.35 kHz.
 CENTRES = 1000 * 2.0 ** (np.arange(-9, 9) / 3)
 
-#: dB below the signal's whole power: what a band has less counts as so much.
+#: dB relative to the signal's total power: lower bound of a band's level.
 RANGE = 60.0
 
 
@@ -23,7 +23,7 @@ class BandLevels(NamedTuple):
 
     Attributes:
         centres: (bands,) Hz.
-        differences: (bands,) dB, reconstruction less original, the volume apart.
+        differences: (bands,) dB, reconstruction minus original, after removing the volume.
     """
 
     centres: np.ndarray
@@ -31,12 +31,12 @@ class BandLevels(NamedTuple):
 
 
 def band_levels(clip: Clip) -> BandLevels:
-    """Long-term average spectra (Byrne et al., 1994) by third octaves, one less the other.
+    """Difference of long-term average spectra (Byrne et al., 1994) by third octaves.
 
     The power of periodic Hann windows of 32 ms every 16 ms, averaged over the clip, in 18 bands
-    from 125 Hz to 6.35 kHz. No band counts as more than 60 dB below its signal's whole power. What
-    the two differ by in volume is taken off: the median of the differences, which a band that is
-    missing does not move.
+    from 125 Hz to 6.35 kHz. Levels are at least −60 dB relative to the signal's total power. The
+    difference in volume is removed: the median of the differences, which is robust to a missing
+    band.
 
     Raises:
         MetricError: the two can't be compared, are not at 16 kHz, shorter than 32 ms, or the
@@ -65,7 +65,7 @@ def spectral_tilt(clip: Clip) -> float:
 def middle_level(clip: Clip) -> float:
     """Mean of the `band_levels` from 0.9 to 3.6 kHz, in dB: negative is dull, positive sharp.
 
-    These are the six bands with middles from 1 to 3.2 kHz, which a narrow-band codec still has.
+    These are the six bands with centres from 1 to 3.2 kHz, within the band of narrow-band codecs.
 
     Raises:
         MetricError: see `band_levels`.

@@ -1,8 +1,8 @@
-"""Voiced frames of four pitch periods each, their time warped so that all periods are equally long.
+"""Voiced frames of four pitch periods each, time-warped so that all periods have equal lengths.
 
-Any voice so has its harmonics on every fourth bin, glides or not, and nothing between them but
-noise (pitch-synchronous harmonic analysis; Murphy, 1999, "Perturbation-free measurement of the
-harmonics-to-noise ratio in voice signals"). Both signals are looked at in the frames that are
+Every voice then has its harmonics in every fourth bin, also with a changing pitch, and only noise
+between them (pitch-synchronous harmonic analysis; Murphy, 1999, "Perturbation-free measurement of
+the harmonics-to-noise ratio in voice signals"). Both signals are analysed in the frames that are
 voiced in the original.
 """
 
@@ -14,27 +14,27 @@ from .pitch import HOP, pitch_track
 #: Hz, of the signals.
 RATE = 16000
 
-#: Pitch periods in a frame: with a Hann window, a harmonic is then gone half a pitch further.
+#: Pitch periods in a frame: with a Hann window, a harmonic has no leakage half a pitch away.
 PERIODS = 4
 
-#: Every third point of the pitch track is looked at, one each 30 ms. Every second would fall on the
-#: same place of each frame of a codec with frames of 20 ms, where its sound may be another than
-#: between: by 2 dB of contrast.
+#: Every third point of the pitch track is used, one per 30 ms. Every second would be at the same
+#: position in each frame of a codec with frames of 20 ms, where its quality may differ from that at
+#: other positions: by 2 dB of contrast.
 EVERY = 3
 
-#: Frames that a score needs: 0.2 s of voice.
+#: Minimal number of frames for a score: 0.2 s of voice.
 LEAST_FRAMES = 7
 
 
 def voiced_pitch(reference: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The original's pitch, and where to look.
+    """Return the original's pitch, and the frames to analyse.
 
     Args:
         reference: (samples,) at 16 kHz.
         metric: named in errors.
 
     Returns:
-        The pitch, (points,) float64 in Hz every 10 ms, 0 where there is no voice; and the points,
+        The pitch, (points,) float64 in Hz every 10 ms, 0 where unvoiced; and the points,
         (frames,), whose four periods around them are all voiced.
 
     Raises:
@@ -58,10 +58,11 @@ def voiced_pitch(reference: np.ndarray, metric: str) -> tuple[np.ndarray, np.nda
 
 
 def warped_times(pitch: np.ndarray, points: np.ndarray, per_period: int) -> np.ndarray:
-    """(frames, PERIODS × per_period) the samples, not whole, at even steps of the pitch's phase.
+    """Return the times (frames, PERIODS × per_period), in fractional samples, at equal steps of the
+    pitch's phase.
 
     Args:
-        pitch: (points,) Hz every 10 ms, 0 where there is no voice.
+        pitch: (points,) Hz every 10 ms, 0 where unvoiced.
         points: (frames,) the middles of the frames.
         per_period: steps in a period.
     """
@@ -76,6 +77,6 @@ def warped_times(pitch: np.ndarray, points: np.ndarray, per_period: int) -> np.n
 
 
 def period_window(per_period: int) -> np.ndarray:
-    """(PERIODS × per_period,) Hann, periodic."""
+    """Periodic Hann window (PERIODS × per_period,)."""
     size = PERIODS * per_period
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)

@@ -1,11 +1,10 @@
-"""Word and character errors of a recogniser: against the text, and against its own words.
+"""Word and character errors of a recogniser: against the text, and against its own transcript.
 
-The recogniser is pocketsphinx with the US English model inside its package, small and easily
-confused; or the model that the environment variable SYLLABARY_ASR names, such as Whisper. Errors
-against the text say more of the recogniser than of a codec; to compare codecs, take those against
-what it hears in the original. Each is a `Ratio`, so a mean is total edits over total words; the
-edits of an utterance are capped at its length, since a recogniser that falls into a loop on one
-adds a hundred.
+The recogniser is pocketsphinx with the US English model inside its package, small and weak; or the
+model named by the environment variable SYLLABARY_ASR, such as Whisper. Errors against the text
+depend more on the recogniser than on a codec; to compare codecs, use those against its transcript
+of the original. Each is a `Ratio`, so a mean is total edits over total words; the edits of an
+utterance are capped at its length, since a recogniser that loops on one would add a hundred.
 """
 
 from collections.abc import Sequence
@@ -26,7 +25,8 @@ _RATE = 16000
 
 
 def word_error(clip: Clip) -> Ratio:
-    """WER: word edits from the text to what is heard in the reconstruction, over the text's words.
+    """WER: word edits between the text and the transcript of the reconstruction, over the text's
+    words.
 
     Raises:
         MetricError: another rate than 16000 Hz, no text, a language that the recogniser does not
@@ -45,10 +45,10 @@ def character_error(clip: Clip) -> Ratio:
 
 
 def differential_word_error(clip: Clip) -> Ratio:
-    """dWER: word edits from what is heard in the original to what is heard in the reconstruction.
+    """dWER: word edits between the transcripts of the original and of the reconstruction.
 
     Raises:
-        MetricError: nothing is heard in the original, the two can't be compared, or as
+        MetricError: no words are recognised in the original, the two can't be compared, or as
             `word_error`.
     """
     return _word_ratio(_originally_heard(clip), _heard(clip))
@@ -100,7 +100,7 @@ def _ratio(errors: WordErrors) -> Ratio:
 
 
 def _variant() -> str:
-    # Figures from before there was a cap do not compare.
+    # Figures without this cap are not comparable.
     return f"{default_recognizer().name}, errors capped"
 
 
@@ -164,5 +164,5 @@ DCER = Metric(
     variant=_variant,
 )
 
-#: Of the metrics that listen with the recogniser.
+#: Of the metrics that use the recogniser.
 NAMES = frozenset(metric.name for metric in (WER, CER, DWER, DCER))

@@ -1,1 +1,1 @@
-"""Downstream probes: what small heads can read from frozen tokens."""
+"""Downstream probes: tasks learned by small heads from frozen tokens."""

@@ -1,4 +1,4 @@
-"""The tasks that come with the package, those of other packages, and what `--probes` names."""
+"""The bundled tasks, those of other packages, and parsing of `--probes`."""
 
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -9,11 +9,10 @@ from .task import PathPart, ProbeTask, SplitBy, read_task
 #: Other packages add tasks with entry points of this group: each is a `ProbeTask`, or makes one.
 ENTRY_POINT_GROUP = "syllabary.tasks"
 
-#: Spoken by held-out speakers. Nothing is chosen by the valid part, so it is tested on as well.
+#: Held-out speakers. Nothing is selected by the valid part, so it is used for testing too.
 _HELD_OUT = {"split": ["valid", "test"]}
 _TRAIN = {"split": "train"}
-#: Short sentences of learners of English. The tasks share their utterances, which so are encoded
-#: once.
+#: Short sentences of learners of English. The tasks share their utterances, which are encoded once.
 _SENTENCES = {"source": "speechocean762"}
 _SPEAKERS = {"speaker": 36}
 
@@ -101,22 +100,22 @@ TASKS = {
         ),
     )
 }
-#: Verification learns what identification does again, and so is not among them.
+#: Verification trains the same as identification, and so is not in the default.
 DEFAULT_TASKS = tuple(name for name in TASKS if name != "verification")
 
 
 def tasks() -> dict[str, ProbeTask]:
-    """All tasks by name: the package's own, and those of other packages.
+    """Return all tasks by name: the package's own, and those of other packages.
 
     Raises:
-        ConfigError: another package's is not a task.
+        ConfigError: an entry point of another package is not a task.
     """
     found = dict(TASKS)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
             task = entry.load()
             task = task if isinstance(task, ProbeTask) else task()
-        except Exception as error:  # whatever another package's import raises
+        except Exception as error:  # any error of another package's import
             raise ConfigError(f"task {entry.name} of {entry.value}: {error}") from None
         if not isinstance(task, ProbeTask):
             raise ConfigError(f"{ENTRY_POINT_GROUP}: {entry.name} is not a ProbeTask: {task!r}")
@@ -125,10 +124,10 @@ def tasks() -> dict[str, ProbeTask]:
 
 
 def parse(text: str) -> tuple[ProbeTask, ...]:
-    """Tasks from a list with commas: names, ``default``, ``all``, ``none``, and JSON files.
+    """Parse a comma-separated list of tasks: names, ``default``, ``all``, ``none``, and JSON files.
 
     Raises:
-        ConfigError: a name that there is not, or a file that is not a task.
+        ConfigError: an unknown name, or a file that is not a task.
     """
     known = tasks()
     chosen: dict[str, ProbeTask] = {}

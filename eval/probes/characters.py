@@ -1,4 +1,4 @@
-"""Text as characters, greedy CTC decoding, and the edits between two texts."""
+"""Character alphabets, greedy CTC decoding, and character edits."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ BLANK = 0
 
 
 def normalise(text: str) -> str:
-    """The words of a text, as word errors are counted over, apart by single spaces."""
+    """Normalise a text into words, as for word errors, separated by single spaces."""
     return " ".join(words_of(text))
 
 
@@ -28,15 +28,15 @@ class Alphabet:
         self._number = {c: number for number, c in enumerate(self.characters, 1)}
 
     def __len__(self) -> int:
-        """Classes, the blank among them."""
+        """Number of classes, including the blank."""
         return len(self.characters) + 1
 
     def numbers(self, text: str) -> list[int]:
-        """Its characters' numbers; characters that the alphabet lacks are left out."""
+        """Return its characters' numbers; characters that are not in the alphabet are left out."""
         return [self._number[c] for c in text if c in self._number]
 
     def decode(self, best: Sequence[int] | np.ndarray) -> str:
-        """Text of the best class of each frame: repetitions merged, then blanks dropped."""
+        """Decode the best class of each frame: repetitions are merged, then blanks removed."""
         text = []
         last = BLANK
         for number in best:
@@ -47,12 +47,14 @@ class Alphabet:
 
 
 def frames_needed(numbers: Sequence[int]) -> int:
-    """The least frames that CTC can write these characters in: equal neighbours need a blank."""
+    """Return the minimal frames for CTC to write these characters: equal neighbours need a
+    blank.
+    """
     return len(numbers) + sum(a == b for a, b in pairwise(numbers))
 
 
 def edits(reference: str, hypothesis: str) -> int:
-    """Insertions, deletions and substitutions of characters.
+    """Count insertions, deletions and substitutions of characters.
 
     Raises:
         MetricError: no `rapidfuzz` package.

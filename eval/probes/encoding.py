@@ -1,4 +1,4 @@
-"""Codes of a system for the utterances of a task, each encoded once and kept between tasks."""
+"""Codes of a system for the utterances of a task, each encoded once and cached for all tasks."""
 
 import hashlib
 import zipfile
@@ -19,7 +19,7 @@ from .sampling import Example
 from .task import ProbeTask
 
 _BATCH = 16
-#: What may go wrong with one utterance, without saying anything of the others.
+#: Errors of single utterances.
 FAILURES = (SyllabaryError, RuntimeError, OSError)
 
 
@@ -30,17 +30,17 @@ def encode(
     examples: Sequence[Example],
     folder: Path,
 ) -> Codes:
-    """The codes of each utterance, up to the task's `max_seconds`.
+    """Return the codes of each utterance, up to the task's `max_seconds`.
 
-    Codes that stand once for an utterance (`Tokens.global_codes`) are codebooks more, the same in
-    every frame. De-duplicated tokens are restored to frames.
+    Codes that occur once per utterance (`Tokens.global_codes`) are treated as additional codebooks,
+    the same in every frame. De-duplicated tokens are restored to frames.
 
     Args:
         system: with a tokenizer.
-        wave_of: (samples,) of an utterance at the system's rate.
+        wave_of: returns (samples,) of an utterance at the system's rate.
         task: for `max_seconds`.
         examples: to encode.
-        folder: where codes are kept, in a file for each system.
+        folder: where codes are cached, in a file for each system.
 
     Raises:
         MetricError: the system has no tokenizer.
@@ -62,7 +62,8 @@ def encode(
         if key not in kept.rows:
             waiting.append((key, wave))
     waiting.sort(key=lambda entry: (len(entry[1]), entry[0]))
-    # A tokenizer whose codes depend on padding or neighbours hears each utterance by itself.
+    # A tokenizer whose codes depend on padding or batch neighbours encodes each utterance by
+    # itself.
     alone = {"batch-invariance", "determinism"} & set(tokenizer.spec.broken_promises)
     size = 1 if alone else _BATCH
     reasons: dict[str, str] = {}
@@ -71,7 +72,7 @@ def encode(
         try:
             rows = _encoded(system, [wave for _, wave in part])
         except FAILURES:
-            # Which of them fails, and why, shows when each is by itself.
+            # Encoding one by one shows which of them fails, and why.
             rows = []
             for key, wave in part:
                 try:
@@ -88,11 +89,11 @@ def encode(
 
 
 def heard(wave: np.ndarray, sample_rate: int, task: ProbeTask) -> np.ndarray:
-    """What a task hears of an utterance.
+    """Return the part of an utterance that a task uses.
 
     Raises:
-        MetricError: there is nothing, or more than a CTC task takes: cut speech would not agree
-            with its text.
+        MetricError: it is empty, or longer than the limit of a CTC task: truncated speech would not
+            match its text.
     """
     most = round(task.max_seconds * sample_rate)
     if not len(wave):
@@ -129,9 +130,9 @@ def _reason(error: BaseException) -> str:
 
 
 class _Kept:
-    """Codes by the digest of the samples that they stand for, in one file.
+    """Codes by the digest of the encoded samples, in one file.
 
-    A file that can't be read is as none: it holds nothing that can't be had again.
+    An unreadable file is ignored: its content can be computed again.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,7 +1,7 @@
 """The heads of probes: small networks on frames of vectors.
 
-Frames beyond a row's length never matter: what a head says of an utterance does not depend on
-what it is batched with.
+Frames beyond a row's length have no influence: a head's output for an utterance does not depend on
+its batch.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 WIDTH = 64
-#: Frames a second that all but the pooled head work at.
+#: Frames a second at which all heads except the pooled one work.
 PACE = 25.0
 
 Head = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Pooled(nn.Module):
-    """Linear over mean and deviation of the frames.
+    """Linear layer on the mean and standard deviation of the frames.
 
     Args:
         dim: of the frames.
@@ -34,9 +34,9 @@ class Pooled(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A BiLSTM at `PACE`, and linear over mean and greatest value of its states and of its input.
+    """A BiLSTM at `PACE`, and a linear layer on mean and maximum of its states and of its input.
 
-    As it hears its input too, it begins as a pooled head, and does not wait for the LSTM.
+    With the input, it starts like a pooled head and does not depend on the LSTM's slower training.
 
     Args:
         dim: of the frames.
@@ -63,8 +63,8 @@ class Recurrent(nn.Module):
 class Speaker(nn.Module):
     """A small network after ECAPA-TDNN (Desplanques et al., arXiv 2005.07143).
 
-    Two SE-Res2 blocks, their outputs together, attentive statistics, an embedding. Layer norm over
-    channels stands where ECAPA has batch norm, which would mix the rows of a batch.
+    Two SE-Res2 blocks, their outputs concatenated, attentive statistics, an embedding. Layer norm
+    over channels replaces ECAPA's batch norm, which would mix the rows of a batch.
 
     Args:
         dim: of the frames.
@@ -100,7 +100,8 @@ class Speaker(nn.Module):
 
 
 class SERes2Block(nn.Module):
-    """Dilated convolutions over four groups of channels, each hearing the one before, and gates.
+    """Dilated convolutions over four channel groups, each with the output of the one before, and
+    gates.
 
     Args:
         dilation: of the convolutions, in frames.
@@ -133,7 +134,7 @@ class SERes2Block(nn.Module):
 
 
 class Characters(nn.Module):
-    """Classes of frames at `PACE`, for CTC: by a convolution alone, or with a BiLSTM after it.
+    """Classes of frames at `PACE`, for CTC: by a convolution alone, or followed by a BiLSTM.
 
     Args:
         dim: of the frames.
@@ -147,7 +148,7 @@ class Characters(nn.Module):
         self.pace = Pace(dim, frame_rate)
         self.convolution = nn.Conv1d(dim, WIDTH if recurrent else outputs, 5, padding=2)
         self.lstm = BiLSTM(WIDTH) if recurrent else None
-        # Of its input too, as in `Recurrent`.
+        # Its input is used too, as in `Recurrent`.
         self.output = nn.Linear(3 * WIDTH, outputs) if recurrent else nn.Identity()
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,11 +161,11 @@ class Characters(nn.Module):
 
 
 class Pace(nn.Module):
-    """From any frame rate to about `PACE`: several frames make one, or one makes several.
+    """Resampling from any frame rate to about `PACE`, by merging or repeating frames.
 
     Args:
         dim: of the frames.
-        frame_rate: of those that come in, Hz.
+        frame_rate: of the input, Hz.
     """
 
     def __init__(self, dim: int, frame_rate: float) -> None:
@@ -186,7 +187,7 @@ class Pace(nn.Module):
 class BiLSTM(nn.Module):
     """An LSTM in each direction, `WIDTH` states each.
 
-    Rows are turned round within their lengths, which is ten times as fast as packed sequences.
+    Rows are reversed within their lengths, which is ten times as fast as packed sequences.
 
     Args:
         dim: of the frames.
@@ -205,7 +206,7 @@ class BiLSTM(nn.Module):
 
 
 def turned(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Each row (frames, dim) turned round within its length."""
+    """Reverse each row (frames, dim) within its length."""
     places = torch.arange(frames.shape[1])
     back = lengths[:, None] - 1 - places
     index = torch.where(back >= 0, back, places)
@@ -213,12 +214,12 @@ def turned(frames: Tensor, lengths: Tensor) -> Tensor:
 
 
 def mask_of(frames: Tensor, lengths: Tensor) -> Tensor:
-    """(batch, frames, 1) bool: within each row's length."""
+    """Mask (batch, frames, 1) bool of frames within each row's length."""
     return (torch.arange(frames.shape[1]) < lengths[:, None])[..., None]
 
 
 def statistics(frames: Tensor, weights: Tensor) -> Tensor:
-    """(batch, 2 × dim): weighted mean and deviation over the frames.
+    """Weighted mean and standard deviation over the frames, (batch, 2 × dim).
 
     Args:
         frames: (batch, frames, dim).

@@ -1,4 +1,4 @@
-"""What a probe sees of an utterance: codes or features of its frames, as they were found."""
+"""The input of a probe: codes or features of an utterance's frames."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-#: Up to so many rows of all tables together, a product with a 0/1 matrix is faster than looking
-#: up every code of every codebook: dMel has 80 codebooks of 16.
+#: Up to so many rows of all tables together, a product with a 0/1 matrix is faster than looking up
+#: every code of every codebook: dMel has 80 codebooks of 16.
 _FEW_ROWS = 2048
 INIT = 0.02
 
@@ -29,7 +29,7 @@ class Codes:
     failed: dict[str, str] = field(default_factory=dict)
 
     def front(self, names: Sequence[str], dim: int) -> "CodeFront":
-        """What embeds them, for the codes that these utterances have."""
+        """Return the embedding module for the codes of these utterances."""
         return CodeFront([self.rows[name] for name in names], dim)
 
 
@@ -48,7 +48,9 @@ class Features:
     failed: dict[str, str] = field(default_factory=dict)
 
     def front(self, names: Sequence[str], dim: int) -> "FeatureFront":
-        """What projects them, scaled by the mean and deviation over these utterances."""
+        """Return the projection of features, normalised by mean and deviation over these
+        utterances.
+        """
         return FeatureFront([self.rows[name] for name in names], dim)
 
 
@@ -56,15 +58,15 @@ Inputs = Codes | Features
 
 
 class CodeFront(nn.Module):
-    """An embedding table a codebook, and a weighted sum over the codebooks.
+    """An embedding table per codebook, and a weighted sum over the codebooks.
 
-    The weights are a softmax over one learned number a codebook (DASB, arXiv 2406.14294). Tables
-    are learned from nothing. Codes that the train part has at most once share one vector, which so
-    is trained too and stands for those that it has not: a table then has rows for what can be
-    learned only, and 65,536 codes cost no more than are used.
+    The weights are a softmax over one learned number per codebook (DASB, arXiv 2406.14294). Tables
+    are trained from scratch. Codes that occur at most once in the train part share one vector,
+    which is also used for unseen codes: so a table has rows only for codes that can be learned, and
+    65,536 codes cost no more than are used.
 
     Args:
-        rows: (frames, codebooks) codes of the utterances to train on.
+        rows: (frames, codebooks) codes of the training utterances.
         dim: of the vectors.
     """
 
@@ -82,14 +84,14 @@ class CodeFront(nn.Module):
             self.starts.append(count)
             count += 1 + len(self.known[-1])
         sizes = [1 + len(known) for known in self.known]
-        # Small beside what is learned, so that rare codes are not noise that drowns the others.
+        # Small initial values, so that rare codes are not noise that dominates the others.
         self.table = nn.Parameter(INIT * torch.randn(count, dim))
         self.attention = nn.Parameter(torch.zeros(len(sizes)))
         owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         self.register_buffer("owner", owner, persistent=False)
 
     def prepare(self, rows: np.ndarray) -> Tensor:
-        """(frames, codebooks) codes as rows of the table."""
+        """Map (frames, codebooks) codes to rows of the table."""
         columns = []
         for codes, known, start in zip(rows.T, self.known, self.starts, strict=True):
             place = np.searchsorted(known, codes)
@@ -99,7 +101,7 @@ class CodeFront(nn.Module):
         return torch.from_numpy(np.stack(columns, 1))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Vectors (frames, dim) of rows of the table (frames, codebooks)."""
+        """Return vectors (frames, dim) of rows of the table (frames, codebooks)."""
         weighted = self.table * self.attention.softmax(0)[self.owner][:, None]
         if len(self.table) <= _FEW_ROWS and len(self.attention) > 8:
             chosen = torch.zeros(len(frames), len(self.table)).scatter_(1, frames, 1.0)
@@ -119,16 +121,16 @@ class FeatureFront(nn.Module):
         super().__init__()
         stacked = np.concatenate(rows).astype(np.float64)
         self.mean = stacked.mean(0)
-        # A channel that never moves says nothing, and must not be blown up.
+        # The scale of a constant channel must not become infinite.
         self.scale = 1 / np.maximum(stacked.std(0), 1e-4)
         self.project = nn.Linear(stacked.shape[1], dim)
 
     def prepare(self, rows: np.ndarray) -> Tensor:
-        """(frames, features), scaled."""
+        """Normalise (frames, features)."""
         return torch.from_numpy(((rows - self.mean) * self.scale).astype(np.float32))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Vectors (frames, dim) of features (frames, features)."""
+        """Return vectors (frames, dim) of features (frames, features)."""
         return self.project(frames)
 
 
@@ -136,7 +138,7 @@ Front = CodeFront | FeatureFront
 
 
 def failures(inputs: Inputs, names: Sequence[str]) -> str | None:
-    """A sentence on the utterances that could not be heard, or None."""
+    """Return a sentence on the utterances without inputs, or None."""
     failed = {name: inputs.failed[name] for name in names if name in inputs.failed}
     if not failed:
         return None

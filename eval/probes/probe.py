@@ -1,4 +1,4 @@
-"""`probe`: what heads can read of a task from some inputs, over three seeds."""
+"""`probe`: train and score the heads of a task on some inputs, over three seeds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from .scoring import Score, rate, verification
 from .task import ProbeTask
 from .training import DIM, Budget, Margin, Probe, answers, learn, make_head, seeded
 
-#: Raised when the same task and inputs would give other scores: kept results are then not used.
+#: Version, to be increased when the same task and inputs would give other scores: cached results
+#: are then not used.
 PROTOCOL = 1
 SEEDS = 3
 BUDGETS = {
@@ -32,15 +33,15 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Result:
-    """What was read of a task.
+    """The result of a task.
 
     Attributes:
         heads: the score of each, in percent.
-        best: the head whose mean over seeds is best, on the test part itself (as DASB reports).
+        best: the head with the best mean over seeds, on the test part itself (as DASB reports).
         train, test: utterances used.
         classes: labels, or characters of the alphabet.
-        majority: per cent of the test part that has the most frequent label; None for texts.
-        notes: what a reader must know.
+        majority: percentage of the most frequent label in the test part; None for texts.
+        notes: for the reader.
     """
 
     heads: dict[str, Score]
@@ -53,7 +54,7 @@ class Result:
 
     @property
     def mean(self) -> float:
-        """Over the heads, in percent."""
+        """Mean over the heads, in percent."""
         return sum(score.value for score in self.heads.values()) / len(self.heads)
 
     def to_json(self) -> dict[str, Any]:
@@ -77,14 +78,14 @@ def probe(
     """Train both heads with each seed, and score them on the test part.
 
     Args:
-        task: what is read.
-        parts: from which utterances.
+        task: to be learned.
+        parts: train and test utterances.
         inputs: their codes or features.
         seed: the first of the seeds.
-        budget: how long heads learn; default: by the task's kind.
+        budget: of training; default: by the task's kind.
 
     Raises:
-        MetricError: too few utterances could be heard.
+        MetricError: too few utterances have inputs.
     """
     train = [example for example in parts.train if example.name in inputs.rows]
     test = [example for example in parts.test if example.name in inputs.rows]
@@ -125,14 +126,14 @@ class _Work:
     seed: int
 
     def start(self, head: str, outputs: int) -> tuple[Probe, list[Tensor], list[Tensor]]:
-        """A new probe, and the prepared rows of both parts; within `seeded`."""
+        """Return a new probe, and the prepared rows of both parts; used within `seeded`."""
         front = self._front()
         made = make_head(head, outputs, self.inputs.frame_rate)
         return Probe(front, made, self.budget.dropout), *self._rows
 
     @cached_property
     def _rows(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Of both parts; every new front would prepare the same."""
+        """Prepare the rows of both parts once, since every new front would prepare the same."""
         with torch.random.fork_rng(devices=[]):
             front = self._front()
         train, test = (
@@ -198,7 +199,9 @@ def _margin_loss(margin: Margin, targets: Tensor, embeddings: Tensor, chosen: li
 
 
 def _pairs(work: _Work) -> tuple[np.ndarray, np.ndarray]:
-    """(pairs, 2) places of the test utterances of each trial, and whether both are one label's."""
+    """Return (pairs, 2) indices of the test utterances of each trial, and whether both have one
+    label.
+    """
     if work.parts.trials is None:
         first, second = np.triu_indices(len(work.test), 1)
         labels = np.array([example.label for example in work.test])
@@ -218,7 +221,7 @@ def _recognise(work: _Work, head: str) -> Score:
 
     def loss_of(answer: tuple[Tensor, Tensor], chosen: list[int]) -> Tensor:
         outputs, lengths = answer
-        # One with more characters than frames can't be written; it teaches nothing.
+        # An utterance with more characters than frames can't be written by CTC, and is not used.
         fits = [at for at, row in enumerate(chosen) if needed[row] <= int(lengths[at])]
         if not fits:
             return 0 * outputs.sum()

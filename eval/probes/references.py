@@ -1,6 +1,6 @@
-"""What stands beside every score: continuous features, and tokens that know nothing.
+"""Reference points of the probes: continuous features, and random tokens.
 
-They do not depend on a system, so that each is computed once and kept.
+They do not depend on a system, so each is computed once and cached.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ _RANDOM_CODES, _RANDOM_RATE = 500, 50.0
 
 @dataclass(frozen=True)
 class Reference:
-    """A known point beside the scores of systems.
+    """A reference point for the scores of systems.
 
     Attributes:
         name: ``log-mel``.
         heading: in tables.
-        inputs: what a probe sees of some utterances: their waves (samples,) at 16 kHz by name.
-        version: of what computes it; changed when that changes.
+        inputs: computes a probe's inputs from waves (samples,) at 16 kHz by name.
+        version: of the computation.
     """
 
     name: str
@@ -49,7 +49,9 @@ class Reference:
 
 
 def references() -> tuple[Reference, ...]:
-    """Log-mel features and the shipped content encoder's above, random tokens below."""
+    """Return log-mel features and the bundled content encoder's as upper, random tokens as lower
+    references.
+    """
     return (
         Reference("log-mel", "log-mel", _log_mel, lambda: "1"),
         Reference("content", "content features", _content, _content_digest),
@@ -60,14 +62,14 @@ def references() -> tuple[Reference, ...]:
 def measure(
     reference: Reference, task: ProbeTask, parts: Parts, folder: Path, seed: int = 0
 ) -> Result:
-    """The result of a task on a reference, from `folder` where it is there already.
+    """Return the result of a task on a reference, cached in `folder`.
 
-    Kept results are found by a digest of the task, the files, the labels, the seed and the
-    versions; a torn or foreign one is computed again.
+    Cached results are identified by a digest of the task, the files, the labels, the seed and the
+    versions; damaged or foreign ones are computed again.
 
     Args:
         reference: one of `references`.
-        task, parts: what is read, and from what.
+        task, parts: the task and its utterances.
         folder: shared by all systems.
         seed: of the probes, and of random tokens.
 
@@ -161,7 +163,7 @@ def _features(encoder: "SpeechEncoder", waves: dict[str, np.ndarray]) -> dict[st
 
 
 def _random(waves: dict[str, np.ndarray], seed: int) -> Codes:
-    """Uniformly random tokens, 50 a second of 500: they say how long an utterance is, no more."""
+    """Uniformly random tokens, 50 a second of 500: they only reveal the length of an utterance."""
     rows = {}
     for name, wave in waves.items():
         digest = hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""Which utterances a task trains and tests on: by hashes of their names, whatever their order."""
+"""Training and test utterances of a task, chosen by hashes of their names, in any order."""
 
 import hashlib
 from collections import defaultdict
@@ -15,10 +15,10 @@ from .task import ProbeTask, field_of, label_of
 
 @dataclass(frozen=True)
 class Example:
-    """An utterance and what is to be read from it.
+    """An utterance and its label.
 
     Attributes:
-        utterance: heard up to the task's `max_seconds`.
+        utterance: used up to the task's `max_seconds`.
         label: its class, its speaker, or its normalised text.
     """
 
@@ -32,12 +32,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a task works on.
+    """The utterances of a task.
 
     Attributes:
-        train, test: in an order that hashes of names decide.
-        trials: names of two test utterances, and whether both are of one label; None: all pairs.
-        untaught: utterances that the test part lost, as the train part has none with their label.
+        train, test: in an order by hashes of names.
+        trials: names of two test utterances, and whether both have one label; None: all pairs.
+        untaught: number of test utterances removed because their label is not in the train part.
     """
 
     train: tuple[Example, ...]
@@ -47,10 +47,10 @@ class Parts:
 
 
 def choose(task: ProbeTask, utterances: Sequence[Utterance]) -> Parts:
-    """The parts of a task.
+    """Choose the utterances of a task.
 
     Raises:
-        MetricError: too little is left, and why.
+        MetricError: too few are left, with the reason.
     """
     examples = []
     for item in _matching(task.where, utterances):
@@ -84,10 +84,10 @@ def choose(task: ProbeTask, utterances: Sequence[Utterance]) -> Parts:
 
 
 def read_trials(path: str, known: set[str]) -> tuple[tuple[str, str, bool], ...]:
-    """A list of verification trials: lines ``1 NAME NAME`` (same) and ``0 NAME NAME``.
+    """Read a list of verification trials: lines ``1 NAME NAME`` (same) and ``0 NAME NAME``.
 
     Raises:
-        MetricError: it can't be read, or names an utterance that there is not.
+        MetricError: it can't be read, or names an unknown utterance.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -114,7 +114,7 @@ def _matching(wanted: Mapping[str, Any], utterances: Iterable[Utterance]) -> lis
 
 
 def matches(item: Utterance, wanted: Mapping[str, Any]) -> bool:
-    """Whether each field has the value, or one of the values, that is wanted."""
+    """Whether each field has the wanted value, or one of the wanted values."""
     for name, values in wanted.items():
         allowed = values if isinstance(values, list | tuple) else [values]
         if field_of(item, name) not in allowed:
@@ -123,7 +123,7 @@ def matches(item: Utterance, wanted: Mapping[str, Any]) -> bool:
 
 
 def _whole(task: ProbeTask, item: Utterance) -> bool:
-    # A length that is not known yet is looked at when the utterance is heard.
+    # An unknown duration is checked when the utterance is read.
     return item.duration_s is None or item.duration_s <= task.max_seconds
 
 
@@ -142,7 +142,7 @@ def _split(task: ProbeTask, examples: list[Example]) -> tuple[list[Example], lis
     if by == "utterance":
         of_label: dict[str, list[Example]] = defaultdict(list)
         for example in examples:
-            # Texts are labels of one utterance each.
+            # Every text is a label of its own.
             of_label["" if task.kind == "ctc" else example.label].append(example)
         for group in of_label.values():
             held_out |= {example.name for example in group[: round(share * len(group))]}
@@ -155,7 +155,9 @@ def _split(task: ProbeTask, examples: list[Example]) -> tuple[list[Example], lis
 
 
 def _turns(task: ProbeTask, examples: Sequence[Example]) -> list[Example]:
-    """Labels take turns, so that the first n are balanced; texts as they come."""
+    """Order examples by turns of labels, so that the first n are balanced; texts keep their
+    order.
+    """
     if task.kind == "ctc":
         return list(examples)
     seen: dict[str, int] = defaultdict(int)

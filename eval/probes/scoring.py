@@ -16,8 +16,9 @@ class Score:
 
     Attributes:
         value: mean over the seeds.
-        low, high: 95 % of bootstrap resamples of the test utterances lie within. Only what is
-            random in the choice of them: seeds are averaged, speakers are not resampled.
+        low, high: 95 % bootstrap interval over the test utterances; seeds are averaged, speakers
+            are
+            not resampled.
         seeds: the score of each seed.
     """
 
@@ -28,7 +29,7 @@ class Score:
 
 
 def rate(numerators: np.ndarray, denominators: np.ndarray, seed: int) -> Score:
-    """A quotient of totals, such as correct answers or edits over what there is.
+    """Score a quotient of totals, such as correct answers or edits over the number of items.
 
     Args:
         numerators: (seeds, utterances).
@@ -50,11 +51,12 @@ def rate(numerators: np.ndarray, denominators: np.ndarray, seed: int) -> Score:
 def verification(similarity: np.ndarray, pairs: np.ndarray, same: np.ndarray, seed: int) -> Score:
     """Equal error rate of verification trials.
 
-    A resample draws utterances, and a pair counts as often as both of its own were drawn together.
+    The bootstrap resamples utterances; the weight of a pair is the product of its utterances'
+    counts.
 
     Args:
-        similarity: (seeds, pairs) greater where more alike.
-        pairs: (pairs, 2) places of the utterances.
+        similarity: (seeds, pairs), higher for more similar.
+        pairs: (pairs, 2) indices of the utterances.
         same: (pairs,) bool: of one speaker.
         seed: of the bootstrap.
 
@@ -86,14 +88,14 @@ def verification(similarity: np.ndarray, pairs: np.ndarray, same: np.ndarray, se
 def equal_error_rate(
     scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-    """Where as large a share of the same pairs is refused as of the others is accepted.
+    """The rate at which false rejections equal false acceptances.
 
-    Between two thresholds the curve of both shares is taken as straight, as the ROC convention is.
+    Between two thresholds the curve is interpolated linearly, as the ROC convention is.
 
     Args:
-        scores: (pairs,) greater where more alike.
+        scores: (pairs,), higher for more similar.
         same: (pairs,) bool.
-        weights: (pairs,) how often each pair counts; default: once.
+        weights: (pairs,) weight of each pair; default: 1.
     """
     weights = np.ones(len(scores)) if weights is None else weights.astype(float)
     order = np.argsort(-scores, kind="stable")

@@ -1,4 +1,4 @@
-"""`ProbeTask`: what a probe learns, on which utterances, as one small JSON file says it."""
+"""`ProbeTask`: a probe's task and its utterances, described by a small JSON file."""
 
 import json
 import re
@@ -28,10 +28,10 @@ class PathPart:
 
 @dataclass(frozen=True)
 class SplitBy:
-    """How to split utterances that have no splits of their own.
+    """How to split utterances without splits.
 
     Attributes:
-        hash: ``utterance``: of each label, `test_share` of its utterances are for the test. Any
+        hash: ``utterance``: `test_share` of each label's utterances are for testing. Another
             field (``speaker``): `test_share` of its values are, so that train and test share none.
         test_share: between 0 and 1.
     """
@@ -46,11 +46,11 @@ class SplitBy:
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set in its publishers' own folders.
+    """A data set in its original folder layout.
 
     Attributes:
         layout: one of `LAYOUTS`: ``librispeech``, ``voxceleb``, ….
-        folder: where it is; relative to the task's file.
+        folder: of the data set; relative to the task's file.
     """
 
     layout: str
@@ -132,7 +132,7 @@ class ProbeTask:
 
     @property
     def metric(self) -> str:
-        """What its scores are called."""
+        """Name of the score."""
         return {
             "classification": "accuracy",
             "verification": "equal error rate",
@@ -148,10 +148,10 @@ class ProbeTask:
 
 
 def read_task(path: str | Path) -> ProbeTask:
-    """Read a task's JSON file; the paths that it names are relative to it.
+    """Read a task's JSON file; paths in it are relative to the file.
 
     Raises:
-        ConfigError: it can't be read, or a field is wrong.
+        ConfigError: it can't be read, or a field is invalid.
     """
     path = Path(path)
     try:
@@ -167,7 +167,7 @@ def read_task(path: str | Path) -> ProbeTask:
 
 
 def _beside(home: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Its fields that are paths, found from the file's folder."""
+    """Resolve the fields that are paths, relative to the file's folder."""
     found: dict[str, Any] = {}
     for name in ("data", "trials"):
         value = fields.get(name)
@@ -179,7 +179,7 @@ def _beside(home: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def utterances_of(task: ProbeTask, everything: Callable[[], list[Utterance]]) -> list[Utterance]:
-    """What a task chooses from.
+    """Return the utterances that a task chooses from.
 
     Raises:
         ManifestError: its own data can't be read.
@@ -195,7 +195,7 @@ def utterances_of(task: ProbeTask, everything: Callable[[], list[Utterance]]) ->
 
 
 def field_of(utterance: Utterance, name: str) -> Any:
-    """A field of an utterance's manifest line, or None."""
+    """Return a field of an utterance's manifest line, or None."""
     if name in ("speaker", "text", "split", "duration_s"):
         return getattr(utterance, name)
     if name == "offset":
@@ -204,7 +204,7 @@ def field_of(utterance: Utterance, name: str) -> Any:
 
 
 def label_of(utterance: Utterance, label: str | PathPart) -> str | None:
-    """The label as text, or None where there is none."""
+    """Return the label as text, or None if there is none."""
     if isinstance(label, PathPart):
         parts = utterance.path.parts
         at = label.path_part

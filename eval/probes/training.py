@@ -1,6 +1,7 @@
-"""Training of one probe: a front, a head, a fixed number of epochs, and a seed that decides all.
+"""Training of one probe: a front, a head, a fixed number of epochs, and a seed for all random
+choices.
 
-The last weights are taken: there is no choosing among epochs, and so no validation part.
+The last weights are used: epochs are not selected, so there is no validation part.
 """
 
 import math
@@ -24,16 +25,16 @@ _SCALE, _MARGIN = 20.0, 0.1
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a probe learns.
+    """The training budget of a probe.
 
     Attributes:
         epochs: over the train part.
         steps: at least, for small parts.
         batch: utterances in a step.
-        rate: greatest learning rate; it rises over a tenth of the steps, and falls as a cosine.
+        rate: maximal learning rate; it rises over a tenth of the steps, and falls as a cosine.
         dropout: of the vectors of frames.
-        decay: of weights.
-        crop: seconds at random of each utterance in each step; 0: all of it.
+        decay: weight decay.
+        crop: seconds of a random crop of each utterance in each step; 0: all of it.
     """
 
     epochs: int = 14
@@ -46,7 +47,7 @@ class Budget:
 
 
 class Probe(nn.Module):
-    """Frames to vectors to a head's answer.
+    """A front and a head: frames to vectors to outputs.
 
     Args:
         front: embeds the frames.
@@ -61,20 +62,20 @@ class Probe(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, rows: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        """The head's answer for prepared rows (frames, …)."""
+        """Return the head's output for prepared rows (frames, …)."""
         lengths = torch.tensor([len(row) for row in rows])
         padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
         vectors = self.norm(self.front(padded.flatten(0, 1))).unflatten(0, padded.shape[:2])
-        # The same dimensions in all frames of an utterance.
+        # Dropout of the same dimensions in all frames of an utterance.
         return self.head(vectors * self.dropout(vectors.new_ones(len(rows), 1, DIM)), lengths)
 
 
 class Margin(nn.Module):
-    """Loss of embeddings by the cosine to a vector of each speaker, with a margin.
+    """Additive-margin softmax loss of embeddings, with a vector of each speaker.
 
     Args:
         dim: of the embeddings.
-        speakers: that train.
+        speakers: number of training speakers.
     """
 
     def __init__(self, dim: int, speakers: int) -> None:
@@ -90,9 +91,9 @@ class Margin(nn.Module):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """PyTorch's random numbers from a seed, and one thread: sums then have one order.
+    """Seed PyTorch's random numbers, and use one thread for a fixed order of sums.
 
-    Both are as before afterwards.
+    Both are restored afterwards.
     """
     with (
         torch_threads(1),
@@ -105,7 +106,9 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def make_head(kind: str, outputs: int, frame_rate: float) -> nn.Module:
-    """A head by name: ``linear``, ``BiLSTM``, ``ECAPA-like``, ``CTC linear``, ``CTC BiLSTM``."""
+    """Make a head by name: ``linear``, ``BiLSTM``, ``ECAPA-like``, ``CTC linear``, ``CTC
+    BiLSTM``.
+    """
     if kind == "linear":
         return Pooled(DIM, outputs)
     if kind == "BiLSTM":
@@ -123,15 +126,15 @@ def learn(
     frame_rate: float,
     others: Sequence[nn.Module] = (),
 ) -> None:
-    """Train a probe in place; within `seeded`.
+    """Train a probe in place; used within `seeded`.
 
     Args:
         probe: new.
-        rows: prepared frames of each utterance to train on.
-        loss_of: the head's answer for some of them, and which they are.
-        budget: how long.
+        rows: prepared frames of each training utterance.
+        loss_of: computes the loss from the head's output for some of them, and their indices.
+        budget: of training.
         frame_rate: of the rows, Hz.
-        others: modules that the loss has, trained too.
+        others: modules of the loss, trained too.
     """
     parameters = [p for module in (probe, *others) for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=budget.rate, weight_decay=budget.decay, fused=True)
@@ -157,7 +160,7 @@ def learn(
 
 
 def _crop(row: Tensor, longest: int) -> Tensor:
-    """A random part of it, of `longest` frames at most; all of it where that is 0."""
+    """Return a random crop of at most `longest` frames; all of it if that is 0."""
     if not longest or len(row) <= longest:
         return row
     start = int(torch.randint(len(row) - longest + 1, ()))
@@ -166,9 +169,9 @@ def _crop(row: Tensor, longest: int) -> Tensor:
 
 @torch.no_grad()
 def answers(probe: Probe, rows: Sequence[Tensor], batch: int = 64) -> list[Tensor]:
-    """The head's answer for each row: (outputs,), or (frames, outputs) of a CTC head."""
+    """Return the head's output for each row: (outputs,), or (frames, outputs) of a CTC head."""
     found: list[Tensor | None] = [None] * len(rows)
-    # By length, so that little is padded.
+    # Sorted by length, so that there is little padding.
     order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]

@@ -1,4 +1,4 @@
-"""Names of studies, and finding them."""
+"""Studies by name."""
 
 import difflib
 import importlib
@@ -13,7 +13,7 @@ from .interface import Study
 #: Other packages add studies with entry points of this group; each is a `Study`.
 ENTRY_POINT_GROUP = "syllabary.studies"
 
-#: Those of this package, in the order of a page's tables, and where they are.
+#: Studies of this package, in the order of a page's tables, and their modules.
 BUNDLED = {
     "promises": ".promises",
     "tokens": ".token_statistics",
@@ -27,16 +27,16 @@ _PROBE = "probe:"
 
 
 def names() -> list[str]:
-    """Those of this package and of others, without probes."""
+    """Return the names of this package's and other packages' studies, without probes."""
     return [*BUNDLED, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))]
 
 
 def parse(studies: str, tasks: str = "none") -> list[str]:
-    """Names that `find` takes, from two lists with commas.
+    """Parse two comma-separated lists into names for `find`.
 
     Args:
         studies: names, or ``default``, ``all`` or ``none``.
-        tasks: of probes, as `eval.probes.catalogue.parse` takes them.
+        tasks: of probes, as for `eval.probes.catalogue.parse`.
 
     Raises:
         SyllabaryError: there is no such study or task.
@@ -52,20 +52,20 @@ def parse(studies: str, tasks: str = "none") -> list[str]:
             near = difflib.get_close_matches(word, known, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
             raise SyllabaryError(f"no study {word!r}; {hint}")
-    probes.parse(tasks)  # two of one name, say
+    probes.parse(tasks)  # such as two tasks of the same name
     for word in (word.strip() for word in tasks.split(",") if word.strip()):
         for task in probes.parse(word):
-            # A task of a file is found again by its file, in another process too.
+            # A task from a file is identified by its path, also in another process.
             of_file = word not in probes.tasks() and Path(word).is_file()
             found.append(_PROBE + (str(Path(word).resolve()) if of_file else task.name))
     return list(dict.fromkeys(found))
 
 
 def find(name: str) -> Study:
-    """A study.
+    """Return a study.
 
     Args:
-        name: as `parse` gives it.
+        name: as returned by `parse`.
 
     Raises:
         SyllabaryError: there is none of that name.
@@ -84,7 +84,7 @@ def find(name: str) -> Study:
         if entry.name == name:
             try:
                 found = entry.load()
-            except Exception as error:  # whatever another package's import raises
+            except Exception as error:  # any error of another package's import
                 raise SyllabaryError(f"study {name} of {entry.value}: {error}") from None
             if not isinstance(found, Study):
                 raise SyllabaryError(f"{ENTRY_POINT_GROUP}: {name} is not a Study: {found!r}")

@@ -1,4 +1,4 @@
-"""The few short clips that dear studies look at, coded and decoded by themselves."""
+"""A few short clips for expensive studies, encoded and decoded one by one."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class SpeechClip:
     """The beginning of an utterance.
 
     Attributes:
-        item: that it is from.
+        item: the utterance.
         wave: (samples,) float32 at the system's sample rate.
     """
 
@@ -32,28 +32,28 @@ class SpeechClip:
         return str(self.item.name)
 
     def random(self, seed: int, purpose: str) -> np.random.Generator:
-        """Random numbers of this clip, whatever the other clips are."""
+        """Return random numbers for this clip, independent of other clips."""
         digest = hashlib.sha256(f"{seed}\n{purpose}\n{self.name}".encode(errors="replace")).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 def even_clips(bench: Bench, count: int, least_s: float, most_s: float) -> list[SpeechClip]:
-    """The beginnings of utterances that lie evenly in the list.
+    """Return the beginnings of evenly spaced utterances.
 
     Args:
         bench: whose items they are.
-        count: wanted.
-        least_s: seconds of the shortest; shorter utterances are passed over. If fewer than `count`
-            are left, all of those are taken.
-        most_s: seconds after which a clip is cut.
+        count: number of clips.
+        least_s: minimal duration in seconds; shorter utterances are skipped. If fewer than `count`
+            are left, all of those are used.
+        most_s: clips are truncated to this duration in seconds.
 
     Raises:
-        MetricError: no utterance that can be read is long enough.
+        MetricError: no readable utterance is long enough.
     """
     rate = bench.system.sample_rate
     items = [item for item in bench.items if item.duration_s is None or item.duration_s >= least_s]
-    # Utterances whose duration is not known, or is wrong, may prove too short: then the next one
-    # is tried, up to where the following clip is looked for.
+    # Utterances with an unknown or wrong duration may be too short: then the next one is tried, up
+    # to the position of the following clip.
     starts = [len(items) * number // count for number in range(count + 1)]
     clips: list[SpeechClip] = []
     for start, stop in pairwise(starts):
@@ -61,7 +61,7 @@ def even_clips(bench: Bench, count: int, least_s: float, most_s: float) -> list[
             try:
                 wave = bench.wave(item)
             except (SyllabaryError, OSError):
-                continue  # its own line says why; another one of like length does
+                continue  # reported in its own line; a neighbour is used instead
             if len(wave) >= round(least_s * rate) and wave[: round(most_s * rate)].any():
                 clips.append(SpeechClip(item, wave[: round(most_s * rate)]))
                 break
@@ -71,12 +71,12 @@ def even_clips(bench: Bench, count: int, least_s: float, most_s: float) -> list[
 
 
 def needs_tokens(system: System) -> str | None:
-    """Why a study of tokens can't have this system, or None."""
+    """Return why a study of tokens can't be applied to this system, or None."""
     return None if system.tokenizer is not None else "it gives no tokens"
 
 
 def tokenizer_of(bench: Bench) -> AudioTokenizer:
-    """The tokenizer behind the system.
+    """Return the system's tokenizer.
 
     Raises:
         MetricError: there is none.
@@ -87,18 +87,20 @@ def tokenizer_of(bench: Bench) -> AudioTokenizer:
 
 
 def encode(bench: Bench, wave: np.ndarray) -> Tokens:
-    """Tokens of (samples,) float32, a position a frame, with the system's codebooks."""
+    """Encode (samples,) float32 with the system's codebooks, with one position per frame."""
     tokenizer = tokenizer_of(bench)
     kept = bench.system.num_codebooks
     return tokenizer.encode(wave, bench.system.sample_rate, num_codebooks=kept).restore()
 
 
 def decode(bench: Bench, tokens: Tokens) -> np.ndarray:
-    """(samples,) float32 of a batch of one."""
+    """Decode a batch of one to (samples,) float32."""
     return tokenizer_of(bench).decode(tokens)[0].cpu().numpy()
 
 
 def frame_codes(tokens: Tokens) -> np.ndarray:
-    """Codes (codebooks, frames) int64 of a batch of one, a position a frame."""
+    """Return codes (codebooks, frames) int64 of a batch of one, restored to one position
+    per frame.
+    """
     tokens = tokens.restore()
     return tokens.codes[0, :, : int(tokens.lengths[0])].cpu().numpy()

@@ -1,4 +1,4 @@
-"""What a system costs: size, arithmetic, latency, time and memory."""
+"""Cost of a system: size, arithmetic, latency, time and memory."""
 
 import platform
 import resource
@@ -18,17 +18,17 @@ from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
 from .peak_memory import peak_memory
 
-#: Seconds of the clip that is timed, of each row of the batch, and of the stream.
+#: Seconds of the timed clip, of each row of the batch, and of the stream.
 CLIP, ROW, STREAM = 10.0, 4.0, 4.0
 ROWS = 8
-#: Rounds that count, after one that does not; the fewer where a round takes longer than `_SLOW` s.
+#: Timed rounds, after a warm-up round; fewer if a round takes longer than `_SLOW` s.
 ROUNDS, FEWER = 5, 3
 _SLOW = 1.5
-_LEAST_FRAMES = 20  # of which a 99th percentile is worth telling
+_LEAST_FRAMES = 20  # minimal number of calls for a 99th percentile
 
 
 def processor_time() -> float:
-    """Seconds that this process and the programs that it waited for have computed."""
+    """Return the processor time in seconds of this process and its finished children."""
     mine, theirs = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
@@ -38,9 +38,9 @@ def processor_time() -> float:
 def median_times(
     calls: dict[str, Callable[[], object]], clock: Callable[[], float] = processor_time
 ) -> tuple[dict[str, float], int]:
-    """Median seconds of each call, all of them in turns, and of how many rounds.
+    """Return the median seconds of each call, all in alternation, and the number of rounds.
 
-    A first round, which may compile or allocate, does not count.
+    A first warm-up round, which may compile or allocate, is not counted.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     wanted, number = ROUNDS, 0
@@ -58,7 +58,7 @@ def median_times(
 
 
 def run(bench: Bench) -> Findings:
-    """Measure on one thread, and take from the spec what is not to be measured."""
+    """Measure on one thread, and take the other figures from the spec."""
     reason = unsuitable(bench.system)
     if reason:
         raise MetricError(reason)
@@ -84,10 +84,10 @@ def run(bench: Bench) -> Findings:
 
 
 def clip_of(bench: Bench, seconds: float, start: int = 0) -> np.ndarray:
-    """(samples,) float32: utterances one after the other from an item on, until there is enough.
+    """Return (samples,) float32 of enough consecutive utterances, from an item on.
 
     Raises:
-        MetricError: the items that can be read hold no samples.
+        MetricError: the readable items have no samples.
     """
     wanted = round(seconds * bench.system.sample_rate)
     parts: list[np.ndarray] = []
@@ -107,7 +107,7 @@ def clip_of(bench: Bench, seconds: float, start: int = 0) -> np.ndarray:
 
 
 def _nearest(bench: Bench, seconds: float) -> int:
-    """The item whose duration is nearest to it; the first one where none is known."""
+    """Return the item of the nearest duration; the first one if none is known."""
     known = [
         (abs(item.duration_s - seconds), index)
         for index, item in enumerate(bench.items)
@@ -179,7 +179,7 @@ def _batch_time(tokenizer: AudioTokenizer, kept: int, bench: Bench, findings: Fi
 def _stream_times(
     tokenizer: AudioTokenizer, kept: int, clip: np.ndarray, findings: Findings
 ) -> None:
-    """Milliseconds of a session that gets one frame at a time."""
+    """Measure the call durations in ms of a session that gets one frame at a time."""
     hop = tokenizer.spec.tokens.hop
     times: dict[str, list[float]] = {"encode": [], "decode": []}
     begun = time.process_time()
@@ -208,7 +208,9 @@ def _stream_times(
 
 
 def _memory(system: System, clip: np.ndarray, findings: Findings) -> None:
-    """Of what works within a process of Python; Linux counts the parent's in a program's peak."""
+    """Measure memory; only for systems in this process, since Linux counts the parent's memory in a
+    program's peak.
+    """
     if not getattr(system, "in_process", True):
         findings.missing["memory"] = "its programs run beside this process"
         return
@@ -225,7 +227,7 @@ def _memory(system: System, clip: np.ndarray, findings: Findings) -> None:
 
 
 def machine() -> str:
-    """The processor, cores that may be used, and PyTorch's threads."""
+    """Describe the processor, available cores, and PyTorch's threads."""
     return (
         f"{_processor()} ({usable_cores()} core(s) usable, {torch.get_num_threads()} thread(s) of "
         f"PyTorch {torch.__version__})"
@@ -233,7 +235,7 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    """The model's name where Linux tells it."""
+    """Return the processor's model name if Linux reports it."""
     try:
         lines: Sequence[str] = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -245,7 +247,7 @@ def _processor() -> str:
 
 
 def unsuitable(system: System) -> str | None:
-    """Why a system has no cost."""
+    """Return why a system's cost can't be measured."""
     return "a reference, not a codec" if system.kind == "reference" else None
 
 

@@ -1,14 +1,14 @@
-"""Damage: how speech sounds whose tokens were lost, or changed, on their way to the decoder.
+"""Damage: speech quality after loss or corruption of tokens between encoder and decoder.
 
 Two kinds, each at random and in bursts:
 
-- **lost**: frames that did not arrive. Their codes are those of the last frame that did (of the
-  next one, where none has arrived yet): the plainest concealment, the same for every tokenizer.
-- **flipped**: frames in which every code is another one of its codebook, drawn evenly.
+- **lost**: frames that did not arrive. Each is replaced by the last frame that did (or the
+  next one, if none has arrived yet): the simplest concealment, the same for every tokenizer.
+- **flipped**: frames in which every code is replaced by another one of its codebook, uniformly.
 
-A burst is a run of 100 ms, or what is left of the share. Which frames are hit depends on the seed
-and the name of the utterance only, and those hit at a small share are among those hit at a larger
-one, so that curves compare like with like.
+A burst is 100 ms, or the rest of the share. Which frames are affected depends only on the seed and
+the name of the utterance, and those affected at a small share are a subset of those at a larger
+one, so that points of a curve are comparable.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ from .clips import SpeechClip, decode, encode, even_clips, frame_codes, needs_to
 from .interface import Bench, Findings, Study
 from .quality_table import QualityTable
 
-#: Clips, and the seconds of the shortest and of the longest.
+#: Number of clips, and their minimal and maximal seconds.
 CLIPS, LEAST_S, MOST_S = 8, 2.5, 3.0
 #: % of frames.
 SHARES = (1, 3, 10, 30)
-#: That values are given for.
+#: Shares for which values are reported.
 SHOWN = 10
 BURST_S = 0.1
 METRICS = ("stoi", "mel", "pesq-wb")
@@ -78,7 +78,7 @@ def run(bench: Bench) -> Findings:
 
 
 def _damaged(clip: SpeechClip, tokens: Tokens, seed: int) -> Iterator[Tokens]:
-    """Under each damage at each share, in the order of both."""
+    """Tokens under each kind of damage at each share, in the order of both."""
     import torch
 
     codes = frame_codes(tokens)
@@ -96,18 +96,18 @@ def _damaged(clip: SpeechClip, tokens: Tokens, seed: int) -> Iterator[Tokens]:
 
 
 def frame_order(frames: int, run: int, random: np.random.Generator) -> np.ndarray:
-    """In which order frames are hit: runs of neighbours, one run after the other.
+    """Return the order in which frames are damaged: bursts of neighbours, one after the other.
 
     Args:
-        frames: that there are.
-        run: frames of a run. The grid of runs begins at a random frame.
-        random: decides.
+        frames: number of frames.
+        run: frames of a burst. The grid of bursts begins at a random frame.
+        random: random generator.
 
     Returns:
         (frames,) int64, each frame once.
     """
     offset = int(random.integers(run))
-    # Cut runs at the two ends come as they are; they are hit last, as they are no whole bursts.
+    # Shorter bursts at the two ends are damaged last.
     edges = np.arange(offset, frames + 1, run) if offset <= frames else np.zeros(0, int)
     whole = [np.arange(start, start + run) for start in edges if start + run <= frames]
     mixed = [whole[number] for number in random.permutation(len(whole))]
@@ -116,7 +116,7 @@ def frame_order(frames: int, run: int, random: np.random.Generator) -> np.ndarra
 
 
 def frames_hit(order: np.ndarray, share: float) -> np.ndarray:
-    """The first `share` of an order as (frames,) bool: at least one frame, and never all."""
+    """Return the first `share` of an order as (frames,) bool: at least one frame, and never all."""
     count = min(max(1, round(share * len(order))), len(order) - 1)
     hit = np.zeros(len(order), bool)
     hit[order[: max(0, count)]] = True
@@ -124,7 +124,7 @@ def frames_hit(order: np.ndarray, share: float) -> np.ndarray:
 
 
 def conceal(codes: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """Codes (codebooks, frames) with lost frames as the last one before that is not.
+    """Replace lost frames of codes (codebooks, frames) by the last frame that is not lost.
 
     Args:
         codes: (codebooks, frames).
@@ -137,7 +137,7 @@ def conceal(codes: np.ndarray, lost: np.ndarray) -> np.ndarray:
 
 
 def other_codes(codes: np.ndarray, sizes: Sequence[int], random: np.random.Generator) -> np.ndarray:
-    """For each code another one of its codebook, drawn evenly: (codebooks, frames)."""
+    """Replace each code by another one of its codebook, uniformly: (codebooks, frames)."""
     bounds = np.array(sizes)[:, None]
     return (codes + random.integers(1, bounds, codes.shape)) % bounds
 

@@ -1,8 +1,9 @@
-"""Idempotence: what becomes of codes, and of speech, that are decoded and encoded again.
+"""Idempotence: changes of codes and of speech over repeated decoding and encoding.
 
-The consistency of codes is the share that encode(decode(encode(x))) has in common with encode(x).
-Ten generations of it, with the drift of codes and of sound, are what O'Reilly et al. look at ("Code
-drift: towards idempotent neural audio codecs", arXiv 2410.11025); metrics and data differ here.
+The consistency of codes is the share of equal codes between encode(decode(encode(x))) and
+encode(x). Ten generations, with the drift of codes and of sound, are studied by O'Reilly et al.
+("Code drift: towards idempotent neural audio codecs", arXiv 2410.11025); metrics and data differ
+here.
 """
 
 from collections.abc import Sequence
@@ -15,16 +16,16 @@ from .clips import decode, encode, even_clips, frame_codes, needs_tokens
 from .interface import Bench, Curve, Findings, Study, Value
 from .quality_table import QualityTable
 
-#: Clips, and the seconds of the shortest and of the longest.
+#: Number of clips, and their minimal and maximal seconds.
 CLIPS, LEAST_S, MOST_S = 8, 2.0, 3.0
 GENERATIONS = 10
-#: Frames to either side among which the best alignment is looked for.
+#: Largest shift in frames, in either direction, for the best alignment.
 MOST_SHIFT = 2
 METRICS = ("stoi", "mel")
 
 
 def run(bench: Bench) -> Findings:
-    """Code clips over and over.
+    """Encode and decode clips repeatedly.
 
     Raises:
         MetricError: no tokens, or no clip is long enough.
@@ -64,12 +65,12 @@ def run(bench: Bench) -> Findings:
 
 
 def equal_codes(first: np.ndarray, second: np.ndarray, shift: int = 0) -> np.ndarray:
-    """How many codes of each codebook are equal, and how many frames were compared.
+    """Count equal codes of each codebook, and compared frames.
 
     Args:
         first, second: codes (codebooks, frames).
-        shift: frame t of `first` is compared with frame t + shift of `second`; frames that have no
-            partner are left out.
+        shift: frame t of `first` is compared with frame t + shift of `second`; frames without
+            counterpart are left out.
 
     Returns:
         (codebooks + 1,) int64: equal codes of each codebook, then the frames.
@@ -81,7 +82,7 @@ def equal_codes(first: np.ndarray, second: np.ndarray, shift: int = 0) -> np.nda
 
 
 def _percent(counts: np.ndarray, codebooks: int) -> float:
-    """Of `equal_codes` summed over clips: % of codes equal in the first codebooks."""
+    """Percentage of equal codes in the first codebooks, from `equal_codes` summed over clips."""
     return 100.0 * int(counts[:codebooks].sum()) / (codebooks * int(counts[-1]))
 
 
@@ -108,7 +109,7 @@ def _consistency(
         for shift, found in counts.items()
         if np.asarray(found)[-1]
     }
-    best = max(shares, key=shares.__getitem__)  # the least shift among equals
+    best = max(shares, key=shares.__getitem__)  # the smallest shift among ties
     heading = f"same codes, best of ±{MOST_SHIFT} frames"
     findings.values.append(
         Value("consistency-shifted", heading, shares[best], True, "%", 1, count=len(pairs))

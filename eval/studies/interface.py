@@ -1,4 +1,4 @@
-"""`Study`: what is measured of a system as a whole, and not of one reconstruction."""
+"""`Study`: a measurement of a system as a whole, rather than of one reconstruction."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ class Value:
     Attributes:
         name: short, lower case, unique in its study: ``entropy``.
         heading: in tables.
-        value: NaN is never one: what could not be measured is in `Findings.missing`.
-        higher_is_better: None where neither is.
+        value: never NaN: unmeasured values are in `Findings.missing`.
+        higher_is_better: None if neither direction is better.
         unit: such as ``bit/s``, ``%``.
         digits: after the point, in tables.
-        low, high: a 95 % interval, where there is one.
-        count: what it is a mean over, where that is to be known.
+        low, high: a 95 % interval, if there is one.
+        count: number of items of a mean, if relevant.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Curve:
 
     Attributes:
         name, heading: as of a `Value`.
-        axis: what x is, with its unit.
+        axis: label of x, with its unit.
         x, y: (points,) each.
         unit: of y.
     """
@@ -58,13 +58,13 @@ class Curve:
 
 @dataclass
 class Findings:
-    """What a study found.
+    """The results of a study.
 
     Attributes:
         values: in the order of a table's columns.
         curves: for plots.
         missing: by name of a value, why it could not be measured.
-        notes: sentences that a reader must know.
+        notes: sentences for the reader.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -75,20 +75,20 @@ class Findings:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What a study works with.
+    """The input of a study.
 
     Attributes:
         system: measured.
-        items: the utterances that reconstructions are scored on.
-        everything: all utterances of the data, every split: what probes learn from.
-        wave: (samples,) float32 of an utterance, at the system's sample rate.
-        reconstruction: (samples,) float32 of an utterance, at the system's rate, from the cache.
-        tokens: of an utterance, batch of one, from the cache; raises `SyllabaryError` for a system
-            that gives none.
-        folder: that is kept between runs, for what is dear to compute.
-        seed: of everything random.
-        shared: kept between runs and common to all systems, for what depends on none of them;
-            default: `folder`.
+        items: the utterances whose reconstructions are scored.
+        everything: all utterances of the data, every split, for training probes.
+        wave: returns (samples,) float32 of an utterance, at the system's sample rate.
+        reconstruction: returns (samples,) float32 of an utterance, at the system's rate, cached.
+        tokens: returns tokens of an utterance, batch of one, cached; raises `SyllabaryError` for a
+            system without tokens.
+        folder: kept between runs, for results that are expensive to compute.
+        seed: of all random choices.
+        shared: folder kept between runs and shared by all systems, for results independent of the
+            system; default: `folder`.
     """
 
     system: System
@@ -107,15 +107,17 @@ class Study:
     """A measurement of a system.
 
     Attributes:
-        name: as the command line has it: ``damage``, ``probe:digits``.
+        name: as on the command line: ``damage``, ``probe:digits``.
         heading: of its table.
-        run: measures. Raises `MetricError` where nothing can be measured.
+        run: measures. Raises `MetricError` if nothing can be measured.
         description: what is measured, and how, in a sentence or two; for the page.
-        unsuitable: why a system can't have it (a reference has no tokens), or None.
+        unsuitable: returns why the study can't be applied to a system (a reference has no tokens),
+            or
+            None.
         paper: source of the method.
-        alone: nothing else may run beside it, as it measures time.
-        form: of what is measured, where one name may mean several things: results of another form
-            are not gone on with.
+        alone: no other task may run in parallel, as it measures time.
+        form: a version of what is measured, if one name may mean several things: results of another
+            form are not resumed.
     """
 
     name: str

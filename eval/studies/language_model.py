@@ -1,15 +1,15 @@
-"""How well a small language model predicts tokens: bits a second of speech.
+"""Modelling tokens by a small language model: bits per second of speech.
 
-A model that codes tokens in few bits knows their regularities; what is left is what a language
-model of speech would have to guess. Bits a second compare across frame rates, codebooks and
-alphabets, where perplexities do not. They count everything that tokens say, the voice and the room
-included: fewer bits are better at equal quality only.
+A model that codes tokens in few bits captures their regularities; the remaining bits are what a
+speech language model would have to predict. Bits per second are comparable across frame rates,
+codebooks and alphabets, where perplexities are not. They include all information in the tokens,
+also the voice and the room: fewer bits are better only at equal quality.
 
-The probe (`eval.token_lm`) is the same for every tokenizer: a causal transformer over frames, then
-the codebooks of a frame in their order, each code given all before it, so that the bits are an
-exact code length; frequencies of codes, and of pairs of them, are mixed in. It is small, and so are
-its data. Figures compare tokenizers under one budget and are no entropies; a large codebook pays
-for its size, since most of its codes are never seen.
+The model (`eval.token_lm`) is the same for every tokenizer: a causal transformer over frames, then
+the codebooks of a frame in their order, each code conditioned on all codes before it, so that the
+bits are an exact code length; frequencies of codes, and of pairs of them, are mixed in. The model
+and its data are small. Figures compare tokenizers under one budget and are not entropies; a large
+codebook has a disadvantage, since most of its codes are never seen.
 """
 
 import hashlib
@@ -27,20 +27,20 @@ from ..metrics.interface import MetricError
 from .clips import frame_codes, needs_tokens, tokenizer_of
 from .interface import Bench, Curve, Findings, Study, Value
 
-#: Seconds of speech that are trained on, with those held out to choose the best state.
+#: Seconds of speech for training, including those held out for selecting the best state.
 TRAIN_S = 900.0
-#: One utterance of so many is held out.
+#: One of so many utterances is held out.
 HELD_OUT = 10
-#: Utterances longer than this are passed over in training: one of them would be much of it.
+#: Longer utterances are not used for training: one of them would be a large part of the data.
 LONGEST_S = 30.0
 
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """What is trained on, and what is predicted.
+    """Training and test utterances.
 
     Attributes:
-        train: in the order in which they are taken, until there is enough.
+        train: in the order in which they are used, until there is enough.
         test: predicted.
         note: where they come from.
     """
@@ -51,13 +51,13 @@ class Speech:
 
 
 def choose_speech(items: Sequence[Utterance], everything: Sequence[Utterance], seed: int) -> Speech:
-    """Utterances to train on, other ones than those that are predicted.
+    """Choose training utterances that differ from the test utterances.
 
     Those of split ``train``, if there are any; else all that are not items; else a third of the
-    items is predicted and the rest trained on, by a digest of their names.
+    items is used for testing and the rest for training, by a digest of their names.
 
     Args:
-        items: to be predicted.
+        items: test utterances.
         everything: of the data.
         seed: of the order.
 
@@ -81,13 +81,15 @@ def choose_speech(items: Sequence[Utterance], everything: Sequence[Utterance], s
 
 
 def even_order(items: Sequence[Utterance], seed: int) -> list[Utterance]:
-    """An utterance of every speaker, then a second one of each that has one, and so on.
+    """Order utterances by turns: one of every speaker, then a second one of each that has one, and
+    so on.
 
-    Speakers, and the utterances of each, are in a random order that does not depend on that given.
+    Speakers, and the utterances of each, are in a random order that does not depend on the given
+    one.
     """
     speakers: dict[str, list[Utterance]] = defaultdict(list)
     for item in items:
-        # Utterances of unknown speakers count as a speaker each: else they would be one of many.
+        # Utterances of unknown speakers count as one speaker each.
         speakers[item.speaker or f"\0{item.name}"].append(item)
     ranked = []
     for speaker, found in speakers.items():
@@ -177,7 +179,7 @@ class _Coded:
 
 
 def _codes(bench: Bench, items: Sequence[Utterance], enough_s: float = math.inf) -> _Coded:
-    """Of utterances in their order, until there are so many seconds."""
+    """Encode utterances in order, until there are so many seconds."""
     found, seconds = _Coded(), 0.0
     for item in items:
         if seconds >= enough_s:
@@ -208,7 +210,7 @@ def _values(
     seconds, frames = sum(lengths), sum(row.shape[1] for row in codes)
     total = float(bits.sum())
     a_token = total / (frames * len(sizes))
-    # Even guessing: the real logarithm, which no model of fewer regularities can go below.
+    # Uniform distribution: the exact logarithm, not that of whole bits.
     even = seconds * _even_rate(codes, sizes, seconds)
     low, high = interval(bits, lengths, seed) or (None, None)
     count = len(bits)
@@ -222,7 +224,7 @@ def _values(
 
 
 def _even_rate(codes: Sequence[np.ndarray], sizes: Sequence[int], seconds: float) -> float:
-    """Bits a second of codes that are all equally likely."""
+    """Bits per second of codes that are all equally likely."""
     return sum(row.shape[1] for row in codes) * sum(map(math.log2, sizes)) / seconds
 
 

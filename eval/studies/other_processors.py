@@ -1,8 +1,7 @@
-"""A tokenizer at work in other processes, held to the instructions of older processors.
+"""Running a tokenizer in other processes, restricted to the instructions of older processors.
 
-What differs between processors differs there too: how wide vectors are, whether a product and a sum
-round once or twice, and so in which order libraries add up. Tokenizers, waves and tokens go there
-and come back as files.
+This reproduces the differences between processors: vector widths, fused multiply-add, and so the
+order in which libraries sum. Tokenizers, waves and tokens are exchanged as files.
 """
 
 import dataclasses
@@ -32,10 +31,10 @@ _START = "import sys; from {module} import work; work(*sys.argv[1:])"
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """A tokenizer that was saved, for other processes, and loaded again, to compare with.
+    """A tokenizer that was saved for other processes, and loaded again for comparison.
 
     Attributes:
-        folder: where it lies, and what goes to and fro.
+        folder: of the tokenizer and the exchanged files.
         tokenizer: as it was loaded.
     """
 
@@ -45,11 +44,11 @@ class Saved:
     def encode(
         self, processor: str, waves: Sequence[np.ndarray], num_codebooks: int
     ) -> list[Tokens]:
-        """Tokens of waves (samples,) as a processor of `processors.MASKS` gives them.
+        """Encode waves (samples,) in a process restricted to a processor of `processors.MASKS`.
 
         Raises:
             ProcessorError: this is no x86-64 processor, or there is no such mask.
-            RuntimeError: the other process failed; its last words.
+            RuntimeError: the other process failed; with the end of its output.
         """
         with self._errand(_WAVES) as folder:
             for index, wave in enumerate(waves):
@@ -58,7 +57,7 @@ class Saved:
             return [read_tokens(folder / _TOKENS / f"{index}.syl") for index in range(len(waves))]
 
     def decode(self, processor: str, tokens: Sequence[Tokens]) -> list[torch.Tensor]:
-        """Samples (samples,) of tokens of one utterance each; else as `encode`."""
+        """Decode tokens of one utterance each to samples (samples,); else as `encode`."""
         with self._errand(_TOKENS) as folder:
             for index, given in enumerate(tokens):
                 write_tokens(folder / _TOKENS / f"{index}.syl", given)
@@ -75,16 +74,16 @@ class Saved:
 
 @contextmanager
 def saved(tokenizer: AudioTokenizer, scratch: Path) -> Iterator[Saved]:
-    """Save a tokenizer in a folder of `scratch` that goes when the block ends."""
+    """Save a tokenizer in a folder of `scratch` that is deleted when the block ends."""
     with tempfile.TemporaryDirectory(prefix="processors-", dir=scratch) as name:
         tokenizer.save_pretrained(Path(name, _MODEL))
         yield Saved(Path(name), load(Path(name, _MODEL), str(tokenizer.device)))
 
 
 def run_as(processor: str, folder: Path, tokenizer: AudioTokenizer, num_codebooks: int) -> None:
-    """Run `work` in a process that is held to a processor."""
+    """Run `work` in a process restricted to a processor."""
     environment = masked_environment(processor)
-    # What can be imported here can be there.
+    # The child process can import the same modules.
     environment["PYTHONPATH"] = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
     module = type(tokenizer).__module__
     arguments = [str(folder), str(num_codebooks), module, str(tokenizer.device)]
@@ -96,7 +95,7 @@ def run_as(processor: str, folder: Path, tokenizer: AudioTokenizer, num_codebook
 
 
 def work(folder: str, num_codebooks: str, module: str, device: str) -> None:
-    """Encode what is in ``waves`` to ``tokens``, or decode what is in ``tokens`` to ``waves``.
+    """Encode the waves in ``waves`` to ``tokens``, or decode ``tokens`` to ``waves``.
 
     Args:
         folder: beside the saved tokenizer.
@@ -116,7 +115,7 @@ def work(folder: str, num_codebooks: str, module: str, device: str) -> None:
     else:
         waves.mkdir()
         for path in tokens.iterdir():
-            # What a file does not hold of a spec is another promise's matter.
+            # Fields of a spec that files do not contain are tested by another promise.
             given = dataclasses.replace(read_tokens(path), spec=tokenizer.spec.tokens)
             wave = tokenizer.decode(given)[0]
             np.save(waves / f"{path.stem}.npy", wave.cpu().numpy())

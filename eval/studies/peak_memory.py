@@ -22,7 +22,7 @@ _TIMEOUT = 120.0
 
 
 def peak_memory(name: str, wave: np.ndarray) -> float:
-    """Megabytes (10^6 bytes) at most while a clip goes there and back, above the baseline.
+    """Peak megabytes (10^6 bytes) above the baseline while a clip is encoded and decoded.
 
     Args:
         name: as `systems.catalogue.find` takes it.
@@ -69,7 +69,7 @@ def main(name: str, path: str) -> None:
 
     use_one_thread()
     wave = np.load(path)
-    _RESET.write_text("5")  # the peak begins anew, without that of the imports
+    _RESET.write_text("5")  # reset the peak, which includes the imports
     baseline = _megabytes("VmRSS")
     find(name).reconstruct(wave)
     sys.stdout.write(f"{_megabytes('VmHWM') - baseline:.3f}\n")

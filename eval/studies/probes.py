@@ -1,4 +1,4 @@
-"""`probe:<task>`: what downstream probes read from a system's tokens, as a study."""
+"""`probe:<task>`: downstream probes on a system's tokens, as a study."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ _PAPER = "DASB, arXiv 2406.14294"
 
 
 def study(task: ProbeTask) -> Study:
-    """The study of a task."""
+    """Return the study of a task."""
     return Study(
         name=f"probe:{task.name}",
         heading=task.title,

@@ -1,7 +1,8 @@
-"""The checks behind the promises: each changes one thing, and says what stayed the same.
+"""The checks of the promises: each changes one condition, and compares the results.
 
-Each compares with the codes of the utterance alone, in float32, on one thread; rows of a batch with
-the same row alone behind the same padding. So what breaks one promise shows in that check only.
+Each compares with the codes of the utterance alone, in float32, on one thread; rows of a batch are
+compared with the same row alone with the same padding. So a broken promise shows only in its own
+check.
 """
 
 import copy
@@ -25,13 +26,13 @@ from ...kernels.processors import MASKS, cannot_mask
 from .other_processors import saved
 
 _BATCH = 4  # rows
-_PIECES = 12  # at most, of a stream
-_CLOSE = 1e-6  # samples of other processors
+_PIECES = 12  # longest stream
+_CLOSE = 1e-6  # tolerance of samples on other processors
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An utterance with its tokens and, of some utterances, its samples decoded alone."""
+    """An utterance with its tokens and, for some utterances, its samples decoded alone."""
 
     index: int
     name: str
@@ -42,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Compared:
-    """Parts (codes, samples or lengths) that are equal, and whether the whole utterance is."""
+    """Equal parts (codes, samples or lengths), and whether the whole utterance is equal."""
 
     kept: bool
     same: int
@@ -51,7 +52,7 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The tokenizer at work."""
+    """The tokenizer under test."""
 
     tokenizer: AudioTokenizer
     num_codebooks: int
@@ -73,16 +74,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Check:
-    """A column.
+    """A column of the table of promises.
 
     Attributes:
         name, heading: of the column.
-        promise: of the interface, as `PROMISES` has it.
-        compare: a result for each of the cases.
-        group: cases to give at once; None: all.
+        promise: of the interface, as in `PROMISES`.
+        compare: returns a result for each of the cases.
+        group: number of cases per call; None: all.
         parts: what is counted within an utterance.
-        decodes: only of cases with samples.
-        impossible: why it can't be tried here, or None.
+        decodes: needs cases with samples.
+        impossible: returns why it can't be checked here, or None.
     """
 
     name: str
@@ -99,7 +100,9 @@ class Check:
 
 
 def lengths_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Of the utterance, and of its beginning near whole frames: ceil(n / hop) frames, n samples."""
+    """Lengths of the utterance, and of prefixes near whole frames: ceil(n / hop) frames, n
+    samples.
+    """
     hop = subject.tokenizer.spec.tokens.hop
     results = []
     for case in cases:
@@ -130,7 +133,9 @@ def _counts_hold(subject: Subject, tokens: Tokens, count: int) -> bool:
 
 
 def batch_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Neighbours of other lengths, against the row alone behind the same zeros."""
+    """Encode in a batch with other lengths; compare with the row alone with the same zero
+    padding.
+    """
     counts = [len(case.wave) for case in cases]
     batch = np.zeros((len(cases), max(counts)), np.float32)
     for row, case in enumerate(cases):
@@ -144,7 +149,7 @@ def batch_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
 
 
 def batch_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Decoded among neighbours of other lengths, against decoded alone."""
+    """Decode in a batch with other lengths; compare with decoding alone."""
     waves = subject.tokenizer.decode(Tokens.batch([case.tokens for case in cases]))
     return [
         compare_samples(wave[: len(case.wave)], _decoded(case)[0])
@@ -153,7 +158,7 @@ def batch_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared
 
 
 def padding_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Behind its length 0.15 s of loud noise and 0.15 s of NaN."""
+    """Append 0.15 s of loud noise and 0.15 s of NaN beyond the length."""
     results = []
     for case in cases:
         half = round(0.15 * subject.rate)
@@ -165,7 +170,7 @@ def padding_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
 
 
 def streaming_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """In random pieces, some of them empty or of a sample."""
+    """Encode in random chunks, some of them empty or of one sample."""
     results = []
     for case in cases:
         wave = torch.from_numpy(case.wave)
@@ -179,7 +184,7 @@ def streaming_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
 
 
 def streaming_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Decoded in random pieces of frames."""
+    """Decode in random chunks of frames."""
     results = []
     for case in cases:
         start, waves = 0, []
@@ -194,13 +199,13 @@ def streaming_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Comp
 
 
 def threads_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Two threads against one."""
+    """Encode with two threads; compare with one."""
     with torch_threads(2):
         return [compare_tokens(subject.encode(case.wave), case.tokens) for case in cases]
 
 
 def dtypes_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """As a tensor, in float64, and under bfloat16 autocast."""
+    """Encode a tensor, float64, and under bfloat16 autocast."""
     results = []
     for case in cases:
         found = [
@@ -214,7 +219,7 @@ def dtypes_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
 
 
 def processors_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Held to older processors, against loaded from the same folder here."""
+    """Encode on older processors; compare with the tokenizer loaded from the same folder here."""
     results: list[list[Compared]] = [[] for _ in cases]
     kept, waves = subject.num_codebooks, [case.wave for case in cases]
     with saved(subject.tokenizer, subject.folder) as there:
@@ -223,14 +228,14 @@ def processors_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
         for name in MASKS:
             found = there.encode(name, waves, kept)
             for tokens, expected, result in zip(found, here, results, strict=True):
-                # What a file does not hold of a spec is another promise's matter.
+                # Fields of a spec that files do not contain are tested by another promise.
                 tokens = dataclasses.replace(tokens, spec=expected.spec)
                 result.append(compare_tokens(tokens, expected))
     return [all_of(result) for result in results]
 
 
 def processors_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Decoded on older processors, to within a millionth of full scale."""
+    """Decode on older processors, with a tolerance of a millionth of full scale."""
     results: list[list[Compared]] = [[] for _ in cases]
     with saved(subject.tokenizer, subject.folder) as there:
         kept, rate = subject.num_codebooks, there.tokenizer.spec.sample_rate
@@ -244,12 +249,12 @@ def processors_samples_hold(subject: Subject, cases: Sequence[Case]) -> list[Com
 
 
 def runs_hold(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Encoded again."""
+    """Encode again."""
     return [compare_tokens(subject.encode(case.wave), case.tokens) for case in cases]
 
 
 def container_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """Through a `.syl` file, bit-packed and entropy-coded."""
+    """Write and read a `.syl` file, bit-packed and entropy-coded."""
     results = []
     with tempfile.TemporaryDirectory(prefix="promises-", dir=subject.folder) as scratch:
         for case in cases:
@@ -263,7 +268,7 @@ def container_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
 
 
 def saving_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """By the tokenizer that `save_pretrained` and `load` give."""
+    """Encode with the tokenizer after `save_pretrained` and `load`."""
     with tempfile.TemporaryDirectory(prefix="promises-", dir=subject.folder) as scratch:
         subject.tokenizer.save_pretrained(scratch)
         loaded = load(scratch, str(subject.tokenizer.device))
@@ -272,7 +277,9 @@ def saving_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
 
 
 def identity_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
-    """By a pickled copy, and by one in a module that was cast; with other weights, refused."""
+    """Encode with a pickled copy, and with one in a module that was cast; tokens are refused with
+    other weights.
+    """
     copied = pickle.loads(pickle.dumps(subject.tokenizer))
     cast, other = copy.deepcopy(subject.tokenizer), copy.deepcopy(subject.tokenizer)
     torch.nn.ModuleList([cast]).to(torch.bfloat16)
@@ -289,7 +296,7 @@ def identity_holds(subject: Subject, cases: Sequence[Case]) -> list[Compared]:
 
 @torch.no_grad()
 def _change_a_weight(tokenizer: AudioTokenizer) -> bool:
-    """Whether there is one that gives codes their meaning."""
+    """Change a weight that affects codes; return whether there is one."""
     meant = tokenizer.token_tensors()
     for name, tensor in tokenizer.state_dict().items():
         if name in meant and tensor.is_floating_point() and tensor.numel():
@@ -342,7 +349,7 @@ CHECKS = (
 
 
 def compare_tokens(found: Tokens, expected: Tokens) -> Compared:
-    """Codes (1, codebooks, frames) that are equal; frames that only one has are not."""
+    """Compare codes (1, codebooks, frames); frames that only one has count as different."""
     mine, its = found.codes.cpu(), expected.codes.cpu()
     total = max(mine.shape[1], its.shape[1]) * max(mine.shape[2], its.shape[2])
     books, frames = min(mine.shape[1], its.shape[1]), min(mine.shape[2], its.shape[2])
@@ -353,7 +360,7 @@ def compare_tokens(found: Tokens, expected: Tokens) -> Compared:
 def compare_samples(
     found: torch.Tensor, expected: torch.Tensor, tolerance: float = 0.0
 ) -> Compared:
-    """Samples (samples,) that are equal to the last bit, or differ by no more than a tolerance."""
+    """Compare samples (samples,) for bit equality, or within a tolerance."""
     shared = min(len(found), len(expected))
     same = int(((found[:shared] - expected[:shared]).abs() <= tolerance).sum())
     total = max(len(found), len(expected))
@@ -368,7 +375,7 @@ def split(total: int, rng: np.random.Generator) -> list[int]:
 
 
 def _trimmed(tokens: Tokens) -> Tokens:
-    """A row without what lies beyond its length."""
+    """Return a row without the part beyond its length."""
     return tokens.frames(0, int(tokens.lengths[0]))
 
 

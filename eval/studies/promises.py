@@ -1,7 +1,7 @@
-"""What the interface promises, measured on real speech: the share of utterances that keep it.
+"""The interface's promises, checked on real speech: the share of utterances that keep each.
 
-The contract suite asks the same of synthetic signals and passes or fails; this counts. An utterance
-whose codes differ from run to run is counted under determinism, and in no other column.
+The contract suite tests the same on synthetic signals and passes or fails; this study counts. An
+utterance whose codes differ from run to run is counted under determinism, and in no other column.
 """
 
 from collections import defaultdict
@@ -25,27 +25,28 @@ from .promise_checks import (
     all_of,
 )
 
-#: Utterances, evenly over the data; seconds of each; and of how many samples are compared too.
+#: Number of evenly spaced utterances; seconds of each; and number of those whose samples are
+#: compared too.
 UTTERANCES, SECONDS, DECODED = 12, 4.0, 4
-_NAMED = 3  # utterances that a note names
+_NAMED = 3  # utterances named in a note
 
 
 @dataclass
 class Record:
-    """What the checks gave: results by column and utterance, and why there are none."""
+    """Results of the checks by column and utterance, and reasons for missing ones."""
 
     results: dict[str, dict[int, Compared]] = field(default_factory=lambda: defaultdict(dict))
     failures: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
 
     def run(self, check: Check, subject: Subject, cases: Sequence[Case]) -> None:
-        """Add a check's results; those that are there already must hold too."""
+        """Add a check's results; a promise must hold in repeated checks too."""
         chosen = [case for case in cases if case.decoded is not None or not check.decodes]
         size = check.group or max(1, len(chosen))
         for start in range(0, len(chosen), size):
             group = chosen[start : start + size]
             try:
                 found = check.compare(subject, group)
-            except Exception as error:  # of any tokenizer, and never a score
+            except Exception as error:  # an error of a tokenizer is reported, never scored
                 reason = f"{type(error).__name__}: {error}"
                 self.failures[check.name] |= {case.index: reason for case in group}
                 continue
@@ -56,7 +57,7 @@ class Record:
 
 
 def run(bench: Bench) -> Findings:
-    """Measure all columns on an even sample of the items."""
+    """Measure all columns on evenly spaced items."""
     reason = unsuitable(bench.system)
     tokenizer, num_codebooks = bench.system.tokenizer, bench.system.num_codebooks
     if reason or tokenizer is None:
@@ -75,32 +76,34 @@ def run(bench: Bench) -> Findings:
             if check is not DETERMINISM and not check.impossible():
                 record.run(check, subject, cases)
                 _blame(record, check, subject, cases)
-        # Once more after all the others, as a state may have been left behind.
+        # Repeated after all others, as they may have left a state behind.
         record.run(DETERMINISM, subject, cases)
     _report(record, cases, tokenizer, findings)
     return findings
 
 
 def _cases(bench: Bench, subject: Subject, notes: list[str]) -> Iterator[Case]:
-    """The utterances that can be encoded, and notes on those that can't."""
+    """Return the utterances that can be encoded, and notes on the others."""
     count = min(UTTERANCES, len(bench.items))
     most = round(SECONDS * subject.rate)
     hop = subject.tokenizer.spec.tokens.hop
     for index in range(count):
         item = bench.items[index * len(bench.items) // count]
         try:
-            # Cut ones would all end alike with their frames.
+            # Truncated ones would all end at the same position in a frame.
             wave = np.array(bench.wave(item)[: most - 37 * index % hop], np.float32)
             tokens = subject.encode(wave)
             decoded = subject.tokenizer.decode(tokens) if index < DECODED else None
-        except Exception as error:  # of any tokenizer, and never a score
+        except Exception as error:  # an error of a tokenizer is reported, never scored
             notes.append(f"{item.name} can't be used: {type(error).__name__}: {error}")
             continue
         yield Case(index, str(item.name), wave, tokens, decoded)
 
 
 def _blame(record: Record, check: Check, subject: Subject, cases: Sequence[Case]) -> None:
-    """Where a promise was not kept, encode again: it may be a matter of determinism instead."""
+    """If a promise was not kept, encode again, to attribute the difference to determinism if
+    possible.
+    """
     broken = record.results[check.name]
     doubtful = [case for case in cases if case.index in broken and not broken[case.index].kept]
     record.run(DETERMINISM, subject, doubtful)
@@ -165,7 +168,7 @@ def _some(names: dict[int, str], chosen: Sequence[int]) -> str:
 
 
 def unsuitable(system: System) -> str | None:
-    """Why a system has no promises to keep."""
+    """Return why the promises do not apply to a system."""
     return None if system.tokenizer is not None else "not a tokenizer: it promises nothing"
 
 

@@ -1,4 +1,4 @@
-"""Scores of decoded clips under several conditions, where every condition has the same clips."""
+"""Scores of decoded clips under several conditions, on the same clips for all conditions."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from .interface import Curve, Findings, Value
 class QualityTable:
     """Metrics of clips, by condition.
 
-    A clip that has no score under one condition is left out of all of that metric: else a curve
-    would compare different clips.
+    A clip without a score under one condition is excluded from that metric: otherwise a curve would
+    compare different clips.
 
     Args:
         metrics: names of metrics.
@@ -48,18 +48,18 @@ class QualityTable:
                 self._scores[name].append(row)
 
     def count(self, metric: Metric) -> int:
-        """Clips that means are over."""
+        """Number of clips in the means."""
         return len(self._scores[metric.name])
 
     def means(self, metric: Metric) -> np.ndarray:
-        """(conditions,) means; empty where no clip has scores."""
+        """Means (conditions,); empty if no clip has scores."""
         rows = self._scores[metric.name]
         return np.mean(rows, axis=0) if rows else np.zeros(0)
 
     def put_value(
         self, findings: Findings, metric: Metric, condition: int, name: str, heading: str
     ) -> None:
-        """Add the mean of one condition to what was found, or why there is none."""
+        """Add the mean of one condition to the findings, or why there is none."""
         means = self.means(metric)
         name = f"{metric.name}-{name}"
         if not len(means):
@@ -103,7 +103,7 @@ class QualityTable:
             )
 
     def notes(self) -> list[str]:
-        """A sentence for each metric that some clips lack."""
+        """Return a sentence for each metric with missing clips."""
         return [
             f"{metric.heading}: {len(failed)} of {len(failed) + self.count(metric)} clips lack a "
             f"score under some condition and are left out of all ({', '.join(sorted(failed))}: "

@@ -1,4 +1,4 @@
-"""Robustness: how much codes change when the recording does, or the speaker, and the words do not.
+"""Robustness of codes to changes of the recording, or of the speaker, with the same words.
 
 These are our own definitions (`eval.unit_measures.robustness`, `eval.unit_measures.invariance`),
 after Gat et al., arXiv 2209.15483; they are not STAB's scores (Vashishth et al., arXiv 2409.02384),
@@ -19,14 +19,13 @@ from ..unit_measures.robustness import CodeChange, code_robustness
 from .clips import encode, even_clips, frame_codes, needs_tokens
 from .interface import Bench, Curve, Findings, Study, Value
 
-#: Clips, and the seconds of the shortest and of the longest.
+#: Number of clips, and their minimal and maximal seconds.
 CLIPS, LEAST_S, MOST_S = 12, 2.0, 4.0
-#: The perturbation that leaves everything in its place in time, and by which codes are compared
-#: frame by frame.
+#: The perturbation without changes in time, for which codes are compared frame by frame.
 ALIGNED = "noise 10 dB"
-#: Of a parallel sentence: single words, such as digits, would be compared by a few units.
+#: Minimal number of words of a parallel sentence: single words have too few units.
 LEAST_WORDS = 3
-#: Parallel sentences at most, and speakers of each.
+#: Maximal number of parallel sentences, and of speakers of each.
 MOST_SENTENCES, MOST_SPEAKERS = 20, 3
 
 _NAMES = {
@@ -40,7 +39,7 @@ _NAMES = {
 
 
 def run(bench: Bench) -> Findings:
-    """Encode clips, and what perturbations make of them.
+    """Compare the codes of clips with those of perturbed clips.
 
     Raises:
         MetricError: no tokens, or no clip is long enough.
@@ -71,7 +70,7 @@ def run(bench: Bench) -> Findings:
 
 
 def _distances(findings: Findings, changes: dict[str, CodeChange], seed: int) -> None:
-    # A mean of several perturbations weighs kinds of change that can't be weighed: for sorting.
+    # The mean over perturbations has no meaning of its own: for sorting only.
     rates = [change.first.rate for change in changes.values()]
     count = len(next(iter(changes.values())).per_recording)
     add = findings.values.append
@@ -122,7 +121,7 @@ def _kept(findings: Findings, change: CodeChange, count: int) -> None:
 
 
 def _speakers(findings: Findings, bench: Bench) -> None:
-    # Nothing learns here, so that sentences of any split will do where the items have none.
+    # Nothing is trained here, so sentences of any split may be used if the items have none.
     groups = parallel_sentences(bench.items, LEAST_WORDS)
     elsewhere = len(groups) < 2
     sentences = _chosen(parallel_sentences(bench.everything, LEAST_WORDS) if elsewhere else groups)
@@ -144,7 +143,7 @@ def _speakers(findings: Findings, bench: Bench) -> None:
 
 
 def _chosen(sentences: Sequence[list[Utterance]]) -> list[list[Utterance]]:
-    """An even choice, so that a corpus of a thousand readers costs no more than a small one."""
+    """An evenly spaced choice, so that a large corpus takes no longer than a small one."""
     count = min(len(sentences), MOST_SENTENCES)
     kept = [sentences[len(sentences) * number // count] for number in range(count)]
     return [group[:MOST_SPEAKERS] for group in kept]

@@ -1,4 +1,4 @@
-"""Token statistics: what tokens cost, and how evenly and how independently codes are used."""
+"""Token statistics: bitrates of tokens, and the distribution and dependence of codes."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from ..unit_measures.rates import Usage, bitrate, usage
 from .clips import frame_codes, needs_tokens
 from .interface import Bench, Curve, Findings, Study, Value
 
-#: Observations of each code, on average, below which a codebook counts as undersampled.
+#: Mean observations per code below which a codebook counts as undersampled.
 ENOUGH = 10
 
 
 def run(bench: Bench) -> Findings:
-    """Count the tokens of all items.
+    """Compute the statistics of all items' tokens.
 
     Raises:
         MetricError: fewer than two items have tokens.
@@ -54,7 +54,7 @@ def run(bench: Bench) -> Findings:
 
 
 def _tokens(bench: Bench) -> tuple[list[Tokens], dict[str, str]]:
-    """Of every item, in the order of their names; and why some have none."""
+    """Tokens of every item, in the order of their names; and reasons for missing ones."""
     found: list[Tokens] = []
     failed: dict[str, str] = {}
     for item in sorted(bench.items, key=lambda item: str(item.name)):
@@ -152,7 +152,8 @@ def _use(findings: Findings, used: Sequence[Usage]) -> None:
     scarce = [codebook for codebook in used if count < ENOUGH * codebook.vocabulary]
     if scarce:
         size = max(codebook.vocabulary for codebook in scarce)
-        # Expected different codes in `count` even draws, without losing digits of (1 − 1/n)^count.
+        # Expected number of different codes in `count` uniform draws, without cancellation in (1 −
+        # 1/n)^count.
         even = -100 * math.expm1(count * math.log1p(-1 / size))
         findings.notes.append(
             f"Undersampled: {count} frames for a codebook of {size}. Even draws would use "
@@ -162,7 +163,8 @@ def _use(findings: Findings, used: Sequence[Usage]) -> None:
 
 
 def _even_entropy(count: int, size: int) -> float:
-    """About what the observed entropy of `count` even draws of `size` codes is, in bits.
+    """Approximate expected entropy in bits of observed frequencies in `count` uniform draws of
+    `size` codes.
 
     The mean over Poisson counts of mean count / size, which the multinomial ones are close to.
     """
@@ -176,7 +178,7 @@ def _even_entropy(count: int, size: int) -> float:
 
 
 def _pieces(findings: Findings, found: Sequence[Tokens], seconds: float) -> None:
-    """What a bundled byte-pair encoding makes of them, where there is one for these tokens."""
+    """Rates with a bundled byte-pair encoding, if there is one for these tokens."""
     from ...semantic.token_bpe import PieceCoder, list_bpes, load_bpe
 
     first, fitting = found[0], []

@@ -1,1 +1,1 @@
-"""A small language model of frames of tokens, to ask how well they can be modelled."""
+"""A small language model of frames of tokens, for measuring how well they can be modelled."""

@@ -1,4 +1,4 @@
-"""Training for a fixed budget, and the code length that what was learnt gives to utterances."""
+"""Training for a fixed budget, and the code length of utterances under the trained model."""
 
 import math
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from .network import FrameModel, NetworkConfig
 from .packing import Stream, pack, shuffled_batches
 from .symbols import FrameSymbols
 
-_BLOCK = 512  # frames of which probabilities are computed at once
+_BLOCK = 512  # frames per evaluation of probabilities
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What training may cost; the same for every tokenizer.
+    """The training budget; the same for every tokenizer.
 
     Attributes:
-        frames: that the model is shown in all, passes over the same ones counted.
+        frames: total number of training frames, counting repeated passes.
         length, batch: frames of a block, and blocks of a step.
-        rate: of learning, at its highest.
+        rate: maximal learning rate.
         warm_up: share of the steps in which it rises; then it falls to 0 along a cosine.
         weight_decay: of AdamW.
-        checks: how often the utterances held out are asked; the best state is kept.
+        checks: number of evaluations on the held-out utterances; the best state is kept.
     """
 
     frames: int = 120_000
@@ -41,12 +41,12 @@ class Budget:
 
     @property
     def steps(self) -> int:
-        """Of the optimizer."""
+        """Number of optimizer steps."""
         return max(1, self.frames // self.frames_a_step)
 
     @property
     def frames_a_step(self) -> int:
-        """Of a whole batch; less where there is less speech than a block."""
+        """Frames of a full batch; fewer if there is less speech than a block."""
         return self.length * self.batch
 
 
@@ -55,13 +55,13 @@ class TokenLM:
     """A trained model.
 
     Attributes:
-        symbols: how codes are written.
-        network: that was trained.
+        symbols: how codes are written as symbols.
+        network: trained network.
         counted: frequencies that it is mixed with.
         weights: (experts, symbols) of the mixture.
-        held_out: bits a frame that the network alone gives to the utterances held out, at each
-            check; the first one is before the first step.
-        kept: number of the check whose state was kept.
+        held_out: bits per frame of the held-out utterances under the network alone, at each
+            evaluation; the first one is before the first step.
+        kept: index of the evaluation whose state was kept.
     """
 
     symbols: FrameSymbols
@@ -72,9 +72,10 @@ class TokenLM:
     kept: int
 
     def bits(self, utterances: Sequence[np.ndarray]) -> np.ndarray:
-        """Code length of each utterance, all codebooks summed: (utterances,) float64.
+        """Code length of each utterance, summed over codebooks: (utterances,) float64.
 
-        An utterance's bits do not depend on the others, rounding apart. Its length is not coded.
+        Except for rounding, an utterance's bits do not depend on the others. Its length is not
+        coded.
 
         Args:
             utterances: codes (codebooks, frames) each.
@@ -99,14 +100,15 @@ def train(
     config: NetworkConfig | None = None,
     seed: int = 0,
 ) -> TokenLM:
-    """Train on some utterances, keep the state that codes others best, and mix it with counts.
+    """Train on some utterances, keep the state with the best held-out code length, and mix it with
+    counts.
 
-    The network begins with the frequencies of symbols. Everything runs on one thread, and
-    everything random comes from `seed`: two runs on a machine give the same model.
+    The network is initialized with the frequencies of symbols. Everything runs on one thread, and
+    all random choices come from `seed`: two runs on a machine give the same model.
 
     Args:
         utterances: codes (codebooks, frames) each.
-        held_out: others, which decide when training was best, and the weights of the mixture.
+        held_out: others, for selecting the best state, and the weights of the mixture.
         codebook_sizes: number of codes of each codebook.
         budget: of training.
         config: of the model.
@@ -140,7 +142,7 @@ def _run(
     budget: Budget,
     seed: int,
 ) -> list[tuple[float, dict[str, Tensor]]]:
-    """Bits a frame of what was held out, and the state, at each check."""
+    """Bits per frame of the held-out utterances, and the state, at each evaluation."""
     stream = pack(asked)
 
     def check() -> tuple[float, dict[str, Tensor]]:
@@ -199,7 +201,7 @@ def _losses(network: FrameModel, stream: Stream) -> np.ndarray:
     reach, found = network.config.reach, []
     with torch_threads(1):
         for start in range(0, len(stream), _BLOCK):
-            # What lies `reach` frames back can't matter: blocks give what the whole would.
+            # Frames farther back than `reach` have no influence: blocks give the same as the whole.
             first = max(0, start - reach)
             tensors = (tensor[None] for tensor in _tensors(stream.cut(first, start + _BLOCK)))
             found.append(network(*tensors)[0, start - first :].double().numpy())

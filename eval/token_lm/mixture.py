@@ -1,18 +1,18 @@
-"""A network's probabilities and those of plain counts, mixed.
+"""Mixture of a network's probabilities with those of counts.
 
-With minutes of speech and thousands of codes, a network that learnt from both is often no better
-than the codes' frequencies where there is little to learn, and overfits. So, as n-grams and neural
-models have long been interpolated (Mikolov et al., Interspeech 2011), the probability of a symbol
-is a weighted mean of
+With minutes of speech and thousands of codes, a neural network is often no better than the codes'
+frequencies where there is little to learn, and overfits. So, as n-grams and neural models have long
+been interpolated (Mikolov et al., Interspeech 2011), the probability of a symbol is a weighted mean
+of
 
 - the network's,
 - 1 / the size of its alphabet,
 - its frequency,
-- its frequency after the symbol at the same place in the last frame,
-- its frequency after the symbol just before it in this frame.
+- its frequency after the symbol at the same position in the last frame,
+- its frequency after the previous symbol in this frame.
 
-Weights are those that code the held-out utterances in the fewest bits, for each place of a frame by
-itself. A mean of distributions with fixed weights is a distribution, so bits stay a code length.
+The weights, separate for each position in a frame, minimise the bits of the held-out utterances. A
+mean of distributions with fixed weights is a distribution, so bits remain a code length.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ _ROUNDS = 100
 
 
 class CountedSymbols:
-    """Frequencies of each place's symbols.
+    """Frequencies of the symbols at each position.
 
     Args:
         stream: counted.
-        sizes: of the alphabet of each place.
+        sizes: of the alphabet at each position.
     """
 
     def __init__(self, stream: Stream, sizes: Sequence[int]) -> None:
@@ -43,7 +43,9 @@ class CountedSymbols:
             self._beside.append(WittenBell(codes, _beside(stream, place), size, left))
 
     def chances(self, stream: Stream) -> np.ndarray:
-        """Probabilities (4, frames, symbols) float64, as `EXPERTS` after the network."""
+        """Probabilities (4, frames, symbols) float64, in the order of `EXPERTS` after the
+        network.
+        """
         out = np.empty((4, *stream.symbols.shape))
         for place, (last, beside) in enumerate(zip(self._last, self._beside, strict=True)):
             codes = stream.symbols[:, place]
@@ -55,17 +57,17 @@ class CountedSymbols:
 
 
 def _beside(stream: Stream, place: int) -> np.ndarray:
-    """(frames,) the symbol just before in the frame; -1 at the first place."""
+    """The previous symbol in the frame, (frames,); -1 at the first position."""
     if place:
         return stream.symbols[:, place - 1]
     return np.full(len(stream), -1, np.int64)
 
 
 def best_weights(chances: np.ndarray) -> np.ndarray:
-    """Weights of experts under which given symbols are likeliest, by expectation–maximisation.
+    """Mixture weights that maximise the likelihood of given symbols, by expectation–maximisation.
 
     Args:
-        chances: (experts, frames, symbols) probability that each gives to what was there.
+        chances: (experts, frames, symbols) probability of the actual symbol under each expert.
 
     Returns:
         (experts, symbols) float64; the sums over experts are 1.

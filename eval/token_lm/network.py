@@ -1,16 +1,16 @@
 """A causal transformer over frames, and a small network over the symbols within a frame.
 
-The division is that of the RQ-Transformer (Lee et al., arXiv 2203.01941): one model runs over time
-and sees what came before the frame; a second one goes through the frame from coarse to fine. The
-second one here is no transformer but a sum, as in NADE (Larochelle & Murray, AISTATS 2011), so that
-80 symbols a frame cost hardly more than one. Before symbol k its state is the sum of
+The division is that of the RQ-Transformer (Lee et al., arXiv 2203.01941): one model runs over time,
+with the previous frames as context; a second one predicts the symbols of the frame from coarse to
+fine. The second one here is not a transformer but a sum, as in NADE (Larochelle & Murray, AISTATS
+2011), so that 80 symbols a frame cost hardly more than one. Before symbol k its state is the sum of
 
-- what the first model says,
-- a vector of each symbol before k in this frame, whichever place it has,
-- vectors of the symbol just before k, and of symbol k in the frame before,
+- the output of the first model,
+- a vector of each symbol before k in this frame, independent of its position,
+- vectors of the previous symbol, and of symbol k in the frame before,
 
-and the symbol's own output layer turns that into probabilities. Every figure is a probability given
-all earlier symbols of the utterance, in one order; so -log2 of their product is a code length.
+and the symbol's own output layer turns that into probabilities. Each is a probability given all
+earlier symbols of the utterance, in a fixed order; so -log2 of their product is a code length.
 """
 
 import math
@@ -29,10 +29,10 @@ class NetworkConfig:
     Attributes:
         width: channels over time.
         layers, heads: over time.
-        window: frames that a frame sees in each layer, its own included.
+        window: attention window of each layer in frames, the current one included.
         depth_width: channels within a frame.
-        dropout: share of channels that are left out in training, of what comes into the first
-            model and of what the second one's output layers see.
+        dropout: in training, of the first model's input and of the input of the second one's output
+            layers.
     """
 
     width: int = 128
@@ -44,12 +44,12 @@ class NetworkConfig:
 
     @property
     def reach(self) -> int:
-        """Frames before a frame that can have a say in it, beside the one just before."""
+        """Number of previous frames that can influence a frame, besides the last one."""
         return self.layers * (self.window - 1)
 
 
 class FrameModel(nn.Module):
-    """Probabilities of frames of symbols, given the frames before.
+    """Probabilities of frames of symbols, given the previous frames.
 
     Args:
         sizes: of the alphabet of each symbol of a frame.
@@ -67,9 +67,9 @@ class FrameModel(nn.Module):
         self.sizes, self.config = tuple(sizes), config or NetworkConfig()
         config, count, total, most = self.config, len(sizes), sum(sizes), max(sizes)
         width, depth = config.width, config.depth_width
-        # Modules would draw from PyTorch's own generator; on `meta` they draw nothing.
+        # Modules would use PyTorch's global generator; on `meta` they draw nothing.
         with torch.device("meta"):
-            # The last row stands for "nothing before".
+            # The last row represents the absence of a previous symbol.
             self.embed = nn.Parameter(torch.empty(total + 1, width))
             layers = [_Layer(config) for _ in range(config.layers)]
             self.layers = nn.ModuleList(layers)
@@ -90,7 +90,7 @@ class FrameModel(nn.Module):
 
     @torch.no_grad()
     def _start(self, generator: torch.Generator) -> None:
-        """Equal probabilities; `set_frequencies` makes it begin with better ones."""
+        """Initialize with equal probabilities; `set_frequencies` sets better ones."""
         for name, weight in self.named_parameters():
             if name in ("out", "bias") or name.endswith(".bias"):
                 weight.zero_()
@@ -106,7 +106,7 @@ class FrameModel(nn.Module):
 
     @torch.no_grad()
     def set_frequencies(self, counts: Sequence[Tensor]) -> None:
-        """Begin with the symbols' own frequencies, half a count added to each.
+        """Initialize with the symbols' frequencies, with half a count added to each.
 
         Args:
             counts: (size,) of each symbol of a frame.
@@ -122,13 +122,13 @@ class FrameModel(nn.Module):
         utterance: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """-ln of the probability of each symbol, given all before it.
+        """Return -ln of the probability of each symbol, given all before it.
 
         Args:
             symbols: (batch, frames, symbols) int64.
             previous: the same of the frame before; -1 where there is none.
-            utterance: (batch, frames) int64; frames see their own utterance only.
-            generator: decides what is left out in training; None: nothing is.
+            utterance: (batch, frames) int64; attention is limited to the same utterance.
+            generator: for dropout in training; None: no dropout.
 
         Returns:
             (batch, frames, symbols) float32.
@@ -180,7 +180,7 @@ class FrameModel(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention to a window of frames, and a feed-forward part, each for a residual stream."""
+    """Windowed attention, and a feed-forward part, each for a residual stream."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

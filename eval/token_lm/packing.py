@@ -1,7 +1,7 @@
-"""Many utterances as one stream of frames, cut into blocks of one length.
+"""Packing of utterances into one stream of frames, cut into blocks of equal length.
 
-Short utterances would waste most of a padded batch. So they lie end to end, and a frame sees those
-of its own utterance only.
+Short utterances would waste most of a padded batch. So they are concatenated, and attention is
+limited to each utterance.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,12 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Utterances end to end.
+    """Concatenated utterances.
 
     Attributes:
         symbols: (frames, symbols) int64, to be predicted.
         previous: (frames, symbols) int64, of the frame before; -1 at an utterance's first frame.
-        utterance: (frames,) int64, which one each frame is of.
+        utterance: (frames,) int64, index of each frame's utterance.
     """
 
     symbols: np.ndarray
@@ -28,18 +28,18 @@ class Stream:
         return len(self.symbols)
 
     def cut(self, start: int, stop: int) -> "Stream":
-        """Frames from `start` to `stop`."""
+        """Return frames from `start` to `stop`."""
         return Stream(
             self.symbols[start:stop], self.previous[start:stop], self.utterance[start:stop]
         )
 
 
 def pack(utterances: Sequence[np.ndarray], order: Sequence[int] | None = None) -> Stream:
-    """Lay utterances end to end.
+    """Concatenate utterances.
 
     Args:
         utterances: (frames, symbols) int64 each, at least one.
-        order: their numbers; default: as given.
+        order: their indices; default: as given.
     """
     order = range(len(utterances)) if order is None else order
     symbols = np.concatenate([utterances[number] for number in order])
@@ -55,17 +55,18 @@ def pack(utterances: Sequence[np.ndarray], order: Sequence[int] | None = None) -
 def shuffled_batches(
     utterances: Sequence[np.ndarray], length: int, batch: int, random: np.random.Generator
 ) -> Iterator[Stream]:
-    """Batches of blocks without end: each pass has the utterances, and its blocks, in a new order.
+    """Yield batches of blocks endlessly: each pass has the utterances, and its blocks, in a new
+    order.
 
     Args:
         utterances: (frames, symbols) int64 each.
-        length: frames of a block. What is left at the end of a pass is left out of it, unless the
+        length: frames of a block. The rest at the end of a pass is dropped, unless the
             whole is shorter than a block.
         batch: blocks.
-        random: decides the order.
+        random: generator of the order.
 
     Yields:
-        A `Stream` whose arrays have a first dimension more: (batch, length, …).
+        A `Stream` whose arrays have an additional first dimension: (batch, length, …).
     """
     frames = sum(map(len, utterances))
     length = min(length, frames)

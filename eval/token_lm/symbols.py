@@ -1,10 +1,10 @@
 """Frames of codes as frames of symbols of small alphabets, one to one.
 
-A softmax over 65,536 codes costs more than all the rest of a small model, and minutes of speech
-show most of the codes never. So a code of a large codebook becomes digits to base 512, the most
+A softmax over 65,536 codes costs more than the rest of a small model, and most of the codes never
+occur in minutes of speech. So a code of a large codebook is written as base-512 digits, the most
 significant one first, and the model predicts digit by digit. The product of the conditionals is an
 exact distribution over all codes. (Digits of an FSQ code are groups of its levels; those of a
-learned codebook mean nothing by themselves, and the model has to learn every pair.)
+learned codebook are arbitrary, and the model has to learn every pair.)
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..metrics.interface import MetricError
 
-#: Codebooks of at most so many codes are left whole.
+#: Codebooks of at most so many codes are not split.
 LARGEST = 1024
 #: Base of the digits of the others.
 BASE = 512
@@ -32,16 +32,16 @@ class FrameSymbols:
 
     @cached_property
     def digits(self) -> tuple[tuple[int, ...], ...]:
-        """Sizes of the symbols of each codebook."""
+        """Alphabet sizes of each codebook's symbols."""
         return tuple(map(_digits, self.codebook_sizes))
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Sizes of all symbols of a frame."""
+        """Alphabet sizes of all symbols of a frame."""
         return tuple(size for digits in self.digits for size in digits)
 
     def split(self, codes: np.ndarray) -> np.ndarray:
-        """Codes (codebooks, frames) as symbols (frames, symbols) int64.
+        """Convert codes (codebooks, frames) to symbols (frames, symbols) int64.
 
         Raises:
             MetricError: another number of codebooks, or a code is out of range.

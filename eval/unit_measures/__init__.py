@@ -1,1 +1,1 @@
-"""Measures of unit sequences: phones, discriminability, robustness, rates."""
+"""Measures of unit sequences: phone purity, ABX discriminability, robustness, rates."""

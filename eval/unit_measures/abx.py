@@ -1,4 +1,5 @@
-"""ABX: how often a stretch of speech is nearer to one with another phone than to its own.
+"""ABX discriminability: how often a segment is nearer to one with another phone than to one with
+its own.
 
 The task of the ZeroSpeech challenges (Schatz et al., Interspeech 2013; Nguyen et al., arXiv
 2011.11588): A and X are triphones with the same phones, B differs from them in the middle one, and
@@ -30,10 +31,10 @@ class ABXScore:
 
     Attributes:
         error: from 0 to 1.
-        interval: 95 % of bootstrap resamples of the pairs of phones lie within; it says how much
-            the choice of phones matters, not how much that of speakers does.
-        num_triples: compared.
-        available: that there are.
+        interval: 95 % bootstrap interval over the pairs of phones; it shows the influence of the
+            choice of phones, not of speakers.
+        num_triples: compared triples.
+        available: number of existing triples.
         num_pairs: of phones, ordered.
     """
 
@@ -72,9 +73,10 @@ def abx(
         frame_rate: frames a second.
         centre: seconds from the start of the audio to the centre of frame 0; default: half a frame.
         distance: of frames.
-        items: what is compared. With little speech few triphones occur twice; single phones, whose
+        items: kind of items. With little speech few triphones occur twice; single phones, whose
             contexts may differ, are a harder task with far more triples.
-        max_triples: compared at most, within and across each; see `choose_triples`.
+        max_triples: maximal number of triples, each within and across speakers; see
+            `choose_triples`.
         seed: of the sample of triples and of the bootstrap.
 
     Raises:
@@ -99,14 +101,14 @@ def unit_abx(
     max_triples: int = 20_000,
     seed: int = 0,
 ) -> ABX:
-    """ABX errors of units, one a frame.
+    """ABX errors of units, one per frame.
 
     Args:
         units: for each utterance (frames,) integers.
-        centroids: (units, dim): frames are as far apart as the angle between their centroids;
+        centroids: (units, dim): the distance of frames is the angle between their centroids;
             default: 0 for equal units and 1 for different ones, as for one-hot vectors.
 
-    The others, and errors, as in `abx`.
+    Other arguments and errors are as in `abx`.
     """
     if centroids is None:
         vectors: list[np.ndarray] = [codes[:, None] for codes in units]
@@ -151,7 +153,7 @@ def _stretches(
     first = 0.5 / frame_rate if centre is None else centre
     spans = np.zeros((len(found), 2), np.int64)
     for index, item in enumerate(found):
-        # Frames centred within the item; where none is, the one nearest to its middle.
+        # Frames centred within the item; if there are none, the one nearest to its middle.
         start, end = (int(np.ceil((t - first) * frame_rate)) for t in (item.start, item.end))
         if end <= start:
             start = round(((item.start + item.end) / 2 - first) * frame_rate)

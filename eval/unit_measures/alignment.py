@@ -1,4 +1,4 @@
-"""Which phone is spoken when: forced alignment of a transcript by pocketsphinx."""
+"""Phone boundaries: forced alignment of a transcript by pocketsphinx."""
 
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ..transcripts import words_of
 #: Silence, breath and noise.
 SILENCE = "SIL"
 
-#: What labels index: silence, then the 39 phones of the CMU dictionary (ARPABET, no stress).
+#: Indexed by labels: silence, then the 39 phones of the CMU dictionary (ARPABET, no stress).
 PHONES = (
     SILENCE,
     *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH"),
@@ -24,27 +24,27 @@ PHONES = (
 )
 _INDEX = {phone: index for index, phone in enumerate(PHONES)}
 
-#: Hz: the only sample rate that the acoustic model knows, and its frames a second.
+#: Hz: the acoustic model's sample rate, and its frames a second.
 SAMPLE_RATE = 16000
 ALIGNMENT_RATE = 100
 
-# The recognizer's window is 25.6 ms long and begins at the frame's start; what a frame hears is
-# centred 12.8 ms after it, not 5 ms.
+# The recogniser's window is 25.6 ms long and begins at the frame's start, so its centre is 12.8 ms
+# after it, not 5 ms.
 _WINDOW_CENTRE = 0.0128
 
 
 class AlignmentError(MetricError):
-    """An utterance can't be aligned, and why."""
+    """An utterance can't be aligned; the message has the reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class PhoneAlignment:
-    """Phones of one utterance, one after the other, without gaps.
+    """Phones of one utterance, consecutive and without gaps.
 
     Attributes:
         phones: (segments,) int64, indices into `PHONES`.
         starts: (segments,) int64, the first frame of each, in frames of 10 ms.
-        num_frames: frames of 10 ms in all.
+        num_frames: total frames of 10 ms.
         num_samples: of the utterance, at 16 kHz.
     """
 
@@ -59,11 +59,10 @@ class PhoneAlignment:
         return np.append(self.starts[1:], self.num_frames)
 
     def intervals(self) -> np.ndarray:
-        """(segments, 2) float64: seconds at which each begins and ends.
+        """Start and end of each segment in seconds, (segments, 2) float64.
 
-        Borders lie midway between the centres of the windows that the recognizer heard, so they
-        are 7.8 ms later than frame numbers × 10 ms; the first begins at 0 and the last ends with
-        the audio.
+        Boundaries are midway between the centres of the recogniser's windows, 7.8 ms later than
+        frame numbers × 10 ms; the first starts at 0 and the last ends with the audio.
         """
         shift = _WINDOW_CENTRE - 0.5 / ALIGNMENT_RATE
         total = self.num_samples / SAMPLE_RATE
@@ -75,12 +74,12 @@ class PhoneAlignment:
     def labels(
         self, frame_rate: float, num_frames: int | None = None, centre: float | None = None
     ) -> np.ndarray:
-        """The phone at the centre of every frame.
+        """Return the phone at the centre of every frame.
 
         Args:
             frame_rate: frames a second.
-            num_frames: how many; default: as many as begin within the audio. Frames centred beyond
-                the audio take the last phone.
+            num_frames: number of frames; default: as many as begin within the audio. Frames centred
+                beyond the audio get the last phone.
             centre: seconds from the start of the audio to the centre of frame 0; default: half a
                 frame. An encoder without padding, such as HuBERT's, has its first frame centred
                 at half its receptive field: 0.0125.
@@ -97,7 +96,7 @@ class PhoneAlignment:
             num_frames = int(np.ceil(self.num_samples / SAMPLE_RATE * frame_rate - 1e-9))
         first = 0.5 / frame_rate if centre is None else centre
         times = first + np.arange(num_frames) / frame_rate
-        # A nanosecond decides centres that fall on a border in favour of the later phone.
+        # A nanosecond is added, so that centres on a boundary get the later phone.
         segment = np.searchsorted(self.intervals()[:, 0], times + 1e-9, side="right") - 1
         return self.phones[np.maximum(segment, 0)]
 
@@ -110,10 +109,10 @@ class PhoneAlignment:
 class PhoneAligner:
     """Forced alignment with pocketsphinx and the US English model and dictionary inside it.
 
-    Two passes over the utterance: the first finds words, pauses between them and, for words with
-    several pronunciations, which one was spoken; the second finds phones. Every utterance has a
-    decoder of its own, whose dictionary has its words only (11 ms): one that is used again keeps
-    enough of what it heard before to move a border now and then.
+    Two passes over the utterance: the first finds words, pauses between them and the pronunciation
+    of words with several; the second finds phones. Every utterance has its own decoder, with a
+    dictionary of its words only (11 ms): a reused decoder keeps adaptation from earlier utterances,
+    which moves a boundary now and then.
 
     Raises:
         MetricError: no `pocketsphinx` package.
@@ -124,11 +123,11 @@ class PhoneAligner:
         self._dictionary: Any = self._pocketsphinx.Decoder(lm=None, loglevel="FATAL")
 
     def missing_words(self, text: str) -> list[str]:
-        """Words that the dictionary does not have; an utterance with any can't be aligned."""
+        """Return words that are not in the dictionary; an utterance with any can't be aligned."""
         return [word for word in words_of(text) if self._spelling(word) is None]
 
     def _spelling(self, word: str) -> str | None:
-        """The word as the dictionary has it: quotation marks around it may be apostrophes."""
+        """Return the word as in the dictionary: quotation marks around it may be apostrophes."""
         for spelling in (word, word.strip("'")):
             if self._dictionary.lookup_word(spelling) is not None:
                 return spelling
@@ -138,14 +137,14 @@ class PhoneAligner:
         """Align a transcript with its audio.
 
         Args:
-            wave: (samples,), full scale at 1; taken to 16 bits, samples beyond clamped.
+            wave: (samples,), full scale at 1; converted to 16 bits, samples beyond clamped.
             sample_rate: 16000 Hz.
-            text: what was said, in English. Case and punctuation don't matter; numbers have to be
+            text: transcript, in English. Case and punctuation don't matter; numbers have to be
                 written as words.
 
         Raises:
-            AlignmentError: no words, words that the dictionary does not have (all are named), or
-                audio that the words don't fit.
+            AlignmentError: no words, words that are not in the dictionary (all are named), or
+                audio that does not fit the words.
             MetricError: another rate or shape.
         """
         samples = sixteen_bits(wave, sample_rate)
@@ -172,7 +171,7 @@ class PhoneAligner:
         return _alignment(entries, samples.size)
 
     def _decoder_of(self, spellings: Sequence[str]) -> Any:
-        """A decoder that knows these words, in all their pronunciations."""
+        """Make a decoder for these words, in all their pronunciations."""
         lines = []
         for spelling in sorted(set(spellings)):
             form, number = spelling, 1
@@ -188,10 +187,10 @@ class PhoneAligner:
                 lm=None,
                 samprate=SAMPLE_RATE,
                 cmn="batch",
-                # The lattice's best path has words of no duration, which the second pass refuses.
+                # The lattice's best path has words of no duration, which the second pass rejects.
                 bestpath=False,
-                # A transcript has few paths: the model's beams for dictation lose the right one
-                # where a speaker hesitates, and squeeze the rest of the words into what is left.
+                # A transcript has few paths: the model's dictation beams prune the right one at
+                # hesitations, and squeeze the remaining words into the rest.
                 beam=1e-200,
                 wbeam=1e-200,
                 pbeam=1e-200,
@@ -200,10 +199,10 @@ class PhoneAligner:
 
 
 def hear(decoder: Any, samples: np.ndarray) -> None:
-    """Give pocketsphinx a whole utterance, (samples,) int16.
+    """Decode a whole utterance, (samples,) int16.
 
     Raises:
-        RuntimeError: it gives up.
+        RuntimeError: pocketsphinx fails.
     """
     decoder.start_utt()
     try:
@@ -213,7 +212,7 @@ def hear(decoder: Any, samples: np.ndarray) -> None:
 
 
 def sixteen_bits(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(samples,) int16, for pocketsphinx.
+    """Convert to (samples,) int16, for pocketsphinx.
 
     Raises:
         MetricError: not (samples,) with at least one, NaN or infinity, or not 16 kHz.
@@ -230,7 +229,7 @@ def _alignment(entries: Sequence[tuple[str, int, int]], num_samples: int) -> Pho
     for name, start, duration in entries:
         if start != at or duration < 1:
             raise AlignmentError(f"alignment: the audio does not fit the words: gap at frame {at}")
-        # Fillers other than silence (+SPN+, +NSN+) are sounds, but none of a phone.
+        # Fillers other than silence (+SPN+, +NSN+) are sounds, but not phones.
         phones.append(_INDEX.get(name, 0))
         starts.append(start)
         at = start + duration

@@ -1,4 +1,4 @@
-"""Alignments of many utterances, kept on disk: aligning takes a twentieth of real time."""
+"""Cached alignments of many utterances: aligning takes a twentieth of real time."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ from .alignment import (
     sixteen_bits,
 )
 
-#: Change it when alignments of the same samples and text come out differently.
+#: Version, to be changed when alignments of the same samples and text change.
 _SCHEME = "2"
 
 _SAVE_EVERY = 50
 
 
 class AlignmentCache:
-    """Alignments, and reasons why there is none, by samples and text, in one JSON-lines file.
+    """Alignments, and reasons of failures, by samples and text, in one JSON-lines file.
 
     The key is a SHA-256 of the 16-bit samples, the text, and the versions of pocketsphinx and of
     this code. The file is replaced whole at `save`, with what other processes have added since;
@@ -57,11 +57,11 @@ class AlignmentCache:
                     _intervals(entry)
                 entries[str(entry["key"])] = entry
             except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # aligned anew
+                continue  # aligned again
         return entries
 
     def align(self, wave: np.ndarray, sample_rate: int, text: str) -> PhoneAlignment:
-        """As `PhoneAligner.align`, from the cache if it is there.
+        """Like `PhoneAligner.align`, with caching.
 
         Raises:
             MetricError: as `PhoneAligner.align`; also from the cache.
@@ -90,7 +90,7 @@ class AlignmentCache:
         return {"phones": names, "frames": (found.ends - found.starts).tolist()}
 
     def save(self) -> None:
-        """Write what is new to disk, whole or not at all."""
+        """Write new alignments to disk, atomically."""
         if not self._unsaved:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ class AlignmentCache:
 
 
 def _intervals(entry: dict[str, Any]) -> tuple[np.ndarray, list[int]]:
-    """Phones, as indices, and how many frames each has.
+    """Phones, as indices, and the number of frames of each.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: the entry is damaged.
@@ -142,10 +142,10 @@ def align_utterances(
     cache: AlignmentCache | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> AlignedUtterances:
-    """Align every utterance that has a transcript; what can't be aligned is named with the reason.
+    """Align every utterance that has a transcript; failures are listed with the reason.
 
     Args:
-        utterances: of a manifest; their audio is resampled to 16 kHz if it has another rate.
+        utterances: of a manifest; their audio is resampled to 16 kHz if needed.
         cache: default: the user's.
         progress: called with the number of utterances done.
 

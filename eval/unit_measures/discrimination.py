@@ -1,4 +1,4 @@
-"""Items and triples of the ABX task: which stretches of speech are compared with which."""
+"""Items and triples of the ABX task: the segments of speech that are compared."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ import numpy as np
 
 from .alignment import PhoneAlignment
 
-#: What an item is: a phone with its two neighbours, compared only where both neighbours are equal;
-#: or a phone by itself, whatever its neighbours.
+#: Kinds of items: a phone with its two neighbours, compared only if both neighbours are equal; or a
+#: phone by itself, with any neighbours.
 Items = Literal["triphone", "phone"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A stretch of one utterance.
+    """A segment of an utterance.
 
     Attributes:
-        utterance: index of it.
+        utterance: its index.
         start, end: seconds.
         phone: index into `PHONES`; of a triphone, the one in the middle.
-        context: the phones before and after it; (-1, -1) where they don't matter.
+        context: the phones before and after it; (-1, -1) if they don't matter.
         speaker: of the utterance.
     """
 
@@ -40,9 +40,9 @@ class Triples:
 
     Attributes:
         indices: (triples, 3) int64, items A, B and X.
-        cells: (triples,) int64, which cell each is from: same phones, context and speaker of A.
+        cells: (triples,) int64, cell of each: same phones, context and speaker of A.
         pairs: (cells, 2) int64, phones of A and of B.
-        available: triples that there are; `indices` may be a sample of them.
+        available: number of existing triples; `indices` may be a sample of them.
     """
 
     indices: np.ndarray
@@ -54,7 +54,7 @@ class Triples:
 def find_items(
     alignments: Sequence[PhoneAlignment], speakers: Sequence[str], kind: Items = "triphone"
 ) -> list[Item]:
-    """Every item of the utterances; none has silence in it."""
+    """Find all items of the utterances; none contains silence."""
     items = []
     for index, (alignment, speaker) in enumerate(zip(alignments, speakers, strict=True)):
         phones, times = alignment.phones.tolist(), alignment.intervals()
@@ -75,10 +75,10 @@ def find_items(
 def choose_triples(
     items: Sequence[Item], across_speakers: bool, max_triples: int, seed: int = 0
 ) -> Triples:
-    """The triples within a speaker, or with X by another speaker than A and B.
+    """Choose triples within a speaker, or with X by another speaker than A and B.
 
-    Where there are more than `max_triples`, every cell keeps at most as many as fit, chosen at
-    random by `seed`; where there are more cells than `max_triples`, so many cells at random.
+    If there are more than `max_triples`, every cell keeps at most as many as fit, chosen at random
+    by `seed`; if there are more cells than `max_triples`, so many cells are chosen at random.
     """
     groups: dict[tuple[int, int], dict[str, dict[int, list[int]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
@@ -111,7 +111,7 @@ _Cell = tuple[list[int], list[int], list[int], int, int]
 def _sample(
     cells: list[_Cell], across_speakers: bool, max_triples: int, random: np.random.Generator
 ) -> Triples:
-    # Within a speaker X is another item than A: the place of X skips A's.
+    # Within a speaker X is another item than A: the index of X skips A's.
     sizes = np.array([len(a) * len(b) * (len(x) - (not across_speakers)) for a, b, x, *_ in cells])
     available = int(sizes.sum())
     if len(cells) > max_triples:
@@ -140,7 +140,7 @@ def _sample(
 
 
 def _fill(sizes: np.ndarray, total: int) -> int:
-    """The largest number such that taking at most so many from each stays within `total`."""
+    """Return the largest number such that taking at most so many from each stays within `total`."""
     low, high = 1, int(sizes.max(initial=1))
     while low < high:
         middle = (low + high + 1) // 2

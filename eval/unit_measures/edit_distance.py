@@ -1,4 +1,4 @@
-"""Edits between unit sequences, de-duplicated: what robustness and invariance count."""
+"""Edit distances of de-duplicated unit sequences, for robustness and invariance."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class UnitErrorRate:
     """Edits over many pairs of sequences.
 
     Attributes:
-        edits: insertions, deletions and substitutions in all.
-        length: of the references in all, de-duplicated: the divisor.
+        edits: total insertions, deletions and substitutions.
+        length: total length of the de-duplicated references: the divisor.
         num_pairs: of sequences.
     """
 
@@ -24,7 +24,7 @@ class UnitErrorRate:
 
     @property
     def rate(self) -> float:
-        """Edits over length; 0 for equal sequences, and it may exceed 1.
+        """Edits over length; 0 for equal sequences, may exceed 1.
 
         Raises:
             MetricError: the references have no units.
@@ -40,7 +40,7 @@ class UnitErrorRate:
 
 
 def deduplicate(units: np.ndarray) -> np.ndarray:
-    """(frames,) integers without repetitions: one for each run of equal ones."""
+    """Remove repetitions from (frames,) integers: one for each run of equal ones."""
     if units.ndim != 1:
         raise MetricError(f"units of shape {units.shape}; expected (frames,)")
     return units[np.append(True, units[1:] != units[:-1])[: len(units)]]
@@ -50,7 +50,7 @@ def unit_error_rate(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> UnitError
     """Levenshtein distances of de-duplicated units, over the total length of the references.
 
     Args:
-        pairs: of a reference and what it is compared with, each (frames,) integers.
+        pairs: of a reference and a hypothesis, each (frames,) integers.
 
     Raises:
         MetricError: not (frames,), or no `rapidfuzz` package.

@@ -1,12 +1,12 @@
-"""Bits a code on utterances that were not counted: entropies that a small sample can't flatter.
+"""Cross-entropies of codes on held-out utterances, without the bias of small samples.
 
-The entropy of observed frequencies is too low where codes are many and speech is short: 75,000
+The entropy of observed frequencies is too low if there are many codes and little speech: 75,000
 frames can't show more than 16.2 bits, whatever the codebook, and nearly every pair of neighbours
-among 1,024 codes is seen once, so that a conditional entropy by counting comes out near 0. Here
-frequencies are counted in four fifths of the utterances and tried on the last fifth, in turn. Such
-a cross-entropy is no less than the entropy that it estimates, on average, and it is the length of a
-code that could be written. The entropy of the frequencies is no more than it, on average. Between
-the two lies the truth; where they are far apart, the speech is too little to say.
+among 1,024 codes is seen once, so that a conditional entropy by counting is near 0. Here
+frequencies are counted in four fifths of the utterances and evaluated on the last fifth, in turn.
+On average such a cross-entropy is an upper bound of the entropy, and it is the length of an actual
+code; the entropy of the frequencies is a lower bound. If the two are far apart, there is too little
+speech.
 
 Frequencies are smoothed by the Witten–Bell method (`witten_bell`), so that no code is impossible.
 """
@@ -28,9 +28,9 @@ class HeldOutBits:
 
     Attributes:
         alone: of a code.
-        after_last: of a code given the one before it in its utterance, over all but first frames;
-            None where no utterance has two frames.
-        frames: that `alone` is a mean over.
+        after_last: of a code given the one before it in its utterance, over all except first
+            frames; None if no utterance has two frames.
+        frames: number of frames of `alone`.
     """
 
     alone: float
@@ -44,10 +44,10 @@ def held_out_bits(
     """Cross-entropy of codes, alone and given the one before.
 
     Args:
-        utterances: (frames,) integers below `codebook_size`, each; number i is of fold i modulo
+        utterances: (frames,) integers below `codebook_size`, each; number i is in fold i modulo
             `folds`.
-        codebook_size: codes that there are.
-        folds: of a cross-validation.
+        codebook_size: number of codes.
+        folds: of the cross-validation.
 
     Raises:
         MetricError: fewer than two utterances have frames, or a code is out of range.

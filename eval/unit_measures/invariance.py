@@ -1,4 +1,4 @@
-"""Speaker invariance: how alike units of the same sentence are, said by different people."""
+"""Speaker invariance: similarity of the units of a sentence read by different speakers."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +20,9 @@ class SpeakerInvariance:
 
     Attributes:
         same: of the same sentence by two speakers.
-        different: of different sentences of about the same length by two speakers: what units that
-            know nothing of the words would get.
-        num_sentences: that several speakers said.
+        different: of different sentences of about the same length by two speakers: the value for
+            units that do not represent the words.
+        num_sentences: read by several speakers.
     """
 
     same: UnitErrorRate
@@ -38,14 +38,14 @@ class SpeakerInvariance:
 def parallel_sentences(
     utterances: Iterable[Utterance], least_words: int = 1
 ) -> list[list[Utterance]]:
-    """Utterances with equal words (case and punctuation apart) by at least two speakers.
+    """Find utterances with equal words (ignoring case and punctuation) by at least two speakers.
 
     Args:
         utterances: those without text or speaker are left out.
         least_words: of a sentence.
 
     Returns:
-        For each sentence the first utterance by each of its speakers, in the order given.
+        For each sentence the first utterance by each of its speakers, in the given order.
     """
     groups: dict[tuple[str, ...], dict[str, Utterance]] = defaultdict(dict)
     for item in utterances:

@@ -1,8 +1,8 @@
-"""Changes of a recording that leave its words as they are: tempo, pitch, room and noise.
+"""Perturbations of a recording that keep its words: tempo, pitch, room and noise.
 
-The kinds are those of Gat et al. (arXiv 2209.15483), who draw their strength at random; here each
-has one stated strength, so that figures compare. Every one is deterministic: noise and the room
-come from a seed, the same for the same wave.
+The kinds are those of Gat et al. (arXiv 2209.15483), who choose their strength at random; here each
+has a fixed strength, so that figures are comparable. All are deterministic: noise and the room are
+seeded by the wave.
 """
 
 import hashlib
@@ -14,16 +14,16 @@ import numpy as np
 from ..metrics.interface import MetricError
 
 _WINDOW = 0.032  # seconds; two to four periods of a voice
-_SEARCH = 0.008  # seconds to either side: a period of a low voice
+_SEARCH = 0.008  # seconds in either direction: a period of a low voice
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One change of a wave.
+    """A perturbation of a wave.
 
     Attributes:
         name: short.
-        apply: (samples,) float32 and the sample rate to (other samples,) float32.
+        apply: maps (samples,) float32 and the sample rate to (other samples,) float32.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Perturbation:
 
 
 def time_stretch(wave: np.ndarray, sample_rate: int, tempo: float) -> np.ndarray:
-    """Change the tempo and leave the pitch, by WSOLA (Verhelst & Roelands, ICASSP 1993).
+    """Change the tempo and keep the pitch, by WSOLA (Verhelst & Roelands, ICASSP 1993).
 
-    Hann windows of 32 ms are laid half over each other; each is taken from where, within 8 ms of
-    its place, it continues the last one best (highest normalised correlation).
+    Hann windows of 32 ms overlap by half; each is taken from the position, within 8 ms of its own,
+    where it continues the last one best (highest normalised correlation).
 
     Args:
         wave: (samples,).
@@ -53,13 +53,13 @@ def time_stretch(wave: np.ndarray, sample_rate: int, tempo: float) -> np.ndarray
     length = round(len(wave) / tempo)
     count = -(-length // half) + 1
     needed = round((count - 1) * half * tempo) + 4 * half + 2 * reach
-    # Half a window and the reach of the search before, what is missing behind.
+    # Padding: half a window and the search range before, the missing samples after.
     padded = np.pad(wave.astype(np.float64), (half + reach, max(0, needed - len(wave))))
     out = np.zeros((count + 1) * half)
     at = reach
     for number in range(count):
         if number:
-            start = round(number * half * tempo)  # the earliest place; the middle is reach later
+            start = round(number * half * tempo)  # earliest; the middle is `reach` later
             wanted = padded[at + half : at + 3 * half]
             at = start + _best_match(padded[start : start + 2 * reach + 2 * half], wanted)
         out[number * half : (number + 2) * half] += window * padded[at : at + 2 * half]
@@ -67,7 +67,7 @@ def time_stretch(wave: np.ndarray, sample_rate: int, tempo: float) -> np.ndarray
 
 
 def _best_match(region: np.ndarray, wanted: np.ndarray) -> int:
-    """Where in `region` the stretch is that looks most like `wanted`; the middle if none does."""
+    """Position in `region` of the segment most similar to `wanted`; the middle if there is none."""
     size = len(wanted)
     places = len(region) - size + 1
     products = np.correlate(region, wanted, "valid")
@@ -79,7 +79,7 @@ def _best_match(region: np.ndarray, wanted: np.ndarray) -> int:
 
 
 def pitch_shift(wave: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:
-    """Change the pitch, and formants with it, and leave the tempo: stretch, then resample.
+    """Change the pitch and formants, and keep the tempo: stretch, then resample.
 
     Args:
         wave: (samples,).
@@ -101,7 +101,7 @@ def pitch_shift(wave: np.ndarray, sample_rate: int, semitones: float) -> np.ndar
 def reverberate(
     wave: np.ndarray, sample_rate: int, rt60: float, direct_to_reverberant: float = 0.0
 ) -> np.ndarray:
-    """A room: direct sound, in place, and a tail of white noise that dies away exponentially.
+    """Add reverberation: direct sound, without delay, and exponentially decaying white noise.
 
     Args:
         wave: (samples,).
@@ -159,7 +159,7 @@ def _with_energy_of(wave: np.ndarray, changed: np.ndarray) -> np.ndarray:
     return (gain * changed).astype(np.float32)
 
 
-#: What `robustness` applies.
+#: The default perturbations of `robustness`.
 PERTURBATIONS = (
     Perturbation("tempo ×0.9", lambda wave, rate: time_stretch(wave, rate, 0.9)),
     Perturbation("tempo ×1.1", lambda wave, rate: time_stretch(wave, rate, 1.1)),

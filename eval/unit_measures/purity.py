@@ -30,11 +30,11 @@ from .alignment import PHONES
 
 @dataclass(frozen=True)
 class Purity:
-    """What units tell of phones, each from 0 to 1.
+    """How well units predict phones, each from 0 to 1.
 
     Attributes:
         phone_purity, cluster_purity, pnmi: see above.
-        pnmi_corrected: PNMI less the excess that chance gives; 0 where that is more.
+        pnmi_corrected: PNMI minus the expected excess by chance; at least 0.
         num_frames: counted.
         num_phones, num_units: that occur.
     """
@@ -54,7 +54,7 @@ def joint_count(
     num_units: int,
     num_phones: int = len(PHONES),
 ) -> np.ndarray:
-    """How many frames have each phone and unit.
+    """Count the frames of each pair of phone and unit.
 
     Args:
         labels: for each utterance (frames,) integers below `num_phones`.
@@ -94,7 +94,7 @@ def purity(count: np.ndarray, without: Sequence[int] = ()) -> Purity:
         without: labels to leave out; `(0,)` leaves out silence.
 
     Raises:
-        MetricError: no frames, or fewer than two phones, so that there is nothing to tell.
+        MetricError: no frames, or fewer than two phones.
     """
     kept = np.delete(count, list(without), axis=0).astype(np.float64)
     total = kept.sum()
@@ -113,12 +113,12 @@ def purity(count: np.ndarray, without: Sequence[int] = ()) -> Purity:
     num_units = int((units > 0).sum())
     cells = int(there.sum()) - len(spoken) - num_units + 1
     corrected = information - cells / (2 * total)
-    # H(y) gets its own correction, or units that tell everything would get less than 1.
+    # H(y) has its own correction, or perfect units would get less than 1.
     full = uncertainty + (len(spoken) - 1) / (2 * total)
     return Purity(
         phone_purity=float(joint.max(0).sum()),
         cluster_purity=float(joint.max(1).sum()),
-        # Rounding may leave -1e-17 of nothing.
+        # Rounding may give -1e-17.
         pnmi=float(np.clip(information / uncertainty, 0, 1)),
         pnmi_corrected=float(np.clip(corrected / full, 0, 1)),
         num_frames=int(total),

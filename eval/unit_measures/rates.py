@@ -1,4 +1,4 @@
-"""What units cost: bitrate after de-duplication and BPE, entropy, Huffman code, vocabulary use."""
+"""Rates of units: bitrate after de-duplication and BPE, entropy, Huffman code, vocabulary use."""
 
 import heapq
 import math
@@ -48,7 +48,7 @@ def huffman_lengths(counts: np.ndarray) -> np.ndarray:
     if len(present) == 1:
         lengths[present] = 1
         return lengths
-    # Nodes are numbered as they are made; the tie-break by number makes the code deterministic.
+    # Nodes are numbered as they are made, and ties are broken by number, for a deterministic code.
     heap = [(int(counts[symbol]), node) for node, symbol in enumerate(present)]
     heapq.heapify(heap)
     parents = np.zeros(max(2 * len(present) - 1, 0), np.int64)
@@ -68,11 +68,11 @@ class Usage:
     """How a stream of symbols uses its vocabulary.
 
     Attributes:
-        num_symbols: in all.
+        num_symbols: total.
         vocabulary: its size.
         used: symbols that occur.
-        entropy: bits a symbol, of the frequencies.
-        huffman: bits a symbol, of a Huffman code made for the frequencies (its table not counted).
+        entropy: bits per symbol, of the frequencies.
+        huffman: bits per symbol, of a Huffman code for the frequencies (without its table).
     """
 
     num_symbols: int
@@ -83,7 +83,7 @@ class Usage:
 
     @property
     def perplexity(self) -> float:
-        """2 ** entropy: the size of a vocabulary that is used evenly with the same entropy."""
+        """2 ** entropy: the size of a uniformly used vocabulary with the same entropy."""
         return 2.0**self.entropy
 
 
@@ -95,7 +95,7 @@ def usage(sequences: Iterable[np.ndarray], vocabulary: int) -> Usage:
         vocabulary: its size.
 
     Raises:
-        MetricError: nothing in them, or a symbol is out of range.
+        MetricError: no symbols, or a symbol is out of range.
     """
     counts = np.zeros(vocabulary, np.int64)
     for sequence in sequences:
@@ -117,13 +117,13 @@ def usage(sequences: Iterable[np.ndarray], vocabulary: int) -> Usage:
 
 @dataclass(frozen=True)
 class UnitRates:
-    """What units of some speech cost, in bits a second.
+    """Rates of units, in bits a second.
 
     Attributes:
-        frames: one unit a frame, log2 of the codebook each.
-        deduplicated: one unit a run, log2 of the codebook each.
-        entropy, huffman: one unit a run, coded by the runs' frequencies.
-        compression: units before de-duplication for each after it.
+        frames: one unit per frame, log2 of the codebook each.
+        deduplicated: one unit per run, log2 of the codebook each.
+        entropy, huffman: one unit per run, coded by the runs' frequencies.
+        compression: ratio of lengths before and after de-duplication.
         usage: of de-duplicated units.
     """
 
@@ -141,10 +141,10 @@ def unit_rates(units: Sequence[np.ndarray], num_units: int, seconds: float) -> U
     Args:
         units: (frames,) integers below `num_units`, each.
         num_units: size of the codebook.
-        seconds: of speech in all.
+        seconds: total speech.
 
     Raises:
-        MetricError: nothing in them, a unit is out of range, or no seconds.
+        MetricError: no units, a unit is out of range, or no seconds.
     """
     runs = [deduplicate(sequence) for sequence in units]
     spent = usage(runs, num_units)

@@ -1,14 +1,14 @@
-"""Unit edit distance (UED): how much units change when a recording does and its words do not.
+"""Unit edit distance (UED): change of units under perturbations that keep the words.
 
 After Gat et al., "Augmentation invariant discrete representation for generative spoken language
 modeling" (arXiv 2209.15483): Levenshtein distance of de-duplicated units of the original and of the
 perturbed recording. The divisor is the length of the original's de-duplicated units; both are
-summed over all recordings before they are divided, so that a recording counts by its length. (Gat
-et al. divide each by its number of frames and take the mean, which gives smaller figures.)
+summed over all recordings before the division, so that recordings are weighted by length. (Gat et
+al. divide each by its number of frames and average, which gives smaller figures.)
 
-With several codebooks, the distance is that of the first one's codes, and beside it stands how many
-codes stay as they are, frame by frame. That only says something where the change leaves everything
-in its place in time, as noise does.
+With several codebooks, the distance is that of the first one's codes, and the share of codes that
+are equal frame by frame is given too. This is meaningful only for perturbations without changes in
+time, such as noise.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ from .perturbations import PERTURBATIONS, Perturbation
 
 @dataclass(frozen=True, eq=False)
 class CodeChange:
-    """How codes of some recordings change under a perturbation.
+    """Change of codes of some recordings under a perturbation.
 
     Attributes:
         first: edits of the first codebook's codes.
@@ -55,17 +55,17 @@ def code_robustness(
     sample_rate: int,
     perturbations: Sequence[Perturbation] = PERTURBATIONS,
 ) -> dict[str, CodeChange]:
-    """What each perturbation does to the codes of a tokenizer of any number of codebooks.
+    """Change of codes under each perturbation, for any number of codebooks.
 
     Args:
         encode: (samples,) float32 at `sample_rate` to (codebooks, frames) integers.
         waves: (samples,) each, at least one.
         sample_rate: Hz.
-        perturbations: what to do to them.
+        perturbations: to be applied.
 
     Returns:
-        By name of the perturbation. Where a perturbed recording has another number of frames, the
-        frames that both have are compared.
+        By name of the perturbation. If a perturbed recording has another number of frames, the
+        common frames are compared.
 
     Raises:
         MetricError: no waves, a wave or its codes have a wrong shape, or no `rapidfuzz` package.

@@ -1,4 +1,4 @@
-"""Dynamic time warping, compiled: how far two stretches of frames are apart."""
+"""Dynamic time warping, compiled: distances between segments of frames."""
 
 import math
 from typing import Literal
@@ -17,17 +17,16 @@ _KINDS = {"angular": 0, "cosine": 1, "equal": 2}
 def warped_distances(
     frames: np.ndarray, spans: np.ndarray, pairs: np.ndarray, distance: Distance
 ) -> np.ndarray:
-    """Mean distance along the best path, for many pairs of stretches.
+    """Mean distance along the best path, for many pairs of segments.
 
-    A path goes from both first frames to both last ones by steps of one frame in either stretch or
-    in both. The best one has the least sum of distances, among equals the one that comes first
-    when steps are preferred in both, then in the first stretch alone; the sum is divided by the
-    number of pairs of frames on it.
+    A path connects both first frames to both last ones by steps of one frame in either segment or
+    in both. The best path has the smallest sum of distances; ties prefer steps in both, then in the
+    first segment alone. The sum is divided by the number of pairs of frames on it.
 
     Args:
         frames: (frames, dim). A vector of zeros is at a right angle to everything.
-        spans: (stretches, 2) int64, first frame and the one after the last, at least one.
-        pairs: (pairs, 2) int64, indices of stretches.
+        spans: (segments, 2) int64, first frame and the one after the last, at least one.
+        pairs: (pairs, 2) int64, indices of segments.
         distance: of frames.
 
     Returns:
@@ -68,7 +67,7 @@ def _all_pairs(frames, spans, pairs, kind, longest):  # type: ignore[no-untyped-
                         same &= first[i, k] == second[j, k]
                     cosine = min(1.0, max(-1.0, cosine))
                     if same and cosine > 0.5:
-                        cosine = 1.0  # rounding would put equal frames 1e-8 apart
+                        cosine = 1.0  # rounding would give equal frames a distance of 1e-8
                     cost = 1.0 - cosine if kind == 1 else math.acos(cosine) / math.pi
                 best, length = 0.0, 0
                 if i > 0 and j > 0:

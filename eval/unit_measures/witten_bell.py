@@ -1,9 +1,9 @@
-"""Frequencies of codes, alone and after another code, smoothed by the Witten–Bell method.
+"""Probabilities of codes, alone and after another code, smoothed by the Witten–Bell method.
 
 After a history that was seen n times with d different successors, a code's probability is (its
 count there + d × its probability without that history) / (n + d) (Witten & Bell, IEEE Trans. Inf.
-Theory 37(4), 1991). Without history it is that of the code alone, and at the bottom 1 / codebook
-size. So every code has a probability, and those of all codes sum to 1.
+Theory 37(4), 1991). The probability without history is smoothed in the same way with 1 / codebook
+size. So every code has a positive probability, and all sum to 1.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ class WittenBell:
 
     Args:
         codes: (n,) integers below `size`, at least one, that are counted.
-        before: (n,) integers below `histories`: what came before each; -1: nothing did.
-        size: codes that there are.
-        histories: that there are.
+        before: (n,) integers below `histories`: the code before each; -1: none.
+        size: number of codes.
+        histories: number of histories.
     """
 
     def __init__(self, codes: np.ndarray, before: np.ndarray, size: int, histories: int) -> None:
@@ -25,7 +25,7 @@ class WittenBell:
         seen = int((counts > 0).sum())
         self._alone = (counts + seen / size) / (counts.sum() + seen)
         after = before >= 0
-        # Pairs by number and only those that occur: a table of all would be large.
+        # Only pairs that occur are stored: a table of all would be large.
         pairs = before[after].astype(np.int64) * size + codes[after]
         self._pairs, self._counts = np.unique(pairs, return_counts=True)
         self._seen = np.bincount(before[after], minlength=histories)
@@ -36,7 +36,7 @@ class WittenBell:
         return self._alone[codes]
 
     def after(self, codes: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """Probability of each code after what came before it (-1: nothing): (n,) float64."""
+        """Probability of each code after the one before it (-1: none): (n,) float64."""
         alone = self._alone[codes]
         if not len(self._pairs):
             return alone

@@ -82,7 +82,7 @@ def train(
         time_budget: seconds from the call on; the run stops in time to save.
         fresh: delete what an earlier run left in the folder.
         cache: where decoded data sets are kept; default: `feed.default_cache()`.
-        observer: hears how it goes, on rank 0.
+        observer: gets progress callbacks, on rank 0.
 
     Raises:
         TrainingError: the folder has a run of another recipe or other data, or another process is

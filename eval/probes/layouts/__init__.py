@@ -1,4 +1,4 @@
-"""Readers of well-known data sets in their publishers' own folders: each gives utterances."""
+"""Readers of well-known data sets in their original folder layouts, as utterances."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Speech Commands' folders: ``WORD/SPEAKER_nohash_NUMBER.wav``.
 
 ``validation_list.txt`` and ``testing_list.txt`` name the held-out files; ``_background_noise_`` is
-passed over. Any set with a folder a label is read alike. Warden, arXiv 1804.03209.
+skipped. Any data set with a folder per label can be read. Warden, arXiv 1804.03209.
 """
 
 from pathlib import Path, PurePosixPath

@@ -1,4 +1,4 @@
-"""Lines of the text files that data sets come with."""
+"""Reading of the text files of data sets."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from ....errors import ManifestError
 
 
 def lines_of(path: Path) -> list[str]:
-    """Its lines that are not empty.
+    """Return the lines that are not empty.
 
     Raises:
         ManifestError: it can't be read.
@@ -15,5 +15,5 @@ def lines_of(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: {error}") from None
-    # Not splitlines, which takes U+2028 in a text for the end of a line.
+    # Not splitlines, which splits a text at U+2028.
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
