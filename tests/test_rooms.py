@@ -41,7 +41,10 @@ CIRCLES_OF_ROOMS = [("codecs", "semantic")]
 CIRCLES_OF_FOLDERS = {
     "bpe": [("bpe.saved", "bpe.stream", "bpe.unit_bpe")],
     "codecs": [
-        ("codecs.checkpoint", "codecs.identity", "codecs.interface", "codecs.streaming"),
+        (
+            *("codecs.checkpoint", "codecs.copies", "codecs.identity", "codecs.interface"),
+            "codecs.streaming",
+        ),
         (
             *("codecs.dmel", "codecs.fsq", "codecs.neural", "codecs.registry", "codecs.rvq"),
             *("codecs.shipped", "codecs.ts3"),
@@ -60,7 +63,8 @@ CIRCLES_OF_FOLDERS = {
 CIRCLES_OF_MODULES = [
     ("bpe.saved", "bpe.stream", "bpe.unit_bpe"),
     (
-        *("codecs.checkpoint", "codecs.identity", "codecs.interface", "codecs.streaming"),
+        *("codecs.checkpoint", "codecs.copies", "codecs.identity", "codecs.interface"),
+        "codecs.streaming",
         *("codecs.streaming.async_pool", "codecs.streaming.migration", "codecs.streaming.pool"),
         "codecs.streaming.session",
     ),
