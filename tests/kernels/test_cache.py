@@ -161,7 +161,7 @@ def test_importing_deletes_nothing_and_a_changed_source_is_compiled(source):
 
 
 def test_a_constant_of_another_file_is_part_of_a_kernel(monkeypatch):
-    """`spectral_decoder.py` has constants of `pulses.py` and, two imports away, of `vector_ir.py`."""
+    """`spectral_decoder.py` has constants of `pulses.py`, and its imports of `vector_ir.py`."""
     path = Path(spectral_decoder.__file__).resolve()
     names = {part.name for part in kernel_cache._sources(path)}
     assert {"spectral_decoder.py", "pulses.py", "linear.py", "vector_ir.py"} <= names
