@@ -37,12 +37,14 @@ class QueuedRun:
         output: the run's folder.
         steps: number of steps in its recipe.
         start_from: the recipe's `start_from`, "" if it has none.
+        best_by: the score that chooses its `best/`.
     """
 
     arguments: tuple[str, ...]
     output: Path
     steps: int
     start_from: str
+    best_by: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,13 @@ def _parsed(words: Sequence[str]) -> QueuedRun:
         raise TrainingError(f"can't take {options[0]}" if options else "no recipe")
     recipe = recipes.override(recipes.find(rest[0]), rest[1:])
     folder = Path(output) if output else Path("runs", recipe.name)
-    return QueuedRun((*rest, "-o", str(folder)), folder, recipe.steps, recipe.start_from)
+    return QueuedRun(
+        (*rest, "-o", str(folder)),
+        folder,
+        recipe.steps,
+        recipe.start_from,
+        recipe.validation.best_by,
+    )
 
 
 def status_of(run: QueuedRun, others: Sequence[QueuedRun] = ()) -> RunStatus:
@@ -123,7 +131,7 @@ def status_of(run: QueuedRun, others: Sequence[QueuedRun] = ()) -> RunStatus:
             rate = fields["seconds"] / fields["step"]
         elif fields.get("kind") == "validation":
             scores, judged = fields.get("scores", {}), fields["step"]
-            chosen = next(iter(scores.values()), None)
+            chosen = scores.get(run.best_by)
             if fields.get("best") and chosen is not None:
                 best = chosen, judged
     left = None if rate is None else max(0, run.steps - step) * rate

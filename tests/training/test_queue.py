@@ -36,8 +36,9 @@ with log.open("a") as file:
         line = {"kind": "train", "step": step, "seconds": step / 50}
         print(json.dumps(line), file=file, flush=True)
     if step == steps:
-        scores = {"kind": "validation", "step": step, "scores": {"PESQ-wb": 2.5}, "best": True}
-        print(json.dumps(scores), file=file, flush=True)
+        scores = {"mel": 1.5, "PESQ-wb": 2.5}
+        line = {"kind": "validation", "step": step, "scores": scores, "best": True}
+        print(json.dumps(line), file=file, flush=True)
 sys.exit(143 if stopped and step < steps else 0)
 """
 
@@ -156,7 +157,12 @@ def test_status_on_the_command_line(tmp_path):
     folder.mkdir()
     lines = [
         {"kind": "train", "step": 50, "seconds": 100.0},
-        {"kind": "validation", "step": 50, "scores": {"PESQ-wb": 2.25, "STOI": 0.9}, "best": True},
+        {
+            "kind": "validation",
+            "step": 50,
+            "scores": {"mel": 1.5, "PESQ-wb": 2.25, "STOI": 0.9},
+            "best": True,
+        },
         {"kind": "train", "step": 100, "seconds": 200.0},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -168,7 +174,7 @@ def test_status_on_the_command_line(tmp_path):
         env=os.environ,
     )
     assert result.returncode == 0, result.stderr
-    expected = "stopped  100/1000  0:30:00 left  PESQ-wb 2.25  STOI 0.9  best 2.25 at 50"
+    expected = "stopped  100/1000  0:30:00 left  mel 1.5  PESQ-wb 2.25  STOI 0.9  best 2.25 at 50"
     assert result.stdout == f"{folder}  {expected}\n"
     missing = subprocess.run(
         [sys.executable, "-m", "syllabary", "queue", str(tmp_path / "none")],
