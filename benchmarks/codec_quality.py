@@ -65,7 +65,7 @@ SENTENCES = {"all": (SOURCES, False, 1), "hard": (SOURCES[:2], True, 2)}
 
 LYRA = "lyra-v2-"
 # Variable rates come out below their target, since pauses cost little: 7 spends about 6.
-PEERS = (*catalogue.PEERS, "opus-7", "opus-6-hard-cbr", "codec2-2400")
+PEERS = (*catalogue.PEERS, "opus-7", "opus-6-hard-cbr", "codec2-2400", "original-8k", "noise")
 DEFAULT_PEERS = ("lyra-v2-3.2", "lyra-v2-6", "opus-6", "opus-9", "codec2-3200", "codec2-1300")
 
 
