@@ -54,8 +54,11 @@ def locked():
                 "root needs setpriv to be another user"
             )
             become = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-            python = subprocess.run([*become, sys.executable, "-c", ""], capture_output=True)
-            if python.returncode:
+            # A dependency, not Python alone: that may start where its packages can't be reached.
+            reached = subprocess.run(
+                [*become, sys.executable, "-c", "import click"], capture_output=True
+            )
+            if reached.returncode:
                 become = [setpriv, "--bounding-set=-all", "--inh-caps=-all"]
             else:
                 os.chown(home / "scratch", NOBODY, NOBODY)
