@@ -73,7 +73,7 @@ def run(locked, *arguments, **settings):
     home, become = locked
     environment = {
         "PATH": "/usr/bin:/bin",
-        "HOME": "/nonexistent",
+        "HOME": "/dev/null",  # no folder, and none can be made there
         "PYTHONPATH": str(home),
         "TMPDIR": str(home / "scratch"),
         **settings,
