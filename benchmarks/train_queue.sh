@@ -4,8 +4,8 @@
 #   benchmarks/train_queue.sh start|stop|pause|resume|status
 #
 # Runs lie in ~/runs (RUNS), the list is ~/runs/queue.txt, its format that of `syllabary queue`. The
-# code that trains is that of the commit in ~/runs/code: edits in this tree don't touch it, and
-# `start` moves it to HEAD only where nothing has begun (remove ~/runs/code to move it by hand).
+# code that trains is that of the commit in ~/runs/code: edits in this tree don't touch it. `start`
+# makes that worktree of HEAD where there is none; remove it to train with a later commit.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 runs=${RUNS:-$HOME/runs}
@@ -15,8 +15,7 @@ python=${PYTHON:-$root/.venv/bin/python}
 # One thread a run: two runs on two cores are faster than two threads on one run.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH=$runs/path SYLLABARY_SPEECH=${SYLLABARY_SPEECH:-$root/../shared/data/speech16k}
 queue() { (cd "$runs" && "$python" -m syllabary queue queue.txt "$@"); }
-
-everyone() { # the queue's process and those of its runs, which have sessions of their own
+everyone() { # the queue's process and those of its runs
   pid=$(cat "$runs/queue.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null || { echo "no queue is at work" >&2; return 1; }
   echo "$pid"; pgrep -P "$pid" || true
 }
@@ -27,7 +26,9 @@ start)
     git -C "$root" worktree add -q --detach "$code" HEAD
   fi
   mkdir -p "$runs/path" && ln -sfn "$code" "$runs/path/syllabary"
-  cd "$runs" && nohup "$python" -m syllabary queue queue.txt --at-a-time "${AT_A_TIME:-2}" --idle >> queue.log 2>&1 &
+  # On a line of its own: of a list, $! would be the shell's.
+  cd "$runs"
+  nohup "$python" -m syllabary queue queue.txt --at-a-time "${AT_A_TIME:-2}" --idle >> queue.log 2>&1 &
   echo $! > "$runs/queue.pid"
   echo "queue started from $(git -C "$code" rev-parse --short HEAD), pid $(cat "$runs/queue.pid")" ;;
 stop)

@@ -41,7 +41,7 @@ __getattr__, __dir__ = lazy_exports(
         "OnnxSteps": "syllabary.codecs.neural.onnx.steps",
         "RVQCodec": "syllabary.codecs.rvq.tokenizer",
         "RVQConfig": "syllabary.codecs.rvq.tokenizer",
-        "StatelessDecoder": "syllabary.codecs.windowed:StatelessDecoder",
+        "StatelessDecoder": "syllabary.codecs.windowed",
         "TS3Codec": "syllabary.codecs.ts3.tokenizer",
         "TS3Config": "syllabary.codecs.ts3.tokenizer",
         "TS3_PRESETS": "syllabary.codecs.ts3.presets:PRESETS",

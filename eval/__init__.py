@@ -36,7 +36,7 @@ __getattr__, __dir__ = lazy_exports(
         "Findings": "syllabary.eval.studies.interface",
         "Metric": "syllabary.eval.metrics.interface",
         "MetricError": "syllabary.eval.metrics.interface",
-        "ProbeTask": "syllabary.eval.probes.task:ProbeTask",
+        "ProbeTask": "syllabary.eval.probes.task",
         "Ratio": "syllabary.eval.metrics.interface",
         "Reconstruction": "syllabary.eval.systems.interface",
         "Study": "syllabary.eval.studies.interface",

@@ -53,7 +53,7 @@ __getattr__, __dir__ = lazy_exports(
         "Recipe": "syllabary.training.recipe",
         "TS3Recipe": "syllabary.training.spectral.codec_task",
         "TS3Task": "syllabary.training.spectral.codec_task",
-        "TrainingTask": "syllabary.training.task:TrainingTask",
+        "TrainingTask": "syllabary.training.task",
         "ValidationConfig": "syllabary.training.recipe",
         "find_recipe": "syllabary.training.recipe_registry:find",
         "override_recipe": "syllabary.training.recipe_registry:override",
