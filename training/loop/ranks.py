@@ -75,7 +75,8 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     parts = [torch.tensor(here, device=device)]
     for parameter in parameters:
         grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        parts.append(grad.detach().flatten().float())
+        wide = torch.promote_types(grad.dtype, torch.float32)
+        parts.append(grad.detach().flatten().to(wide))
     flat = sum_over_ranks(torch.cat(parts))
     counts, *sums = flat.split([len(part) for part in parts])
     for parameter, count, total in zip(parameters, counts.tolist(), sums, strict=True):

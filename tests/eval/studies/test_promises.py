@@ -290,7 +290,12 @@ def items():
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """Other processes are slow: what they would do is done here, with their environment."""
+    """Other processes are slow: what they would do is done here, with their environment.
+
+    This process has none of that environment, even if the whole suite runs as on another processor.
+    """
+    for name in set().union(*MASKS.values()):
+        monkeypatch.delenv(name, raising=False)
 
     def run_as(processor, folder, tokenizer, num_codebooks):
         module, device = type(tokenizer).__module__, str(tokenizer.device)

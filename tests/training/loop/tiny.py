@@ -50,6 +50,7 @@ HOP = 80
 class TinyConfig:
     width: int = 12
     dropout: float = 0.1
+    double: bool = False  # layers in float64, so that rounding decides next to nothing
     quantizer: ResidualVectorQuantizerConfig = field(
         default_factory=lambda: ResidualVectorQuantizerConfig(
             VectorQuantizerConfig(6, 16, kmeans_rounds=2, decay=0.9), 2, (1, 2)
@@ -83,7 +84,7 @@ class TinyCodec(nn.Module):
     def forward(self, wave):
         frames = wave.unflatten(1, (-1, HOP))
         result = self.quantizer(self.dropout(self.encoder(frames)))
-        return self.decoder(result.quantized).flatten(1), result
+        return self.decoder(result.quantized.to(frames.dtype)).flatten(1), result
 
 
 class TinyTokenizer(syllabary.AudioTokenizer):
@@ -151,6 +152,11 @@ class TinyTask(TrainingTask[TinyRecipe]):
             self.discriminator = MultiPeriodDiscriminator(
                 MultiPeriodConfig(periods=(2, 3), width=2, growth=(1, 2))
             )
+        if recipe.model.double:
+            self.generator.encoder.double()
+            self.generator.decoder.double()
+            if recipe.adversarial is not None:
+                self.discriminator.double()
         self.mel = MultiScaleMelLoss(MelLossConfig(window_lengths=(128, 512), num_mels=(10, 20)))
         self.game = AdversarialLoss()
 
@@ -160,7 +166,7 @@ class TinyTask(TrainingTask[TinyRecipe]):
     def generate(self, batch, step):
         if step == int(os.environ.get("TINY_KILL_AT", -1)):
             os.kill(os.getpid(), signal.SIGKILL)
-        wave, result = self.generator(batch.inputs)
+        wave, result = self.generator(batch.inputs.to(self.generator.encoder[0].weight.dtype))
         mel = self.recipe.mel_weight * self.mel(wave, batch.targets, batch.lengths)
         if step == int(os.environ.get("TINY_NAN_AT", -1)):
             mel = mel * float("nan")
@@ -168,13 +174,13 @@ class TinyTask(TrainingTask[TinyRecipe]):
         return Generated(wave, losses, {"perplexity": result.statistics["perplexity"].mean()})
 
     def discriminator_losses(self, batch, wave, step):
-        real, fake = self.discriminator(batch.targets), self.discriminator(wave)
+        real, fake = self.discriminator(batch.targets.to(wave)), self.discriminator(wave)
         return {"game": self.game.discriminator(real.logits, fake.logits)}
 
     def adversarial_losses(self, batch, generated, step):
         fake = self.discriminator(generated.wave)
         with torch.no_grad():
-            real = self.discriminator(batch.targets)
+            real = self.discriminator(batch.targets.to(generated.wave))
         return {
             "adversarial": self.game.generator(fake.logits),
             "features": feature_matching_loss(real.features, fake.features),
@@ -188,7 +194,7 @@ class TinyTask(TrainingTask[TinyRecipe]):
 
     def tokenizer(self, generator):
         tokenizer = TinyTokenizer(self.recipe.model, self.recipe.name)
-        tokenizer.codec = copy.deepcopy(generator)
+        tokenizer.codec = copy.deepcopy(generator).float()
         return tokenizer
 
 
