@@ -69,8 +69,9 @@ class Utterance:
         """Raise `AudioFileError` unless there is a file that can be opened without blocking."""
         if self.unreadable is not None:
             raise AudioFileError(self.unreadable)
-        what = what_it_is(self.path)
-        if what is not None and not self.stream:
+        if self.stream:
+            return
+        if (what := what_it_is(self.path)) is not None:
             raise AudioFileError(f"{printable(self.path)}: {what}, expected a file")
 
     def open(self, channels: Channels = "mono", name: str | None = None) -> AudioReader:

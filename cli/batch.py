@@ -41,7 +41,7 @@ def place(
         suffix: of outputs in a folder.
         beside: suffix of the output beside a single input, where no output was given.
     """
-    from ..jobs.bulk import STANDARD_STREAM, Job, plan
+    from ..jobs.bulk import STANDARD_OUTPUT, Job, plan
 
     if "-" in inputs and len(inputs) > 1:
         raise SyllabaryError("`-` can't be mixed with other inputs")
@@ -50,7 +50,7 @@ def place(
     if output == "-" or (output is None and "-" in inputs):
         if len(items) > 1:
             raise SyllabaryError(f"standard output holds one file; {len(items)} inputs were given")
-        return [Job(items[0], STANDARD_STREAM)], None
+        return [Job(items[0], STANDARD_OUTPUT)], None
     single = "-" in inputs or (len(inputs) == 1 and _is_one(Path(inputs[0])))
     into_folder = output is not None and (Path(output).is_dir() or output.endswith(os.sep))
     if "-" in inputs and into_folder:
@@ -89,10 +89,10 @@ def execute(
     is_whole: Callable[["Job"], bool] | None = None,
 ) -> None:
     """Run the jobs, show progress, print a summary, and end with exit code 1 if any failed."""
-    from ..jobs.bulk import ERRORS_NAME, STANDARD_STREAM, run
+    from ..jobs.bulk import ERRORS_NAME, run
 
     # If the tokens or the audio go to standard output, messages go to standard error.
-    piped = jobs[0].target == STANDARD_STREAM
+    piped = jobs[0].piped
     errors = folder / ERRORS_NAME if folder else None
     start = time.perf_counter()
     counts: Counter[str] = Counter()
@@ -164,7 +164,7 @@ def _name(job: "Job") -> str:
 def _as_json(outcome: "Outcome") -> dict[str, Any]:
     line: dict[str, Any] = {
         "input": _name(outcome.job),
-        "output": printable(outcome.job.target),
+        "output": "-" if outcome.job.piped else printable(outcome.job.target),
         "status": outcome.status,
     }
     if outcome.report:

@@ -79,7 +79,7 @@ def decode(
     """
     from ..codecs.container import ContainerWarning, SylReader
     from ..jobs.bulk import (
-        STANDARD_STREAM,
+        STANDARD_INPUT,
         decoding_comment,
         is_whole_decoding,
         refuse_overwriting,
@@ -91,7 +91,7 @@ def decode(
     warnings.simplefilter("ignore", ContainerWarning)
     suffix = f".{audio_format or 'wav'}"
     if "-" in inputs:
-        items = [Utterance(STANDARD_STREAM, PurePosixPath("-"), stream=True)]
+        items = [Utterance(STANDARD_INPUT, PurePosixPath("-"), stream=True)]
     else:
         items = collect(inputs, suffixes=frozenset([".syl"]))
     jobs, folder = place(items, inputs, output, suffix, beside=f".decoded{suffix}")
@@ -99,14 +99,14 @@ def decode(
         refuse_overwriting(jobs)
 
     def work(job: "Job", stop: Event) -> "FileReport":
-        piped = job.source.path == STANDARD_STREAM
+        piped = "-" in inputs
         with sys.stdin.buffer if piped else job.source.path.open("rb") as file:
             comment = None
             if not job.source.stream:
                 comment = decoding_comment(job.source.path, clipping)
             reader = SylReader(file, "standard input" if piped else printable(job.source.path))
             tokenizer, coder = tokenizers.with_coder(reader)
-            if job.target != STANDARD_STREAM:
+            if not job.piped:
                 return decode_file(
                     tokenizer,
                     reader,

@@ -65,7 +65,7 @@ def encode(
     in the output folder, and the others are encoded.
     """
     from ..codecs.registry import load
-    from ..jobs.bulk import STANDARD_STREAM, is_whole_encoding, refuse_overwriting
+    from ..jobs.bulk import is_whole_encoding, refuse_overwriting
     from ..jobs.one_file import encode_file
 
     with _collected(inputs, split) as items:
@@ -84,7 +84,7 @@ def encode(
             return encode_file(
                 tokenizer,
                 job.source,
-                sys.stdout.buffer if job.target == STANDARD_STREAM else job.target,
+                sys.stdout.buffer if job.piped else job.target,
                 name=printable(job.source.name),
                 channels=channels,
                 num_codebooks=codebooks,

@@ -1,7 +1,5 @@
 """`syllabary queue`: run a list of trainings, or print their progress."""
 
-import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,11 +42,16 @@ def queue(runs: str, at_a_time: int, idle: bool, status: bool) -> None:
         for run in known:
             click.echo(_line(run.output, run.steps, status_of(run, known)))
         return
-    if idle:
-        _only_idle_time()
-    runs_one = (sys.executable, "-m", "syllabary", "train")
-    work = Queue(path, at_a_time, lambda text: click.echo(text, err=True), command=runs_one).work
+    command = (sys.executable, "-m", "syllabary", "train")
+    try:
+        work = Queue(path, at_a_time, _said, command=command, idle=idle).work
+    except OSError as error:
+        raise click.UsageError(f"--idle: this system has no idle scheduling ({error})") from None
     sys.exit(0 if work() else 1)
+
+
+def _said(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _line(output: Path, steps: int, status: "RunStatus") -> str:
@@ -58,15 +61,3 @@ def _line(output: Path, steps: int, status: "RunStatus") -> str:
     scores = "".join(f"  {name} {value:.4g}" for name, value in status.scores.items())
     best = f"  best {status.best[0]:.4g} at {status.best[1]}" if status.best else ""
     return f"{output}  {status.state}  {status.step}/{steps}{left}{scores}{best}"
-
-
-def _only_idle_time() -> None:
-    """Set the lowest priority for this process and those that it starts."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except (AttributeError, OSError) as error:
-        raise click.UsageError(f"--idle: this system has no idle scheduling ({error})") from None
-    os.nice(19)
-    # Linux shares the processor among sessions first, and each of them its part by priority.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text("19")

@@ -20,8 +20,8 @@ from ..filesystem import content_digest, is_free, printable, remove_leftovers
 from .one_file import FileReport
 
 ERRORS_NAME = "errors.jsonl"
-#: Path that stands for standard input or output.
-STANDARD_STREAM = Path("-")
+#: Paths that stand for standard input and output. They are compared, and not opened.
+STANDARD_INPUT, STANDARD_OUTPUT = Path("/dev/stdin"), Path("/dev/stdout")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Job:
 
     source: Utterance
     target: Path
+
+    @property
+    def piped(self) -> bool:
+        """Whether the output goes to standard output."""
+        return self.target == STANDARD_OUTPUT
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,7 @@ def refuse_overwriting(jobs: Sequence[Job], resumable: bool = True) -> None:
     taken = [
         job.target
         for job in jobs
-        if job.target != STANDARD_STREAM
-        and job.source.unreadable is None
-        and not is_free(job.target)
+        if not job.piped and job.source.unreadable is None and not is_free(job.target)
     ]
     if taken:
         exist = f" and {len(taken) - 1} more exist" if len(taken) > 1 else " exists"
@@ -182,12 +185,14 @@ def run(
         is_whole: whether a job's output is complete and can be kept; given when resuming.
     """
     if is_whole is not None:
-        remove_leftovers(job.target for job in jobs)
+        remove_leftovers(job.target for job in jobs if not job.piped)
     stop = Event()
 
     def attempt(job: Job) -> Outcome:
         try:
             job.source.check_file()
+            if job.piped:
+                return Outcome(job, "done", work(job, stop))
             if is_whole is not None and is_whole(job):
                 return Outcome(job, "skipped")
             if _same_file(job.target, job.source.path):

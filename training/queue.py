@@ -6,8 +6,10 @@ its folder. The list is read again before each run begins, so lines may be added
 runs.
 """
 
+import contextlib
 import fcntl
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -187,6 +189,10 @@ class Queue:
         workers: number of runs in parallel.
         said: called with messages about runs that start and end.
         command: started for each run, followed by the run's arguments.
+        idle: have the system run them only when nothing else wants the processor (Linux).
+
+    Raises:
+        OSError: there is no idle scheduling here.
     """
 
     def __init__(
@@ -196,7 +202,11 @@ class Queue:
         said: Callable[[str], None] = print,
         *,
         command: Sequence[str],
+        idle: bool = False,
     ) -> None:
+        if idle:
+            _only_idle_time()
+        self.idle = idle
         self.path, self.workers, self.said, self.command = path, workers, said, tuple(command)
         self.failed: dict[Path, int] = {}
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
@@ -247,13 +257,16 @@ class Queue:
                 continue
             run.output.mkdir(parents=True, exist_ok=True)
             with (run.output / OUTPUT_FILE).open("ab") as output:
-                self._running[run.output] = subprocess.Popen(
+                started = subprocess.Popen(
                     [*self.command, *run.arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    process_group=0,  # Ctrl-C in a terminal is passed on by the queue
+                    start_new_session=True,  # Ctrl-C in a terminal is passed on by the queue
                 )
+            self._running[run.output] = started
+            if self.idle:
+                _give_way(started.pid)
             self.said(f"{printable(run.output)}: begins at step {status.step} of {run.steps}")
             began = True
         return began
@@ -284,3 +297,21 @@ class Queue:
         for output, process in self._running.items():
             process.wait()
             self.said(f"{printable(output)}: stopped; the queue goes on with it")
+
+
+def _only_idle_time() -> None:
+    """Set the lowest priority for this process and those that it starts."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except AttributeError:
+        raise OSError("only Linux has it") from None
+    os.nice(19)
+
+
+def _give_way(pid: int) -> None:
+    """Set the lowest priority for the session that a process leads.
+
+    Linux shares the processor among sessions first, and only then by the priority of processes.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text("19")

@@ -317,3 +317,33 @@ def test_a_full_disk_is_named(run, tmp_path, suffix):
         assert not list((tmp_path / "disk").iterdir())
     finally:
         subprocess.run(["umount", tmp_path / "disk"], check=True)
+
+
+@pytest.mark.parametrize("taken", ["file", "folder", None])
+def test_a_hyphen_is_a_stream_and_never_a_path(run, wav, tmp_path, monkeypatch, taken):
+    """Whatever there is of that name; `./-` is a file like any other."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    hyphen = Path("-").absolute()
+    if taken == "file":
+        hyphen.write_bytes(b"mine")
+    elif taken == "folder":
+        hyphen.mkdir()
+    whole = tmp_path / "whole.syl"
+    assert run("encode", wav, *DMEL, "-o", whole)[0] == 0
+    for more in ((), ("--resume",), ("--force",)):
+        code, out, err = run("encode", wav, *DMEL, "-o", "-", *more, text=False)
+        assert (code, out, err) == (0, whole.read_bytes(), "")
+    code, out, _ = run("decode", whole, "-o", "-", text=False)
+    assert code == 0 and out[:4] == b"RIFF"
+    if taken == "file":
+        assert hyphen.read_bytes() == b"mine"
+        assert run("encode", wav, *DMEL, "-o", "./-")[0] == 2
+        assert hyphen.read_bytes() == b"mine"
+    else:
+        assert hyphen.is_dir() == (taken == "folder")
+    if taken != "folder":
+        code, out, _ = run("encode", wav, *DMEL, "-o", "./-", "--force")
+        assert code == 0 and hyphen.read_bytes() == whole.read_bytes()
+        assert run("decode", "./-", "-o", tmp_path / "decoded.wav")[0] == 0
+        assert len(read(tmp_path / "decoded.wav")[0]) == len(read(wav)[0])

@@ -69,7 +69,7 @@ def locked():
         (home / "syllabary").chmod(0o755)
 
 
-def run(locked, *arguments, **settings):
+def run(locked, *arguments, cwd=None, **settings):
     home, become = locked
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -80,7 +80,7 @@ def run(locked, *arguments, **settings):
     }
     command = [*become, sys.executable, "-c", TRIED, str(home), *map(str, arguments)]
     return subprocess.run(
-        command, env=environment, cwd=home / "scratch", capture_output=True, text=True
+        command, env=environment, cwd=cwd or home / "scratch", capture_output=True, text=cwd is None
     )
 
 
@@ -123,3 +123,15 @@ def test_no_place_at_all(locked):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("kept nowhere") == 1
     assert read_tokens(out).codes.shape[1] == 1
+
+
+@pytest.mark.slow
+def test_a_working_folder_of_someone_else(locked):
+    """Standard output needs nothing of it."""
+    clip, out = locked[0] / CLIP, locked[0] / "scratch" / "elsewhere.syl"
+    done = run(locked, "encode", clip, "--codec", "dmel", "-o", out)
+    assert done.returncode == 0, done.stderr
+    with tempfile.TemporaryDirectory() as private:  # for its owner only
+        piped = run(locked, "encode", clip, "--codec", "dmel", "-o", "-", cwd=private)
+    assert piped.returncode == 0, piped.stderr
+    assert piped.stdout == out.read_bytes()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,33 @@ def test_a_signal_lets_runs_save_and_the_queue_goes_on_later(tmp_path, command):
     states = [status_of(run) for run in runs]
     assert [status.state for status in states] == ["stopped", "stopped", "new"]
     assert all(3 < status.step < 300 and status.seconds_left > 0 for status in states[:2])
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux schedules idle processes")
+def test_idle_runs_give_way_and_their_terminal_does_not(tmp_path):
+    autogroup = Path("/proc/self/autogroup")
+    before = autogroup.read_text() if autogroup.exists() else ""
+    program = tmp_path / "look.py"
+    program.write_text(
+        "import json, os, pathlib, sys, time\n"
+        "time.sleep(0.5)  # the queue sets it once this runs\n"
+        "group = pathlib.Path('/proc/self/autogroup')\n"
+        "text = group.read_text() if group.exists() else ''\n"
+        "seen = [os.sched_getscheduler(0) == os.SCHED_IDLE, os.nice(0), os.getsid(0), text]\n"
+        "pathlib.Path(sys.argv[-1], 'seen.json').write_text(json.dumps(seen))\n"
+    )
+    path = listed(tmp_path, f"rvq-16k steps=2 -o {tmp_path / 'a'}")
+    command = [sys.executable, str(program)]
+    queue = (
+        "from syllabary.training.queue import Queue; from pathlib import Path; "
+        f"Queue(Path({str(path)!r}), command={command!r}, idle=True).work()"
+    )
+    subprocess.run([sys.executable, "-c", queue], check=True)
+    idle, nice, session, group = json.loads((tmp_path / "a" / "seen.json").read_text())
+    assert idle and nice == 19 and session != os.getsid(0)
+    if before:
+        assert autogroup.read_text() == before
+        assert group.split()[0] != before.split()[0] and group.split()[-1] == "19"
 
 
 def test_a_run_of_another_process_is_left_alone(tmp_path, command):
