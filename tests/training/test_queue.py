@@ -137,6 +137,7 @@ def test_idle_runs_give_way_and_their_terminal_does_not(tmp_path):
         "text = group.read_text() if group.exists() else ''\n"
         "seen = [os.sched_getscheduler(0) == os.SCHED_IDLE, os.nice(0), os.getsid(0), text]\n"
         "pathlib.Path(sys.argv[-1], 'seen.json').write_text(json.dumps(seen))\n"
+        "sys.exit(1)  # else it would begin anew, having done no step\n"
     )
     path = listed(tmp_path, f"rvq-16k steps=2 -o {tmp_path / 'a'}")
     command = [sys.executable, str(program)]
