@@ -28,7 +28,7 @@ start)
   mkdir -p "$runs/path" && ln -sfn "$code" "$runs/path/syllabary"
   # On a line of its own: of a list, $! would be the shell's.
   cd "$runs"
-  nohup "$python" -m syllabary queue queue.txt --at-a-time "${AT_A_TIME:-2}" --idle >> queue.log 2>&1 &
+  setsid nohup "$python" -m syllabary queue queue.txt --at-a-time "${AT_A_TIME:-2}" --idle >> queue.log 2>&1 &
   echo $! > "$runs/queue.pid"
   echo "queue started from $(git -C "$code" rev-parse --short HEAD), pid $(cat "$runs/queue.pid")" ;;
 stop)
