@@ -32,7 +32,6 @@ DYNAMIC = {
     "training.recipe_registry": "TASKS and RECIPES",
     "eval.studies.other_processors": "the class of a tokenizer that is examined",
     "eval.metrics.requirements": "packages of others that a metric needs",
-    "quantizers.modules.third_party": "another package",
 }
 
 #: What is wrong today, to be mended: take away what is. Nothing may come to it.

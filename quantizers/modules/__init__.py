@@ -16,7 +16,6 @@ from .masked_channel import (
 from .random_projection import RandomProjectionQuantizer, RandomProjectionQuantizerConfig
 from .residual import ResidualVectorQuantizer, ResidualVectorQuantizerConfig
 from .result import Quantized
-from .third_party import ThirdPartyQuantizer
 from .vector import VectorQuantizer, VectorQuantizerConfig
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "ResidualFiniteScalarQuantizer",
     "ResidualVectorQuantizer",
     "ResidualVectorQuantizerConfig",
-    "ThirdPartyQuantizer",
     "VectorQuantizer",
     "VectorQuantizerConfig",
     "pass_gradient",
