@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     )
     from .naming import NAMINGS, Naming
     from .patterns import PATTERNS, Pattern, pattern, pattern_from_json
+    from .speech import Speech, SpeechStream, to_speech
     from .tokenizer_json import first_free_id, read_vocabulary, write_tokenizer
     from .vocabulary import Vocabulary
+    from .written_codes import Repairs, WrittenCodes
 
 __all__ = [
     "CHATML",
@@ -40,11 +42,15 @@ __all__ = [
     "Interleaved",
     "Naming",
     "Pattern",
+    "Repairs",
+    "Speech",
+    "SpeechStream",
     "SpeechThenText",
     "TextThenSpeech",
     "Vocabulary",
     "Word",
     "WordAligned",
+    "WrittenCodes",
     "chat",
     "draw_spans",
     "first_free_id",
@@ -52,6 +58,7 @@ __all__ = [
     "pattern_from_json",
     "read_vocabulary",
     "scheme_from_json",
+    "to_speech",
     "write_tokenizer",
 ]
 
@@ -68,11 +75,15 @@ __getattr__, __dir__ = lazy_exports(
         "Naming": "syllabary.lm.naming",
         "PATTERNS": "syllabary.lm.patterns",
         "Pattern": "syllabary.lm.patterns",
+        "Repairs": "syllabary.lm.written_codes",
+        "Speech": "syllabary.lm.speech",
+        "SpeechStream": "syllabary.lm.speech",
         "SpeechThenText": "syllabary.lm.interleaving",
         "TextThenSpeech": "syllabary.lm.interleaving",
         "Vocabulary": "syllabary.lm.vocabulary",
         "Word": "syllabary.lm.interleaving",
         "WordAligned": "syllabary.lm.interleaving",
+        "WrittenCodes": "syllabary.lm.written_codes",
         "chat": "syllabary.lm.interleaving",
         "draw_spans": "syllabary.lm.interleaving",
         "first_free_id": "syllabary.lm.tokenizer_json",
@@ -80,6 +91,7 @@ __getattr__, __dir__ = lazy_exports(
         "pattern_from_json": "syllabary.lm.patterns",
         "read_vocabulary": "syllabary.lm.tokenizer_json",
         "scheme_from_json": "syllabary.lm.interleaving",
+        "to_speech": "syllabary.lm.speech",
         "write_tokenizer": "syllabary.lm.tokenizer_json",
     },
 )

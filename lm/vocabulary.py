@@ -211,7 +211,7 @@ class Vocabulary:
                 "leaves them out"
             )
         tokens.check()
-        bound = self._bound(pattern)
+        bound = self.bound(pattern)
         codes = tokens.codes[:, : self.codebooks].cpu().numpy()
         lengths = tokens.lengths.cpu().numpy()
         steps, _ = bound.lay(codes, lengths, check=False)
@@ -253,7 +253,7 @@ class Vocabulary:
 
         from ..codecs.tokens import Tokens
 
-        bound, codes, heads = self._bound(pattern), [], []
+        bound, codes, heads = self.bound(pattern), [], []
         for number, row in enumerate(rows):
             ids = np.asarray(row.cpu() if hasattr(row, "cpu") else row)
             if ids.size == 0:
@@ -283,7 +283,15 @@ class Vocabulary:
         tokens.check()
         return tokens
 
-    def _bound(self, pattern: Pattern | None) -> Pattern:
+    def bound(self, pattern: Pattern | None) -> Pattern:
+        """The pattern that `encode` and `decode` use: of this vocabulary's ids.
+
+        Args:
+            pattern: of codes, or bound already; default: `Flatten`.
+
+        Raises:
+            VocabularyError: as for `bind`.
+        """
         if pattern is None:
             pattern = Flatten(self.sizes[: self.codebooks])
         # Where every step of every stream holds a code, nothing is ever filled.

@@ -91,6 +91,21 @@ class FrameStream:
                 count[stream] = self.pattern.sizes[codebook]
         return np.stack([first, first + count], -1)
 
+    @property
+    def incomplete_codes(self) -> int:
+        """Codes that have come of frames that are not whole, in all rows."""
+        places = self._places or tuple(p for p in self.pattern.places if not p.after)
+        count = 0
+        for codebook, place in enumerate(places):
+            first = self.pattern.bases[codebook]
+            start = place.start + place.stride * self.num_frames - self._kept_from
+            kept = Arrays(self._kept[0]).join(self._kept) if self._kept else None
+            if kept is None:
+                break
+            ids = kept[:, place.stream, start :: place.stride]
+            count += int(((ids >= first) & (ids < first + self.pattern.sizes[codebook])).sum())
+        return count
+
     def push(self, steps: Array, *, holes: bool = False) -> Array:
         """Take steps, give the frames that are whole with them.
 
