@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...codecs.checkpoint import inference_state
 from ...codecs.fsq.tokenizer import FSQCodec, FSQConfig
 from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.codec import NeuralCodec
 from ...codecs.neural.trunks.spectral import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
-from ...codecs.shipped import inference_state
 from ...codecs.ts3.tokenizer import TS3Codec, TS3Config
 from ...quantizers.modules.gradient import pass_gradient
 from ...quantizers.modules.interface import full_precision

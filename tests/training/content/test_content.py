@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
+from syllabary.codecs.checkpoint import export
 from syllabary.codecs.neural.layers.causal import StackConfig
-from syllabary.codecs.shipped import export
 from syllabary.errors import TrainingError
 from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
