@@ -19,7 +19,8 @@ from ...quantizers import NearestCode
 from ..encoders import catalogue
 from ..encoders.interface import FeatureStream, SpeechEncoder
 from ..speaking.config import SpeakingConfig
-from .vocoder import MelTableConfig, MelTableVocoder, UnitVocoder
+from ..speaking.interface import UnitVocoder
+from ..speaking.mel_table import MelTableConfig, MelTableVocoder
 
 if TYPE_CHECKING:
     from ..speaking.vocoder import SpeakingVocoder

@@ -15,10 +15,11 @@ import torch.distributed as dist
 from ...errors import TrainingError
 from ...filesystem import printable, remove_leftovers, replacing
 from ...quantizers.modules.distributed import from_first_rank
+from .. import state as states
 from ..recipe import Recipe
-from ..recipe_registry import RECIPE_FILE, as_json, find_task, write
+from ..recipe_file import RECIPE_FILE, as_json, write
+from ..recipe_registry import find_task
 from ..task import Batch
-from . import state as states
 from .board import FOLDER as BOARD_FOLDER
 from .board import Board
 from .checkpoints import BEST, LAST, save_tokenizer

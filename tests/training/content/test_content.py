@@ -15,13 +15,13 @@ from syllabary.errors import TrainingError
 from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
 from syllabary.training import recipe_registry as recipes
+from syllabary.training import state
 from syllabary.training.content import targets
 from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
 from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed
 from syllabary.training.content.task import ContentTask, LayerFeatures, Predictor, truncated
 from syllabary.training.data import build_store
 from syllabary.training.data.utterance_units import UtteranceUnits, frame_starts
-from syllabary.training.loop import state
 from syllabary.training.loop.ranks import Ranks
 from syllabary.training.loop.step import Stepper
 from syllabary.training.task import Batch
