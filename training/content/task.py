@@ -21,13 +21,13 @@ from ...semantic.content.encoder import ContentConfig, ContentEncoder
 from ...semantic.encoders.content import Content
 from ...semantic.units.tokenizer import UnitTokenizer
 from ...typed_fields import to_json
-from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
 from ..losses.content import find_teacher, teacher_digest
 from ..recipe_file import recipe_of, task_of
 from ..spectral.growth import load_grown
 from ..state import beginning
 from ..task import Batch, Generated, TrainingTask, block_matrices
+from ..training_set import TrainingSet
 from .perturb import at_speeds, perturbed
 from .projection import steady_directions
 from .recipe import ContentRecipe
@@ -93,8 +93,8 @@ class ContentTask(TrainingTask[ContentRecipe]):
         if self.samples <= saved.look_ahead * hop:
             raise TrainingError(f"crops of {recipe.data.crop_samples} samples are too short")
 
-    def prepare(self, store: SpeechStore) -> None:
-        self._store = store
+    def prepare(self, data: TrainingSet) -> None:
+        self._data, store = data, data.store
         config, model = self.recipe.targets, self.recipe.model
         features: FeaturesFunction = Cepstra(model.sample_rate, model.hop)
         self._origin = "cepstra"
@@ -195,14 +195,13 @@ class ContentTask(TrainingTask[ContentRecipe]):
         model = recipe.saved_model
         encoder = ContentEncoder(model).eval()
         encoder.load_state_dict(heard.state_dict())
-        crops = recipe.crops(self._store, recipe.seed + 1)
-        numbers, layers = range(recipe.unit_batches), LayerFeatures(heard)
+        layers = LayerFeatures(heard)
         clean: list[Tensor] = []
         changed: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
-            for number in numbers:
-                found = self._clean_and_perturbed(layers, crops.batch(number).waves)
+            for crops in self._data.samples(1, recipe.unit_batches):
+                found = self._clean_and_perturbed(layers, crops.waves)
                 clean.append(found[0])
                 changed.append(found[1])
         weight, bias = steady_directions(
@@ -213,7 +212,8 @@ class ContentTask(TrainingTask[ContentRecipe]):
         features = LayerFeatures(encoder, projected=True)
         # Frames near the end would see silence.
         whole = slice(-model.look_ahead or None)
-        rows = [features(crops.batch(number).waves)[:, whole].flatten(0, 1) for number in numbers]
+        samples = self._data.samples(1, recipe.unit_batches)
+        rows = [features(crops.waves)[:, whole].flatten(0, 1) for crops in samples]
         kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(
             torch.cat(rows), alone=True
         )

@@ -128,7 +128,7 @@ class _Run:
         self.feed = Feed(recipe, ranks, cache, progress)
         torch.manual_seed(recipe.seed)
         self.task = find_task(recipe.task)(recipe).to(ranks.device)
-        self.task.prepare(self.feed.train)
+        self.task.prepare(self.feed.training_set)
         self.stepper = Stepper(self.task, ranks)
         self.step = 0
         self.seconds = 0.0
