@@ -46,7 +46,9 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class PatternTable:
-    """A way to lay out codes (codebooks, frames) as steps (streams, steps) of a language model.
+    """Where codes (codebooks, frames) stand among the steps (streams, steps) of a language model.
+
+    `Pattern` adds what lays them out; streams need only the table.
 
     Attributes:
         sizes: number of codes of each codebook.
