@@ -11,6 +11,7 @@ Importing this package loads no torch; that happens where the work starts.
 
 from typing import TYPE_CHECKING
 
+from .codecs.families import register_family
 from .lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ __all__ = [
     "register",
     "write_tokens",
 ]
+
+# Codecs find this family's class here, since their room is below that of the units.
+register_family("units", "syllabary.semantic.units.tokenizer:UnitTokenizer")
 
 _PLACES = {
     "AudioTokenizer": "syllabary.codecs.interface",

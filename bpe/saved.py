@@ -6,7 +6,7 @@ and for sentencepiece) and `tokenizer.json` (the pieces for Hugging Face's libra
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from ..filesystem import printable, replacing
 from .huggingface_file import MAX_JSON_BYTES, read_tokenizer, write_tokenizer
 from .sentencepiece_file import MAX_MODEL_BYTES, read_model, write_model
 from .vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from .unit_bpe import UnitBPE
 
 CONFIG, MODEL, TOKENIZER = "bpe.json", "bpe.model", "tokenizer.json"
 
@@ -35,7 +32,18 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def save(bpe: "UnitBPE", path: Path) -> None:
+class BPEFields(NamedTuple):
+    """The fields of a `UnitBPE`, whose meaning is described there."""
+
+    vocabulary: Vocabulary
+    codebook_sizes: tuple[int, ...]
+    name: str = "bpe"
+    deduplicated: bool = False
+    source: str = ""
+    unit_durations: np.ndarray | None = None
+
+
+def save(bpe: BPEFields, path: Path) -> None:
     """Save a BPE; see `UnitBPE.save`."""
     try:
         if path.suffix == ".model":
@@ -47,12 +55,12 @@ def save(bpe: "UnitBPE", path: Path) -> None:
             config = {
                 "format": _FORMAT,
                 "name": bpe.name,
-                "kind": bpe.kind,
+                "kind": bpe.vocabulary.kind,
                 "codebook_sizes": list(bpe.codebook_sizes),
                 "deduplicated": bpe.deduplicated,
                 "source": bpe.source,
                 "unit_durations": None if durations is None else durations.tolist(),
-                "digest": bpe.digest,
+                "digest": bpe.vocabulary.digest,
             }
             path.mkdir(parents=True, exist_ok=True)
             # The configuration last: without it, or with one for other pieces, loading fails.
@@ -68,10 +76,12 @@ def _write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def load(path: Path) -> "UnitBPE":
-    """Load a BPE; see `UnitBPE.load`."""
-    from .unit_bpe import UnitBPE
+def load(path: Path) -> tuple[BPEFields, Path]:
+    """Load a BPE; see `UnitBPE.load`.
 
+    Returns:
+        The fields, as yet unchecked against each other, and the file that they are from.
+    """
     if path.is_dir():
         return _load_folder(path)
     name = printable(path)
@@ -84,12 +94,10 @@ def load(path: Path) -> "UnitBPE":
             f"{name}: expected a folder with {CONFIG} and {MODEL}, or a .model or tokenizer .json "
             "file"
         )
-    return UnitBPE(vocabulary, (vocabulary.num_units,))
+    return BPEFields(vocabulary, (vocabulary.num_units,)), path
 
 
-def _load_folder(folder: Path) -> "UnitBPE":
-    from .unit_bpe import UnitBPE
-
+def _load_folder(folder: Path) -> tuple[BPEFields, Path]:
     config = _read_config(folder / CONFIG)
     vocabulary: Vocabulary = read_model(
         _read(folder / MODEL, MAX_MODEL_BYTES), printable(folder / MODEL)
@@ -100,17 +108,15 @@ def _load_folder(folder: Path) -> "UnitBPE":
             f"{config['digest'][:12]}, {MODEL} of a {vocabulary.kind} with {vocabulary.digest[:12]}"
         )
     durations = config["unit_durations"]
-    try:
-        return UnitBPE(
-            vocabulary,
-            tuple(config["codebook_sizes"]),
-            config["name"],
-            config["deduplicated"],
-            config["source"],
-            None if durations is None else np.array(durations, np.float64),
-        )
-    except BPEError as error:
-        raise BPEError(f"{printable(folder / CONFIG)}: {error}") from None
+    fields = BPEFields(
+        vocabulary,
+        tuple(config["codebook_sizes"]),
+        config["name"],
+        config["deduplicated"],
+        config["source"],
+        None if durations is None else np.array(durations, np.float64),
+    )
+    return fields, folder / CONFIG
 
 
 def _read_config(path: Path) -> dict[str, Any]:

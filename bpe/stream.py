@@ -21,24 +21,26 @@ all: if aa is better than a+a, and a+aa better than aa+a, then the first piece o
 depends on whether its length is even. `waiting` is the number of units held back.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ..errors import BPEError
-
-if TYPE_CHECKING:
-    from .unit_bpe import UnitBPE
+from .segmentation import Segmenter, Trie
+from .training import check_units
+from .vocabulary import Vocabulary
 
 
 class PieceStream:
     """Encode one sequence in chunks; created by `UnitBPE.stream`.
 
     The concatenated results of `push` and `finish` equal `encode` of all units.
+
+    Args:
+        vocabulary: the pieces.
+        segmenter, trie: made of this vocabulary.
     """
 
-    def __init__(self, bpe: "UnitBPE") -> None:
-        self._bpe = bpe
+    def __init__(self, vocabulary: Vocabulary, segmenter: Segmenter, trie: Trie) -> None:
+        self._vocabulary, self._segmenter, self._trie = vocabulary, segmenter, trie
         self._held = np.zeros(0, np.int32)
         self._finished = False
 
@@ -55,29 +57,28 @@ class PieceStream:
             BPEError: the stream is finished.
         """
         self._check_open()
-        units = self._bpe.check_units(units)
+        units = check_units(units, self._vocabulary.num_units)
         if not len(units):
             return np.zeros(0, np.int64)
         self._held = np.concatenate([self._held, units])
-        segmenter = self._bpe.segmenter
         final = [np.zeros(0, np.int32)]
         # Only the units after the last cut can differ.
-        cut = segmenter.last_cut(self._held)
+        cut = self._segmenter.last_cut(self._held)
         if cut:
             final.append(self._segment(self._held[:cut]))
             self._held = self._held[cut:]
         count = len(self._held)
         common = self._segment(self._held)
-        for start in range(max(0, count - self._bpe.vocabulary.longest + 1), count):
+        for start in range(max(0, count - self._vocabulary.longest + 1), count):
             if not len(common):
                 break
-            if self._bpe.trie.starts_longer(self._held[start:]):
+            if self._trie.starts_longer(self._held[start:]):
                 other = self._segment(self._held[:start])
                 shorter = min(len(common), len(other))
                 differ = np.flatnonzero(common[:shorter] != other[:shorter])
                 common = common[: differ[0] if len(differ) else shorter]
         final.append(common)
-        self._held = self._held[int(self._bpe.piece_lengths[common].sum()) :]
+        self._held = self._held[int(self._vocabulary.lengths[common].sum()) :]
         return np.concatenate(final).astype(np.int64)
 
     def finish(self) -> np.ndarray:
@@ -92,7 +93,7 @@ class PieceStream:
         return rest.astype(np.int64)
 
     def _segment(self, units: np.ndarray) -> np.ndarray:
-        return self._bpe.segmenter.segment(units, np.array([0, len(units)]))[0]
+        return self._segmenter.segment(units, np.array([0, len(units)]))[0]
 
     def _check_open(self) -> None:
         if self._finished:

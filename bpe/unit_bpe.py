@@ -5,17 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import BPEError, TokenError
+from ..filesystem import printable
+from .saved import BPEFields, load, save
 from .segmentation import Segmenter, Trie, segmenter
+from .stream import PieceStream
 from .training import check_units, train_vocabulary
 from .vocabulary import Kind, Vocabulary
-
-if TYPE_CHECKING:
-    from .stream import PieceStream
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -221,11 +220,9 @@ class UnitBPE:
         ends = np.cumsum(counts).tolist()
         return [ids[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
-    def stream(self) -> "PieceStream":
+    def stream(self) -> PieceStream:
         """Return a stream that encodes one sequence in chunks, to the same pieces as `encode`."""
-        from .stream import PieceStream
-
-        return PieceStream(self)
+        return PieceStream(self.vocabulary, self.segmenter, self.trie)
 
     def _explain(self, number: int, units: np.ndarray) -> None:
         try:
@@ -352,9 +349,15 @@ class UnitBPE:
         Raises:
             BPEError: it can't be written.
         """
-        from .saved import save
-
-        save(self, Path(path))
+        fields = BPEFields(
+            self.vocabulary,
+            self.codebook_sizes,
+            self.name,
+            self.deduplicated,
+            self.source,
+            self.unit_durations,
+        )
+        save(fields, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> "UnitBPE":
@@ -366,6 +369,8 @@ class UnitBPE:
             BPEError: it is missing, damaged, or of another format; the message names the expected
                 one.
         """
-        from .saved import load
-
-        return load(Path(path))
+        fields, place = load(Path(path))
+        try:
+            return cls(*fields)
+        except BPEError as error:
+            raise BPEError(f"{printable(place)}: {error}") from None

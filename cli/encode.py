@@ -64,6 +64,7 @@ def encode(
     manifests keep their relative paths. Files that fail are listed with the reason in errors.jsonl
     in the output folder, and the others are encoded.
     """
+    from ..codecs.batches import check_codebooks
     from ..codecs.registry import load
     from ..jobs.bulk import is_whole_encoding, refuse_overwriting
     from ..jobs.one_file import encode_file
@@ -73,7 +74,7 @@ def encode(
         if not force and not resume:
             refuse_overwriting(jobs)
         tokenizer = load(codec, device=device)
-        kept = tokenizer._check_codebooks(codebooks)
+        kept = check_codebooks(codebooks, tokenizer.spec)
         digest = tokenizer.spec.tokens.digest
         coder = None
         if bpe is not None:

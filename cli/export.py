@@ -34,8 +34,8 @@ def export(tokenizer: str, output: str | None, onnx: bool, force: bool) -> None:
 
 def _export(tokenizer: str, target: Path, force: bool) -> None:
     from ..codecs.checkpoint import WEIGHTS_FILE
+    from ..codecs.checkpoint import export as write
     from ..codecs.registry import load
-    from ..codecs.shipped import export as write
 
     if (target / WEIGHTS_FILE).exists() and not force:
         raise CheckpointError(f"{printable(target)} has a checkpoint already; --force replaces it")

@@ -63,6 +63,7 @@ def roundtrip(
     dwer, dcer, and against a manifest's text wer, cer; lag.
     """
     from ..audio.manifests import collect
+    from ..codecs.batches import check_codebooks
     from ..codecs.registry import load
     from ..eval.metrics.catalogue import parse
     from ..eval.round_trip import round_trip
@@ -80,7 +81,7 @@ def roundtrip(
             refuse_overwriting(outputs, resumable=False)
     use_one_thread()
     tokenizer = load(codec, device=device)
-    tokenizer._check_codebooks(codebooks)
+    check_codebooks(codebooks, tokenizer.spec)
     results = []
     failed = 0
     for job in jobs:

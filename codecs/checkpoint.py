@@ -1,18 +1,18 @@
 """Save and load tokenizers, and compute the digest that ties tokens to the weights behind them."""
 
+import copy
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
 from ..filesystem import replacing
 from ..typed_fields import from_json, to_json
-
-if TYPE_CHECKING:
-    from .interface import AudioTokenizer
+from .tokenizer_module import TokenizerModule
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -20,7 +20,7 @@ FORMAT = "syllabary-tokenizer"
 FORMAT_VERSION = 1
 
 C = TypeVar("C")
-T = TypeVar("T", bound="AudioTokenizer")
+T = TypeVar("T", bound=TokenizerModule)
 
 
 def config_to_json(config: Any) -> dict[str, Any]:
@@ -50,8 +50,6 @@ def config_from_json(kind: type[C], fields: dict[str, Any]) -> C:
 
 def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     """SHA-256 of the family, the configuration, and every tensor's name, dtype, shape and bytes."""
-    import torch
-
     sha = hashlib.sha256(json.dumps([family, config], sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         array = tensor.detach().cpu().contiguous()
@@ -61,7 +59,7 @@ def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> s
 
 
 def save(
-    tokenizer: "AudioTokenizer", directory: Path, tensors: dict[str, Tensor] | None = None
+    tokenizer: TokenizerModule, directory: Path, tensors: dict[str, Tensor] | None = None
 ) -> None:
     """Write `config.json` and `model.safetensors`; each file appears whole or not at all.
 
@@ -143,7 +141,7 @@ def build(kind: type[T], config: dict[str, Any], name: str) -> T:
         raise CheckpointError(f"{name}: {error}") from None
 
 
-def load_weights(tokenizer: "AudioTokenizer", directory: Path) -> None:
+def load_weights(tokenizer: TokenizerModule, directory: Path) -> None:
     """Load a saved tokenizer's weights into `tokenizer`.
 
     Raises:
@@ -177,3 +175,36 @@ def read(directory: Path, kind: type[T]) -> T:
         )
     tokenizer.keep_name()
     return tokenizer.eval()
+
+
+def export(tokenizer: TokenizerModule, directory: Path) -> None:
+    """Write an inference-only checkpoint in float16, at most half the size.
+
+    Args:
+        tokenizer: left unchanged.
+        directory: as for `save_pretrained`.
+
+    Raises:
+        CheckpointError: a weight is too large for float16.
+    """
+    smaller = copy.deepcopy(tokenizer)
+    half = {}
+    for name, tensor in inference_state(smaller).items():
+        half[name] = tensor.half() if tensor.dtype == torch.float32 else tensor
+        if not bool(half[name].isfinite().all()):
+            raise CheckpointError(f"{name} has values that float16 can't hold")
+    smaller.load_state_dict(half)
+    smaller.keep_name()  # binds the name to the rounded weights
+    save(smaller, directory, half)
+
+
+def inference_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict without the entries that only training needs."""
+    from ..quantizers.modules.interface import Quantizer
+
+    state = module.state_dict()
+    for name, part in module.named_modules():
+        if isinstance(part, Quantizer):
+            for key in part.training_state(f"{name}." if name else ""):
+                state.pop(key, None)
+    return state

@@ -6,7 +6,7 @@ more than 256 of them, containers have little such memory, and the parent's weig
 
 import io
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,13 @@ from torch.nn.utils import parametrize
 from ..errors import CheckpointError
 from ..plain_torch import made_plainly
 from . import checkpoint
-
-if TYPE_CHECKING:
-    from .interface import AudioTokenizer
+from .tokenizer_module import TokenizerModule
 
 Packed = tuple[bytes, bytearray]
 _ITSELF = "itself"
 
 
-def reduced(tokenizer: "AudioTokenizer") -> tuple[Any, ...] | None:
+def reduced(tokenizer: TokenizerModule) -> tuple[Any, ...] | None:
     """What pickles a tokenizer, as `object.__reduce__` says; None: as any other module is pickled.
 
     Modules whose weights are, or were, computed of others (weight norm) are made anew as `load`
@@ -51,7 +49,7 @@ def _is_nameless(part: nn.Module) -> bool:
 
 
 @made_plainly
-def _restored(kind: type["AudioTokenizer"], packed: Packed) -> "AudioTokenizer":
+def _restored(kind: type[TokenizerModule], packed: Packed) -> TokenizerModule:
     made = kind.__new__(kind)
     made.__setstate__(unpack(packed, made))  # type: ignore[no-untyped-call]
     return made
@@ -59,13 +57,13 @@ def _restored(kind: type["AudioTokenizer"], packed: Packed) -> "AudioTokenizer":
 
 @made_plainly
 def _rebuilt(
-    kind: type["AudioTokenizer"],
+    kind: type[TokenizerModule],
     config: dict[str, Any],
     name: str,
     device: str,
     weights: Packed,
     given: dict[str, Any],
-) -> "AudioTokenizer":
+) -> TokenizerModule:
     """See `reduced`.
 
     Raises:

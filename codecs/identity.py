@@ -2,17 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
 from . import checkpoint
+from .tokenizer_module import TokenizerModule
 from .weights import WeightWatch
-
-if TYPE_CHECKING:
-    from .interface import AudioTokenizer
 
 _PACKAGE = __name__.split(".")[0]
 
@@ -22,6 +20,7 @@ class Identity:
 
     Args:
         tokenizer: with its weights in place.
+        made: what must not have changed since the tokenizer was created.
 
     Attributes:
         spec: the result of `describe`.
@@ -30,22 +29,22 @@ class Identity:
         WeightsError: the tokenizer can't run with these weights: see `check_weights`.
     """
 
-    def __init__(self, tokenizer: "AudioTokenizer") -> None:
+    def __init__(self, tokenizer: TokenizerModule, made: "AsMade") -> None:
         # The watch comes first, so that it sees changes made while the rest is computed.
         self._watch = WeightWatch(tokenizer)
         self._named = tokenizer.name, tokenizer.config
-        check_weights(tokenizer)
+        check_weights(tokenizer, made)
         self.spec = tokenizer.describe()
         self._full_digest: str | None = None
         self._prepared: dict[Any, Any] = {}
 
-    def holds(self, tokenizer: "AudioTokenizer", sampled: bool) -> bool:
+    def holds(self, tokenizer: TokenizerModule, sampled: bool) -> bool:
         """Whether the tokenizer's weights are unchanged; see `WeightWatch.holds`."""
         name, config = self._named
         same = tokenizer.name == name and tokenizer.config is config
         return same and self._watch.holds(sampled)
 
-    def full_digest(self, tokenizer: "AudioTokenizer") -> str:
+    def full_digest(self, tokenizer: TokenizerModule) -> str:
         """See `AudioTokenizer.full_digest`; call only right after `holds` returned True."""
         if self._full_digest is None:
             fields = checkpoint.config_to_json(tokenizer.config)
@@ -80,14 +79,13 @@ class AsMade:
         self.constants = _constants(tokenizer)
 
 
-def check_weights(tokenizer: "AudioTokenizer") -> None:
+def check_weights(tokenizer: TokenizerModule, made: AsMade) -> None:
     """Check that a tokenizer can run with its tensors.
 
     Raises:
         WeightsError: a weight's dtype has changed, or it has no values; or a constant derived from
             the configuration was changed, which no digest would reveal.
     """
-    made = tokenizer._as_made
     for name, tensor in _named_tensors(tokenizer):
         if tensor.is_meta:
             raise WeightsError(

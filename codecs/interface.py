@@ -6,33 +6,33 @@ session, so streaming equals offline by construction.
 """
 
 import copy
-import operator
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import TokenError, WaveError, WeightsError
-from ..plain_torch import PlainModule, made_plainly, plain_torch, plainly
+from ..errors import WaveError, WeightsError
+from ..plain_torch import made_plainly, plain_torch, plainly
 from . import checkpoint
+from .batches import check_codebooks, code_rows, tokens_of_rows, wave_rows
 from .copies import reduced
 from .identity import AsMade, Identity
 from .spec import TokenizerSpec, TokenSpec
 from .streaming import DecoderStream, EncoderStream, StreamSession
-from .tokens import Tokens, check_same_tokenizer
+from .tokenizer_module import TokenizerModule
+from .tokens import Tokens
 
 #: The suffix that `_name_for` adds to a name.
 _CHANGED = re.compile(r"@[0-9a-f]{8}$")
 
 
-class AudioTokenizer(PlainModule):
+class AudioTokenizer(TokenizerModule):
     """Encode speech to tokens and decode tokens to speech: the base class of all tokenizers.
 
     The spec and the digest follow the weights: when the weights change in any way, so do both, and
@@ -47,24 +47,12 @@ class AudioTokenizer(PlainModule):
         name: the tokenizer's name, part of every token spec.
     """
 
-    family: ClassVar[str]
-    Config: ClassVar[type]
-
     def __init__(self, config: Any, name: str | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.name = name or self.family
-        self._anchor: Tensor  # gives the module's device without a walk over it
-        self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        super().__init__(config, name)
         self._known: Identity | None = None
         self._as_made: AsMade
-        self._named: tuple[str, str] | None = None
 
-    # --- to be implemented by a family ---------------------------------------------------------
-
-    @abstractmethod
-    def describe(self) -> TokenizerSpec:
-        """Return the tokenizer's spec; `token_spec` creates its `tokens` field."""
+    # --- to be implemented by a family (and `describe`) ----------------------------------------
 
     @abstractmethod
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
@@ -73,10 +61,6 @@ class AudioTokenizer(PlainModule):
     @abstractmethod
     def start_decoder(self, batch_size: int) -> DecoderStream:
         """Create a decoder stream of `batch_size` rows."""
-
-    def token_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that determine what the codes mean; the digest covers them."""
-        return self.state_dict()
 
     def token_config(self) -> dict[str, Any]:
         """Return the configuration fields that determine what the codes mean, as JSON values."""
@@ -130,10 +114,6 @@ class AudioTokenizer(PlainModule):
         """
         return self.identity().full_digest(self)
 
-    @property
-    def device(self) -> torch.device:
-        return self._anchor.device
-
     @plainly
     def encode(
         self,
@@ -160,11 +140,12 @@ class AudioTokenizer(PlainModule):
             TokenError: `num_codebooks` out of range.
         """
         spec = self.spec
-        rows = self._rows(wave, sample_rate, lengths, spec)
-        kept = self._check_codebooks(num_codebooks, spec)
+        rows = wave_rows(wave, sample_rate, lengths, spec, self.device)
+        kept = check_codebooks(num_codebooks, spec)
         with torch.autocast(self.device.type, enabled=False):
             codes = self.start_encoder(len(rows), kept).push(rows, final=True)
-        return self._tokens(codes, [row.shape[0] for row in rows], kept, spec)
+        counts = [row.shape[0] for row in rows]
+        return tokens_of_rows(codes, counts, kept, spec, self.device)
 
     @plainly
     def decode(self, tokens: Tokens) -> Tensor:
@@ -181,7 +162,7 @@ class AudioTokenizer(PlainModule):
             TokenMismatchError: the tokens were made by another tokenizer.
             TokenError: a code, length or count is out of range.
         """
-        rows = self._code_rows(tokens, self.spec)
+        rows = code_rows(tokens, self.spec, self.device)
         with torch.autocast(self.device.type, enabled=False):
             waves = self.start_decoder(len(rows)).push(rows, final=True)
         counts = tokens.num_samples.tolist()
@@ -200,7 +181,7 @@ class AudioTokenizer(PlainModule):
         """
         if batch_size < 1:
             raise WaveError(f"batch_size must be at least 1, got {batch_size}")
-        return StreamSession(self, batch_size, self._check_codebooks(num_codebooks, self.spec))
+        return StreamSession(self, batch_size, check_codebooks(num_codebooks, self.spec))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors`; `load(directory)` restores the tokenizer.
@@ -237,7 +218,7 @@ class AudioTokenizer(PlainModule):
         known = self._known
         if known is None or not known.holds(self, sampled):
             with torch.inference_mode(False), torch.no_grad(), plain_torch():
-                known = self._known = Identity(self)
+                known = self._known = Identity(self, self._as_made)
         return known
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -280,127 +261,3 @@ class AudioTokenizer(PlainModule):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return reduced(self) or super().__reduce_ex__(protocol)
-
-    # --- checks --------------------------------------------------------------------------------
-
-    def _rows(
-        self,
-        wave: Tensor | np.ndarray,
-        sample_rate: int,
-        lengths: Tensor | Sequence[int] | None,
-        spec: TokenizerSpec,
-        batch_size: int | None = None,
-    ) -> list[Tensor]:
-        """Check the input; return each row's valid samples as float32 on the tokenizer's device."""
-        own = spec.sample_rate
-        if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real | Tensor):
-            raise WaveError(
-                f"sample_rate must be a number in Hz, got {sample_rate!r} "
-                f"({type(sample_rate).__name__})"
-            )
-        if sample_rate != own:
-            raise WaveError(
-                f"{self.name} works at {own} Hz, got {sample_rate} Hz; resample first, for example "
-                f"with syllabary.audio.resample(wave, {sample_rate}, {own})"
-            )
-        if isinstance(wave, np.ndarray) and wave.dtype.kind in "fiu" and wave.dtype.itemsize <= 8:
-            # A tensor can't share memory that is read-only, negatively strided or byte-swapped.
-            native = wave.dtype.newbyteorder("=")
-            wave = torch.from_numpy(np.require(wave, dtype=native, requirements=["C", "W"]))
-        if isinstance(wave, np.ndarray):
-            raise WaveError(f"wave must be float32 or float64 in [-1, 1], got {wave.dtype}")
-        if not isinstance(wave, Tensor):
-            raise WaveError(f"wave must be a tensor or a NumPy array, got {type(wave).__name__}")
-        if wave.dtype not in (torch.float32, torch.float64):
-            raise WaveError(
-                f"wave must be float32 or float64 in [-1, 1], got {wave.dtype}"
-                + ("; divide 16-bit samples by 32768" if wave.dtype == torch.int16 else "")
-            )
-        if wave.ndim == 1:
-            wave = wave[None]
-        if wave.ndim != 2:
-            raise WaveError(
-                f"wave must have shape (batch, samples) or (samples,), got {tuple(wave.shape)}"
-            )
-        if wave.shape[0] >= 1000 and 1 <= wave.shape[1] <= 8:
-            raise WaveError(
-                f"a wave of shape {tuple(wave.shape)} looks like (samples, channels); expected "
-                "(batch, samples): mix or pick a channel, or transpose it"
-            )
-        if batch_size is not None and wave.shape[0] != batch_size:
-            raise WaveError(f"this stream has {batch_size} rows, got {wave.shape[0]}")
-        if lengths is None:
-            counts = [wave.shape[1]] * wave.shape[0]
-        else:
-            counts = _whole_numbers(lengths)
-            if len(counts) != wave.shape[0]:
-                raise WaveError(f"{len(counts)} lengths for {wave.shape[0]} rows")
-            if any(not 0 <= count <= wave.shape[1] for count in counts):
-                raise WaveError(f"lengths must lie in 0..{wave.shape[1]}, got {counts}")
-        rows = [
-            row[:count].float().to(self.device) for row, count in zip(wave, counts, strict=True)
-        ]
-        for index, row in enumerate(rows):
-            # NaN and infinity survive a sum, at a twentieth of the cost of testing every sample.
-            if not bool(row.sum().isfinite()) and not bool(row.isfinite().all()):
-                raise WaveError(f"row {index} of the wave holds NaN or infinity")
-        return rows
-
-    def _code_rows(self, tokens: Tokens, spec: TokenizerSpec) -> list[Tensor]:
-        """Check the tokens; return each row's valid codes (codebooks, frames) on this device."""
-        if not isinstance(tokens, Tokens):
-            raise TokenError(f"expected Tokens, got {type(tokens).__name__}")
-        check_same_tokenizer(tokens.spec, spec.tokens)
-        tokens.check()
-        self._check_codebooks(tokens.num_codebooks, spec)
-        tokens = tokens.restore()
-        counts = tokens.lengths.tolist()
-        codes = tokens.codes.to(self.device)
-        return [row[:, :count] for row, count in zip(codes, counts, strict=True)]
-
-    def _check_codebooks(self, count: int | None, spec: TokenizerSpec | None = None) -> int:
-        spec = spec or self.spec
-        least, most = spec.min_codebooks, spec.tokens.num_codebooks
-        if count is None:
-            return most
-        if isinstance(count, bool) or not isinstance(count, Integral):
-            raise TokenError(
-                f"num_codebooks must be a whole number, got {count!r} ({type(count).__name__})"
-            )
-        if not least <= count <= most:
-            expected = f"{most}" if least == most else f"{least} to {most}"
-            raise TokenError(f"{self.name} takes {expected} codebooks, got {count}")
-        return count
-
-    def _tokens(
-        self, codes: Sequence[Tensor], num_samples: Sequence[int], kept: int, spec: TokenizerSpec
-    ) -> Tokens:
-        """Create a batch of `Tokens` from the codes (codebooks, frames) of each row."""
-        lengths = [row.shape[1] for row in codes]
-        if len(codes) == 1:
-            stacked = codes[0][None]
-        else:
-            stacked = torch.zeros(
-                len(codes), kept, max(lengths, default=0), dtype=torch.long, device=self.device
-            )
-            for index, row in enumerate(codes):
-                stacked[index, :, : row.shape[1]] = row
-        return Tokens(
-            codes=stacked,
-            lengths=torch.tensor(lengths, dtype=torch.long, device=self.device),
-            num_samples=torch.tensor(num_samples, dtype=torch.long, device=self.device),
-            spec=spec.tokens,
-        )
-
-
-def _whole_numbers(lengths: Tensor | Sequence[int]) -> list[int]:
-    """Return the lengths as a list of integers.
-
-    Raises:
-        WaveError: they are not a sequence of whole numbers.
-    """
-    values = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
-    try:
-        return [operator.index(value) for value in values]
-    except TypeError:
-        raise WaveError(f"lengths must be one whole number a row, got {lengths!r}") from None

@@ -1,7 +1,6 @@
 """The tokenizers' names, and `load`. Importing this module loads no torch."""
 
 import difflib
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
+from .families import family_class, name_with
 from .shipped import Shipped
 
 if TYPE_CHECKING:
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 #: Other packages add tokenizers by entry points of this group: the entry's name is the tokenizer's
 #: name, and its object is called with the options given to `load`.
 ENTRY_POINT_GROUP = "syllabary.tokenizers"
-
-#: Families by the name in a saved `config.json`, and the location of their classes.
-FAMILIES = {
-    "dmel": (".dmel.tokenizer", "DMel"),
-    "fsq": (".fsq.tokenizer", "FSQCodec"),
-    "rvq": (".rvq.tokenizer", "RVQCodec"),
-    "ts3": (".ts3.tokenizer", "TS3Codec"),
-    "transformers": (".pretrained.transformers_codec", "TransformersCodec"),
-    "units": ("..semantic.units.tokenizer", "UnitTokenizer"),
-}
 
 
 @dataclass(frozen=True)
@@ -41,16 +31,6 @@ class Preset:
 
         kind = family_class(self.family)
         return build(kind, self.options | options, name_with(name, options))
-
-
-def name_with(name: str, options: dict[str, Any]) -> str:
-    """Return the name of a tokenizer with changed options, so that its tokens stay distinct.
-
-    The option `vocoder` does not change tokens, and so does not change the name.
-    """
-    kept = sorted((key, value) for key, value in options.items() if key != "vocoder")
-    changes = ",".join(f"{key}={value}" for key, value in kept)
-    return f"{name}+{changes}" if changes else name
 
 
 #: The range of log-mel values that speech uses: at 16 levels as good as one more bit per code,
@@ -92,28 +72,6 @@ PUBLISHED = {
 }
 
 _registered: dict[str, Callable[..., "AudioTokenizer"]] = {}
-
-
-def family_class(family: str) -> type["AudioTokenizer"]:
-    """Return the class of a family: a built-in one, or any imported subclass of `AudioTokenizer`.
-
-    Raises:
-        CheckpointError: there is no such family.
-    """
-    if family in FAMILIES:
-        module, name = FAMILIES[family]
-        found: type[Any] = getattr(importlib.import_module(module, __package__), name)
-        return found
-    from .interface import AudioTokenizer
-
-    kinds = list(AudioTokenizer.__subclasses__())
-    for kind in kinds:
-        if getattr(kind, "family", None) == family:
-            return kind
-        kinds += kind.__subclasses__()
-    raise CheckpointError(
-        f"unknown family {family!r}: not one of {sorted(FAMILIES)}, nor of a class imported so far"
-    )
 
 
 def register(name: str, factory: Callable[..., "AudioTokenizer"]) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .metrics.cache import remembered
-from .metrics.interface import MetricError
-from .metrics.requirements import package
+from .analysis_cache import remembered
 from .recogniser_folders import ModelFolder
+from .requirements import MetricError, package
 from .transcripts import words_of
 from .unit_measures.alignment import SAMPLE_RATE
 

@@ -13,9 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from .metrics.interface import MetricError
-from .metrics.model_files import folder_digest
-from .metrics.requirements import package
+from .model_files import folder_digest
+from .requirements import MetricError, package
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .metrics.cache import remembered
-from .metrics.interface import MetricError
-from .metrics.requirements import package
+from .analysis_cache import remembered
+from .requirements import MetricError, package
 from .transcripts import words_of
 from .unit_measures.alignment import SAMPLE_RATE, hear, sixteen_bits
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .metrics.cache import remembered
-from .metrics.interface import MetricError
-from .metrics.model_files import folder_digest
-from .metrics.requirements import package
+from .analysis_cache import remembered
+from .model_files import folder_digest
 from .recogniser_folders import ModelFolder, as_ctranslate2
+from .requirements import MetricError, package
 from .transcripts import words_of
 from .unit_measures.alignment import SAMPLE_RATE
 

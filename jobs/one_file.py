@@ -334,24 +334,9 @@ class _Decoded:
     """A reader's whole contents after a coder's `decode`, with the reader's interface."""
 
     def __init__(self, reader: SylReader, coder: TokenCoder) -> None:
-        chunks = list(reader.chunks())
-        empty = Chunk(np.zeros((1, 0), np.int64), np.zeros(0, np.int64))
-        durations = [chunk.durations for chunk in (empty, *chunks) if chunk.durations is not None]
-        codes = np.concatenate([chunk.codes for chunk in (empty, *chunks)], axis=1)
-        pieces = Tokens(
-            codes=torch.from_numpy(codes)[None],
-            lengths=torch.tensor([codes.shape[1]]),
-            num_samples=torch.tensor([reader.num_samples]),
-            spec=reader.spec,
-            durations=torch.from_numpy(np.concatenate(durations))[None]
-            if reader.has_durations
-            else None,
-            global_codes=torch.tensor([reader.global_codes]) if reader.global_codes else None,
-        )
-        tokens = coder.decode(pieces, partial=not reader.complete)
+        self._whole = tokens = coder.decode(reader.tokens(), partial=not reader.complete)
         self.name, self.spec, self.num_codebooks = reader.name, tokens.spec, tokens.num_codebooks
         self.num_samples: int | None = int(tokens.num_samples[0])
-        self.global_codes = [] if tokens.global_codes is None else tokens.global_codes[0].tolist()
         held = None if tokens.durations is None else tokens.durations[0].numpy()
         self._chunk = Chunk(tokens.codes[0].numpy(), held)
 
@@ -359,34 +344,33 @@ class _Decoded:
         if self._chunk.codes.shape[1]:
             yield self._chunk
 
+    def tokens_of(self, codes: np.ndarray, num_samples: int) -> Tokens:
+        return replace(
+            self._whole,
+            codes=torch.from_numpy(codes)[None],
+            lengths=torch.tensor([codes.shape[1]]),
+            num_samples=torch.tensor([num_samples]),
+            durations=None,
+        )
+
 
 def _tokens(source: SylReader | _Decoded, most: int) -> Iterator[tuple[Tokens, bool]]:
     """Yield the frames of the file, at most `most` at a time, and whether they are the last.
 
     Merged positions are expanded only here, so that long durations take no memory.
     """
-    spec = source.spec
-
-    def build(codes: np.ndarray, num_samples: int) -> Tokens:
-        return Tokens(
-            codes=torch.from_numpy(codes)[None],
-            lengths=torch.tensor([codes.shape[1]]),
-            num_samples=torch.tensor([num_samples]),
-            spec=spec,
-            global_codes=torch.tensor([source.global_codes]) if source.global_codes else None,
-        )
-
+    hop = source.spec.hop
     held = np.zeros((source.num_codebooks, 0), np.int64)
     before = 0
     for chunk in source.chunks():
         for codes in restored(chunk, most):
             if held.shape[1]:
-                yield build(held, held.shape[1] * spec.hop), False
-                before += held.shape[1] * spec.hop
+                yield source.tokens_of(held, held.shape[1] * hop), False
+                before += held.shape[1] * hop
             held = codes
     if source.num_samples is None:
         raise ContainerError(f"{source.name}: no number of samples")
-    yield build(held, source.num_samples - before), True
+    yield source.tokens_of(held, source.num_samples - before), True
 
 
 def restored(chunk: Chunk, most: int) -> Iterator[np.ndarray]:

@@ -235,14 +235,7 @@ def decode_pcm(
     def decode(codes: np.ndarray) -> None:
         start = time.thread_time()
         frames = codes.shape[1]
-        tokens = Tokens(
-            codes=torch.from_numpy(codes)[None],
-            lengths=torch.tensor([frames]),
-            num_samples=torch.tensor([frames * hop]),
-            spec=reader.spec,
-            global_codes=torch.tensor([reader.global_codes]) if reader.global_codes else None,
-        )
-        wave = session.decode(tokens)[0].cpu().numpy()
+        wave = session.decode(reader.tokens_of(codes, frames * hop))[0].cpu().numpy()
         speak(wave, frames, (report.frames + frames - 1) * hop, start, final=False)
 
     damage = None

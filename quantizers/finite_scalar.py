@@ -2,8 +2,8 @@
 
 Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (arXiv 2309.15505). A channel of L
 levels is tanh(z + shift) · half - offset, rounded. That is a step function of z, so encoding counts
-the steps at or below z (`fsq_thresholds`, float64 rounded up to float32) and needs no tanh: exact,
-equal on every device, and only limited by memory bandwidth.
+the steps at or below z (`finite_scalar_levels.py`) and needs no tanh: exact, equal on every device,
+and only limited by memory bandwidth.
 """
 
 import math
@@ -15,9 +15,8 @@ from torch import Tensor
 
 from ..errors import QuantizerError
 from ..kernels.threads import share_rows
+from .finite_scalar_levels import bound_constants, check_fsq_levels, fsq_thresholds
 
-# From the paper: keeps tanh from reaching the outermost rounding edge.
-_EPSILON = 1e-3
 # Number of vectors that makes another thread worthwhile.
 _LEAST = 1 << 14
 
@@ -25,26 +24,9 @@ _LEAST = 1 << 14
 def fsq_bound(z: Tensor, levels: Sequence[int]) -> Tensor:
     """Bound z (…, D) so that rounding gives `levels[d]` integers; differentiable, in z's dtype."""
     half, offset, shift = (
-        torch.tensor(values, dtype=z.dtype, device=z.device) for values in _constants(levels)
+        torch.tensor(values, dtype=z.dtype, device=z.device) for values in bound_constants(levels)
     )
     return (z + shift).tanh() * half - offset
-
-
-def fsq_thresholds(levels: Sequence[int]) -> Tensor:
-    """Return each channel's rounding steps: (D, max(levels) - 1) float32, padded with infinity.
-
-    The level of a float32 z is the number of thresholds at or below it.
-    """
-    thresholds = np.full((len(levels), max(levels) - 1), np.inf, np.float32)
-    for channel, constants in enumerate(zip(levels, *_constants(levels), strict=True)):
-        size, half, offset, shift = constants
-        for step in range(size - 1):
-            exact = math.atanh((step - size // 2 + 0.5 + offset) / half) - shift
-            rounded = np.float32(exact)
-            if float(rounded) < exact:
-                rounded = np.nextafter(rounded, np.float32(np.inf))
-            thresholds[channel, step] = rounded
-    return torch.from_numpy(thresholds)
 
 
 @torch.no_grad()
@@ -62,7 +44,7 @@ def fsq_encode(z: Tensor, levels: Sequence[int]) -> Tensor:
     Raises:
         QuantizerError: wrong levels, shape or dtype; NaN.
     """
-    _check_levels(levels)
+    check_fsq_levels(levels)
     if not z.is_floating_point() or z.ndim < 1 or z.shape[-1] != len(levels):
         raise QuantizerError(
             f"z must be floating point of shape (…, {len(levels)}), got {z.dtype} {tuple(z.shape)}"
@@ -116,7 +98,7 @@ def fsq_decode(codes: Tensor, levels: Sequence[int]) -> Tensor:
     Raises:
         QuantizerError: wrong levels or dtype, or a code out of range.
     """
-    _check_levels(levels)
+    check_fsq_levels(levels)
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise QuantizerError(f"codes must be integers, got {codes.dtype}")
     flat = codes.reshape(-1).long().contiguous()
@@ -151,18 +133,3 @@ def _decode_anywhere(flat: Tensor, levels: Sequence[int]) -> Tensor:
         channels.append((flat % size - size // 2).float() / (size // 2))
         flat = torch.div(flat, size, rounding_mode="floor")
     return torch.stack(channels, -1)
-
-
-def _check_levels(levels: Sequence[int]) -> None:
-    if not len(levels) or any(size < 2 for size in levels):
-        raise QuantizerError(f"levels must be 2 or more in each channel, got {tuple(levels)}")
-    if math.prod(levels) >= 1 << 63:
-        raise QuantizerError(f"{tuple(levels)} levels give more codes than 63 bits can number")
-
-
-def _constants(levels: Sequence[int]) -> tuple[list[float], list[float], list[float]]:
-    """Return half widths, offsets and shifts (D,) of the paper's bound."""
-    half = [(size - 1) * (1 + _EPSILON) / 2 for size in levels]
-    offset = [0.0 if size % 2 else 0.5 for size in levels]
-    shift = [math.atanh(o / h) for o, h in zip(offset, half, strict=True)]
-    return half, offset, shift

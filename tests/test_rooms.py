@@ -26,60 +26,13 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: whose strings `imports` reads.
 DYNAMIC = {
     "lazy_exports": "the places that a package gives it",
-    "codecs.registry": "FAMILIES",
+    "codecs.families": "FAMILIES, and what the front door adds to it",
     "eval.studies.catalogue": "BUNDLED",
     "semantic.encoders.catalogue": "KINDS",
     "training.recipe_registry": "TASKS and RECIPES",
     "eval.studies.other_processors": "the class of a tokenizer that is examined",
-    "eval.metrics.requirements": "packages of others that a metric needs",
+    "eval.requirements": "packages of others that a measurement needs",
 }
-
-#: What is wrong today, to be mended: take away what is. Nothing may come to it.
-UPWARD = {("codecs.registry", "semantic.units.tokenizer")}
-CIRCLES_OF_ROOMS = [("codecs", "semantic")]
-CIRCLES_OF_FOLDERS = {
-    "bpe": [("bpe.saved", "bpe.stream", "bpe.unit_bpe")],
-    "codecs": [
-        (
-            *("codecs.checkpoint", "codecs.copies", "codecs.identity", "codecs.interface"),
-            "codecs.streaming",
-        ),
-        (
-            *("codecs.dmel", "codecs.fsq", "codecs.neural", "codecs.registry", "codecs.rvq"),
-            *("codecs.shipped", "codecs.ts3"),
-        ),
-    ],
-    "eval": [
-        (
-            *("eval.metrics", "eval.pretrained_recognition", "eval.recogniser_folders"),
-            *("eval.recognition", "eval.unit_measures", "eval.whisper_recognition"),
-        )
-    ],
-    "quantizers": [("quantizers.finite_scalar", "quantizers.search")],
-    "semantic": [("semantic.speaking", "semantic.units")],
-    "training": [("training.content", "training.loop", "training.recipe_registry")],
-}
-CIRCLES_OF_MODULES = [
-    ("bpe.saved", "bpe.stream", "bpe.unit_bpe"),
-    (
-        *("codecs.checkpoint", "codecs.copies", "codecs.identity", "codecs.interface"),
-        *("codecs.streaming", "codecs.streaming.async_pool", "codecs.streaming.migration"),
-        *("codecs.streaming.pool", "codecs.streaming.session"),
-    ),
-    (
-        *("codecs.fsq.tokenizer", "codecs.neural.codec", "codecs.registry", "codecs.rvq.tokenizer"),
-        *("codecs.shipped", "codecs.ts3.tokenizer"),
-    ),
-    ("lm.patterns.pattern", "lm.patterns.streams"),
-    (
-        *("quantizers.finite_scalar", "quantizers.search.cuda"),
-        "quantizers.search.cuda.finite_scalar",
-    ),
-    (
-        *("training.content.recipes", "training.content.task", "training.loop.state"),
-        "training.recipe_registry",
-    ),
-]
 
 
 def room_of(module: str) -> str:
@@ -114,7 +67,7 @@ def test_the_architecture_page_names_every_room():
 
 
 def test_rooms_import_lower_floors_only():
-    assert upward() == UPWARD
+    assert upward() == set()
 
 
 def test_no_circles():
@@ -129,16 +82,16 @@ def test_no_circles():
             inner = (folder_of(found.importer), folder_of(found.imported))
             if inner[0] != inner[1]:
                 folders.setdefault(start, set()).add(inner)
-    assert circles(rooms) == CIRCLES_OF_ROOMS
-    assert circles(modules_) == CIRCLES_OF_MODULES
-    found_folders = {room: circles(arrows) for room, arrows in sorted(folders.items())}
-    assert {room: found for room, found in found_folders.items() if found} == CIRCLES_OF_FOLDERS
+    assert circles(rooms) == []
+    assert circles(modules_) == []
+    assert {room: circles(arrows) for room, arrows in folders.items() if circles(arrows)} == {}
 
 
 def test_what_variables_import_is_in_a_table_that_is_read():
     assert dynamic_importers() == set(DYNAMIC)
     seen = {(found.importer, found.imported) for found in imports() if found.late}
-    assert ("codecs.registry", "codecs.ts3.tokenizer") in seen
+    assert ("codecs.families", "codecs.ts3.tokenizer") in seen
+    assert ("", "semantic.units.tokenizer") in seen
     assert ("training.recipe_registry", "training.spectral.codec_task") in seen
     assert ("training.recipe_registry", "training.spectral.recipes") in seen
     assert ("semantic.encoders.catalogue", "semantic.encoders.mfcc") in seen

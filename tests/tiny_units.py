@@ -17,8 +17,8 @@ from syllabary.semantic.encoders import catalogue
 from syllabary.semantic.encoders.interface import SpeechEncoder
 from syllabary.semantic.encoders.layers import LayerChoice
 from syllabary.semantic.encoders.log_mel import LogMel, LogMelConfig
+from syllabary.semantic.speaking.mel_table import MelTableConfig
 from syllabary.semantic.units.tokenizer import UnitTokenizer
-from syllabary.semantic.units.vocoder import MelTableConfig
 
 from .conftest import synthetic_speech
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .recipe_registry import write as write_recipe
     from .spectral.codec_task import FSQRecipe, FSQTask, RVQRecipe, RVQTask, TS3Recipe, TS3Task
     from .task import Batch, Generated, TrainingTask
+    from .training_set import TrainingSet
 
 __all__ = [
     "Batch",
@@ -29,6 +30,7 @@ __all__ = [
     "Recipe",
     "TS3Recipe",
     "TS3Task",
+    "TrainingSet",
     "TrainingTask",
     "ValidationConfig",
     "find_recipe",
@@ -53,6 +55,7 @@ __getattr__, __dir__ = lazy_exports(
         "Recipe": "syllabary.training.recipe",
         "TS3Recipe": "syllabary.training.spectral.codec_task",
         "TS3Task": "syllabary.training.spectral.codec_task",
+        "TrainingSet": "syllabary.training.training_set",
         "TrainingTask": "syllabary.training.task",
         "ValidationConfig": "syllabary.training.recipe",
         "find_recipe": "syllabary.training.recipe_registry:find",

@@ -5,8 +5,6 @@ from typing import ClassVar, Literal
 
 from ..errors import TrainingError
 from .data.augment import AugmentConfig
-from .data.crops import CropSampler
-from .data.store import SpeechStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,20 +229,3 @@ class Recipe:
                 f"save_every and save_minutes must not be negative, got {self.save_every} and "
                 f"{self.save_minutes}"
             )
-
-    def crops(
-        self, store: SpeechStore, seed: int, rank: int = 0, world_size: int = 1
-    ) -> CropSampler:
-        """Crops of the training set as the recipe samples them; see `CropSampler` for the
-        arguments.
-        """
-        return CropSampler(
-            store,
-            self.data.crop_samples,
-            self.batch_size,
-            seed,
-            rank=rank,
-            world_size=world_size,
-            temperature=self.data.temperature,
-            max_share=self.data.max_share,
-        )

@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, TrainingError
-from ..filesystem import printable, replacing
-from ..typed_fields import from_json, to_json, with_override
+from ..filesystem import printable
+from ..typed_fields import with_override
+from .recipe_file import RECIPE_FILE, as_json, recipe_of, task_of, write
 
 if TYPE_CHECKING:
     from .recipe import Recipe
     from .task import TrainingTask
 
-RECIPE_FILE = "recipe.json"
-FORMAT = "syllabary-recipe"
-FORMAT_VERSION = 1
+__all__ = [
+    "ALIASES",
+    "RECIPES",
+    "TASKS",
+    "as_json",
+    "find",
+    "find_task",
+    "from_fields",
+    "override",
+    "read",
+    "register",
+    "write",
+]
 
 #: Location of the `TrainingTask` of each name: "module:attribute", modules relative to
 #: `syllabary.training`, or the class itself. A recipe file contains such a name, never a module.
@@ -123,18 +134,8 @@ def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
     return recipe
 
 
-def as_json(recipe: "Recipe") -> dict[str, Any]:
-    """Return a recipe as JSON values, with the name of its task."""
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "task": recipe.task,
-        "recipe": to_json(recipe),
-    }
-
-
 def from_fields(fields: Any, origin: str) -> "Recipe":
-    """Make a recipe from the values of `as_json`.
+    """Make a recipe of any task from the values of `as_json`.
 
     Args:
         fields: JSON values.
@@ -143,17 +144,11 @@ def from_fields(fields: Any, origin: str) -> "Recipe":
     Raises:
         TrainingError: they are not a recipe, or one of another release.
     """
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise TrainingError(f"{origin}: not a recipe of syllabary")
-    if fields.get("format_version") != FORMAT_VERSION:
-        raise TrainingError(
-            f"{origin}: format version {fields.get('format_version')!r}; this release reads "
-            f"{FORMAT_VERSION}"
-        )
     try:
-        return from_json(find_task(str(fields.get("task"))).Recipe, fields.get("recipe"))
-    except (ConfigError, TrainingError) as error:
+        kind = find_task(task_of(fields, origin)).Recipe
+    except TrainingError as error:
         raise TrainingError(f"{origin}: {error}") from None
+    return recipe_of(kind, fields, origin)
 
 
 def read(path: Path) -> "Recipe":
@@ -167,12 +162,6 @@ def read(path: Path) -> "Recipe":
     except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{printable(path)}: {error}") from None
     return from_fields(fields, printable(path))
-
-
-def write(recipe: "Recipe", path: Path) -> None:
-    """Write a recipe atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(as_json(recipe), indent=2) + "\n")
 
 
 def _resolve(place: str) -> Any:

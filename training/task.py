@@ -38,8 +38,8 @@ from torch import Tensor, nn
 from ..codecs.interface import AudioTokenizer
 from ..codecs.neural.layers.causal import CausalBlock
 from ..codecs.neural.layers.transformer import TransformerLayer
-from .data.store import SpeechStore
 from .recipe import Recipe
+from .training_set import TrainingSet
 
 R = TypeVar("R", bound=Recipe)
 
@@ -115,10 +115,13 @@ class TrainingTask(nn.Module, ABC, Generic[R]):
         # Not a class attribute, which would hide the submodule.
         self.register_module("discriminator", None)
 
-    def prepare(self, store: SpeechStore) -> None:
+    def prepare(self, data: TrainingSet) -> None:
         """Compute what the task needs of the training set besides its samples.
 
         Called once, before the first step, on every rank.
+
+        Args:
+            data: the utterances (`data.store`), and batches of crops of them for statistics.
         """
 
     def digests(self) -> dict[str, str]:

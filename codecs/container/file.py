@@ -1,10 +1,7 @@
 """Read and write whole `.syl` files, each with the tokens of one utterance."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ...errors import ContainerError
 from ...filesystem import replacing
@@ -57,28 +54,8 @@ def read_tokens(path: str | Path) -> "Tokens":
     Warns:
         ContainerWarning: the file is truncated; the tokens before the cut are returned.
     """
-    import torch
-
-    from ..tokens import Tokens
-
     try:
         with Path(path).open("rb") as file:
-            reader = SylReader(file, str(path))
-            chunks = list(reader.chunks())
+            return SylReader(file, str(path)).tokens()
     except OSError as error:
         raise ContainerError(f"{path}: {error.strerror}") from None
-    empty = np.zeros((reader.num_codebooks, 0), np.int64)
-    codes = np.concatenate([empty, *(chunk.codes for chunk in chunks)], axis=1)
-    tokens = Tokens(
-        codes=torch.from_numpy(codes)[None],
-        lengths=torch.tensor([codes.shape[1]]),
-        num_samples=torch.tensor([reader.num_samples]),
-        spec=reader.spec,
-        durations=None,
-        global_codes=torch.tensor([reader.global_codes]) if reader.global_codes else None,
-    )
-    if not reader.has_durations:
-        return tokens
-    durations = [chunk.durations for chunk in chunks if chunk.durations is not None]
-    joined = np.concatenate([np.zeros(0, np.int64), *durations])
-    return replace(tokens, durations=torch.from_numpy(joined)[None])

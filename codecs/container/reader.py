@@ -6,7 +6,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from .layout import (
     TOTALS,
     VERSION,
 )
+
+if TYPE_CHECKING:
+    from ..tokens import Tokens
 
 _PIECE = 1 << 20
 
@@ -171,6 +174,48 @@ class SylReader:
             "before the cut were read",
             ContainerWarning,
             stacklevel=2,
+        )
+
+    def tokens(self) -> "Tokens":
+        """Read all chunks and return a batch of one.
+
+        Raises:
+            ContainerError: a chunk is damaged.
+
+        Warns:
+            ContainerWarning: as for `chunks`; the tokens before the cut are returned.
+        """
+        chunks = list(self.chunks())
+        empty = np.zeros((self.num_codebooks, 0), np.int64)
+        codes = np.concatenate([empty, *(chunk.codes for chunk in chunks)], axis=1)
+        durations = None
+        if self.has_durations:
+            held = [chunk.durations for chunk in chunks if chunk.durations is not None]
+            durations = np.concatenate([np.zeros(0, np.int64), *held])
+        assert self.num_samples is not None
+        return self.tokens_of(codes, self.num_samples, durations)
+
+    def tokens_of(
+        self, codes: np.ndarray, num_samples: int, durations: np.ndarray | None = None
+    ) -> "Tokens":
+        """Return a part of the file as a batch of one.
+
+        Args:
+            codes: (codebooks, positions) int64, of chunks of this file.
+            num_samples: samples of audio that they stand for.
+            durations: (positions,) int64 in frames; None: one frame each.
+        """
+        import torch
+
+        from ..tokens import Tokens
+
+        return Tokens(
+            codes=torch.from_numpy(codes)[None],
+            lengths=torch.tensor([codes.shape[1]]),
+            num_samples=torch.tensor([num_samples]),
+            spec=self.spec,
+            durations=None if durations is None else torch.from_numpy(durations)[None],
+            global_codes=torch.tensor([self.global_codes]) if self.global_codes else None,
         )
 
     def is_whole(self) -> bool:

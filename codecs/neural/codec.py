@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checkpoint import config_to_json
+from ..checkpoint import config_to_json, inference_state
 from ..interface import AudioTokenizer
-from ..shipped import inference_state
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
 from .compiled.cache import compiled_decoder, compiled_encoder, is_compilable, still

@@ -9,6 +9,7 @@ their codes. Their codebooks are nested, so `num_codebooks` keeps the first so m
 """
 
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -22,7 +23,7 @@ from ...errors import CheckpointError
 from ...plain_torch import made_plainly
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
-from ..streaming import DecoderStream, EncoderStream, row_flags
+from ..streaming import DecoderStream, EncoderStream, RowStream, row_flags
 
 ARCHITECTURES = {
     "encodec": ("EncodecConfig", "EncodecModel", "arXiv 2210.13438"),
@@ -179,53 +180,57 @@ class TransformersCodec(AudioTokenizer):
         return torch.nn.functional.pad(wave, (0, max(0, codes.shape[1] * self.hop - len(wave))))
 
 
-class _WholeEncoder(EncoderStream):
-    """Collect each row's samples and encode them at the end."""
+class _WholeRows(RowStream[list[Tensor]]):
+    """Collect each row's input and work on it at the end."""
 
+    def start_rows(self, batch_size: int) -> None:
+        self.states = [self.init_row() for _ in range(batch_size)]
+
+    def init_row(self) -> list[Tensor]:
+        return []
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
+
+    def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
+        pieces = self.states[index]
+        pieces.append(row.clone())  # the caller may reuse its buffer
+        if not final:
+            return self.nothing()
+        self.reset(index)
+        whole = torch.cat(pieces, -1)
+        return self.result(whole) if whole.shape[-1] else self.nothing()
+
+    @abstractmethod
+    def nothing(self) -> Tensor:
+        """The output of a row that has not ended, or is empty."""
+
+    @abstractmethod
+    def result(self, whole: Tensor) -> Tensor:
+        """The output of all input of a row, (…, n) with n > 0."""
+
+
+class _WholeEncoder(_WholeRows, EncoderStream):
     def __init__(self, codec: TransformersCodec, batch_size: int, num_codebooks: int) -> None:
         self.codec, self.num_codebooks = codec, num_codebooks
-        self.states: list[list[Tensor]] = [[] for _ in range(batch_size)]
+        self.start_rows(batch_size)
 
-    def init_row(self) -> list[Tensor]:
-        return []
+    def nothing(self) -> Tensor:
+        return torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=self.codec.device)
 
-    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        flags = row_flags(final, len(rows))
-        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
-
-    def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
-        pieces = self.states[index]
-        pieces.append(row.clone())  # the caller may reuse its buffer
-        empty = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=self.codec.device)
-        if not final:
-            return empty
-        self.reset(index)
-        wave = torch.cat(pieces)
-        wave = torch.nn.functional.pad(wave, (0, -len(wave) % self.codec.hop))
-        whole = self.codec.encode_whole(wave)[: self.num_codebooks] if len(wave) else empty
-        return whole.long()
+    def result(self, whole: Tensor) -> Tensor:
+        wave = torch.nn.functional.pad(whole, (0, -len(whole) % self.codec.hop))
+        return self.codec.encode_whole(wave)[: self.num_codebooks].long()
 
 
-class _WholeDecoder(DecoderStream):
-    """Collect each row's codes and decode them at the end."""
-
+class _WholeDecoder(_WholeRows, DecoderStream):
     def __init__(self, codec: TransformersCodec, batch_size: int) -> None:
         self.codec = codec
-        self.states: list[list[Tensor]] = [[] for _ in range(batch_size)]
+        self.start_rows(batch_size)
 
-    def init_row(self) -> list[Tensor]:
-        return []
+    def nothing(self) -> Tensor:
+        return torch.zeros(0, device=self.codec.device)
 
-    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        flags = row_flags(final, len(rows))
-        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
-
-    def _push_row(self, index: int, row: Tensor, final: bool) -> Tensor:
-        pieces = self.states[index]
-        pieces.append(row.clone())  # the caller may reuse its buffer
-        empty = torch.zeros(0, device=self.codec.device)
-        if not final:
-            return empty
-        self.reset(index)
-        codes = torch.cat(pieces, 1)
-        return self.codec.decode_whole(codes) if codes.shape[1] else empty
+    def result(self, whole: Tensor) -> Tensor:
+        return self.codec.decode_whole(whole)

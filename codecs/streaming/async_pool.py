@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -11,11 +11,8 @@ from torch import Tensor
 from ...errors import CapacityError, WaveError
 from ..tokens import Tokens
 from .latency import StreamStats
-from .pool import PoolStream, StreamPool
+from .pool import PooledTokenizer, PoolStream, StreamPool
 from .session import StreamEnd
-
-if TYPE_CHECKING:
-    from ..interface import AudioTokenizer
 
 T = TypeVar("T")
 
@@ -34,7 +31,7 @@ class AsyncStreamPool:
 
     def __init__(
         self,
-        tokenizer: "AudioTokenizer",
+        tokenizer: PooledTokenizer,
         capacity: int,
         threads: int,
         num_codebooks: int | None = None,

@@ -9,16 +9,14 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from ...errors import StateError
-
-if TYPE_CHECKING:
-    from ..interface import AudioTokenizer
+from .tokenizer import StreamingTokenizer
 
 MAGIC = b"SYLROW\r\n"
 FORMAT_VERSION = 1
@@ -76,7 +74,7 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def identity(
-    tokenizer: "AudioTokenizer", num_codebooks: int, parts: Sequence[str]
+    tokenizer: StreamingTokenizer, num_codebooks: int, parts: Sequence[str]
 ) -> dict[str, Any]:
     """Create the header: what must agree between two sessions for a row to move between them.
 
@@ -100,7 +98,7 @@ def identity(
 
 
 def check_identity(
-    header: Mapping[str, Any], tokenizer: "AudioTokenizer", num_codebooks: int
+    header: Mapping[str, Any], tokenizer: StreamingTokenizer, num_codebooks: int
 ) -> list[str]:
     """Check a header against a session; return the parts (encoder, decoder) in the state.
 
@@ -130,7 +128,7 @@ def check_identity(
     return list(parts)
 
 
-def check_promise(tokenizer: "AudioTokenizer") -> None:
+def check_promise(tokenizer: StreamingTokenizer) -> None:
     """Check that the tokenizer's rows can be exported and imported.
 
     Raises:

@@ -1,7 +1,8 @@
 """A pool of streams for many clients in one process, usable from any thread."""
 
 import threading
-from typing import TYPE_CHECKING, Self
+from collections.abc import Sequence
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -11,9 +12,26 @@ from ...errors import CapacityError
 from ..tokens import Tokens
 from .latency import StreamStats, StreamTiming
 from .session import StreamEnd, StreamSession
+from .tokenizer import StreamingTokenizer
 
-if TYPE_CHECKING:
-    from ..interface import AudioTokenizer
+
+class PooledTokenizer(StreamingTokenizer, Protocol):
+    """What a pool needs of a tokenizer: also a session for each client."""
+
+    def stream(self, batch_size: int = 1, num_codebooks: int | None = None) -> StreamSession:
+        """See `AudioTokenizer.stream`."""
+
+    def encode(
+        self,
+        wave: Tensor | np.ndarray,
+        sample_rate: int,
+        lengths: Tensor | Sequence[int] | None = None,
+        num_codebooks: int | None = None,
+    ) -> Tokens:
+        """See `AudioTokenizer.encode`."""
+
+    def decode(self, tokens: Tokens) -> Tensor:
+        """See `AudioTokenizer.decode`."""
 
 
 class StreamPool:
@@ -43,7 +61,7 @@ class StreamPool:
     """
 
     def __init__(
-        self, tokenizer: "AudioTokenizer", capacity: int, num_codebooks: int | None = None
+        self, tokenizer: PooledTokenizer, capacity: int, num_codebooks: int | None = None
     ) -> None:
         if capacity < 1:
             raise CapacityError(f"the capacity must be at least 1, got {capacity}")

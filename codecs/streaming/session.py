@@ -4,7 +4,7 @@ import operator
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import StateError, TokenError, WaveError
 from ...plain_torch import plainly
+from ..batches import code_rows, tokens_of_rows, wave_rows
 from ..spec import TokenizerSpec
 from ..tokens import Tokens
 from .latency import StreamStats, StreamTiming
@@ -19,9 +20,7 @@ from .migration import check_identity, check_promise, identity, pack, unpack
 from .protocol import DecoderStream, EncoderStream, RowStream, row_flags
 from .rows import RowProgress
 from .state import flatten, rebuild, size_in_bytes
-
-if TYPE_CHECKING:
-    from ..interface import AudioTokenizer
+from .tokenizer import StreamingTokenizer
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class StreamSession:
         frames_in, samples_out: (per row) frames decoded and samples returned so far.
     """
 
-    def __init__(self, tokenizer: "AudioTokenizer", batch_size: int, num_codebooks: int) -> None:
+    def __init__(self, tokenizer: StreamingTokenizer, batch_size: int, num_codebooks: int) -> None:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.num_codebooks = num_codebooks
@@ -145,14 +144,15 @@ class StreamSession:
         begun = time.perf_counter()
         self._check_weights()
         tokenizer, spec = self.tokenizer, self._spec
-        rows = tokenizer._rows(chunk, spec.sample_rate, lengths, spec, self.batch_size)
+        device = tokenizer.device
+        rows = wave_rows(chunk, spec.sample_rate, lengths, spec, device, self.batch_size)
         finals = row_flags(final, self.batch_size)
         for index, (row, state) in enumerate(zip(rows, self._rows, strict=True)):
             if row.shape[0] and state.encode_ended:
                 raise WaveError(f"row {index} has ended; reset it before it takes more samples")
         ending = [end and not row.encode_ended for end, row in zip(finals, self._rows, strict=True)]
         encoder = self._encoder_at_work()
-        with torch.autocast(tokenizer.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             codes = encoder.push(rows, _uniform(ending))
         hop = self._hop
         num_samples = []
@@ -162,7 +162,7 @@ class StreamSession:
             state.frames_out += new.shape[1]
             state.encode_ended |= end
             num_samples.append(max(0, min(state.samples_in, state.frames_out * hop) - start))
-        tokens = tokenizer._tokens(codes, num_samples, self.num_codebooks, spec)
+        tokens = tokens_of_rows(codes, num_samples, self.num_codebooks, spec, device)
         self.timing.encode.record(
             time.perf_counter() - begun,
             sum(new.shape[1] for new in codes),
@@ -195,7 +195,7 @@ class StreamSession:
         self._check_open("decode")
         begun = time.perf_counter()
         self._check_weights()
-        rows = self.tokenizer._code_rows(tokens, self._spec)
+        rows = code_rows(tokens, self._spec, self.tokenizer.device)
         if len(rows) != self.batch_size:
             raise WaveError(f"this stream has {self.batch_size} rows, got {len(rows)}")
         finals = row_flags(final, self.batch_size)
@@ -246,12 +246,8 @@ class StreamSession:
         if tokens is None:
             device = self.tokenizer.device
             nothing = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=device)
-            return self.tokenizer._tokens(
-                [nothing] * self.batch_size,
-                [0] * self.batch_size,
-                self.num_codebooks,
-                self._spec,
-            )
+            rows, counts = [nothing] * self.batch_size, [0] * self.batch_size
+            return tokens_of_rows(rows, counts, self.num_codebooks, self._spec, device)
         going = torch.tensor([not row.decode_ended for row in self._rows], device=tokens.device)
         return replace(
             tokens, lengths=tokens.lengths * going, num_samples=tokens.num_samples * going
@@ -381,7 +377,7 @@ class StreamSession:
             return
         same = now.spec.tokens == before.spec.tokens and self._device == self.tokenizer.device
         if same and self._decoder is not None:
-            same = self._full_digest == now.full_digest(self.tokenizer)
+            same = self._full_digest == self.tokenizer.full_digest
         if not same:
             raise StateError(
                 f"the weights of {before.spec.tokens.tokenizer} have changed, or were moved to "
@@ -405,7 +401,7 @@ class StreamSession:
         return self._decoder
 
     def _start_decoder(self) -> DecoderStream:
-        self._full_digest = self._identity.full_digest(self.tokenizer)
+        self._full_digest = self.tokenizer.full_digest
         return self.tokenizer.start_decoder(self.batch_size)
 
     def _row_index(self, row: int) -> int:

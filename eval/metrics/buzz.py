@@ -6,7 +6,7 @@ continue under the noise of an s or f, and are audible as buzz.
 
 import numpy as np
 
-from .cache import remembered
+from ..analysis_cache import remembered
 from .interface import Clip, Metric, MetricError, Ratio
 from .pitch import pitch_track
 from .requirements import check_pair, check_rate, check_sounding

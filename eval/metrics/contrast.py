@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .cache import remembered
+from ..analysis_cache import remembered
 from .interface import Clip, Metric, Ratio
 from .pitch import HOP
 from .requirements import check_pair, check_rate, check_sounding, package

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .cache import remembered
+from ..analysis_cache import remembered
 from .interface import Clip, Metric, MetricError
 from .requirements import check_sounding, onnx_session, package
 

@@ -7,7 +7,7 @@ heard as a second sound (Hermes, 1991, "Synthesis of breathy vowels").
 
 import numpy as np
 
-from .cache import remembered
+from ..analysis_cache import remembered
 from .interface import Clip, Metric, MetricError, Ratio
 from .requirements import check_pair, check_rate, check_sounding
 from .voiced_frames import RATE, period_window, voiced_pitch, warped_times

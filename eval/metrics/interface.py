@@ -6,11 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from ...errors import SyllabaryError
+from ..requirements import MetricError
 
-
-class MetricError(SyllabaryError):
-    """A metric can't be computed; the message has the reason."""
+__all__ = ["Clip", "Metric", "MetricError", "Ratio"]
 
 
 @dataclass(frozen=True, eq=False)

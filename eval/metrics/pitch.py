@@ -9,7 +9,7 @@ three metrics share one analysis, and systems share the reference's.
 
 import numpy as np
 
-from .cache import remembered
+from ..analysis_cache import remembered
 from .interface import Clip, Metric, MetricError, Ratio
 from .requirements import check_pair, package
 

@@ -1,12 +1,11 @@
-"""Requirements of metrics, with clear errors."""
-
-import importlib
-from types import ModuleType
-from typing import Any
+"""Requirements of metrics, with clear errors: of the clip, and of packages."""
 
 import numpy as np
 
+from ..requirements import onnx_session, package
 from .interface import Clip, MetricError
+
+__all__ = ["check_pair", "check_rate", "check_sounding", "onnx_session", "package"]
 
 
 def check_pair(clip: Clip) -> None:
@@ -51,32 +50,3 @@ def check_sounding(clip: Clip) -> None:
         raise MetricError("the reconstruction has NaN or infinity")
     if not estimate.any():
         raise MetricError("the reconstruction is silent")
-
-
-def package(name: str, extra: str = "eval") -> ModuleType:
-    """Import a package (or a module of it) that only a metric needs.
-
-    Args:
-        name: of the module.
-        extra: of this distribution that installs it.
-
-    Raises:
-        MetricError: it, or one of its imports, is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        missing = error.name or name
-        raise MetricError(f'no {missing} package; pip install "syllabary[{extra}]"') from None
-
-
-def onnx_session(path: str) -> Any:
-    """Load a network to run on one thread: workers would compete for the cores otherwise.
-
-    Raises:
-        MetricError: no `onnxruntime` package.
-    """
-    onnxruntime = package("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .cache import remembered
+from ..analysis_cache import remembered
+from ..model_files import folder_digest
 from .interface import Clip, Metric, MetricError
-from .model_files import folder_digest
 from .requirements import check_pair, package
 
 #: Environment variable: a directory or hub id of an x-vector model, such as

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cache import remembered
+from ..analysis_cache import remembered
 from .interface import Clip, Metric, MetricError
 from .requirements import check_pair, check_rate, check_sounding
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...codecs.batches import check_codebooks
 from ...codecs.interface import AudioTokenizer
 from ...codecs.registry import load
 from ...codecs.spec import bits_for
@@ -37,7 +38,7 @@ class TokenizerSystem(BaseSystem):
         self.given = given
         self._tokenizer = load(name) if tokenizer is None else tokenizer
         spec = self._tokenizer.spec
-        kept = self._tokenizer._check_codebooks(int(count) if count else None)
+        kept = check_codebooks(int(count) if count else None, spec)
         self.tokenizer = self._tokenizer
         self.num_codebooks = kept
         known = Path(name).resolve().name if Path(name).is_dir() else name

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 from .alignment import PhoneAlignment
 from .discrimination import Item, Items, Triples, choose_triples, find_items
 from .time_warping import Distance, warped_distances

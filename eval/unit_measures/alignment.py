@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.interface import MetricError
-from ..metrics.requirements import package
+from ..requirements import MetricError, package
 from ..systems.samples import to_int16
 from ..transcripts import words_of
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def unit_error_rate(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> UnitError
     Raises:
         MetricError: not (frames,), or no `rapidfuzz` package.
     """
-    from ..metrics.requirements import package
+    from ..requirements import package
 
     levenshtein = package("rapidfuzz.distance.Levenshtein")
     edits = length = count = 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 from .witten_bell import WittenBell
 
 FOLDS = 5

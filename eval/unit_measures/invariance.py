@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ...audio.manifests import Utterance
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 from ..transcripts import words_of
 from .edit_distance import UnitErrorRate, unit_error_rate
 

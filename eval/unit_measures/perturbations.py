@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 
 _WINDOW = 0.032  # seconds; two to four periods of a voice
 _SEARCH = 0.008  # seconds in either direction: a period of a low voice

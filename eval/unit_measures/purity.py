@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 from .alignment import PHONES
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 from .edit_distance import deduplicate
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.interface import MetricError
+from ..requirements import MetricError
 from .edit_distance import UnitErrorRate, unit_error_rate
 from .perturbations import PERTURBATIONS, Perturbation
 

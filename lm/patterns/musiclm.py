@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import PatternError
-from .pattern import Pattern, Place
+from .pattern import Pattern
+from .table import Place
 
 
 @dataclass(frozen=True)

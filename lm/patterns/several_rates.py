@@ -7,7 +7,8 @@ import numpy as np
 
 from ...errors import PatternError
 from ..arrays import Array, Arrays
-from .pattern import Pattern, Place
+from .pattern import Pattern
+from .table import Place
 
 
 @dataclass(frozen=True)

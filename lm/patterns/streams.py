@@ -7,7 +7,7 @@ import numpy as np
 
 from ...errors import PatternError, TokenError
 from ..arrays import Array, Arrays
-from .pattern import Mark, Pattern, Place
+from .table import Mark, PatternTable, Place
 
 
 class FrameStream:
@@ -26,7 +26,9 @@ class FrameStream:
         num_frames: given so far.
     """
 
-    def __init__(self, pattern: Pattern, batch_size: int = 1, frames: int | None = None) -> None:
+    def __init__(
+        self, pattern: PatternTable, batch_size: int = 1, frames: int | None = None
+    ) -> None:
         self.pattern, self.batch_size = pattern, batch_size
         self.num_steps = self.num_frames = 0
         self._kept: list[Array] = []
@@ -195,7 +197,7 @@ class FrameStream:
             start = place.start + place.stride * first - self._kept_from
             stop = start + place.stride * (count - 1) + 1
             codes[:, codebook] = kept[:, place.stream, start : stop : place.stride]
-        return self.pattern._codes_of(make, codes, None, holes, first)
+        return self.pattern.codes_of(make, codes, None, holes, first)
 
     def _forget(self) -> None:
         if self._places is None or len(self._kept) > 1:
@@ -216,7 +218,7 @@ class StepStream:
     Joined, they are what `lay` gives. Made by `Pattern.step_stream`.
     """
 
-    def __init__(self, pattern: Pattern, batch_size: int = 1) -> None:
+    def __init__(self, pattern: PatternTable, batch_size: int = 1) -> None:
         self.pattern, self.batch_size = pattern, batch_size
         self.num_frames = self.num_steps = 0
         self._kept: Array | None = None
@@ -242,10 +244,10 @@ class StepStream:
         make = Arrays(codes)
         new = make.integers(codes, "codes")
         rows = new[None] if new.ndim == 2 else new
-        self.pattern._check_codebooks(rows, new)
+        self.pattern.check_codebooks(rows, new)
         if rows.shape[0] != self.batch_size:
             raise PatternError(f"a batch of {rows.shape[0]}; the stream has {self.batch_size}")
-        self.pattern._check_codes(make, rows, None)
+        self.pattern.check_codes(make, rows, None)
         self._make = make
         self._kept = rows if self._kept is None else make.join([self._kept, rows])
         self.num_frames += rows.shape[-1]

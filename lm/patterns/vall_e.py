@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from ...errors import PatternError
 from ..arrays import Array, Arrays
-from .pattern import Mark, Pattern, Place
+from .pattern import Pattern
+from .table import Mark, Place
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,18 @@ class WindowedEncoder(SpeechEncoder):
     window: int
     overlap: int
 
+    def set_windows(self, window_s: float, overlap_s: float, frames: int | None = None) -> None:
+        """Set `window`, `overlap` and `latency`, once `sample_rate` and `hop` are known.
+
+        Args:
+            window_s, overlap_s: in seconds.
+            frames: the window's frames where the model dictates them, instead of `window_s`.
+        """
+        per_second = self.sample_rate / self.hop
+        self.window = frames or max(4, round(window_s * per_second))
+        self.overlap = min(round(overlap_s * per_second), self.window // 2) // 2 * 2
+        self.latency = self.window * self.hop + 1
+
     @abstractmethod
     def run(self, samples: Tensor) -> Tensor:
         """Compute features (ceil(n / hop), dim) of samples (n,), at most one window."""

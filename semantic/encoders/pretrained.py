@@ -124,10 +124,7 @@ class Pretrained(WindowedEncoder):
         self.sample_rate, self.hop = self.front_end.sample_rate, self.front_end.hop
         self.dims = config.choice.dims(settings.hidden_size)
         self.depth = config.choice.depth(config.model[self.architecture.depth])
-        per_second = self.sample_rate / self.hop
-        self.window = self.front_end.max_frames or max(4, round(config.window_s * per_second))
-        self.overlap = min(round(config.overlap_s * per_second), self.window // 2) // 2 * 2
-        self.latency = self.window * self.hop + 1
+        self.set_windows(config.window_s, config.overlap_s, self.front_end.max_frames)
         self.license = "see the publisher's model card"
         self.source = self.architecture.source
         layers = ", ".join(map(str, config.choice.layers))

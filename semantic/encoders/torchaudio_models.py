@@ -77,10 +77,7 @@ class TorchaudioModel(WindowedEncoder):
             self.hop *= stride
         self.depth = config.choice.depth(arguments[_DEPTH])
         self.dims = config.choice.dims(arguments["encoder_embed_dim"])
-        per_second = self.sample_rate / self.hop
-        self.window = max(4, round(config.window_s * per_second))
-        self.overlap = min(round(config.overlap_s * per_second), self.window // 2) // 2 * 2
-        self.latency = self.window * self.hop + 1
+        self.set_windows(config.window_s, config.overlap_s)
         layers = ", ".join(map(str, config.choice.layers))
         self.description = f"{config.architecture} through torchaudio, layer {layers}"
 

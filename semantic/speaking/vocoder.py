@@ -16,9 +16,9 @@ from ...codecs.neural.compiled.cache import Compiled, compiled_decoder
 from ...codecs.neural.streams.decoding import start_decoding
 from ...codecs.neural.trunks.spectral import SpectralDecoder
 from ...codecs.streaming import DecoderStream
-from ..units.vocoder import UnitVocoder
 from .config import SpeakingConfig
 from .durations import DurationPredictor
+from .interface import UnitVocoder
 from .voices import VoiceEncoder
 
 

@@ -20,9 +20,9 @@ from ...quantizers import NearestCode
 from ...quantizers.kmeans import KMeans, KMeansConfig, Progress, open_features
 from ..encoders.interface import SpeechEncoder
 from ..encoders.log_mel import LogMel, LogMelConfig
+from ..speaking.mel_table import MelTableConfig
 from .feature_shards import Dtype, FeatureShards, Shard
 from .tokenizer import UnitTokenizer
-from .vocoder import MelTableConfig
 
 _BLOCK = 16384
 # Features with fewer dimensions are stored in float32, since float16 would save little.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...codecs.batches import code_rows, wave_rows
 from ...codecs.interface import AudioTokenizer
 from ...codecs.spec import TokenizerSpec
 from ...codecs.streaming import DecoderStream, EncoderStream
@@ -18,7 +19,8 @@ from ...quantizers import NearestCode
 from ..encoders import catalogue
 from ..encoders.interface import FeatureStream, SpeechEncoder
 from ..speaking.config import SpeakingConfig
-from .vocoder import MelTableConfig, MelTableVocoder, UnitVocoder
+from ..speaking.interface import UnitVocoder
+from ..speaking.mel_table import MelTableConfig, MelTableVocoder
 
 if TYPE_CHECKING:
     from ..speaking.vocoder import SpeakingVocoder
@@ -168,7 +170,7 @@ class UnitTokenizer(AudioTokenizer):
             CheckpointError: the vocoder does not take a voice.
         """
         speaking = self._speaking()
-        (row,) = self._rows(wave, sample_rate, None, self.spec, 1)
+        (row,) = wave_rows(wave, sample_rate, None, self.spec, self.device, 1)
         if len(row) < sample_rate // 10:
             raise WaveError(f"a voice can't be told from {len(row)} samples; give some seconds")
         changed = self.with_vocoder(speaking)
@@ -190,7 +192,7 @@ class UnitTokenizer(AudioTokenizer):
             TokenError: as for `decode`.
         """
         guess, hop = self._speaking().durations, self.spec.tokens.hop
-        self._code_rows(tokens, self.spec)  # checks the tokens
+        code_rows(tokens, self.spec, self.device)  # checks the tokens
         merged = tokens.to(self.device).deduplicate()
         assert merged.durations is not None
         durations = torch.zeros_like(merged.durations)
@@ -294,7 +296,7 @@ class UnitTokenizer(AudioTokenizer):
         Raises:
             WaveError: as for `encode`.
         """
-        rows = self._rows(wave, sample_rate, lengths, self.spec)
+        rows = wave_rows(wave, sample_rate, lengths, self.spec, self.device)
         features = self.encoder.features(rows)
         counts = [len(row) for row in features]
         out = torch.zeros(len(rows), max(counts, default=0), self.encoder.dim, device=self.device)

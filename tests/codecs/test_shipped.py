@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 import syllabary
-from syllabary.codecs.checkpoint import WEIGHTS_FILE
+from syllabary.codecs.checkpoint import WEIGHTS_FILE, export, inference_state
 from syllabary.codecs.registry import SHIPPED
-from syllabary.codecs.shipped import MODELS, export, inference_state
+from syllabary.codecs.shipped import MODELS
 from syllabary.errors import CheckpointError
 from syllabary.semantic.token_bpe import PieceCoder, list_bpes, load_bpe
 

@@ -8,7 +8,8 @@ import torch
 
 from syllabary.errors import QuantizerError
 from syllabary.quantizers import fsq_decode, fsq_encode
-from syllabary.quantizers.finite_scalar import fsq_bound, fsq_thresholds
+from syllabary.quantizers.finite_scalar import fsq_bound
+from syllabary.quantizers.finite_scalar_levels import fsq_thresholds
 
 LEVELS = [(8, 8, 8, 5, 5, 5), (4,) * 8, (2,), (3, 2), (8, 6, 5), (7, 5, 5, 5, 5), (32, 16)]
 

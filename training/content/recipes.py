@@ -6,8 +6,8 @@ from ...codecs.neural.layers.causal import StackConfig
 from ...semantic.content.encoder import ContentConfig
 from ..recipe import DataConfig, OptimizerConfig, ScheduleConfig, ValidationConfig
 from .perturb import PerturbConfig
+from .recipe import ContentRecipe
 from .targets import TargetsConfig
-from .task import ContentRecipe
 
 
 def stage_1() -> ContentRecipe:

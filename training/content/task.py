@@ -3,9 +3,8 @@
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,55 +21,19 @@ from ...semantic.content.encoder import ContentConfig, ContentEncoder
 from ...semantic.encoders.content import Content
 from ...semantic.units.tokenizer import UnitTokenizer
 from ...typed_fields import to_json
-from .. import recipe_registry as recipes
-from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
-from ..loop.state import beginning
 from ..losses.content import find_teacher, teacher_digest
-from ..recipe import Recipe
+from ..recipe_file import recipe_of, task_of
 from ..spectral.growth import load_grown
+from ..state import beginning
 from ..task import Batch, Generated, TrainingTask, block_matrices
-from .perturb import PerturbConfig, at_speeds, perturbed
+from ..training_set import TrainingSet
+from .perturb import at_speeds, perturbed
 from .projection import steady_directions
-from .targets import Cepstra, EncoderFeatures, FeaturesFunction, TargetsConfig, find_targets
+from .recipe import ContentRecipe
+from .targets import Cepstra, EncoderFeatures, FeaturesFunction, find_targets
 
 _PROJECTION = "encoder.outward."
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContentRecipe(Recipe):
-    """Recipe of a `ContentEncoder`.
-
-    Attributes:
-        task: its name.
-        model: the encoder.
-        targets: the units that it predicts.
-        perturb: perturbations of its input.
-        mask_share, mask_frames: share of masked frames, and frames per masked span.
-        unmasked_weight: loss weight of unmasked frames; that of masked frames is 1.
-        unit_batches: batches for fitting the directions and the units of `last/`.
-        num_units: of `last/`.
-        evenness: of the encoder's output directions; see `steady_directions`.
-        averaged: number of output frames that are averaged; half of them add look-ahead.
-    """
-
-    task: ClassVar[str] = "content"
-    model: ContentConfig = field(default_factory=ContentConfig)
-    targets: TargetsConfig = field(default_factory=TargetsConfig)
-    perturb: PerturbConfig = field(default_factory=PerturbConfig)
-    mask_share: float = 0.45
-    mask_frames: int = 10
-    unmasked_weight: float = 0.3
-    unit_batches: int = 100
-    num_units: int = 500
-    evenness: float = 1.0
-    averaged: int = 1
-
-    @property
-    def saved_model(self) -> ContentConfig:
-        """Return the configuration of the encoder in `last/`."""
-        look_ahead = self.model.look_ahead + self.averaged // 2
-        return replace(self.model, averaged=self.averaged, look_ahead=look_ahead)
 
 
 class Predictor(nn.Module):
@@ -130,8 +93,8 @@ class ContentTask(TrainingTask[ContentRecipe]):
         if self.samples <= saved.look_ahead * hop:
             raise TrainingError(f"crops of {recipe.data.crop_samples} samples are too short")
 
-    def prepare(self, store: SpeechStore) -> None:
-        self._store = store
+    def prepare(self, data: TrainingSet) -> None:
+        self._data, store = data, data.store
         config, model = self.recipe.targets, self.recipe.model
         features: FeaturesFunction = Cepstra(model.sample_rate, model.hop)
         self._origin = "cepstra"
@@ -232,14 +195,13 @@ class ContentTask(TrainingTask[ContentRecipe]):
         model = recipe.saved_model
         encoder = ContentEncoder(model).eval()
         encoder.load_state_dict(heard.state_dict())
-        crops = recipe.crops(self._store, recipe.seed + 1)
-        numbers, layers = range(recipe.unit_batches), LayerFeatures(heard)
+        layers = LayerFeatures(heard)
         clean: list[Tensor] = []
         changed: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
-            for number in numbers:
-                found = self._clean_and_perturbed(layers, crops.batch(number).waves)
+            for crops in self._data.samples(1, recipe.unit_batches):
+                found = self._clean_and_perturbed(layers, crops.waves)
                 clean.append(found[0])
                 changed.append(found[1])
         weight, bias = steady_directions(
@@ -250,7 +212,8 @@ class ContentTask(TrainingTask[ContentRecipe]):
         features = LayerFeatures(encoder, projected=True)
         # Frames near the end would see silence.
         whole = slice(-model.look_ahead or None)
-        rows = [features(crops.batch(number).waves)[:, whole].flatten(0, 1) for number in numbers]
+        samples = self._data.samples(1, recipe.unit_batches)
+        rows = [features(crops.waves)[:, whole].flatten(0, 1) for crops in samples]
         kmeans = KMeans(KMeansConfig(recipe.num_units, iterations=10)).fit(
             torch.cat(rows), alone=True
         )
@@ -302,10 +265,10 @@ def _teacher(place: Path, default: ContentConfig) -> tuple[Mapping[str, Tensor],
     """
     state = beginning(place)
     if "recipe" in state:
-        recipe = recipes.from_fields(state["recipe"], str(place))
-        if not isinstance(recipe, ContentRecipe):
-            raise TrainingError(f"{place}: a run of task {recipe.task!r}, not of a content encoder")
-        return state["average"], recipe.model
+        task = task_of(state["recipe"], str(place))
+        if task != ContentRecipe.task:
+            raise TrainingError(f"{place}: a run of task {task!r}, not of a content encoder")
+        return state["average"], recipe_of(ContentRecipe, state["recipe"], str(place)).model
     if (place / CONFIG_FILE).exists():
         fields = dict(read_config(place)["config"].get("encoder", {}))
         if fields.pop("kind", None) != Content.kind:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...codecs.interface import AudioTokenizer
 from ..recipe import Recipe
-from ..recipe_registry import RECIPE_FILE, write
+from ..recipe_file import RECIPE_FILE, write
 
 BEST, LAST = "best", "last"
 

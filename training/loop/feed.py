@@ -14,6 +14,7 @@ from ...errors import TrainingError
 from ..data import CropBatch, SpeechStore, augment, build_store, validation_batches
 from ..recipe import Recipe
 from ..task import Batch
+from ..training_set import TrainingSet
 from .ranks import Ranks
 
 _AHEAD = 3
@@ -78,7 +79,9 @@ class Feed:
         self.noise = None
         if data.augment.noise_probability > 0:
             self.noise = store(data.noise, "SYLLABARY_NOISE", data.noise_split, ())
-        self._mine = recipe.crops(self.train, recipe.seed, ranks.rank, ranks.size)
+        #: The training utterances and their crops, for the task's own statistics.
+        self.training_set = TrainingSet(recipe, self.train)
+        self._mine = self.training_set.crops(ranks.rank, ranks.size)
 
     @property
     def stores(self) -> tuple[SpeechStore, ...]:
@@ -100,8 +103,7 @@ class Feed:
 
     def joined_batch(self, number: int) -> Batch:
         """Return the rows of all ranks."""
-        joined = self.recipe.crops(self.train, self.recipe.seed)
-        return self._augmented(joined.batch(number))
+        return self._augmented(self.training_set.crops().batch(number))
 
     def _augmented(self, crops: CropBatch) -> Batch:
         data = self.recipe.data

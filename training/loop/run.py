@@ -15,10 +15,11 @@ import torch.distributed as dist
 from ...errors import TrainingError
 from ...filesystem import printable, remove_leftovers, replacing
 from ...quantizers.modules.distributed import from_first_rank
+from .. import state as states
 from ..recipe import Recipe
-from ..recipe_registry import RECIPE_FILE, as_json, find_task, write
+from ..recipe_file import RECIPE_FILE, as_json, write
+from ..recipe_registry import find_task
 from ..task import Batch
-from . import state as states
 from .board import FOLDER as BOARD_FOLDER
 from .board import Board
 from .checkpoints import BEST, LAST, save_tokenizer
@@ -127,7 +128,7 @@ class _Run:
         self.feed = Feed(recipe, ranks, cache, progress)
         torch.manual_seed(recipe.seed)
         self.task = find_task(recipe.task)(recipe).to(ranks.device)
-        self.task.prepare(self.feed.train)
+        self.task.prepare(self.feed.training_set)
         self.stepper = Stepper(self.task, ranks)
         self.step = 0
         self.seconds = 0.0

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...codecs.checkpoint import inference_state
 from ...codecs.fsq.tokenizer import FSQCodec, FSQConfig
 from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.codec import NeuralCodec
 from ...codecs.neural.trunks.spectral import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
-from ...codecs.shipped import inference_state
 from ...codecs.ts3.tokenizer import TS3Codec, TS3Config
 from ...quantizers.modules.gradient import pass_gradient
 from ...quantizers.modules.interface import full_precision
 from ...quantizers.modules.result import Quantized
 from ...quantizers.modules.vector import VectorQuantizer
 from ..data.draws import draws
-from ..data.store import SpeechStore
 from ..losses import Distillation, DistillationConfig
 from ..task import Batch, Generated
+from ..training_set import TrainingSet
 from .growth import load_grown
 from .quantizer_start import start_codebook, start_projections
 from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
@@ -131,14 +131,13 @@ class CodecTask(SupervisedTask[R]):
     def make(self, recipe: R) -> NeuralCodec:
         raise NotImplementedError
 
-    def prepare(self, store: SpeechStore) -> None:
-        self._store = store
+    def prepare(self, data: TrainingSet) -> None:
+        self._data = data
         if isinstance(self.codec.network, SpectralConfig):
-            super().prepare(store)
+            super().prepare(data)
         if self.distillation is not None:
-            crops = self.recipe.crops(store, self.recipe.seed + 2)
-            waves = (crops.batch(number).waves for number in range(_STANDARD_BATCHES))
-            self.distillation.standardise(wave.to(self.codec.device) for wave in waves)
+            samples = data.samples(2, _STANDARD_BATCHES)
+            self.distillation.standardise(crops.waves.to(self.codec.device) for crops in samples)
 
     def digests(self) -> dict[str, str]:
         found = super().digests()
@@ -233,10 +232,9 @@ class CodecTask(SupervisedTask[R]):
     @torch.no_grad()
     def _sampled_latents(self) -> Tensor:
         """Return latents (N, latent_dim) of the training set, the same on all ranks."""
-        recipe, codec = self.recipe, self.codec
-        crops, parts = recipe.crops(self._store, recipe.seed + 1), []
-        for number in range(recipe.start_batches):
-            waves = crops.batch(number).waves.to(codec.device)
+        codec, parts = self.codec, []
+        for crops in self._data.samples(1, self.recipe.start_batches):
+            waves = crops.waves.to(codec.device)
             latents, _ = codec.encoder.latents(codec.encoder.windows_of(waves))
             parts.append(latents[:, codec.network.encoder_look_ahead :].float().flatten(0, 1))
         return torch.cat(parts)

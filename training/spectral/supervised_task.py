@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...codecs.neural.trunks.spectral import SpectralDecoder
-from ..data import SpeechStore
 from ..discriminators import Discriminators
 from ..recipe import Recipe
 from ..task import Batch, Generated, TrainingTask, block_matrices
+from ..training_set import TrainingSet
 from .supervision import Supervision, SupervisionConfig, Voicing
 
 
@@ -47,8 +47,8 @@ class SupervisedTask(TrainingTask[S]):
             Discriminators(config.discriminators) if self.recipe.adversarial else None
         )
 
-    def prepare(self, store: SpeechStore) -> None:
-        self.supervision.prepare(store)
+    def prepare(self, data: TrainingSet) -> None:
+        self.supervision.prepare(data.store)
 
     def digests(self) -> dict[str, str]:
         return self.supervision.digests()

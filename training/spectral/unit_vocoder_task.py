@@ -18,9 +18,9 @@ from ...errors import TrainingError
 from ...semantic.speaking.config import SpeakingConfig
 from ...semantic.speaking.vocoder import SpeakingVocoder
 from ...semantic.units.tokenizer import UnitTokenizer
-from ..data.store import SpeechStore
 from ..data.utterance_units import UtteranceUnits
 from ..task import Batch, Generated
+from ..training_set import TrainingSet
 from .growth import load_grown
 from .supervised_task import SupervisedRecipe, SupervisedTask, rendered
 
@@ -78,9 +78,10 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         nn.init.normal_(self.generator.voicing.weight, std=0.1)
         self.supervise(recipe.model.head.step)
 
-    def prepare(self, store: SpeechStore) -> None:
-        super().prepare(store)
-        self._store, base = store, self._base[0]
+    def prepare(self, data: TrainingSet) -> None:
+        super().prepare(data)
+        self._data, base = data, self._base[0]
+        self._store = store = data.store
         tokens = base.spec.tokens
 
         def find() -> np.ndarray:
@@ -172,11 +173,10 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
             values_of: maps waves (batch, samples) of whole frames to (batch, frames, channels).
             channels: of the values.
         """
-        crops, hop = self.recipe.crops(self._store, self.recipe.seed + 1), self.recipe.model.hop
+        hop = self.recipe.model.hop
         sums = torch.zeros(self.num_units, channels, dtype=torch.float64)
         counts = torch.zeros(self.num_units, dtype=torch.float64)
-        for number in range(150):
-            crop = crops.batch(number)
+        for crop in self._data.samples(1, 150):
             waves, starts = self._on_grid(crop.waves, torch.tensor(crop.starts))
             units, there = self._at(crop.names, starts, waves.shape[1] // hop)
             sums.index_add_(0, units[there], values_of(waves)[there].double())

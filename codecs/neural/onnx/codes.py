@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ....errors import ExportError
-from ....quantizers.finite_scalar import fsq_thresholds
+from ....quantizers.finite_scalar_levels import fsq_thresholds
 from ....quantizers.modules.finite_scalar import ResidualFiniteScalarQuantizer
 from ....quantizers.modules.residual import ResidualVectorQuantizer
 from ....quantizers.modules.vector import VectorQuantizer

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ....errors import QuantizerError
-from ...finite_scalar import fsq_thresholds
+from ...finite_scalar_levels import fsq_thresholds
 from .device import cdiv, on_device, power_of_two, require_device
 
 # Elements of a tile: 16 for each of 128 threads, with several loads in flight.

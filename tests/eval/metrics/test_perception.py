@@ -13,7 +13,6 @@ from syllabary.eval.metrics import plcmos as plcmos_module
 from syllabary.eval.metrics import speaker as speaker_module
 from syllabary.eval.metrics.dnsmos import BACKGROUND, OVERALL, SIGNAL, dnsmos
 from syllabary.eval.metrics.interface import Clip, MetricError
-from syllabary.eval.metrics.model_files import folder_digest
 from syllabary.eval.metrics.plcmos import plcmos
 from syllabary.eval.metrics.speaker import (
     WAVLM_SPEAKER,
@@ -21,6 +20,7 @@ from syllabary.eval.metrics.speaker import (
     speaker_similarity,
     wavlm_similarity,
 )
+from syllabary.eval.model_files import folder_digest
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import syllabary
 from syllabary.audio.files import read
 from syllabary.audio.manifests import Utterance, collect
+from syllabary.codecs.batches import check_codebooks
 from syllabary.codecs.spec import TokenizerSpec, TokenSpec
 from syllabary.codecs.streaming import StreamSession
 from syllabary.codecs.windowed import StatelessDecoder, WindowEncoder
@@ -157,7 +158,7 @@ class QuietInStreams(Loudness):
             def decode(self, tokens, final=False):
                 return super().decode(tokens, final) * 0.5
 
-        return Quiet(self, batch_size, self._check_codebooks(num_codebooks))
+        return Quiet(self, batch_size, check_codebooks(num_codebooks, self.spec))
 
 
 class CountsThreads(Shifting):

@@ -10,8 +10,8 @@ from syllabary.errors import CheckpointError, QuantizerError
 from syllabary.semantic.encoders import catalogue
 from syllabary.semantic.encoders.log_mel import LogMel, LogMelConfig
 from syllabary.semantic.encoders.mfcc import MFCC
+from syllabary.semantic.speaking.mel_table import MelTableConfig
 from syllabary.semantic.units.tokenizer import UnitTokenizer
-from syllabary.semantic.units.vocoder import MelTableConfig
 
 from ... import tiny_units
 from ...conftest import synthetic_speech

@@ -9,22 +9,23 @@ import pytest
 import soundfile
 import torch
 
+from syllabary.codecs.checkpoint import export
 from syllabary.codecs.neural.layers.causal import StackConfig
-from syllabary.codecs.shipped import export
 from syllabary.errors import TrainingError
 from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.units.tokenizer import UnitTokenizer
 from syllabary.training import recipe_registry as recipes
+from syllabary.training import state
 from syllabary.training.content import targets
 from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
 from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed
 from syllabary.training.content.task import ContentTask, LayerFeatures, Predictor, truncated
 from syllabary.training.data import build_store
 from syllabary.training.data.utterance_units import UtteranceUnits, frame_starts
-from syllabary.training.loop import state
 from syllabary.training.loop.ranks import Ranks
 from syllabary.training.loop.step import Stepper
 from syllabary.training.task import Batch
+from syllabary.training.training_set import TrainingSet
 
 from ... import tiny_units
 from ...conftest import synthetic_speech
@@ -189,12 +190,12 @@ def test_the_first_layers_of_an_encoder_are_an_encoder():
 
 def _task(store, **changes):
     task = ContentTask(recipe(**changes))
-    task.prepare(store)
+    task.prepare(TrainingSet(task.recipe, store))
     return task
 
 
 def _batch(store, task):
-    crop = task.recipe.crops(store, 0).batch(0)
+    crop = TrainingSet(task.recipe, store).crops().batch(0)
     return Batch(crop.waves, crop.waves, crop.lengths, crop.names, crop.starts)
 
 
@@ -253,7 +254,7 @@ def test_the_next_run_predicts_units_of_a_layer(store, tmp_path):
     state.save(tmp_path / state.STATE_FILE, {"average": weights})
     wanted = TargetsConfig(teacher=str(tmp_path), layer=1, clusters=(6, 12), rows=181)
     following = ContentTask(replace(recipe(), targets=wanted))
-    following.prepare(store)
+    following.prepare(TrainingSet(following.recipe, store))
     following.begin_with(weights)
     for name, value in following.generator.encoder.stack.state_dict().items():
         assert torch.equal(value, task.generator.encoder.stack.state_dict()[name])
@@ -268,7 +269,7 @@ def test_a_run_begins_with_the_encoder_of_a_tokenizer(store, tmp_path):
     export(task.tokenizer(task.generator), tmp_path)
     wanted = TargetsConfig(teacher=str(tmp_path), layer=2, clusters=(6,), rows=181)
     following = ContentTask(replace(recipe(), targets=wanted, start_from=str(tmp_path)))
-    following.prepare(store)
+    following.prepare(TrainingSet(following.recipe, store))
     following.begin_with(state.beginning(tmp_path)["average"])
     own, before = (t.generator.encoder.stack.state_dict() for t in (following, task))
     assert all(torch.equal(own[name], before[name].half().float()) for name in before)
@@ -282,11 +283,11 @@ def test_a_teacher_may_give_what_comes_out_of_it(store, tmp_path):
     wanted = TargetsConfig(teacher=str(tmp_path), layer=0, clusters=(6,), rows=181)
     narrow = replace(SMALL, dim=SMALL.dim - 1)
     following = ContentTask(replace(recipe(), targets=wanted, model=narrow))
-    following.prepare(store)
+    following.prepare(TrainingSet(following.recipe, store))
     following.begin_with(state.beginning(tmp_path)["average"])
     last = replace(wanted, layer=2)
     of_layer = ContentTask(replace(recipe(), targets=last))
-    of_layer.prepare(store)
+    of_layer.prepare(TrainingSet(of_layer.recipe, store))
     assert not np.array_equal(following._targets._units, of_layer._targets._units)
     tokenizer = following.tokenizer(following.generator)
     assert tokenizer.encoder.dims == (SMALL.dim - 1,)
@@ -300,15 +301,15 @@ def test_a_teacher_is_what_it_says_it_is(store, tmp_path):
     wanted = TargetsConfig(teacher=str(tmp_path), layer=1, clusters=(6,), rows=181)
     farther = replace(SMALL, look_ahead=3)
     following = ContentTask(replace(recipe(), targets=wanted, model=farther))
-    following.prepare(store)
+    following.prepare(TrainingSet(following.recipe, store))
     same = ContentTask(replace(recipe(), targets=wanted))
-    same.prepare(store)
+    same.prepare(TrainingSet(same.recipe, store))
     # The teacher answers at its own look-ahead, whatever the student's is.
     assert np.array_equal(following._targets._units, same._targets._units)
     assert following.digests() == same.digests() != task.digests()
     deeper = replace(wanted, layer=3)
     with pytest.raises(TrainingError, match="layer 3 of an encoder with 2"):
-        ContentTask(replace(recipe(), targets=deeper)).prepare(store)
+        _task(store, targets=deeper)
 
 
 @pytest.mark.parametrize("wrong", [{"mask_share": 1.0}, {"mask_frames": 0}])
@@ -335,7 +336,7 @@ def test_units_may_be_a_published_encoders(name, store, tmp_path, monkeypatch):
     directory = tiny_units.directory(name)
     config = TargetsConfig(encoder=str(directory), layer=2, clusters=(10, 20), rows=150)
     task = ContentTask(replace(recipe(), targets=config))
-    task.prepare(store)
+    task.prepare(TrainingSet(task.recipe, store))
     found = task._targets._units
     assert found.shape == (2, int(frame_starts(store, 320)[-1]))
     assert len(np.unique(found[0])) > 5 and found[1].max() > 9
@@ -344,7 +345,7 @@ def test_units_may_be_a_published_encoders(name, store, tmp_path, monkeypatch):
     again = ContentTask(replace(recipe(), targets=replace(config, encoder=str(moved))))
     # Found already: nothing is computed again.
     monkeypatch.setattr("syllabary.training.content.task.find_targets", None)
-    again.prepare(store)
+    again.prepare(TrainingSet(again.recipe, store))
     assert again.digests() == task.digests() and np.array_equal(again._targets._units, found)
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import syllabary
+from syllabary.codecs.checkpoint import export
 from syllabary.codecs.dmel.config import DMelConfig
 from syllabary.codecs.dmel.tokenizer import DMel
 from syllabary.codecs.neural.trunks.spectral import SpectralDecoder
-from syllabary.codecs.shipped import export
 from syllabary.errors import TrainingError
 from syllabary.training import recipe_registry as recipes
 from syllabary.training.data import AugmentConfig

@@ -11,12 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ...codecs.checkpoint import WEIGHTS_FILE
-from ...codecs.shipped import MODELS
-from ...errors import TrainingError
-from ...filesystem import printable, replacing
-from ..recipe import Recipe
-from ..recipe_registry import as_json, from_fields
+from ..codecs.checkpoint import WEIGHTS_FILE
+from ..codecs.shipped import MODELS
+from ..errors import TrainingError
+from ..filesystem import printable, replacing
+from .recipe import Recipe
+from .recipe_file import as_json, recipe_of
 
 STATE_FILE = "state.pt"
 _FORMAT = "syllabary-training-state"
@@ -104,7 +104,7 @@ def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> N
     """
     with suppress(TrainingError):
         # Fields missing in the saved recipe were added later and have their defaults.
-        saved = as_json(from_fields(saved, printable(path)))
+        saved = as_json(recipe_of(type(recipe), saved, printable(path)))
     old, new = _deciding(saved), _deciding(as_json(recipe))
     differing = [
         f"{name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} now"

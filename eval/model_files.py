@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .interface import MetricError
+from .requirements import MetricError
 
 #: Files that determine a model's output; other files in a folder are ignored.
 DECIDING = ("*.json", "*.txt", "*.model", "*.bin", "*.safetensors")

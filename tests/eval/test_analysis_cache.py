@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from syllabary.eval.metrics import cache as module
-from syllabary.eval.metrics.cache import remembered
+from syllabary.eval import analysis_cache as module
+from syllabary.eval.analysis_cache import remembered
 
 
 def test_equal_samples_are_analysed_once(monkeypatch):
