@@ -31,7 +31,7 @@ from syllabary.training.queue import read_list
 from .conftest import ROOT, synthetic_speech
 from .markdown import Block, code_blocks
 
-FOLDERS = ("docs", "assets", "benchmarks")
+FOLDERS = ("docs", "assets", "benchmarks", "examples")
 PAGES = sorted(ROOT.glob("*.md")) + sorted(
     page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md")
 )

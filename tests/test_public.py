@@ -14,7 +14,9 @@ from .imports import imports, modules
 from .markdown import code_blocks
 
 PAGES = sorted(ROOT.glob("*.md")) + sorted(
-    page for folder in ("docs", "assets", "benchmarks") for page in (ROOT / folder).rglob("*.md")
+    page
+    for folder in ("docs", "assets", "benchmarks", "examples")
+    for page in (ROOT / folder).rglob("*.md")
 )
 #: Rooms that nobody outside imports: the command line is a program, kernels are for the others.
 NOT_IMPORTED = {"cli", "kernels"}
