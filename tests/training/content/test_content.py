@@ -307,9 +307,9 @@ def test_a_teacher_is_what_it_says_it_is(store, tmp_path):
     # The teacher answers at its own look-ahead, whatever the student's is.
     assert np.array_equal(following._targets._units, same._targets._units)
     assert following.digests() == same.digests() != task.digests()
-    deeper = replace(wanted, layer=3)
+    deeper = ContentTask(replace(recipe(), targets=replace(wanted, layer=3)))
     with pytest.raises(TrainingError, match="layer 3 of an encoder with 2"):
-        _task(store, targets=deeper)
+        deeper.prepare(TrainingSet(deeper.recipe, store))
 
 
 @pytest.mark.parametrize("wrong", [{"mask_share": 1.0}, {"mask_frames": 0}])
