@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ..results.schema import Curve
 from .axes import Scale, linear_ticks, widened
 from .board import Entry, Section
 from .plots import hues
-from .schema import CurveEntry
 from .tables import number
 
 _WIDTH, _HEIGHT = 200.0, 130.0
@@ -50,7 +50,7 @@ def multiples(section: Section, study: str, prefix: str) -> list[Multiples]:
     Args:
         prefix: of ids in the page; unique to this study and section.
     """
-    found: dict[str, list[tuple[Entry, CurveEntry]]] = {}
+    found: dict[str, list[tuple[Entry, Curve]]] = {}
     for entry in section.entries:
         result = section.studies[study].get(entry.name)
         for curve in result.curves if result else ():
@@ -63,7 +63,7 @@ def multiples(section: Section, study: str, prefix: str) -> list[Multiples]:
 
 
 def _multiples(
-    curves: Sequence[tuple[Entry, CurveEntry]], colours: dict[str, int], name: str
+    curves: Sequence[tuple[Entry, Curve]], colours: dict[str, int], name: str
 ) -> Multiples:
     first = curves[0][1]
     xs = sorted({x for _, curve in curves for x in curve.x})
@@ -106,7 +106,7 @@ def _multiples(
     )
 
 
-def _path(curve: CurveEntry, across: Scale, up: Scale) -> str:
+def _path(curve: Curve, across: Scale, up: Scale) -> str:
     return " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in zip(curve.x, curve.y, strict=True))
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
+from ..results.schema import EVERYWHERE
 from .axes import (
     CHARACTER,
     LINE,
@@ -19,7 +20,6 @@ from .axes import (
     widened,
 )
 from .board import Entry, MetricColumn, Section
-from .schema import EVERYWHERE
 from .tables import number
 
 HUES = 10

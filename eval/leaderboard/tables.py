@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from ..results.figures import bitrate
+from ..results.schema import EVERYWHERE, Figure, StudyEntry
 from .board import BANDS, REFERENCE_BAND, Entry, Section
-from .check import bitrate
-from .schema import EVERYWHERE, Figure, StudyEntry
 
 _MINUS = "\N{MINUS SIGN}"
 _ARROWS = {True: "↑", False: "↓", None: ""}
