@@ -293,9 +293,13 @@ def _list(context: click.Context) -> None:
     console.print("systems", style="bold")
     console.print(", ".join(system_catalogue.names("all")))
     found = [("metric", row.name, row.description) for row in metric_catalogue.describe()]
-    for name in study_catalogue.names():
-        found.append(("study", name, study_catalogue.find(name).description))
-    found += [("probe", name, t.description) for name, t in probe_catalogue.tasks().items()]
+    for catalogue in (study_catalogue.STUDIES, probe_catalogue.PROBES):
+        for name in catalogue.names():
+            try:
+                description = catalogue.find(name).description
+            except SyllabaryError as error:  # of another package
+                description = str(error)
+            found.append((catalogue.what, name, description))
     table = Table(box=None, header_style="bold")
     for heading in ("kind", "name", "what it is"):
         table.add_column(heading, no_wrap=heading != "what it is")

@@ -146,7 +146,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {ascii(twice)} stands there twice")
+        raise ValueError(f"the field {twice!a} stands there twice")
     return found
 
 
