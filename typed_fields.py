@@ -110,9 +110,13 @@ def with_override(config: T, path: str, text: str, where: str = "") -> T:
         raise ConfigError(f"{here}={text}: {error}") from None
 
 
-@cache
 def field_types(kind: Any) -> Mapping[str, Any]:
     """Return the declared type of each field."""
+    return _field_types(kind)
+
+
+@cache
+def _field_types(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
