@@ -1,6 +1,5 @@
 """`syllabary eval`: measure tokenizers and other codecs."""
 
-import json
 import shlex
 import shutil
 import sys
@@ -254,26 +253,28 @@ def _print_results(paths: list[Path]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    shown = results[0]["metrics"][:5] if results else []
+    from ..eval.results.files import read_result
+    from ..eval.results.schema import EVERYWHERE
+
+    results = [read_result(path) for path in paths]
+    shown = results[0].metrics[:5] if results else ()
     table = Table(box=None, header_style="bold")
     table.add_column("system", no_wrap=True)
-    for heading in ("kbit/s", *(metric["heading"] for metric in shown), "no score"):
+    for heading in ("kbit/s", *(metric.heading for metric in shown), "no score"):
         table.add_column(heading, justify="right", no_wrap=True)
     total = 0
     for result in results:
-        means = {m["name"]: (m["domains"]["all"], m["digits"]) for m in result["metrics"]}
+        of = {metric.name: metric for metric in result.metrics}
         cells = []
-        for metric in shown:
-            mean, digits = means[metric["name"]]
-            value = mean["value"]
-            cells.append("–" if value is None else f"{value:.{digits}f}")
-        errors = sum(item["error"] is not None for item in result["items"])
-        errors += sum(study["error"] is not None for study in result["studies"])
+        for name in (metric.name for metric in shown):
+            value = of[name].domains[EVERYWHERE].value
+            cells.append("–" if value is None else f"{value:.{of[name].digits}f}")
+        errors = sum(item.error is not None for item in result.items)
+        errors += sum(study.error is not None for study in result.studies)
         total += errors
-        failed = errors + sum(len(item["failures"]) for item in result["items"])
-        rate = "–" if result["bitrate"] is None else f"{result['bitrate'] / 1000:.3g}"
-        table.add_row(result["system"]["name"], rate, *cells, str(failed))
+        failed = errors + sum(len(item.failures) for item in result.items)
+        rate = "–" if result.bitrate is None else f"{result.bitrate / 1000:.3g}"
+        table.add_row(result.system.name, rate, *cells, str(failed))
     Console().print(table)
     return total
 
@@ -292,9 +293,13 @@ def _list(context: click.Context) -> None:
     console.print("systems", style="bold")
     console.print(", ".join(system_catalogue.names("all")))
     found = [("metric", row.name, row.description) for row in metric_catalogue.describe()]
-    for name in study_catalogue.names():
-        found.append(("study", name, study_catalogue.find(name).description))
-    found += [("probe", name, t.description) for name, t in probe_catalogue.tasks().items()]
+    for catalogue in (study_catalogue.STUDIES, probe_catalogue.PROBES):
+        for name in catalogue.names():
+            try:
+                description = catalogue.find(name).description
+            except SyllabaryError as error:  # of another package
+                description = str(error)
+            found.append((catalogue.what, name, description))
     table = Table(box=None, header_style="bold")
     for heading in ("kind", "name", "what it is"):
         table.add_column(heading, no_wrap=heading != "what it is")

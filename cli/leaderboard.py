@@ -74,14 +74,14 @@ def check(files: tuple[Path, ...]) -> None:
     Every mean, count and bitrate is recomputed from the items. Prints ok, or every problem with its
     place in the file; the exit code is 2 if there are any.
     """
-    from ..eval.leaderboard.board import RESULT_FILE, Entry, find
-    from ..eval.leaderboard.check import load
+    from ..eval.leaderboard.board import Entry, find
     from ..eval.leaderboard.listening import clip_problems
-    from ..eval.leaderboard.reading import ResultError
+    from ..eval.results.check import load
+    from ..eval.results.files import RESULT_NAME, ResultError
 
     paths = find(files)
     if not paths:
-        raise click.UsageError(f"no {RESULT_FILE} there")
+        raise click.UsageError(f"no {RESULT_NAME} there")
     failed = False
     for path in paths:
         try:

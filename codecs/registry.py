@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..catalogue import Catalogue
 from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
 from .families import family_class, name_with
 from .shipped import Shipped
@@ -71,7 +71,10 @@ PUBLISHED = {
     "dac": "descript/dac_16khz",
 }
 
-_registered: dict[str, Callable[..., "AudioTokenizer"]] = {}
+#: Functions that make a tokenizer of options: those of other packages, and of `register`.
+TOKENIZERS: Catalogue[Callable[..., "AudioTokenizer"]] = Catalogue(
+    "tokenizer", ENTRY_POINT_GROUP, {}
+)
 
 
 def register(name: str, factory: Callable[..., "AudioTokenizer"]) -> None:
@@ -82,13 +85,12 @@ def register(name: str, factory: Callable[..., "AudioTokenizer"]) -> None:
     """
     if name in list_tokenizers():
         raise ValueError(f"there is a tokenizer {name!r} already")
-    _registered[name] = factory
+    TOKENIZERS.add(name, factory)
 
 
 def list_tokenizers() -> list[str]:
     """List the names that `load` accepts: bundled, from installed packages, and registered."""
-    installed = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted({*SHIPPED, *PRESETS, *installed, *_registered})
+    return sorted({*SHIPPED, *PRESETS, *TOKENIZERS.names()})
 
 
 def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioTokenizer":
@@ -124,16 +126,12 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     key = str(name)
     if not key:
         raise UnknownTokenizerError("the tokenizer's name is empty; see `syllabary list`")
-    if key in _registered:
-        return _registered[key](**options)
     if key in SHIPPED:
         return SHIPPED[key](key, **options)
     if key in PRESETS:
         return PRESETS[key](key, **options)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == key:
-            tokenizer: AudioTokenizer = entry.load()(**options)
-            return tokenizer
+    if key in TOKENIZERS:
+        return TOKENIZERS.find(key)(**options)
     directory = Path(name)
     published = (
         not directory.is_dir() and key.count("/") == 1 and not key.startswith((".", "/", "~"))

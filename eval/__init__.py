@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from .metrics.catalogue import register as register_metric
     from .metrics.interface import Clip, Metric, MetricError, Ratio
     from .probes.task import ProbeTask as ProbeTask
-    from .studies.interface import Bench, Curve, Findings, Study, Value
+    from .results.schema import Curve, Value
+    from .studies.interface import Bench, Findings, Study
     from .systems.interface import Reconstruction, System
 
 __all__ = [
@@ -32,7 +33,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "Bench": "syllabary.eval.studies.interface",
         "Clip": "syllabary.eval.metrics.interface",
-        "Curve": "syllabary.eval.studies.interface",
+        "Curve": "syllabary.eval.results.schema",
         "Findings": "syllabary.eval.studies.interface",
         "Metric": "syllabary.eval.metrics.interface",
         "MetricError": "syllabary.eval.metrics.interface",
@@ -41,7 +42,7 @@ __getattr__, __dir__ = lazy_exports(
         "Reconstruction": "syllabary.eval.systems.interface",
         "Study": "syllabary.eval.studies.interface",
         "System": "syllabary.eval.systems.interface",
-        "Value": "syllabary.eval.studies.interface",
+        "Value": "syllabary.eval.results.schema",
         "register_metric": "syllabary.eval.metrics.catalogue:register",
     },
 )

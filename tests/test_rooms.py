@@ -10,7 +10,7 @@ from .imports import circles, dynamic_importers, imports, modules
 #: The rooms, from the ground up; those on one floor don't know each other. "" is the front door.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    (*("filesystem", "typed_fields", "lazy_exports", "cores", "plain_torch"),),
+    (*("filesystem", "typed_fields", "catalogue", "lazy_exports", "cores", "plain_torch"),),
     ("kernels",),
     ("audio", "quantizers"),
     ("codecs", "bpe"),
@@ -27,7 +27,6 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 DYNAMIC = {
     "lazy_exports": "the places that a package gives it",
     "codecs.families": "FAMILIES, and what the front door adds to it",
-    "eval.studies.catalogue": "BUNDLED",
     "semantic.encoders.catalogue": "KINDS",
     "training.recipe_registry": "TASKS and RECIPES",
     "eval.studies.other_processors": "the class of a tokenizer that is examined",

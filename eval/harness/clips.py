@@ -4,13 +4,13 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import soundfile
 
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
 from ...filesystem import printable, replacing
+from ..results.schema import ClipEntry
 from ..systems.samples import to_int16
 from .plan import Data, domain
 from .reconstructions import kept_at
@@ -65,7 +65,7 @@ def write_originals(items: Sequence[Utterance], folder: Path) -> None:
             soundfile.write(temporary, to_int16(wave), rate, "PCM_16", format="FLAC")
 
 
-def copy_clips(items: Sequence[Utterance], audio: Path, folder: Path) -> list[dict[str, Any]]:
+def copy_clips(items: Sequence[Utterance], audio: Path, folder: Path) -> list[ClipEntry]:
     """Copy a system's clips into `folder`/clips, and return their entries.
 
     Args:
@@ -83,11 +83,11 @@ def copy_clips(items: Sequence[Utterance], audio: Path, folder: Path) -> list[di
         with replacing(path) as temporary:
             shutil.copyfile(kept, temporary)
         found.append(
-            {
-                "item": printable(item.name),
-                "text": item.text,
-                "audio": f"clips/{path.name}",
-                "original": f"../{ORIGINALS}/{original.name}",
-            }
+            ClipEntry(
+                item=printable(item.name),
+                text=item.text,
+                audio=f"clips/{path.name}",
+                original=f"../{ORIGINALS}/{original.name}",
+            )
         )
     return found

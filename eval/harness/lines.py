@@ -7,18 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ...errors import SyllabaryError
-
-
-def as_bytes(fields: dict[str, Any], indent: int | None = None) -> bytes:
-    """Encode JSON in UTF-8, with question marks for characters that can't be encoded, as in file
-    names.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-        TypeError: a value is not JSON's.
-    """
-    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, indent=indent)
-    return text.encode(errors="replace")
+from ..results.files import as_bytes
 
 
 class ResultLines:

@@ -20,7 +20,8 @@ from ...errors import SyllabaryError
 from ...filesystem import content_digest, printable, replacing
 from ..metrics import catalogue as metrics
 from ..metrics.interface import Metric, MetricError
-from .lines import as_bytes
+from ..results.files import as_bytes
+from ..results.schema import EVERYWHERE, Environment
 
 PLAN_NAME = "plan.json"
 FORMAT = "syllabary-evaluation/1"
@@ -138,8 +139,8 @@ def domain(item: Utterance) -> str:
     source = item.extra.get("source")
     if not isinstance(source, str) or not source:
         source = printable(item.name.parts[0]) if len(item.name.parts) > 1 else "no folder"
-    # "all" is reserved in results for the mean over all domains.
-    return source if source != "all" else "a corpus called all"
+    # Reserved in results for the mean over all domains.
+    return source if source != EVERYWHERE else "a corpus called all"
 
 
 def even_sample(items: Sequence[Utterance], count: int | None) -> list[Utterance]:
@@ -214,7 +215,7 @@ class Plan:
             "seed": self.seed,
             "environment": {
                 name: value
-                for name, value in environment(self.metrics).items()
+                for name, value in vars(environment(self.metrics)).items()
                 if name != "machine"  # figures don't depend on it, and timing results contain it
             },
             "variants": {m.name: variant for m in self.metrics if (variant := variant_of(m))},
@@ -297,18 +298,18 @@ def variant_of(metric: Metric) -> str:
         return ""
 
 
-def environment(metrics: Sequence[Metric]) -> dict[str, Any]:
+def environment(metrics: Sequence[Metric]) -> Environment:
     """Return the versions of everything that figures depend on."""
     from ... import __version__
 
     names = {*PACKAGES, *(metric.package for metric in metrics if metric.package)}
-    return {
-        "syllabary": __version__,
-        "python": platform.python_version(),
-        "torch": version_of("torch") or "",
-        "machine": f"{platform.machine()}, {usable_cores()} cores",
-        "packages": {name: found for name in sorted(names) if (found := version_of(name))},
-    }
+    return Environment(
+        syllabary=__version__,
+        python=platform.python_version(),
+        torch=version_of("torch") or "",
+        machine=f"{platform.machine()}, {usable_cores()} cores",
+        packages={name: found for name in sorted(names) if (found := version_of(name))},
+    )
 
 
 def version_of(package: str | None) -> str | None:

@@ -13,17 +13,19 @@ from typing import Any
 from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
 from ...filesystem import printable, remove_all_leftovers, replacing
+from ...typed_fields import from_json
+from ..results.files import RESULT_NAME, as_bytes, write_result
+from ..results.schema import SystemEntry
 from ..studies import catalogue as studies
 from ..systems import catalogue as systems
 from ..systems.interface import System
 from .clips import ORIGINALS, choose_clips, copy_clips, write_originals
-from .lines import ResultLines, as_bytes
+from .lines import ResultLines
 from .plan import FORMAT, PLAN_NAME, Plan, PlanError, environment
 from .summary import merged, result
 from .work import AUDIO_NAME, SHARED_NAME, ItemTask, Request, StudyTask, WorkItem
 from .workers import do_here, do_in_processes
 
-RESULT_NAME = "result.json"
 SYSTEM_NAME = "system.json"
 _LINES = "lines.jsonl"
 #: Seconds of audio in a task: enough to keep a process busy, few enough for a crash to cost little.
@@ -70,17 +72,17 @@ class SystemRecord:
 
     Attributes:
         given: the name by which it is found.
-        fields: `System.to_json()`.
+        entry: its description in results.
         unsuitable: studies that can't be applied to it.
     """
 
     given: str
-    fields: dict[str, Any]
+    entry: SystemEntry
     unsuitable: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
-        return str(self.fields["name"])
+        return self.entry.name
 
 
 def describe(
@@ -100,7 +102,8 @@ def describe(
         try:
             system = systems.find(given)
             unfit = frozenset(name for name in study_names if _unsuitable(name, system))
-            one = SystemRecord(given, system.to_json(), unfit)
+            entry = from_json(SystemEntry, system.to_json(), "system")
+            one = SystemRecord(given, entry, unfit)
         except (SyllabaryError, RuntimeError, OSError) as error:
             reasons[given] = str(error)
             continue
@@ -233,7 +236,7 @@ def _make_way(system: SystemRecord, folder: Path) -> None:
             raise PlanError(f"{path}: not a description of a system: {error}") from None
         if name != system.name:
             raise PlanError(f"{folder} holds results of {name}, and would of {system.name}")
-        if digest != system.fields["digest"]:
+        if digest != system.entry.digest:
             # By a rename first: half of a deleted folder could be taken for the new version's.
             folder.rename(stale)
             shutil.rmtree(stale)
@@ -241,7 +244,7 @@ def _make_way(system: SystemRecord, folder: Path) -> None:
         raise PlanError(f"{folder} holds results of nobody knows what: there is no {SYSTEM_NAME}")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_bytes(as_bytes(system.fields, indent=1))
+        temporary.write_bytes(as_bytes(system.entry, indent=1))
 
 
 def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[WorkItem]:
@@ -307,9 +310,8 @@ def _do_all(
 
 def _write_result(plan: Plan, one: Contestant, clips: Sequence[Utterance]) -> None:
     heard = copy_clips(clips, one.audio, one.folder)
-    found = result(plan, one.system.fields, one.lines.lines, heard, environment(plan.metrics))
-    with replacing(one.folder / RESULT_NAME) as temporary:
-        temporary.write_bytes(as_bytes(found, indent=1) + b"\n")
+    found = result(plan, one.system.entry, one.lines.lines, heard, environment(plan.metrics))
+    write_result(one.folder / RESULT_NAME, found)
 
 
 def _size(plan: Plan, task: WorkItem, system: SystemRecord) -> float:

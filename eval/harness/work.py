@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from ...audio.resampling import resample
 from ...cores import use_one_thread
 from ...errors import SyllabaryError
 from ...filesystem import printable
+from ...typed_fields import to_json
 from ..metrics import catalogue as metrics
 from ..metrics.interface import Clip, Ratio
 from ..metrics.scoring import score
+from ..results.files import as_bytes
 from ..studies import catalogue as studies
 from ..studies.interface import Bench, Findings
 from ..systems import catalogue as systems
 from ..systems.samples import fitted
-from .lines import as_bytes
 from .plan import Plan, read_data
 from .reconstructions import Reconstructions
 
@@ -201,7 +202,7 @@ class Worker:
             for folder in (bench.folder, bench.shared):
                 if folder is not None:
                     folder.mkdir(parents=True, exist_ok=True)
-            line["findings"] = asdict(_plain_findings(study.run(bench)))
+            line["findings"] = to_json(_plain_findings(study.run(bench)))
             line["took_s"] = round(time.perf_counter() - start, 2)
             as_bytes(line)  # a study of another package may contain values that can't be written
         except Exception as error:

@@ -7,11 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ...filesystem import files_below
-from .check import load
-from .reading import ResultError
-from .schema import DataEntry, MetricEntry, Result, StudyEntry
+from ..results.check import load
+from ..results.files import RESULT_NAME, ResultError
+from ..results.schema import DataEntry, MetricEntry, Result, StudyEntry
 
-RESULT_FILE = "result.json"
 ORIGINAL = "original"
 """The reference whose clips are the recordings themselves."""
 
@@ -144,7 +143,7 @@ def collect(places: Sequence[Path]) -> Board:
     paths = find(places)
     if not paths:
         shown = ", ".join(map(str, places))
-        raise ResultError(shown, [f"no {RESULT_FILE} there"])
+        raise ResultError(shown, [f"no {RESULT_NAME} there"])
     entries = []
     wrong: list[str] = []
     for path in paths:
@@ -163,7 +162,7 @@ def find(places: Iterable[Path]) -> list[Path]:
     for place in places:
         below = [place]
         if place.is_dir():
-            below = sorted(path for path in files_below(place) if path.name == RESULT_FILE)
+            below = sorted(path for path in files_below(place) if path.name == RESULT_NAME)
         for path in below:
             found.setdefault(path.resolve(), path)
     return [found[resolved] for resolved in sorted(found)]

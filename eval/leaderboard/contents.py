@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from ..results.schema import EVERYWHERE, Environment, MetricEntry
 from .board import BANDS, REFERENCE_BAND, Entry, Section
-from .schema import EVERYWHERE, Environment, MetricEntry
 
 METRIC_HEADINGS = ("Metric", "What it is", "Range", "Better", "Needs", "Paper", "Computed by")
 SYSTEM_HEADINGS = (

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ..results.schema import Curve
+from . import svg
 from .axes import Scale, linear_ticks, widened
 from .board import Entry, Section
 from .plots import hues
-from .schema import CurveEntry
+from .svg import element
 from .tables import number
 
 _WIDTH, _HEIGHT = 200.0, 130.0
@@ -50,7 +52,7 @@ def multiples(section: Section, study: str, prefix: str) -> list[Multiples]:
     Args:
         prefix: of ids in the page; unique to this study and section.
     """
-    found: dict[str, list[tuple[Entry, CurveEntry]]] = {}
+    found: dict[str, list[tuple[Entry, Curve]]] = {}
     for entry in section.entries:
         result = section.studies[study].get(entry.name)
         for curve in result.curves if result else ():
@@ -63,7 +65,7 @@ def multiples(section: Section, study: str, prefix: str) -> list[Multiples]:
 
 
 def _multiples(
-    curves: Sequence[tuple[Entry, CurveEntry]], colours: dict[str, int], name: str
+    curves: Sequence[tuple[Entry, Curve]], colours: dict[str, int], name: str
 ) -> Multiples:
     first = curves[0][1]
     xs = sorted({x for _, curve in curves for x in curve.x})
@@ -71,24 +73,25 @@ def _multiples(
     low, high = (min(xs), max(xs)) if len(xs) > 1 else widened(xs)
     across = Scale(low, high, _LEFT, _RIGHT)
     up = Scale(*widened(ys, 0.05), _BOTTOM, _TOP)
-    paths = [_path(curve, across, up) for _, curve in curves]
-    grid = _grid(across, up)
-    grey = Markup("").join(Markup('<polyline points="{}"/>').format(path) for path in paths)
+    paths = [
+        [(across(x), up(y)) for x, y in zip(curve.x, curve.y, strict=True)] for _, curve in curves
+    ]
+    grey = [element("polyline", points=svg.points(path)) for path in paths]
     # Drawn once; every panel refers to it.
-    behind = Markup(
-        '<svg class="store" aria-hidden="true" width="0" height="0">'
-        '<defs><g id="{}">{}<g class="others">{}</g></g></defs></svg>'
-    ).format(name, grid, grey)
+    behind = element("g", _grid(across, up), element("g", *grey, class_="others"), id=name)
     panels = []
     for (entry, _), path in zip(curves, paths, strict=True):
         hue = "ref" if entry.is_reference else f"c{colours[entry.family]}"
-        svg = Markup(
-            '<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">'
-            '<use href="#{}"/><polyline class="curve {}" points="{}"/>{}</svg>'
-        ).format(
-            _WIDTH, _HEIGHT, f"{first.heading}, {entry.name}", name, hue, path, _dots(path, hue)
+        dots = (element("circle", class_=f"mark {hue}", cx=x, cy=y, r="2") for x, y in path)
+        drawn = svg.drawing(
+            _WIDTH,
+            _HEIGHT,
+            f"{first.heading}, {entry.name}",
+            element("use", href=f"#{name}"),
+            element("polyline", class_=f"curve {hue}", points=svg.points(path)),
+            *dots,
         )
-        panels.append(Panel(entry.name, svg))
+        panels.append(Panel(entry.name, drawn))
     unit = f" ({first.unit})" if first.unit else ""
     digits = _digits(up)
     rows = []
@@ -99,21 +102,17 @@ def _multiples(
     return Multiples(
         first.heading + unit,
         first.axis,
-        behind,
+        element(
+            "svg",
+            element("defs", behind),
+            class_="store",
+            aria_hidden="true",
+            width="0",
+            height="0",
+        ),
         tuple(panels),
         tuple(f"{x:g}" for x in xs),
         tuple(rows),
-    )
-
-
-def _path(curve: CurveEntry, across: Scale, up: Scale) -> str:
-    return " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in zip(curve.x, curve.y, strict=True))
-
-
-def _dots(path: str, hue: str) -> Markup:
-    return Markup("").join(
-        Markup('<circle class="mark {}" cx="{}" cy="{}" r="2"/>').format(hue, *point.split(","))
-        for point in path.split()
     )
 
 
@@ -124,22 +123,8 @@ def _digits(up: Scale) -> int:
 
 
 def _grid(across: Scale, up: Scale) -> Markup:
-    parts = []
-    ticks = linear_ticks(up.low, up.high, 4)
-    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
-    digits = next((n for n in range(7) if abs(round(step, n) - step) < step * 1e-6), 7)
-    for tick in ticks:
-        y = up(tick)
-        parts.append(
-            Markup(
-                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
-                '<text class="tick" text-anchor="end" x="{:.1f}" y="{:.1f}">{}</text>'
-            ).format(_LEFT, _RIGHT, y, y, _LEFT - 4, y + 4, number(tick, digits))
-        )
+    parts = [svg.value_axis(up, _LEFT, _RIGHT, 4, most=4)]
     for tick in linear_ticks(across.low, across.high, 5):
-        parts.append(
-            Markup(
-                '<text class="tick" text-anchor="middle" x="{:.1f}" y="{:.1f}">{:g}</text>'
-            ).format(across(tick), _BOTTOM + 15, round(tick, 9))
-        )
+        shown = f"{round(tick, 9):g}"
+        parts.append(svg.tick_text(shown, across(tick), _BOTTOM + 15, "middle"))
     return Markup("").join(parts)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..metrics.requirements import package
 from ..picture import spectrogram
+from ..results.files import ResultError
+from ..results.schema import ClipEntry
 from .board import ORIGINAL, Entry, Section
-from .reading import ResultError
-from .schema import ClipEntry
 
 LONGEST = 30.0
 """Seconds of a clip that a page takes."""

@@ -3,13 +3,12 @@
 import base64
 import hashlib
 from importlib.resources import files
-from typing import Any
 
 from markupsafe import Markup
 
 from ..metrics.requirements import package
 from . import contents, tables
-from .board import REFERENCE_BAND, Board, Section
+from .board import REFERENCE_BAND, Board
 from .curves import multiples
 from .failures import failures
 from .listening import listening
@@ -46,72 +45,11 @@ def render_page(board: Board, title: str, clip_budget: int) -> str:
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(digest).decode()}",
         reference_band=REFERENCE_BAND,
-        sections=[
-            _section(section, f"data{place}", budget)
-            for place, section in enumerate(board.sections, start=1)
-        ],
+        sections={f"data{place}": section for place, section in enumerate(board.sections, 1)},
+        contents=contents,
+        tables=tables,
+        failures_of=failures,
+        curves_of=multiples,
+        plots_of=rate_quality,
+        listening_to=lambda section: listening(section, budget),
     )
-
-
-def _section(section: Section, name: str, budget: int) -> dict[str, Any]:
-    plots = rate_quality(section)
-    studies = [
-        _study(section, study, f"{name}-study{place}")
-        for place, study in enumerate(section.studies)
-    ]
-    sounds = listening(section, budget)
-    headings = [(f"{name}-quality", "Reconstruction")]
-    failed = failures(section)
-    headings += [(f"{name}-failures", "What failed")] * bool(failed)
-    headings += [(f"{name}-rate", "Rate and quality")] * bool(plots)
-    headings += [(study["id"], study["heading"]) for study in studies]
-    headings += [(f"{name}-listen", "Listen")] * bool(sounds.rows)
-    headings += [
-        (f"{name}-columns", "What the columns mean"),
-        (f"{name}-systems", "The systems"),
-        (f"{name}-again", "Measure it again"),
-    ]
-    return {
-        "id": name,
-        "title": contents.title(section),
-        "facts": contents.facts(section),
-        "contents": headings,
-        "domains": contents.domains(section),
-        "bands": contents.bands(section),
-        "quality": [
-            (domain, shown, tables.quality(section, domain))
-            for domain, shown in contents.domains(section)
-        ],
-        "failures": failed,
-        "plots": plots,
-        "studies": studies,
-        "listening": {
-            "clips": sounds.clips,
-            "left_out": sounds.left_out,
-            "rows": [
-                ({"name": entry.name, "rate": contents.rate(entry)}, row)
-                for entry, row in sounds.rows
-            ],
-        },
-        "legend": contents.legend(section),
-        "systems": contents.systems(section),
-        "digest": section.data.digest,
-        "seeds": contents.seeds(section),
-        "commands": contents.commands(section),
-        "environments": contents.environments(section),
-    }
-
-
-def _study(section: Section, name: str, identifier: str) -> dict[str, Any]:
-    of = section.studies[name]
-    first = next(iter(of.values()))
-    return {
-        "id": identifier,
-        "heading": first.heading,
-        "description": first.description,
-        "paper": first.paper,
-        "table": tables.study(section, name),
-        "curves": multiples(section, name, identifier),
-        "notes": tables.notes(section, name),
-        "reasons": tables.reasons(section, name),
-    }

@@ -7,19 +7,11 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from .axes import (
-    CHARACTER,
-    LINE,
-    Box,
-    Scale,
-    decade_ticks,
-    linear_ticks,
-    overlap,
-    place_labels,
-    widened,
-)
+from ..results.schema import EVERYWHERE
+from . import svg
+from .axes import CHARACTER, LINE, Box, Scale, decade_ticks, overlap, place_labels, widened
 from .board import Entry, MetricColumn, Section
-from .schema import EVERYWHERE
+from .svg import element
 from .tables import number
 
 HUES = 10
@@ -113,69 +105,32 @@ def _draw(
     for family, members in _families(points).items():
         path = [(across(point.rate), up(point.value)) for point in members]
         boxes += _along(path)
-        parts.append(
-            Markup('<polyline class="family c{}" points="{}"/>').format(
-                colours[family], " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
-            )
-        )
+        hue = colours[family]
+        parts.append(element("polyline", class_=f"family c{hue}", points=svg.points(path)))
     labels = place_labels(places, _names(points), (_LEFT + 2, _TOP, _RIGHT + 8, _BOTTOM - 2), boxes)
     for label in labels:
         x, y = places[label.point]
         hue = colours[points[label.point].entry.family]
         if label.far:
             end = min(max(x, label.x), label.x + CHARACTER * len(label.text))
-            parts.append(
-                Markup(
-                    '<line class="lead c{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
-                ).format(hue, x, y, end, label.y - 4 if y > label.y else label.y - 8)
-            )
-        parts.append(
-            Markup('<text class="name c{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                hue, label.x, label.y, label.text
-            )
-        )
+            below = label.y - (4 if y > label.y else 8)
+            parts.append(element("line", class_=f"lead c{hue}", x1=x, y1=y, x2=end, y2=below))
+        parts.append(element("text", label.text, class_=f"name c{hue}", x=label.x, y=label.y))
     for (x, y), point in zip(places, points, strict=True):
         title = f"{point.entry.name}: {number(point.value, digits)} at {point.rate:.2f} kbit/s"
-        parts.append(
-            Markup("<g><title>{}</title>{}</g>").format(
-                title, _mark(x, y, point.entry, colours[point.entry.family])
-            )
-        )
-    return Markup('<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
-        _WIDTH,
-        _HEIGHT,
-        f"{column.heading} of {len(points)} systems against their bitrates, as in the tables",
-        Markup("").join(parts),
-    )
+        mark = _mark(x, y, point.entry, colours[point.entry.family])
+        parts.append(element("g", element("title", title), mark))
+    said = f"{column.heading} of {len(points)} systems against their bitrates, as in the tables"
+    return svg.drawing(_WIDTH, _HEIGHT, said, *parts)
 
 
 def _grid(across: Scale, up: Scale) -> Markup:
-    parts = []
-    ticks = linear_ticks(up.low, up.high)
-    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
-    digits = next((n for n in range(7) if abs(round(step, n) - step) < step * 1e-6), 7)
-    for tick in ticks:
-        parts.append(
-            Markup(
-                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
-                '<text class="tick" text-anchor="end" x="{:.1f}" y="{:.1f}">{}</text>'
-            ).format(
-                _LEFT, _RIGHT, up(tick), up(tick), _LEFT - 6, up(tick) + 4, number(tick, digits)
-            )
-        )
+    parts = [svg.value_axis(up, _LEFT, _RIGHT, 6)]
     for tick in decade_ticks(across.low, across.high):
         x = across(tick)
-        parts.append(
-            Markup(
-                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
-                '<text class="tick" text-anchor="middle" x="{:.1f}" y="{:.1f}">{:g}</text>'
-            ).format(x, x, _TOP, _BOTTOM, x, _BOTTOM + 17, tick)
-        )
-    parts.append(
-        Markup('<text class="tick" text-anchor="end" x="{:.1f}" y="{:.1f}">kbit/s</text>').format(
-            _RIGHT, _BOTTOM + 34
-        )
-    )
+        parts.append(element("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=_BOTTOM))
+        parts.append(svg.tick_text(f"{tick:g}", x, _BOTTOM + 17, "middle"))
+    parts.append(svg.tick_text("kbit/s", _RIGHT, _BOTTOM + 34, "end"))
     return Markup("").join(parts)
 
 
@@ -193,11 +148,7 @@ def _references(
         text = name
         if up.low <= value <= up.high:
             y = up(value)
-            parts.append(
-                Markup(
-                    '<line class="reference" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
-                ).format(_LEFT, _RIGHT, y, y)
-            )
+            parts.append(element("line", class_="reference", x1=_LEFT, x2=_RIGHT, y1=y, y2=y))
             baseline = y - 3 if y - LINE > _TOP else y + LINE
         else:
             above = value > up.high
@@ -214,11 +165,7 @@ def _references(
         )
         boxes.append((left, baseline - LINE + 2, left + width, baseline + 2))
         taken.append(boxes[-1])
-        parts.append(
-            Markup('<text class="tick" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                left, baseline, text
-            )
-        )
+        parts.append(element("text", text, class_="tick", x=left, y=baseline))
     return parts, boxes
 
 
@@ -255,9 +202,5 @@ def _names(points: Sequence[_Point]) -> list[str]:
 def _mark(x: float, y: float, entry: Entry, hue: int) -> Markup:
     """A disc for a tokenizer, a square for another codec."""
     if entry.result.system.kind == "tokenizer":
-        return Markup('<circle class="mark c{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(
-            hue, x, y
-        )
-    return Markup('<rect class="mark c{}" x="{:.1f}" y="{:.1f}" width="8" height="8"/>').format(
-        hue, x - 4, y - 4
-    )
+        return element("circle", class_=f"mark c{hue}", cx=x, cy=y, r="4.5")
+    return element("rect", class_=f"mark c{hue}", x=x - 4, y=y - 4, width="8", height="8")

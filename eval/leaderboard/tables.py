@@ -1,12 +1,12 @@
 """Tables for both the page and its Markdown version: columns, rows and formatted cells."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..results.figures import bitrate
+from ..results.schema import EVERYWHERE, Figure, StudyEntry
 from .board import BANDS, REFERENCE_BAND, Entry, Section
-from .check import bitrate
-from .schema import EVERYWHERE, Figure, StudyEntry
 
 _MINUS = "\N{MINUS SIGN}"
 _ARROWS = {True: "↑", False: "↓", None: ""}
@@ -126,53 +126,46 @@ def interval(low: float | None, high: float | None, digits: int) -> str:
 
 def quality(section: Section, domain: str = EVERYWHERE) -> Table:
     """The metrics over a domain, or over all items."""
-    columns = [Column("kbit/s", "", None, 2, "Real bits over real seconds, without containers.")]
-    columns += [
-        Column(
-            column.heading,
-            column.metric.unit,
-            column.metric.higher_is_better,
-            column.metric.digits,
-            column.metric.description,
-        )
-        for column in section.metrics
-    ]
     whole = section.data.items if domain == EVERYWHERE else section.data.domains[domain]
-    rows = []
-    for entry in section.entries:
-        cells = [_bitrate(entry, domain)]
-        for column in section.metrics:
-            metric = column.of.get(entry.name)
-            figure = metric.domains.get(domain) if metric else None
-            cells.append(_figure(figure, column.metric.digits, whole))
-        rows.append(Row(entry, tuple(cells)))
+    entries = section.entries
+    rate = Column("kbit/s", "", None, 2, "Real bits over real seconds, without containers.")
+    columns = [(rate, [_bitrate(entry, domain) for entry in entries])]
+    for found in section.metrics:
+        metric = found.metric
+        column = Column(
+            found.heading, metric.unit, metric.higher_is_better, metric.digits, metric.description
+        )
+        cells = []
+        for entry in entries:
+            of = found.of.get(entry.name)
+            figure = of.domains.get(domain) if of else None
+            cells.append(_figure(figure, metric.digits, whole))
+        columns.append((column, cells))
     where = "all domains" if domain == EVERYWHERE else domain
-    table = Table(f"quality-{domain}", f"Reconstruction, {where}", tuple(columns), tuple(rows))
-    return _with_best(_with_counts(table, f"{whole} of {whole}"))
+    caption = f"Reconstruction, {where}"
+    return _table(f"quality-{domain}", caption, entries, columns, f"{whole} of {whole}")
 
 
 def study(section: Section, name: str) -> Table:
     """The values of a study."""
     of = section.studies[name]
-    columns: dict[str, Column] = {}
+    headings: dict[str, Column] = {}
     for found in of.values():
         for value in found.values:
-            columns.setdefault(
+            headings.setdefault(
                 value.name,
                 Column(value.heading, value.unit, value.higher_is_better, value.digits),
             )
     for found in of.values():
         for missing in found.missing:
-            columns.setdefault(missing, Column(missing, "", None, 0))
-    rows = [
-        Row(entry, tuple(_value(of.get(entry.name), key, name) for key in columns))
-        for entry in section.entries
-        if columns and entry.name in of
+            headings.setdefault(missing, Column(missing, "", None, 0))
+    entries = [entry for entry in section.entries if entry.name in of and of[entry.name].values]
+    columns = [
+        (column, [_value(of[entry.name], key, name) for entry in entries])
+        for key, column in headings.items()
     ]
-    rows = [row for row in rows if any(cell.value is not None for cell in row.cells)]
     heading = next(iter(of.values())).heading
-    table = Table(f"study-{name}", heading, tuple(columns.values()), tuple(rows))
-    return _with_best(_with_counts(table, ""))
+    return _table(f"study-{name}", heading, entries, columns, "")
 
 
 def reasons(section: Section, name: str) -> list[tuple[str, str, list[str]]]:
@@ -221,9 +214,7 @@ def _figure(figure: Figure | None, digits: int, whole: int) -> Cell:
     )
 
 
-def _value(found: StudyEntry | None, name: str, study_name: str) -> Cell:
-    if found is None or found.why_not is not None:
-        return Cell("–", why="not measured" if found is None else found.why_not or "")
+def _value(found: StudyEntry, name: str, study_name: str) -> Cell:
     for value in found.values:
         if value.name == name:
             level = ""
@@ -251,70 +242,76 @@ def _share(value: float, digits: int) -> str:
     return text
 
 
-def _with_counts(table: Table, everything: str) -> Table:
-    """Move the count shared by most cells of a column to its heading; counts of all items are
-    omitted.
+def _table(
+    name: str,
+    caption: str,
+    entries: Sequence[Entry],
+    columns: Sequence[tuple[Column, list[Cell]]],
+    everything: str,
+) -> Table:
+    """Make a table of columns, with common counts in the headings, and the best marked.
+
+    Args:
+        name, caption: of the table.
+        entries: one for each row.
+        columns: with a cell for each row.
+        everything: the count of a mean over all items, which is not shown.
     """
-    columns, rows = list(table.columns), [list(row.cells) for row in table.rows]
-    for place, column in enumerate(columns):
-        counts = Counter(
-            (cells[place].count, cells[place].failed)
-            for cells in rows
-            if cells[place].value is not None
-        )
-        if not counts:
-            continue
-        usual, failed = counts.most_common(1)[0][0]
-        columns[place] = replace(column, count="" if usual == everything else usual, failed=failed)
-        for cells in rows:
-            if (cells[place].count, cells[place].failed) == (usual, failed):
-                cells[place] = replace(cells[place], count="", failed=0)
-    return replace(
-        table,
-        columns=tuple(columns),
-        rows=tuple(
-            replace(row, cells=tuple(cells)) for row, cells in zip(table.rows, rows, strict=True)
-        ),
+    bands = [entry.band for entry in entries]
+    done = []
+    for column, cells in columns:
+        column, cells = _with_counts(column, cells, everything)
+        done.append((column, _with_best(column, cells, bands)))
+    rows = tuple(
+        Row(entry, tuple(cells[place] for _, cells in done)) for place, entry in enumerate(entries)
     )
+    return Table(name, caption, tuple(column for column, _ in done), rows)
 
 
-def _with_best(table: Table) -> Table:
-    """Mark the best of each column, references excluded: in each band of several, and of all."""
-    rows = list(table.rows)
-    for place, column in enumerate(table.columns):
-        # Promises that are kept are equally good.
-        promise = any(row.cells[place].level for row in rows)
-        if column.higher_is_better is None or promise:
-            continue
-        every = [i for i, row in enumerate(rows) if row.entry.band != REFERENCE_BAND]
-        _mark(rows, every, place, column, lambda cell: replace(cell, best_of_all=True))
-        for band in range(REFERENCE_BAND):
-            within = [i for i in every if rows[i].entry.band == band]
-            _mark(rows, within, place, column, lambda cell: replace(cell, best=True))
-    return replace(table, rows=tuple(rows))
+def _with_counts(column: Column, cells: list[Cell], everything: str) -> tuple[Column, list[Cell]]:
+    """Move the count that most cells share to the heading; counts of all items are omitted."""
+    counts = Counter((cell.count, cell.failed) for cell in cells if cell.value is not None)
+    if not counts:
+        return column, cells
+    usual = count, failed = counts.most_common(1)[0][0]
+    column = replace(column, count="" if count == everything else count, failed=failed)
+    plain = [
+        replace(cell, count="", failed=0) if (cell.count, cell.failed) == usual else cell
+        for cell in cells
+    ]
+    return column, plain
 
 
-def _mark(
-    rows: list[Row],
-    among: Sequence[int],
-    place: int,
-    column: Column,
-    marked: Callable[[Cell], Cell],
-) -> None:
+def _with_best(column: Column, cells: list[Cell], bands: Sequence[int]) -> list[Cell]:
+    """Mark the best, references excluded: of each band of several, and of all.
+
+    Promises that are kept are equally good.
+    """
+    if column.higher_is_better is None or any(cell.level for cell in cells):
+        return cells
+    everywhere = [place for place, band in enumerate(bands) if band != REFERENCE_BAND]
+    of_all = _best(column, cells, everywhere)
+    of_band: set[int] = set()
+    for band in range(REFERENCE_BAND):
+        of_band |= _best(column, cells, [place for place in everywhere if bands[place] == band])
+    return [
+        replace(cell, best=place in of_band, best_of_all=place in of_all)
+        for place, cell in enumerate(cells)
+    ]
+
+
+def _best(column: Column, cells: Sequence[Cell], among: Sequence[int]) -> set[int]:
+    """Return the places of the best cells, if there are several different ones."""
     # At the displayed precision, so that equal figures are marked alike.
     shown = {
-        index: round(value, column.digits)
-        for index in among
-        if (value := rows[index].cells[place].value) is not None
+        place: round(value, column.digits)
+        for place in among
+        if (value := cells[place].value) is not None
     }
-    if len(shown) < 2 or len(set(shown.values())) == 1:
-        return
+    if len(set(shown.values())) < 2:
+        return set()
     best = max(shown.values()) if column.higher_is_better else min(shown.values())
-    for index, value in shown.items():
-        if value == best:
-            cells = list(rows[index].cells)
-            cells[place] = marked(cells[place])
-            rows[index] = replace(rows[index], cells=tuple(cells))
+    return {place for place, value in shown.items() if value == best}
 
 
 def notes(section: Section, name: str) -> list[str]:

@@ -4,12 +4,12 @@ Importing this module does not import the packages that metrics need; they are i
 first score.
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+from ...catalogue import Catalogue, expand
 from ...errors import SyllabaryError
 from . import (
     buzz,
@@ -79,16 +79,37 @@ DEFAULT = (
 
 ALIASES = {"pesq": "pesq-wb"}
 
-_registered: dict[str, Metric] = {}
-
 
 class UnknownMetricError(SyllabaryError):
     """No metric has this name."""
 
 
+def _check_name(name: str) -> None:
+    if not name or "," in name or name in ("all", "default") or name.split() != [name]:
+        raise MetricError(f"{name!r} is no name for a metric")
+
+
+def _accept(name: str, found: Any) -> Metric:
+    if isinstance(found, Metric) and found.name != name:
+        raise MetricError(f"it calls itself {found.name!r}")
+    _check_name(name)
+    return found
+
+
+METRICS = Catalogue(
+    "metric",
+    ENTRY_POINT_GROUP,
+    BUNDLED,
+    kind=Metric,
+    accept=_accept,
+    broken=MetricError,
+    unknown=UnknownMetricError,
+)
+
+
 def names() -> tuple[str, ...]:
     """Return all names: bundled, of other packages, of this process."""
-    return tuple(dict.fromkeys([*BUNDLED, *sorted(_entry_points()), *_registered]))
+    return METRICS.names()
 
 
 def find(name: str) -> Metric:
@@ -98,17 +119,7 @@ def find(name: str) -> Metric:
         UnknownMetricError: there is none; similar names are suggested.
         MetricError: it is another package's, and can't be loaded.
     """
-    name = ALIASES.get(name, name)
-    if name in BUNDLED:
-        return BUNDLED[name]
-    if name in _registered:
-        return _registered[name]
-    entry = _entry_points().get(name)
-    if entry is None:
-        close = difflib.get_close_matches(name, [*names(), *ALIASES], 3, 0.5)
-        meant = f", did you mean {' or '.join(close)}?" if close else ";"
-        raise UnknownMetricError(f"no metric {name!r}{meant} there are {', '.join(names())}")
-    return _load(entry)
+    return METRICS.find(ALIASES.get(name, name))
 
 
 def register(metric: Metric) -> None:
@@ -120,7 +131,7 @@ def register(metric: Metric) -> None:
     _check_name(metric.name)
     if metric.name in BUNDLED or metric.name in ALIASES:
         raise MetricError(f"metric {metric.name}: there is one of that name in syllabary")
-    _registered[metric.name] = metric
+    METRICS.add(metric.name, metric)
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -132,19 +143,13 @@ def parse(text: str) -> tuple[str, ...]:
     Raises:
         UnknownMetricError: an unknown name, or an empty list.
     """
-    chosen: list[str] = []
-    known = names()
-    for name in filter(None, map(str.strip, text.split(","))):
-        if name in ("all", "default"):
-            chosen += known if name == "all" else DEFAULT
-            continue
-        name = ALIASES.get(name, name)
-        if name not in known:
-            find(name)  # suggests similar names
-        chosen.append(name)
+    chosen = expand(text, {"all": names, "default": lambda: DEFAULT})
     if not chosen:
-        raise UnknownMetricError(f"no metric named; there are all, default, {', '.join(known)}")
-    return tuple(dict.fromkeys(chosen))
+        raise UnknownMetricError(f"no metric named; there are all, default, {', '.join(names())}")
+    for name in chosen:
+        if name not in ALIASES and name not in METRICS:
+            raise METRICS.missing(name, ALIASES)
+    return tuple(dict.fromkeys(ALIASES.get(name, name) for name in chosen))
 
 
 @dataclass(frozen=True)
@@ -200,30 +205,3 @@ def _described(metric: Metric) -> Description:
     description = f"{metric.heading}: {metric.description}"
     needs = ", ".join(metric.needs)
     return Description(metric.name, description, span, better, needs, package, metric.paper)
-
-
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    """Return the entry points by name, except those with a bundled metric's name."""
-    found = entry_points(group=ENTRY_POINT_GROUP)
-    return {entry.name: entry for entry in found if entry.name not in {*BUNDLED, *ALIASES}}
-
-
-@cache
-def _load(entry: EntryPoint) -> Metric:
-    source = f"metric {entry.name} of {entry.value}"
-    try:
-        metric = entry.load()
-    except Exception as error:
-        raise MetricError(f"{source} can't be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(metric, Metric):
-        raise MetricError(f"{source}: expected a Metric, got {type(metric).__name__}")
-    if metric.name != entry.name:
-        raise MetricError(f"{source} calls itself {metric.name!r}")
-    _check_name(metric.name)
-    return metric
-
-
-def _check_name(name: str) -> None:
-    if not name or "," in name or name in ("all", "default") or name.split() != [name]:
-        raise MetricError(f"{name!r} is no name for a metric")

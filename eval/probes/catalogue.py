@@ -1,8 +1,8 @@
 """The bundled tasks, those of other packages, and parsing of `--probes`."""
 
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from ...catalogue import Catalogue, expand
 from ...errors import ConfigError
 from .task import PathPart, ProbeTask, SplitBy, read_task
 
@@ -104,23 +104,15 @@ TASKS = {
 DEFAULT_TASKS = tuple(name for name in TASKS if name != "verification")
 
 
-def tasks() -> dict[str, ProbeTask]:
-    """Return all tasks by name: the package's own, and those of other packages.
-
-    Raises:
-        ConfigError: an entry point of another package is not a task.
-    """
-    found = dict(TASKS)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            task = entry.load()
-            task = task if isinstance(task, ProbeTask) else task()
-        except Exception as error:  # any error of another package's import
-            raise ConfigError(f"task {entry.name} of {entry.value}: {error}") from None
-        if not isinstance(task, ProbeTask):
-            raise ConfigError(f"{ENTRY_POINT_GROUP}: {entry.name} is not a ProbeTask: {task!r}")
-        found[entry.name] = task
-    return found
+PROBES: Catalogue[ProbeTask] = Catalogue(
+    "probe",
+    ENTRY_POINT_GROUP,
+    TASKS,
+    kind=ProbeTask,
+    accept=lambda name, found: found if isinstance(found, ProbeTask) else found(),
+    broken=ConfigError,
+    unknown=ConfigError,
+)
 
 
 def parse(text: str) -> tuple[ProbeTask, ...]:
@@ -129,27 +121,17 @@ def parse(text: str) -> tuple[ProbeTask, ...]:
     Raises:
         ConfigError: an unknown name, or a file that is not a task.
     """
-    known = tasks()
-    chosen: dict[str, ProbeTask] = {}
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
+    groups = {"default": lambda: DEFAULT_TASKS, "all": PROBES.names, "none": tuple[str, ...]}
+    if not expand(text, {}):
         raise ConfigError("no probe named; say none for none")
-    for word in words:
-        if word == "none":
-            continue
-        if word in ("default", "all"):
-            names = DEFAULT_TASKS if word == "default" else tuple(known)
-            found = [known[name] for name in names]
-        elif word in known:
-            found = [known[word]]
-        elif word.endswith(".json") or Path(word).is_file():
-            found = [read_task(word)]
+    chosen: dict[str, ProbeTask] = {}
+    for name in expand(text, groups):
+        if name in PROBES:
+            task = PROBES.find(name)
+        elif name.endswith(".json") or Path(name).is_file():
+            task = read_task(name)
         else:
-            raise ConfigError(
-                f"no probe {word!r}; expected {', '.join(known)}, default, all, none, or a task's "
-                "JSON file"
-            )
-        for task in found:
-            if chosen.setdefault(task.name, task) != task:
-                raise ConfigError(f"two different probes are called {task.name!r}")
+            raise PROBES.missing(name, [*groups, "a task's JSON file"])
+        if chosen.setdefault(task.name, task) != task:
+            raise ConfigError(f"two different probes are called {task.name!r}")
     return tuple(chosen.values())

@@ -8,52 +8,9 @@ import numpy as np
 
 from ...audio.manifests import Utterance
 from ...codecs.tokens import Tokens
+from ..results.schema import Curve as Curve
+from ..results.schema import Value as Value
 from ..systems.interface import System
-
-
-@dataclass(frozen=True)
-class Value:
-    """One figure of a study.
-
-    Attributes:
-        name: short, lower case, unique in its study: ``entropy``.
-        heading: in tables.
-        value: never NaN: unmeasured values are in `Findings.missing`.
-        higher_is_better: None if neither direction is better.
-        unit: such as ``bit/s``, ``%``.
-        digits: after the point, in tables.
-        low, high: a 95 % interval, if there is one.
-        count: number of items of a mean, if relevant.
-    """
-
-    name: str
-    heading: str
-    value: float
-    higher_is_better: bool | None = None
-    unit: str = ""
-    digits: int = 3
-    low: float | None = None
-    high: float | None = None
-    count: int | None = None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Figures along an axis: quality by generation, word errors by share of lost tokens.
-
-    Attributes:
-        name, heading: as of a `Value`.
-        axis: label of x, with its unit.
-        x, y: (points,) each.
-        unit: of y.
-    """
-
-    name: str
-    heading: str
-    axis: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    unit: str = ""
 
 
 @dataclass

@@ -3,9 +3,9 @@
 import difflib
 import re
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from ...catalogue import Catalogue, expand
 from ...codecs.registry import PRESETS, SHIPPED, list_tokenizers, load
 from ...errors import SyllabaryError, UnknownTokenizerError
 from .interface import MissingSystemError, System
@@ -20,7 +20,17 @@ PEERS = (
     *("codec2-3200", "codec2-1300", "codec2-700C"),
     *("lyra-v2-3.2", "lyra-v2-6", "lyra-v2-9.2"),
 )
-REFERENCES = ("original", "original-8k", "noise")
+_REFERENCES = {
+    "original": "syllabary.eval.systems.references:Original",
+    "original-8k": "syllabary.eval.systems.references:Narrow",
+    "noise": "syllabary.eval.systems.references:Noise",
+}
+REFERENCES = tuple(_REFERENCES)
+
+#: Constructors of the references, and of the systems of other packages.
+SYSTEMS: Catalogue[Callable[[], System]] = Catalogue(
+    "system", ENTRY_POINT_GROUP, _REFERENCES, broken=MissingSystemError
+)
 
 #: Names of groups of systems.
 GROUPS = ("all", "trained", "presets", "peers", "references")
@@ -40,28 +50,28 @@ def names(text: str) -> list[str]:
     Raises:
         SyllabaryError: the list is empty.
     """
-    found: list[str] = []
-    for part in (part.strip() for part in text.split(",")):
-        if part == "all":
-            registered = [name for name in list_tokenizers() if name not in PRESETS]
-            found += [name for known in registered for name in _with_fewer(known)]
-            found += [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
-            found += [*PEERS, *REFERENCES]
-        elif part == "trained":
-            found += SHIPPED
-        elif part == "presets":
-            found += PRESETS
-        elif part == "peers":
-            found += PEERS
-        elif part == "references":
-            found += REFERENCES
-        elif part:
-            found.append(part)
+    found = expand(
+        text,
+        {
+            "all": _everything,
+            "trained": lambda: SHIPPED,
+            "presets": lambda: PRESETS,
+            "peers": lambda: PEERS,
+            "references": lambda: REFERENCES,
+        },
+    )
     if not found:
         raise SyllabaryError(
             f"no system in {text!r}; there are {', '.join(GROUPS)}, or their names"
         )
-    return list(dict.fromkeys(found))
+    return list(found)
+
+
+def _everything() -> list[str]:
+    tokenizers = [name for name in list_tokenizers() if name not in PRESETS]
+    others = [name for name in SYSTEMS.names() if name not in REFERENCES]
+    settings = [setting for name in tokenizers for setting in _with_fewer(name)]
+    return [*settings, *others, *PEERS, *REFERENCES]
 
 
 def find(name: str) -> System:
@@ -76,15 +86,15 @@ def find(name: str) -> System:
         UnknownTokenizerError: no system has that name.
         SyllabaryError: it can't be loaded, or has fewer codebooks.
     """
-    maker = _maker(name)
-    if maker is not None:
-        return maker()
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == name:
-            try:
-                return entry.load()()
-            except Exception as error:  # any error of another package's import
-                raise MissingSystemError(f"{entry.value}: {error}") from None
+    peer = _peer(name)
+    if peer is not None:
+        return peer()
+    if name in SYSTEMS:
+        maker = SYSTEMS.find(name)
+        try:
+            return maker()
+        except Exception as error:  # whatever another package's raises
+            raise MissingSystemError(f"system {name}: {error}") from error
     if name.endswith(".json") and not Path(name).is_dir():
         from .external import External
 
@@ -100,17 +110,8 @@ def find(name: str) -> System:
         raise
 
 
-def _maker(name: str) -> Callable[[], System] | None:
-    """Return the constructor of a peer or reference; None for other names."""
-    if name in REFERENCES:
-        from .references import Narrow, Noise, Original
-
-        makers: dict[str, Callable[[], System]] = {
-            "original": Original,
-            "original-8k": Narrow,
-            "noise": Noise,
-        }
-        return makers[name]
+def _peer(name: str) -> Callable[[], System] | None:
+    """Return the constructor of another codec; None for other names."""
     if match := re.fullmatch(r"opus-(\d+(?:\.\d+)?)(-hard-cbr)?", name):
         from .opus import Opus
 

@@ -8,6 +8,7 @@ import torch
 
 import syllabary
 import syllabary.errors
+from syllabary import catalogue
 from syllabary.codecs import registry
 from syllabary.errors import CheckpointError, UnknownTokenizerError
 
@@ -82,7 +83,7 @@ def test_other_packages_add_tokenizers(monkeypatch):
     module.make = lambda **options: syllabary.load("dmel", **options)
     monkeypatch.setitem(sys.modules, "elsewhere", module)
     entry = importlib.metadata.EntryPoint("theirs", "elsewhere:make", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(catalogue, "entry_points", lambda group: [entry])
     assert "theirs" in syllabary.list_tokenizers()
     assert syllabary.load("theirs", num_mels=40).spec.tokens.num_codebooks == 40
 

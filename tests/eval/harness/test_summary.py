@@ -1,20 +1,19 @@
 import pytest
 
-from syllabary.eval.harness.summary import mean_of, merged
+from syllabary.eval.harness.summary import figure_of, merged
+from syllabary.eval.results.schema import Figure
 
 
 def test_failures_count_and_nothing_is_imputed():
-    found = mean_of([1.0, None, 3.0], seed=0)
-    assert (found["value"], found["count"], found["failed"]) == (2.0, 2, 1)
-    assert mean_of([None, None], 0) == {
-        "value": None, "low": None, "high": None, "count": 0, "failed": 2,
-    }  # fmt: skip
+    found = figure_of([1.0, None, 3.0], seed=0)
+    assert (found.value, found.count, found.failed) == (2.0, 2, 1)
+    assert figure_of([None, None], 0) == Figure(None, None, None, count=0, failed=2)
 
 
 def test_ratios_are_of_totals():
-    found = mean_of([[1, 10], [3, 2], None], seed=0)
-    assert found["value"] == pytest.approx(4 / 12)
-    assert found["low"] <= found["value"] <= found["high"]
+    found = figure_of([(1, 10), (3, 2), None], seed=0)
+    assert found.value == pytest.approx(4 / 12)
+    assert found.low <= found.value <= found.high
 
 
 def test_later_lines_add_to_earlier_ones():

@@ -13,8 +13,8 @@ from syllabary.eval.leaderboard.board import BANDS, REFERENCE_BAND, collect, fin
 from syllabary.eval.leaderboard.build import write_site
 from syllabary.eval.leaderboard.failures import failures
 from syllabary.eval.leaderboard.listening import draw, listening
-from syllabary.eval.leaderboard.reading import ResultError
 from syllabary.eval.leaderboard.tables import interval, number, quality, reasons, study
+from syllabary.eval.results.files import ResultError
 
 from .imagined import SYSTEMS, result, write_results
 

@@ -34,7 +34,7 @@ def metric(name="outside", compute=lambda clip: 1.0, **fields):
 
 @pytest.fixture
 def registered(monkeypatch):
-    monkeypatch.setattr(catalogue, "_registered", {})
+    monkeypatch.setattr(catalogue.METRICS, "_added", {})
     return register
 
 
@@ -107,20 +107,17 @@ def test_a_metric_of_another_package(tmp_path, monkeypatch):
         "number = outside_metrics:WRONG\ngone = no_such_module:X\nstoi = outside_metrics:LOUDNESS\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    catalogue._entry_points.cache_clear()
-    try:
-        assert set(names()) - set(BUNDLED) >= {"peak", "other", "number", "gone"}
-        assert find("stoi") is BUNDLED["stoi"] and "peak" in parse("all")
-        wave = synthetic_speech(1600)
-        scores, missing = score(Clip(wave, wave, 16000), ["peak", "other", "number", "gone"])
-        assert scores == {"peak": pytest.approx(np.abs(wave).max())}
-        assert "calls itself 'peak'" in missing["other"]
-        assert "expected a Metric, got int" in missing["number"]
-        assert "can't be loaded: ModuleNotFoundError" in missing["gone"]
-        rows = {row.name: row.description for row in describe(["peak", "gone"])}
-        assert rows["peak"] == "peak: Largest sample." and "can't be loaded" in rows["gone"]
-    finally:
-        catalogue._entry_points.cache_clear()
+    monkeypatch.setattr(catalogue.METRICS, "_loaded", {})
+    assert set(names()) - set(BUNDLED) >= {"peak", "other", "number", "gone"}
+    assert find("stoi") is BUNDLED["stoi"] and "peak" in parse("all")
+    wave = synthetic_speech(1600)
+    scores, missing = score(Clip(wave, wave, 16000), ["peak", "other", "number", "gone"])
+    assert scores == {"peak": pytest.approx(np.abs(wave).max())}
+    assert "calls itself 'peak'" in missing["other"]
+    assert "expected a Metric, got int" in missing["number"]
+    assert "can't be loaded: ModuleNotFoundError" in missing["gone"]
+    rows = {row.name: row.description for row in describe(["peak", "gone"])}
+    assert rows["peak"] == "peak: Largest sample." and "can't be loaded" in rows["gone"]
 
 
 def test_failures_are_named_and_never_scores(registered):

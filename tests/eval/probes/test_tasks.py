@@ -91,7 +91,10 @@ def test_what_the_command_line_names(tmp_path, monkeypatch):
     path = tmp_path / "task.json"
     path.write_text(json.dumps(DIGITS))
     assert [task.name for task in parse(f"digits,{path}")] == ["digits", "my-digits"]
-    for text, message in (("digit", "no probe 'digit'; expected digits"), ("", "no probe named")):
+    for text, message in (
+        ("digit", "no probe 'digit', did you mean digits"),
+        ("", "no probe named"),
+    ):
         with pytest.raises(ConfigError, match=message):
             parse(text)
     path.write_text(json.dumps(DIGITS | {"name": "digits"}))

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllabary.eval.leaderboard.check import load, loads, mean
-from syllabary.eval.leaderboard.reading import ResultError, parse_result
+from syllabary.eval.results.check import load, loads
+from syllabary.eval.results.figures import mean
+from syllabary.eval.results.files import ResultError, parse_result
 
-from .imagined import SYSTEMS, result
+from ..leaderboard.imagined import SYSTEMS, result
 
 # Small, for the many changes below.
 SMALL = result("codec2-700", "codec", 700, 0.1, items=5)
@@ -68,7 +69,11 @@ PESQ = ("metrics", 0, "domains", "all")
         ((*PESQ, "high"), 1.05, "is above high"),
         (("metrics", 0, "asked"), 10, "metrics[0].asked: 10, but 20 have scores and 4 failed"),
         (("metrics", 0, "digits"), -1, "metrics[0].digits: -1"),
-        (("metrics", 0, "bounds"), [1], "metrics[0].bounds: expected a list of 2, got a list of 1"),
+        (
+            ("metrics", 0, "bounds"),
+            [1],
+            "metrics[0].bounds must be tuple[float | None, float | None], got [1]",
+        ),
         (("metrics", 0, "bounds"), [1, 1.01], "items[1].scores.pesq-wb"),
         (("metrics", 0, "domains", "all"), ..., "metrics[0].domains: no 'all'"),
         (("metrics", 0, "domains", "mars"), VALID["metrics"][0]["domains"]["all"], "mars: no such"),
@@ -86,7 +91,11 @@ PESQ = ("metrics", 0, "domains", "all")
         (("items", 1, "scores", "pesq-wb"), [1, 2], "some items have a number, others two"),
         (("items", 1, "scores", "magic"), 1, "items[1]: a score of 'magic', which is not among"),
         (("items", 0, "scores", "dwer"), [1, -2], "items[0].scores.dwer: -2 in the denominator"),
-        (("items", 1, "scores", "pesq-wb"), [1, 2, 3], "expected a list of 2, got a list of 3"),
+        (
+            ("items", 1, "scores", "pesq-wb"),
+            [1, 2, 3],
+            "items[1].scores.pesq-wb must be tuple[float, float], got [1, 2, 3]",
+        ),
         (("items", 1, "failures", "stoi"), "no", "items[1].failures.stoi: there is a score too"),
         (("items", 1, "error"), "gone", "items[1]: has both an error and scores"),
         (("items",), [], "items: 0 of data.items, 24: the run is not finished"),
@@ -95,14 +104,18 @@ PESQ = ("metrics", 0, "domains", "all")
         (("data", "seconds"), 1.0, "data.seconds: 1, but the items have"),
         (("data", "digest"), "A" * 64, "data.digest: expected a SHA-256"),
         (("system", "digest"), "12", "system.digest: expected a SHA-256"),
-        (("system", "kind"), "toy", "system.kind: expected one of tokenizer, codec, reference"),
-        (("system", "name"), 5, "system.name: expected text, got 5"),
+        (
+            ("system", "kind"),
+            "toy",
+            "system.kind must be one of tokenizer, codec, reference, got 'toy'",
+        ),
+        (("system", "name"), 5, "system.name must be str, got 5"),
         (("system", "name"), " ", "system.name: empty"),
         (("system", "name"), "a\ud800b", "characters that are not text"),
         (("system", "delay"), -1, "system.delay: -1"),
-        (("system", "delay"), True, "system.delay: expected a whole number, got true"),
-        (("system", "digest"), ..., "system.digest: missing"),
-        (("system", "colour"), "red", "system.colour: no such field"),
+        (("system", "delay"), True, "system.delay must be int, got True"),
+        (("system", "digest"), ..., "system: digest missing"),
+        (("system", "colour"), "red", "no field 'system.colour' in SystemEntry"),
         (("schema",), "syllabary-result/9", "schema: 'syllabary-result/9', not"),
         (("clips",), [{"item": "x", "text": None, "audio": "a.flac"}], "clips[0].item: no item"),
         (
@@ -140,7 +153,7 @@ def test_every_problem_is_told_at_once():
         (b"", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"{", "not JSON"),
-        (b"[]", "expected fields by name, got a list of 0"),
+        (b"[]", "Result: expected fields by name, got []"),
         (b'"text"', "expected fields by name"),
         (b"{}", "schema: null, not"),
         (b"[" * 100_000, "nested too deeply"),
@@ -159,7 +172,7 @@ def test_what_is_no_result_at_all(content, message, tmp_path):
 
 def test_numbers_beyond_doubles_and_files_beyond_the_cap(tmp_path, monkeypatch):
     text = json.dumps(VALID).replace('"seed": 0', '"seed": 0, "x": 1e999')
-    assert "x: no such field" in "".join(_problems_of(text))
+    assert "no field 'x' in Result" in "".join(_problems_of(text))
     for huge in ("1e999", "9" * 350):
         text = json.dumps(changed(("bitrate",), "HERE")).replace('"HERE"', huge)
         assert "bitrate: too large a number" in _problems_of(text)
@@ -170,7 +183,7 @@ def test_numbers_beyond_doubles_and_files_beyond_the_cap(tmp_path, monkeypatch):
         load(tmp_path / "none.json")
     with pytest.raises(ResultError, match="directory"):
         load(tmp_path)
-    monkeypatch.setattr("syllabary.eval.leaderboard.reading.LARGEST", 1000)
+    monkeypatch.setattr("syllabary.eval.results.files.LARGEST", 1000)
     with pytest.raises(ResultError, match="more than"):
         loads(json.dumps(VALID).encode())
 

@@ -1,4 +1,4 @@
-"""The schema of ``result.json``, written by the harness or by a submission.
+"""`Result`: what ``result.json`` has in it, written by the harness or by a submission.
 
 Every figure that can be recomputed from `Result.items` is checked by `.check`: a file can't claim a
 mean that its own items don't have.
@@ -134,23 +134,41 @@ class MetricEntry:
 
 
 @dataclass(frozen=True)
-class ValueEntry:
-    """A figure of a study; see `syllabary.eval.studies.interface.Value`."""
+class Value:
+    """One figure of a study.
+
+    Attributes:
+        name: short, lower case, unique in its study: ``entropy``.
+        heading: in tables.
+        value: never NaN: unmeasured values are in `StudyEntry.missing`.
+        higher_is_better: None if neither direction is better.
+        unit: such as ``bit/s``, ``%``.
+        digits: after the point, in tables.
+        low, high: a 95 % interval, if there is one.
+        count: number of items of a mean, if relevant.
+    """
 
     name: str
     heading: str
     value: float
+    higher_is_better: bool | None = None
     unit: str = ""
     digits: int = 3
-    higher_is_better: bool | None = None
     low: float | None = None
     high: float | None = None
     count: int | None = None
 
 
 @dataclass(frozen=True)
-class CurveEntry:
-    """Figures along an axis; see `syllabary.eval.studies.interface.Curve`."""
+class Curve:
+    """Figures along an axis: quality by generation, word errors by share of lost tokens.
+
+    Attributes:
+        name, heading: as of a `Value`.
+        axis: label of x, with its unit.
+        x, y: (points,) each.
+        unit: of y.
+    """
 
     name: str
     heading: str
@@ -174,8 +192,8 @@ class StudyEntry:
     heading: str
     description: str
     paper: str = ""
-    values: tuple[ValueEntry, ...] = ()
-    curves: tuple[CurveEntry, ...] = ()
+    values: tuple[Value, ...] = ()
+    curves: tuple[Curve, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     error: str | None = None

@@ -1,0 +1,1 @@
+"""Result files: the one format that the harness writes and the leaderboard reads."""
