@@ -58,6 +58,10 @@ class TokenizerModule(PlainModule):
     def keep_name(self) -> None:
         """Bind the name to the current weights; with other weights, it gets a suffix."""
 
+    @abstractmethod
+    def __getstate__(self) -> dict[str, Any]:
+        """Return weights and configuration, without what is derived from the weights."""
+
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
