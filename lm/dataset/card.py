@@ -1,12 +1,13 @@
 """The data card: README.md with a table and plots, as the Hugging Face hub shows it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...filesystem import printable, replacing
+from ...filesystem import replacing
 from .bars import bar_chart
 from .format import (
     CARD_NAME,
@@ -21,6 +22,7 @@ from .statistics import EDGES, Statistics
 
 _SHOWN_SPEAKERS = 5
 _SHOWN_LANGUAGES = 20
+_SHOWN_CODEBOOKS = 32
 _TITLES = {
     "duration": ("Durations", "s"),
     "level": ("Levels (root mean square)", "dB over full scale"),
@@ -44,10 +46,9 @@ def write_card(
     for name, _, picture in plots:
         with replacing(folder / PLOTS_FOLDER / name) as temporary:
             temporary.write_text(picture, encoding="utf-8")
-    name = printable(folder.resolve().name)
     lines = [
         *_front_matter(shards, statistics),
-        f"# {_plain(name)}",
+        f"# Speech as tokens of {_plain(header.spec.tokenizer)}",
         "",
         *_about(header, digest),
         *_split_table(header, shards, statistics),
@@ -97,11 +98,11 @@ def _size_category(items: int) -> str:
 
 def _about(header: Header, digest: str) -> list[str]:
     spec = header.spec
-    sizes = ", ".join(map(str, spec.codebook_sizes[: header.num_codebooks]))
+    runs = groupby(spec.codebook_sizes[: header.num_codebooks])
+    sizes = ", ".join(f"{len(list(run))} × {size:,}" for size, run in runs)
     return [
-        f"Speech as tokens of `{spec.tokenizer}` (digest `{spec.digest[:16]}`): "
-        f"{float(spec.frame_rate):g} frames a second, {header.num_codebooks} "
-        f"codebook{'s' if header.num_codebooks > 1 else ''} of {sizes} codes.",
+        f"Made by `{spec.tokenizer}` (digest `{spec.digest[:16]}`): {float(spec.frame_rate):g} "
+        f"frames a second; codebooks and their codes: {sizes}.",
         "",
         f"Digest of the data set: `{digest}`. It depends on the sources, the tokenizer and the "
         "settings only: `syllabary dataset verify` encodes a sample again and compares.",
@@ -187,7 +188,7 @@ def _languages(statistics: Statistics) -> list[str]:
 
 def _codebooks(header: Header, statistics: Statistics) -> list[str]:
     usage = statistics.code_usage()
-    if not usage:
+    if not usage or len(usage) > _SHOWN_CODEBOOKS:
         return []
     lines = ["| codebook | codes | in use | entropy in bits |", "| --- | --- | --- | --- |"]
     for number, (used, entropy) in enumerate(usage):

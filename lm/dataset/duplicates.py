@@ -100,7 +100,7 @@ class NearDuplicates:
         return (earlier[place], float(shares[place])) if shares[place] >= self.threshold else None
 
     def _shared_bands(self) -> np.ndarray:
-        """(bands, items) int64: a number for each value of a band that several items have, or -1."""
+        """(bands, items) int64: a number for each value of a band of several items, or -1."""
         count = len(self.signatures)
         found = np.full((self.bands, count), -1, np.int64)
         nothing = (self.signatures == np.iinfo(np.uint32).max).all(axis=1)

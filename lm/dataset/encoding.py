@@ -145,8 +145,6 @@ class PieceEncoder:
         self._format = RowFormat(recipe.header)
         self._encoding = 0.0
 
-    # --- a piece -----------------------------------------------------------------------------------
-
     def encode(self, rows: Sequence[Planned]) -> Piece:
         """Encode the utterances of a piece; those that fail, or are filtered out, are noted.
 
@@ -338,8 +336,9 @@ class PieceEncoder:
         ]
         record["unaligned"] = unaligned
         record["seconds"] = sum(item.num_samples for item in items) / self.recipe.spec.sample_rate
-        return Piece(pack_piece(self._format, items, [measures[n] for n in kept],
-                                self.recipe.filters.near_duplicates is not None), record)  # fmt: skip
+        signed = self.recipe.filters.near_duplicates is not None
+        measured = [measures[number] for number in kept]
+        return Piece(pack_piece(self._format, items, measured, signed), record)
 
 
 def pack_piece(
@@ -381,6 +380,14 @@ def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]
         yield held, False
         held = block
     yield held, True
+
+
+def items_of(row_format: RowFormat, piece: Piece) -> list[Item]:
+    """The items of a piece."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(piece.data))
+    return row_format.items(table.select(row_format.schema.names))
 
 
 def failed_piece(recipe: Recipe, planned: Planned, reason: str) -> Piece:

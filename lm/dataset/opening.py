@@ -109,7 +109,8 @@ class SourceOpener:
             # By process, since an ffmpeg program reads it, too.
             path = Path(f"/proc/{os.getpid()}/fd/{number}")
         else:
-            file = self._held.enter_context(NamedTemporaryFile(prefix="syllabary-"))
+            file = NamedTemporaryFile(prefix="syllabary-")  # noqa: SIM115
+            self._held.enter_context(file)
             path = Path(file.name)
         file.write(data)
         file.flush()
