@@ -1,7 +1,7 @@
 """The data card: README.md with a table and plots, as the Hugging Face hub shows it."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ def _plots(statistics: Statistics) -> Iterator[tuple[str, str, str]]:
             continue
         title, unit = _TITLES[name]
         edges = EDGES[name]
-        labels = [_label(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        labels = [_label(low, high) for low, high in pairwise(edges)]
         used = np.flatnonzero(counts)
         span = slice(int(used[0]), int(used[-1]) + 1)
         picture = bar_chart(

@@ -102,6 +102,7 @@ def finish(folder: Path, plan: Plan, ledger: Ledger, header: Header, settings: S
         "failures": len(failures),
         "drops": dict(sorted(counts.items())),
         "unaligned": unaligned,
+        "given": settings.given(),
     }
     write_card(folder, header, shards, digest, more, statistics)
     write_description(folder, header, shards, digest, **more)

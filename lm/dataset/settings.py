@@ -116,6 +116,28 @@ class Settings:
             fields["words"] = "folder" if path.is_dir() else content_digest(path)
         return fields
 
+    def given(self) -> dict[str, Any]:
+        """The settings as they were given, for `from_given`; names of files, not their contents."""
+        fields = dict(vars(self))
+        fields["filters"] = self.filters.to_json()
+        fields["splits"] = None if self.splits is None else dict(self.splits.shares)
+        return fields
+
+    @classmethod
+    def from_given(cls, fields: dict[str, Any], where: str) -> "Settings":
+        """The settings that a data set was built with.
+
+        Raises:
+            DatasetError: damaged; `where` is in the message.
+        """
+        try:
+            splits = fields["splits"]
+            filters = Filters.from_json(fields["filters"])
+            shares = None if splits is None else Splits(tuple(splits.items()))
+            return cls(**{**fields, "filters": filters, "splits": shares})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DatasetError(f"{where}: its settings are damaged: {error}") from None
+
     def listed_words(self) -> dict[str, str] | None:
         """Alignments of all utterances from one file, as the plan stores them."""
         if self.words is None or Path(self.words).is_dir():

@@ -1,4 +1,4 @@
-"""Check a data set: its shards' checksums and items, and a sample encoded again from the sources."""
+"""Check a data set: its shards, and a sample of its items encoded again from the sources."""
 
 import hashlib
 from collections.abc import Callable, Sequence
