@@ -386,7 +386,7 @@ def items_of(row_format: RowFormat, piece: Piece) -> list[Item]:
     """The items of a piece."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(piece.data))
+    table = pq.read_table(io.BytesIO(piece.data), use_threads=False)
     return row_format.items(table.select(row_format.schema.names))
 
 
@@ -404,7 +404,7 @@ def join_pieces(recipe: Recipe, pieces: Sequence[Piece]) -> Piece:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(io.BytesIO(piece.data)) for piece in pieces]
+    tables = [pq.read_table(io.BytesIO(piece.data), use_threads=False) for piece in pieces]
     record: dict[str, Any] = {}
     for piece in pieces:
         for name, value in piece.record.items():

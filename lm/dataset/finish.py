@@ -144,7 +144,7 @@ def read_piece(ledger: Ledger, number: int, columns: list[str] | None = None) ->
     """The table of a finished piece."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(io.BytesIO(ledger.data(number)), columns=columns)
+    return pq.read_table(io.BytesIO(ledger.data(number)), columns=columns, use_threads=False)
 
 
 def _order(kept: _Kept, chosen: np.ndarray) -> np.ndarray:
