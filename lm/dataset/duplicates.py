@@ -1,10 +1,11 @@
 """Near-duplicates by n-grams of codes: MinHash signatures (datasketch) and banding.
 
-Two utterances that share most n-grams of codes of the first codebook are the same recording: whole,
+Two utterances that share most n-grams of codes (of those codebooks that tell most) are the same recording: whole,
 cut otherwise, or coded otherwise. The share is the Jaccard similarity, estimated from signatures of
 `PERMUTATIONS` values (Broder, 1997).
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,34 @@ if TYPE_CHECKING:
 PERMUTATIONS = 128
 #: Codes in an n-gram.
 NGRAM = 4
+#: A first codebook of at least so many codes is enough; else codebooks of so many bits in all.
+_TELLING_CODES, _TELLING_BITS = 256, 16
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def signature(codes: np.ndarray) -> np.ndarray:
-    """(PERMUTATIONS,) uint32 of codes (codebooks, frames); all ones if they are too few."""
-    row = codes[0].astype(np.uint64)
+def compared_codebooks(sizes: Sequence[int]) -> list[int]:
+    """Which codebooks tell utterances apart: the first of a residual chain, which has most of the
+    sound; of many small ones (dMel's channels) some that are spread over all.
+    """
+    if sizes[0] >= _TELLING_CODES:
+        return [0]
+    bits, count = 0, 0
+    while bits < _TELLING_BITS and count < len(sizes):
+        bits += (sizes[count] - 1).bit_length()
+        count += 1
+    return np.linspace(0, len(sizes) - 1, count + 2)[1:-1].round().astype(int).tolist()
+
+
+def signature(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """(PERMUTATIONS,) uint32 of codes (codebooks, frames); all ones if they are too few.
+
+    Args:
+        codes: of one utterance.
+        sizes: of the codebooks.
+    """
+    row = np.zeros(codes.shape[1], np.uint64)
+    for book in compared_codebooks(sizes):
+        row = row * np.uint64(sizes[book]) + codes[book].astype(np.uint64)
     # A pause is the same code many times: runs count once, so that pauses don't make a match.
     row = row[np.flatnonzero(np.diff(row, prepend=row[:1] + np.uint64(1)))] if row.size else row
     if row.size < NGRAM:

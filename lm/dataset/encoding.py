@@ -353,7 +353,8 @@ def pack_piece(
     if signed:
         from .duplicates import signature
 
-        signatures = [signature(item.codes).tobytes() for item in items]
+        sizes = row_format.header.spec.codebook_sizes[: row_format.header.num_codebooks]
+        signatures = [signature(item.codes, sizes).tobytes() for item in items]
         table = table.append_column(SIGNATURE_COLUMN, pa.array(signatures, pa.binary()))
     packed = [json.dumps(asdict(each)) for each in measures]
     table = table.append_column(MEASURES_COLUMN, pa.array(packed, pa.string()))

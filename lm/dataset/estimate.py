@@ -143,7 +143,7 @@ def _estimate(
         failed=len(failures) / len(pieces),
         dropped=len(drops) / len(pieces),
         reasons=reasons,
-        similar=_similar(items),
+        similar=_similar(row_format, items),
         **facts,
     )
 
@@ -183,10 +183,12 @@ def _list_facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _similar(items: Sequence[Any]) -> tuple[int, int]:
+def _similar(row_format: RowFormat, items: Sequence[Any]) -> tuple[int, int]:
     if not items:
         return 0, 0
-    signatures = np.stack([signature(item.codes) for item in items])
+    header = row_format.header
+    sizes = header.spec.codebook_sizes[: header.num_codebooks]
+    signatures = np.stack([signature(item.codes, sizes) for item in items])
     found = NearDuplicates(signatures, SIMILAR).find()
     across = sum(items[item].split != items[first].split for item, (first, _) in found.items())
     return len(found), across
