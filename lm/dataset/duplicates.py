@@ -1,8 +1,8 @@
 """Near-duplicates by n-grams of codes: MinHash signatures (datasketch) and banding.
 
-Two utterances that share most n-grams of codes (of those codebooks that tell most) are the same recording: whole,
-cut otherwise, or coded otherwise. The share is the Jaccard similarity, estimated from signatures of
-`PERMUTATIONS` values (Broder, 1997).
+Two utterances that share most n-grams of codes (of those codebooks that tell most) are the same
+recording: whole, cut otherwise, or coded otherwise. The share is the Jaccard similarity, estimated
+from signatures of `PERMUTATIONS` values (Broder, 1997).
 """
 
 from collections.abc import Sequence

@@ -18,9 +18,8 @@ from ...filesystem import printable, what_it_is
 
 Kind = Literal["file", "tar", "hf"]
 
-_KNOWN = frozenset(
-    ("path", "id", "duration_s", "offset", "offset_s", "speaker", "text", "split", "language")
-)
+_decode = json.JSONDecoder().decode
+_NUMBERS, _TEXT = (float, int), (str, type(None))
 #: Columns of Hugging Face data sets, in order of preference.
 _HF_TEXT = ("text", "sentence", "transcription", "transcript", "normalized_text")
 _HF_SPEAKER = ("speaker", "speaker_id", "client_id")
@@ -117,61 +116,63 @@ def _of_manifest(path: Path) -> Iterator[Source]:
     if (what := what_it_is(path)) is not None:
         raise ManifestError(f"{path}: {what}, expected a file")
     home = path.parent
-    number = 0
+    prefix, number = os.fsencode(home) + b"/", 0
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
             for line in file:
                 number += 1
                 if not line.isspace():
-                    yield _of_line(line, home)
+                    yield _of_line(line, home, prefix)
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: {error}") from None
     except ManifestError as error:
         raise ManifestError(f"{path}, line {number}: {error}") from None
 
 
-def _of_line(line: str, home: Path) -> Source:
+def _of_line(line: str, home: Path, prefix: bytes) -> Source:
     """Read the usual kind of line quickly; anything else as `parse_line` does."""
     try:
-        fields = json.loads(line)
-        given, duration, offset = fields["path"], fields.get("duration_s"), fields.get("offset")
+        fields = _decode(line)
+        given, pop = fields.pop("path"), fields.pop
+        duration, offset = pop("duration_s", None), pop("offset", None)
+        speaker, text, split = pop("speaker", None), pop("text", None), pop("split", None)
         plain = (
-            type(given) is str
-            and given.isascii()
-            and ("/" + given).find("/.") < 0
-            and ("/" + given).find("//") < 0
+            given.isascii()
+            and given[0] not in "./"
+            and "/." not in given
+            and "//" not in given
             and "\0" not in given
-            and given != ""
-            and (duration is None or (type(duration) in (float, int) and 0 <= duration < 1e9))
-            and (offset is None or (type(offset) in (float, int) and 0 <= offset < 1e9))
+            and (duration is None or (type(duration) in _NUMBERS and 0 <= duration < 1e9))
+            and (offset is None or (type(offset) in _NUMBERS and 0 <= offset < 1e9))
+            and type(speaker) in _TEXT
+            and type(text) in _TEXT
+            and type(split) in _TEXT
             and "offset_s" not in fields
-            and all(
-                type(fields.get(name)) in (str, type(None)) for name in ("speaker", "text", "split")
-            )
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         plain = False
     if not plain:
         return _of_utterance(parse_line(line, home))
-    extra = {name: value for name, value in fields.items() if name not in _KNOWN}
-    language = fields.get("language")
-    if type(language) is not str or not language.strip():
-        language = extra.pop("lang", None)
-        if type(language) is not str or not language.strip():
-            language = None
+    item, language, lang = pop("id", None), pop("language", None), pop("lang", None)
     return Source(
-        _id(fields.get("id"), given, offset, duration),
+        _id(item, given, offset, duration),
         "file",
-        os.fsencode(home) + b"/" + given.encode(),
+        prefix + given.encode(),
         given,
-        duration_s=duration,
-        offset_s=offset,
-        speaker=fields.get("speaker"),
-        text=fields.get("text"),
-        language=language and language.strip(),
-        split=fields.get("split"),
-        extra=_json(extra),
+        -1,
+        -1,
+        duration,
+        offset,
+        speaker,
+        text,
+        _said(language) or _said(lang),
+        split,
+        _json(fields) if fields else "",
     )
+
+
+def _said(language: Any) -> str | None:
+    return (language.strip() or None) if type(language) is str else None
 
 
 def _id(given: Any, name: str, offset: float | None, duration: float | None) -> str:
