@@ -201,3 +201,29 @@ def test_aligners_by_name():
     for wrong in ("sphinx", "whisper", "pocketsphinx:x"):
         with pytest.raises(DatasetError, match="expected pocketsphinx or whisper:MODEL"):
             open_aligner(wrong, None)
+
+
+def test_whisper(tmp_path):
+    """A transcript's words in order, within the audio; without one, what is recognised."""
+    from ...conftest import synthetic_speech
+    from ...tiny_whisper import write_tiny_ctranslate2
+
+    folder = write_tiny_ctranslate2(tmp_path / "tiny")
+    from syllabary.lm.dataset.words.whisper import WhisperAligner
+
+    aligner = WhisperAligner(str(folder))
+    wave = synthetic_speech(24_000)
+    words, text = aligner.align(wave, 16000, "hello, big world!", "en")
+    assert "".join(word.word for word in words).replace(" ", "") == "hello,bigworld!"
+    assert text == "hello, big world!"
+    assert all(0 <= word.start <= word.end <= 1.5 for word in words)
+    assert [word.start for word in words] == sorted(word.start for word in words)
+    again, heard = aligner.align(wave, 16000, None, None)
+    assert all(0 <= word.start <= word.end <= 1.5 for word in again)
+    assert heard is None or isinstance(heard, str)
+    with pytest.raises(DatasetError, match="does not know the language 'xx'"):
+        aligner.align(wave, 16000, "hello", "xx")
+    with pytest.raises(DatasetError, match="31 s; Whisper aligns a transcript of up to 30 s"):
+        aligner.align(np.zeros(31 * 16000, np.float32), 16000, "hello", "en")
+    with pytest.raises(DatasetError, match="no such folder of a Whisper model"):
+        WhisperAligner(str(tmp_path / "none"))
