@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DatasetError
-from ...filesystem import printable
+from ...filesystem import printable, remove_all_leftovers
 from .encoding import Piece, Recipe
 from .engines import Engine, InProcess, Processes, Task
 from .finish import finish
@@ -98,9 +98,9 @@ def build_dataset(
     if (folder / DESCRIPTION_NAME).exists():
         return _finished(folder, digest_of(list_sources(inputs, settings.split), *listed), facts)
     with only_writer(build), _named_full_disk(folder):
+        remove_all_leftovers(folder)
         plan = read_plan(build)
         if plan is None:
-            # A ledger without a plan is of nothing.
             plan = make_plan(list_sources(inputs, settings.split), build, *listed)
         else:
             _check_same(
