@@ -90,6 +90,7 @@ def build_dataset(
     """
     folder, settings = Path(folder), settings or Settings()
     _check_place(folder)
+    is_new = not folder.exists()
     recipe = settings.recipe(device, batch_size)
     facts = settings.to_json(recipe)
     words = settings.listed_words()
@@ -101,7 +102,13 @@ def build_dataset(
         remove_all_leftovers(folder)
         plan = read_plan(build)
         if plan is None:
-            plan = make_plan(list_sources(inputs, settings.split), build, *listed)
+            try:
+                plan = make_plan(list_sources(inputs, settings.split), build, *listed)
+            except BaseException:  # nothing has begun, so nothing stays
+                shutil.rmtree(build, ignore_errors=True)
+                if is_new:
+                    folder.rmdir()
+                raise
         else:
             _check_same(
                 folder, plan, digest_of(list_sources(inputs, settings.split), *listed), facts

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, connection, get_context, parent_process
 from typing import TypeAlias
 
-from ...cores import use_one_thread
+from ...cores import torch_threads, use_one_thread
 from ...errors import DatasetError
 from .encoding import Piece, PieceEncoder, Recipe, failed_piece, join_pieces
 from .opening import shown
@@ -73,10 +73,11 @@ class InProcess(Engine):
     """One worker, which is this process."""
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Piece]]:
-        use_one_thread()
         encoder = PieceEncoder(self.recipe)
         for number, rows in tasks:
-            yield number, encoder.encode(rows)
+            with torch_threads(1):
+                piece = encoder.encode(rows)
+            yield number, piece
 
     def alone(self, rows: Sequence[Planned]) -> Piece:
         return PieceEncoder(self.recipe).encode(rows)

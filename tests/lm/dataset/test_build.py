@@ -211,6 +211,7 @@ def test_places_that_are_not_for_data_sets(corpus, tmp_path, settings):
     with pytest.raises(DatasetError, match="no item is left: 1 failed, the first"):
         build_dataset([tmp_path / "broken"], tmp_path / "empty", settings)
     same = json.dumps({"path": "s0/0.wav"})
+    assert not (tmp_path / "set").exists()
     (corpus / "twice.jsonl").write_text(f"{same}\n{same}\n")
     with pytest.raises(DatasetError, match="would both have the id 's0/0'"):
         build_dataset([corpus / "twice.jsonl"], tmp_path / "twice", settings)
