@@ -15,7 +15,8 @@ from . import options
 from .batch import clock_of, hours, size
 
 if TYPE_CHECKING:
-    from ..lm.dataset.build import BuildReport, OpenEngine
+    from ..lm.dataset.build import BuildReport
+    from ..lm.dataset.engines import OpenEngine
     from ..lm.dataset.estimate import Estimate
     from ..lm.dataset.settings import Settings
     from ..lm.dataset.verify import Verification

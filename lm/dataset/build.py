@@ -16,10 +16,9 @@ from typing import Any
 
 from ...errors import DatasetError
 from ...filesystem import printable, remove_all_leftovers
-from .encoding import Piece, Recipe
-from .engines import Engine, InProcess, Processes, Task
+from .engines import InProcess, OpenEngine, Processes, Task
 from .finish import finish
-from .format import BUILD_FOLDER, DESCRIPTION_NAME, FAILURES_NAME, read_description
+from .format import BUILD_FOLDER, DESCRIPTION_NAME, read_description
 from .ledger import Ledger, only_writer
 from .plan import Plan, digest_of, make_plan, read_plan
 from .settings import Settings, changed_settings
@@ -28,7 +27,6 @@ from .stored import StoredDataset, open_dataset
 
 #: Called with pieces done, all pieces, and the seconds of audio that were encoded now.
 Progress = Callable[[int, int, float], None]
-OpenEngine = Callable[[Recipe], Engine]
 
 
 @dataclass(frozen=True)
@@ -202,4 +200,4 @@ class _named_full_disk:
             ) from error
 
 
-__all__ = ["FAILURES_NAME", "BuildReport", "Piece", "build_dataset", "local_engine"]
+__all__ = ["BuildReport", "build_dataset", "local_engine"]

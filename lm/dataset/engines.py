@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, connection, get_context, parent_process
@@ -67,6 +67,10 @@ class Engine(ABC):
                 why = f"{shown(row.source)}: the worker died {_TRIES} times on it: {reason}"
                 pieces.append(failed_piece(self.recipe, row, why))
         return join_pieces(self.recipe, pieces)
+
+
+#: Opens an engine for a recipe: how many workers there are, and where, is decided before.
+OpenEngine: TypeAlias = Callable[[Recipe], Engine]
 
 
 class InProcess(Engine):
