@@ -87,3 +87,7 @@ class InterleavingError(SyllabaryError):
 
 class VocabularyError(SyllabaryError):
     """Speech tokens can't be put into a vocabulary, or ids are not of this one."""
+
+
+class DatasetError(SyllabaryError):
+    """A data set is incomplete, damaged or made otherwise than expected, or can't be built."""
