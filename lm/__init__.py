@@ -1,5 +1,5 @@
 """Training data of speech language models: codebook patterns, text and speech in one sequence,
-vocabularies.
+vocabularies, and the reader of data sets.
 
 Importing this loads no torch: names are looked up where they live when they are first used.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         draw_spans,
         scheme_from_json,
     )
+    from .loading.opening import reader
     from .naming import NAMINGS, Naming
     from .patterns import PATTERNS, Pattern, pattern, pattern_from_json
     from .tokenizer_json import first_free_id, read_vocabulary, write_tokenizer
@@ -51,6 +52,7 @@ __all__ = [
     "pattern",
     "pattern_from_json",
     "read_vocabulary",
+    "reader",
     "scheme_from_json",
     "write_tokenizer",
 ]
@@ -79,6 +81,7 @@ __getattr__, __dir__ = lazy_exports(
         "pattern": "syllabary.lm.patterns",
         "pattern_from_json": "syllabary.lm.patterns",
         "read_vocabulary": "syllabary.lm.tokenizer_json",
+        "reader": "syllabary.lm.loading.opening",
         "scheme_from_json": "syllabary.lm.interleaving",
         "write_tokenizer": "syllabary.lm.tokenizer_json",
     },

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from .filling import sequence_bounds
+
 if TYPE_CHECKING:
     from .samples import Rows
 
@@ -75,21 +77,14 @@ def batch_of(rows: "Rows", following: int) -> Batch:
     """Rows as a batch; `following` is its `next`."""
     ids, targets = torch.from_numpy(rows.ids), torch.from_numpy(rows.targets)
     one = ids.shape[1] == 1
-    counts = rows.parts[:, 4] - rows.parts[:, 3]
-    padding = rows.positions.shape[1] - rows.lengths
-    padded = np.flatnonzero(padding)
-    if len(padded):  # behind the parts of its row
-        ends_of_rows = np.searchsorted(rows.parts[:, 0], padded, side="right")
-        counts = np.insert(counts, ends_of_rows, padding[padded])
-    bounds = np.zeros(len(counts) + 1, np.int32)
-    np.cumsum(counts, out=bounds[1:])
+    bounds = sequence_bounds(rows.parts, rows.lengths, rows.positions.shape[1])
     return Batch(
         ids[:, 0] if one else ids,
         targets[:, 0] if one else targets,
         torch.from_numpy(rows.positions),
         torch.from_numpy(rows.lengths),
         torch.from_numpy(bounds),
-        int(counts.max()) if len(counts) else 0,
+        int(np.diff(bounds).max()),
         torch.from_numpy(rows.parts),
         following,
     )

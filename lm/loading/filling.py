@@ -98,35 +98,65 @@ def documents_layout(pattern: Pattern) -> Layout:
 
 
 def filled(
+    number: int,
     store: FlatStore,
     layout: Layout,
     plan: Plan,
     rows: np.ndarray,
     slots: np.ndarray,
-    out: "tuple[np.ndarray, np.ndarray, np.ndarray]",
+    out: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> Any:
     """Write rows of a plan into arrays.
 
     Args:
+        number: of the source, to note with each part.
         rows: (n,) numbers of rows of the plan.
         slots: (n,) row of the arrays that each goes to.
-        out: ids and targets, (rows, streams, steps), and positions, (rows, steps).
+        out: ids and targets, (rows, streams, steps); positions, (rows, steps); and the steps
+            of each row that are not padding, (rows,).
 
     Returns:
-        (parts, 4) int64 of the parts written: slot, item, first step, last step + 1.
+        (parts, 5) int64 of the parts written: slot, number, item, first step, last step + 1.
     """
-    counts = plan.row_starts[rows + 1] - plan.row_starts[rows]
-    parts = np.empty((int(counts.sum()), 4), np.int64)
-    arguments = (plan.items, plan.starts, plan.stops, plan.row_starts, rows, slots)
+    arguments = (number, plan.items, plan.starts, plan.stops, plan.row_starts, rows, slots)
     if store.documents:
-        _fill_documents(store.values, store.starts, *arguments, layout.fillings, *out, parts)
-    else:
-        _fill_codes(
-            store.values, store.starts, store.rows, store.heads, *arguments, layout.places,
-            layout.marks, layout.law[0], layout.law[1], layout.fillings, layout.heads,
-            layout.heads_at, *out, parts,
-        )  # fmt: skip
-    return parts
+        return _fill_documents(store.values, store.starts, *arguments, layout.fillings, *out)
+    return _fill_codes(
+        store.values, store.starts, store.rows, store.heads, *arguments, layout.places,
+        layout.marks, layout.law[0], layout.law[1], layout.fillings, layout.heads, layout.heads_at,
+        *out,
+    )  # fmt: skip
+
+
+@kernel
+def sequence_bounds(parts, lengths, width):  # type: ignore[no-untyped-def]
+    """Where sequences begin in rows one after the other, and the end: (sequences + 1,) int32.
+
+    Args:
+        parts: in order of rows; the padding of a row that has some is one more sequence.
+        lengths: (rows,) steps that are not padding.
+        width: steps of a row.
+    """
+    bounds = np.empty(len(parts) + len(lengths) + 1, np.int32)
+    bounds[0] = 0
+    count, part = 0, 0
+    for row in range(len(lengths)):
+        while part < len(parts) and parts[part, 0] == row:
+            count += 1
+            bounds[count] = bounds[count - 1] + parts[part, 4] - parts[part, 3]
+            part += 1
+        if lengths[row] < width:
+            count += 1
+            bounds[count] = (row + 1) * width
+    return bounds[: count + 1].copy()
+
+
+@kernel
+def _no_parts(row_starts, rows):  # type: ignore[no-untyped-def]
+    count = 0
+    for row in rows:
+        count += row_starts[row + 1] - row_starts[row]
+    return np.empty((count, 5), np.int64)
 
 
 @kernel(inline="always")
@@ -147,11 +177,11 @@ def _copy(source, first, last, target, at, stride, base):  # type: ignore[no-unt
 
 @kernel
 def _fill_codes(  # type: ignore[no-untyped-def]
-    values, begins, books, heads, items, starts, stops, row_starts, rows, slots, places, marks,
-    fixed, each, fillings, head_bases, head_at, ids, targets, positions, parts,
+    values, begins, books, heads, source, items, starts, stops, row_starts, rows, slots, places, marks,
+    fixed, each, fillings, head_bases, head_at, ids, targets, positions, lengths,
 ):  # fmt: skip
     width = positions.shape[1]
-    count = 0
+    parts, count = _no_parts(row_starts, rows), 0
     for number in range(len(rows)):
         slot, at = slots[number], 0
         for stream in range(len(fillings)):
@@ -165,7 +195,7 @@ def _fill_codes(  # type: ignore[no-untyped-def]
             for book in range(len(places)):
                 stride, stream = places[book, 2], places[book, 0]
                 first = places[book, 1] + places[book, 3] * frames
-                source = place + book * frames
+                code = place + book * frames
                 base = places[book, 4]
                 for ahead in range(2):
                     # The ids of steps start … stop - 1; then the targets, which are one later.
@@ -175,7 +205,7 @@ def _fill_codes(  # type: ignore[no-untyped-def]
                     end = min(frames, (high - first + stride - 1) // stride)
                     column = at + first + stride * begin - low
                     target = targets[slot, stream] if ahead else ids[slot, stream]
-                    _copy(values, source + begin, source + end, target, column, stride, base)
+                    _copy(values, code + begin, code + end, target, column, stride, base)
             for mark in range(len(marks)):
                 step = marks[mark, 1] + marks[mark, 2] * frames
                 stream = marks[mark, 0]
@@ -192,21 +222,23 @@ def _fill_codes(  # type: ignore[no-untyped-def]
             here = positions[slot, at : at + stop - start]
             for step in range(stop - start):
                 here[step] = step
-            parts[count, 0], parts[count, 1] = slot, item
-            parts[count, 2], parts[count, 3] = start, stop
+            parts[count, 0], parts[count, 1], parts[count, 2] = slot, source, item
+            parts[count, 3], parts[count, 4] = start, stop
             count += 1
             at += stop - start
+        lengths[slot] = at
         for step in range(at, width):
             positions[slot, step] = step - at
+    return parts
 
 
 @kernel
 def _fill_documents(  # type: ignore[no-untyped-def]
-    values, begins, items, starts, stops, row_starts, rows, slots, fillings, ids, targets,
-    positions, parts,
+    values, begins, source, items, starts, stops, row_starts, rows, slots, fillings, ids, targets,
+    positions, lengths,
 ):  # fmt: skip
     width = positions.shape[1]
-    count = 0
+    parts, count = _no_parts(row_starts, rows), 0
     for number in range(len(rows)):
         slot, at = slots[number], 0
         for part in range(row_starts[rows[number]], row_starts[rows[number] + 1]):
@@ -217,11 +249,13 @@ def _fill_documents(  # type: ignore[no-untyped-def]
             _copy(values, first + behind, last + behind, targets[slot, 0], at, 1, 0)
             for step in range(stop - start):
                 positions[slot, at + step] = step
-            parts[count, 0], parts[count, 1] = slot, item
-            parts[count, 2], parts[count, 3] = start, stop
+            parts[count, 0], parts[count, 1], parts[count, 2] = slot, source, item
+            parts[count, 3], parts[count, 4] = start, stop
             count += 1
             at += stop - start
+        lengths[slot] = at
         for step in range(at, width):
             positions[slot, step] = step - at
             ids[slot, 0, step] = fillings[0]
             targets[slot, 0, step] = IGNORE
+    return parts

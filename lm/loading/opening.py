@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...errors import DatasetError, TokenMismatchError, VocabularyError
-from ..dataset.stored import StoredDataset, open_dataset
 from ..patterns.flatten import Flatten
 from ..patterns.pattern import Pattern
 from ..vocabulary import PAD, Vocabulary
@@ -21,6 +20,7 @@ from .shuffle import Shuffle, mixed
 from .store import FlatStore, documents_of, store_of
 
 if TYPE_CHECKING:
+    from ..dataset.stored import StoredDataset
     from .reader import Reader
 
 Packing = Literal["best-fit", "concatenate", "by-length"]
@@ -28,7 +28,7 @@ PACKINGS = ("best-fit", "concatenate", "by-length")
 
 
 def reader(
-    data: str | Path | StoredDataset | Mapping[str | Path, float],
+    data: "str | Path | StoredDataset | Mapping[Any, float]",
     pattern: Pattern | None = None,
     vocabulary: Vocabulary | None = None,
     *,
@@ -92,9 +92,7 @@ def reader(
 
     _check(packing, context, batch, tokens, epochs, multiple)
     given = data if isinstance(data, Mapping) else {data: 1.0}
-    opened = [
-        one if isinstance(one, StoredDataset) else open_dataset(one, split) for one in given
-    ]
+    opened = [_opened(one, split) for one in given]
     if not opened:
         raise DatasetError("no data set given")
     if epochs is not None and len(opened) > 1:
@@ -167,7 +165,7 @@ class _Planning:
         return by_length(order, lengths, self.context, self.rows, self.budget)
 
 
-def check_fits(dataset: StoredDataset, vocabulary: Vocabulary | None) -> None:
+def check_fits(dataset: "StoredDataset", vocabulary: Vocabulary | None) -> None:
     """Raise unless a data set has the tokens of a vocabulary, and at least its codebooks."""
     where = dataset.folder
     if vocabulary is None:
@@ -185,7 +183,7 @@ def check_fits(dataset: StoredDataset, vocabulary: Vocabulary | None) -> None:
 
 
 def bound(
-    dataset: StoredDataset, pattern: Pattern | None, vocabulary: Vocabulary | None
+    dataset: "StoredDataset", pattern: Pattern | None, vocabulary: Vocabulary | None
 ) -> Pattern:
     """The pattern with the ids of the vocabulary; without one, codes as they are.
 
@@ -220,7 +218,7 @@ def bound(
     return pattern
 
 
-def check_codes(dataset: StoredDataset, store: FlatStore, pattern: Pattern) -> None:
+def check_codes(dataset: "StoredDataset", store: FlatStore, pattern: Pattern) -> None:
     """Raise `VocabularyError` for codes that a codebook of the pattern does not have."""
     for codebook, (greatest, size) in enumerate(zip(store.greatest, pattern.sizes, strict=False)):
         if greatest >= size:
@@ -228,6 +226,14 @@ def check_codes(dataset: StoredDataset, store: FlatStore, pattern: Pattern) -> N
                 f"{dataset.folder}: code {greatest} of codebook {codebook}, which has {size} codes: "
                 "the shards are damaged, or of another tokenizer than they say"
             )
+
+
+def _opened(data: "str | Path | StoredDataset", split: str | None) -> "StoredDataset":
+    from ..dataset.stored import open_dataset  # loads torch
+
+    if isinstance(data, str | Path):
+        return open_dataset(data, split)
+    return data if split is None else open_dataset(data.folder, split)
 
 
 def _id(marker: str | int | None, vocabulary: Vocabulary | None) -> int | None:

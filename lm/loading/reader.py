@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ...errors import DatasetError
 from .batch import Batch, batch_of
 from .samples import Samples
+
+#: Steps of training that are worked out together.
+_AHEAD = 32
 
 
 class Reader(IterableDataset[Batch]):
@@ -58,32 +62,34 @@ class Reader(IterableDataset[Batch]):
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         each = self.ranks * self.batch
-        step = number
-        while True:
-            first = self.position + step * each
-            begin = first + self.rank * self.batch
-            end = begin + self.batch
-            if self.stop is not None:
-                end = min(end, self.stop)
-            if end <= begin:
-                return
-            following = first + each if self.stop is None else min(first + each, self.stop)
-            yield self._batch(np.arange(begin, end), following)
-            step += workers
+        for first_step in count(number, _AHEAD * workers):
+            # Which units come is worked out for some steps at once.
+            steps = first_step + workers * np.arange(_AHEAD)
+            firsts = self.position + each * steps
+            begins = firsts + self.rank * self.batch
+            positions = begins[:, None] + np.arange(self.batch)
+            sources, units = self.samples.units(positions.reshape(-1))
+            for place, (begin, first) in enumerate(
+                zip(begins.tolist(), firsts.tolist(), strict=True)
+            ):
+                kept, following = self.batch, first + each
+                if self.stop is not None:
+                    kept, following = min(kept, self.stop - begin), min(following, self.stop)
+                    if kept <= 0:
+                        return
+                here = slice(place * self.batch, place * self.batch + kept)
+                yield batch_of(self.samples.rows_of(sources[here], units[here]), following)
 
     def __getitem__(self, position: int) -> Batch:
         """The sample of one position, as a batch: for looking at it; any order, no state."""
         if position < 0 or (self.stop is not None and position >= self.stop):
             raise IndexError(f"position {position} of {self.stop or 'an endless sequence'}")
-        return self._batch(np.arange(position, position + 1), position + 1)
+        return batch_of(self.samples.rows(np.array([position])), position + 1)
 
     def document(self, item: int, source: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """The whole document of an item: ids and targets, (steps,) or (streams, steps)."""
         ids, targets = map(torch.from_numpy, self.samples.document(source, item))
         return (ids[0], targets[0]) if len(ids) == 1 else (ids, targets)
-
-    def _batch(self, positions: np.ndarray, following: int) -> Batch:
-        return batch_of(self.samples.rows(positions), following)
 
 
 def _rank(rank: int | None, ranks: int | None) -> tuple[int, int]:

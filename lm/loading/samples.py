@@ -87,6 +87,7 @@ class Samples:
     width: int | None
     multiple: int = 1
     shuffle: bool = True
+    _orders: dict[tuple[int, int], Shuffle] = field(default_factory=dict, repr=False)
 
     @property
     def streams(self) -> int:
@@ -96,48 +97,57 @@ class Samples:
         """Source of some positions, and number of the unit of its plan: two (n,) int64."""
         sources, numbers = self.mixture[positions]
         units = np.empty_like(numbers)
-        for source in np.unique(sources).tolist():
-            here = np.flatnonzero(sources == source)
-            size = len(self.sources[source].plan)
-            epochs, places = np.divmod(numbers[here], size)
-            for epoch in np.unique(epochs).tolist() if self.shuffle else ():
-                there = epochs == epoch
-                key = mixed(self.mixture.seed, source, epoch, 4)
-                places[there] = Shuffle(size, key)[places[there]]
+        for source in range(len(self.sources)):
+            here = _where(sources, source, len(self.sources))
+            if not len(here):
+                continue
+            epochs, places = np.divmod(numbers[here], len(self.sources[source].plan))
+            if self.shuffle:
+                for epoch in range(int(epochs.min()), int(epochs.max()) + 1):
+                    there = epochs == epoch
+                    places[there] = self._order(source, epoch)[places[there]]
             units[here] = places
         return sources, units
 
+    def _order(self, source: int, epoch: int) -> Shuffle:
+        """Of a source's units in an epoch; the last few are kept."""
+        if (source, epoch) not in self._orders:
+            while len(self._orders) > 2 * len(self.sources):
+                del self._orders[next(iter(self._orders))]
+            key = mixed(self.mixture.seed, source, epoch, 4)
+            self._orders[source, epoch] = Shuffle(len(self.sources[source].plan), key)
+        return self._orders[source, epoch]
+
     def rows(self, positions: np.ndarray) -> Rows:
         """The rows of some positions, (n,) int64, one below the other."""
-        sources, units = self.units(positions)
-        wanted = [
-            (source, row)
-            for source, unit in zip(sources.tolist(), units.tolist(), strict=True)
-            for row in self.sources[source].plan.rows(unit)
-        ]
-        of_source, rows = np.array(wanted, np.int64).reshape(-1, 2).T
-        width = self.width or self._longest(of_source, rows)
-        shape = (len(rows), self.streams, width)
+        return self.rows_of(*self.units(positions))
+
+    def rows_of(self, sources: np.ndarray, units: np.ndarray) -> Rows:
+        """The rows of some units, which `units` gave."""
+        if self.width is None:
+            wanted = [
+                (source, row)
+                for source, unit in zip(sources.tolist(), units.tolist(), strict=True)
+                for row in self.sources[source].plan.rows(unit)
+            ]
+            sources, units = np.ascontiguousarray(np.array(wanted, np.int64).reshape(-1, 2).T)
+        width = self.width or self._longest(sources, units)
+        shape = (len(units), self.streams, width)
         ids, targets = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        positions_in_part = np.empty((len(rows), width), np.int64)
+        positions, lengths = np.empty((len(units), width), np.int64), np.empty(len(units), np.int64)
         parts = []
-        for number in np.unique(of_source).tolist():
-            source, slots = self.sources[number], np.flatnonzero(of_source == number)
-            found = filled(
-                source.store,
-                source.layout,
-                source.plan,
-                np.ascontiguousarray(rows[slots]),
-                slots,
-                (ids, targets, positions_in_part),
-            )
-            parts.append(np.insert(found, 1, number, axis=1))
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        for number, source in enumerate(self.sources):
+            slots = _where(sources, number, len(self.sources))
+            if len(slots):
+                rows = units if len(self.sources) == 1 else units[slots]
+                out = (ids, targets, positions, lengths)
+                parts.append(
+                    filled(number, source.store, source.layout, source.plan, rows, slots, out)
+                )
         if len(parts) > 1:
-            joined = joined[np.argsort(joined[:, 0], kind="stable")]
-        lengths = np.zeros(len(rows), np.int64)
-        np.add.at(lengths, joined[:, 0], joined[:, 4] - joined[:, 3])
-        return Rows(ids, targets, positions_in_part, lengths, joined)
+            joined = np.concatenate(parts)
+            parts = [joined[np.argsort(joined[:, 0], kind="stable")]]
+        return Rows(ids, targets, positions, lengths, parts[0])
 
     def document(self, source: int, item: int) -> tuple[np.ndarray, np.ndarray]:
         """A whole document: ids and targets, (streams, steps) int64."""
@@ -151,8 +161,9 @@ class Samples:
         )
         ids = np.empty((1, self.streams, steps), np.int64)
         targets = np.full_like(ids, IGNORE)
-        out = (ids, targets, np.empty((1, steps), np.int64))
-        filled(found.store, found.layout, one, np.zeros(1, np.int64), np.zeros(1, np.int64), out)
+        out = (ids, targets, np.empty((1, steps), np.int64), np.empty(1, np.int64))
+        zero = np.zeros(1, np.int64)
+        filled(source, found.store, found.layout, one, zero, zero, out)
         return ids[0], targets[0]
 
     def _longest(self, sources: np.ndarray, rows: np.ndarray) -> int:
@@ -162,3 +173,8 @@ class Samples:
             first = plan.row_starts[here]
             longest = max(longest, int((plan.stops[first] - plan.starts[first]).max()))
         return -(-longest // self.multiple) * self.multiple
+
+
+def _where(sources: np.ndarray, number: int, count: int) -> np.ndarray:
+    """Places of one of `count` sources."""
+    return np.arange(len(sources)) if count == 1 else np.flatnonzero(sources == number)
