@@ -1,8 +1,8 @@
 """lhotse's shar: ``SPLIT/cuts.000000.jsonl.gz`` and ``SPLIT/codes.000000.tar``.
 
-Each cut has a supervision with the text, and a field ``codes``, an array (codebooks, frames) that
-lhotse loads, truncates and pads with the cut: its frames begin every ``1 / frame_rate`` seconds, and
-a cut lasts a whole number of them. Merged units are plain arrays, ``codes`` and ``durations``. What
+Each cut has a supervision with the text, and a field ``codes``, an array (frames, codebooks), as
+lhotse cuts arrays along their first axis: loading it gives the frames of the cut, also when that was
+truncated. A cut lasts a whole number of frames; its recording has no audio. Merged units are plain arrays, ``codes`` and ``durations``. What
 else is known of an item is in `custom`, with the tokenizer's digest.
 """
 
@@ -61,6 +61,15 @@ def cut_of(job: Job, item: "Item") -> dict[str, Any]:
         "duration": duration,
         "channel": 0,
         "supervisions": [supervision],
+        # Without sources: lhotse asks it for the sampling rate, which it needs to cut arrays.
+        "recording": {
+            "id": item.id,
+            "sources": [],
+            "sampling_rate": spec.sample_rate,
+            "num_samples": frames * spec.hop,
+            "duration": duration,
+            "channel_ids": [0],
+        },
         "custom": custom,
         "type": "MonoCut",
     }
@@ -75,17 +84,18 @@ def _arrays(job: Job, item: "Item") -> Iterator[tuple[str, np.ndarray, dict[str,
             "shape": list(values.shape),
         }  # fmt: skip
 
+    codes = item.codes.T
     if item.durations is not None:
-        yield "codes", item.codes, plain(item.codes)
+        yield "codes", codes, plain(codes)
         yield "durations", item.durations, plain(item.durations)
         return
     manifest = {
-        "array": plain(item.codes),
-        "temporal_dim": 1,
+        "array": plain(codes),
+        "temporal_dim": 0,
         "frame_shift": float(1 / job.dataset.spec.frame_rate),
         "start": 0,
     }
-    yield "codes", item.codes, manifest
+    yield "codes", codes, manifest
 
 
 class _Shards:
