@@ -137,13 +137,18 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                utterances.append(_utterance(line, path.parent))
+                utterances.append(parse_line(line, path.parent))
             except ManifestError as error:
                 raise ManifestError(f"{path}, line {number}: {error}") from None
     return _told_apart(utterances)
 
 
-def _utterance(line: str, home: Path) -> Utterance:
+def parse_line(line: str, home: Path) -> Utterance:
+    """Read one line of a manifest in the folder `home`.
+
+    Raises:
+        ManifestError: it is invalid.
+    """
     try:
         fields = json.loads(line)
     except RecursionError:

@@ -11,6 +11,7 @@ import click
 from .. import __version__
 from ..errors import SyllabaryError, SyllabaryWarning
 from .convert import convert
+from .dataset import dataset
 from .decode import decode
 from .demo import demo
 from .encode import encode
@@ -52,7 +53,7 @@ def cli() -> None:
 
 for command in (
     encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, list_command, fit,
-    train, queue, export, demo,
+    train, queue, export, dataset, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

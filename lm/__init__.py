@@ -1,5 +1,5 @@
-"""Training data of speech language models: codebook patterns, text and speech in one sequence,
-vocabularies, and the reader of data sets.
+"""Training data of speech language models: data sets of tokens, codebook patterns, text and speech
+in one sequence, vocabularies, exports, and the reader.
 
 Importing this loads no torch: names are looked up where they live when they are first used.
 """
@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from .dataset.build import build_dataset
+    from .dataset.filters import Filters
+    from .dataset.items import AlignedWord, Item
+    from .dataset.settings import Settings as DatasetSettings
+    from .dataset.splits import Splits
+    from .dataset.stored import StoredDataset, open_dataset, write_dataset
+    from .exports.exporting import EXPORTS, export
     from .interleaving import (
         CHATML,
         CosyVoice,
@@ -32,34 +39,56 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHATML",
+    "EXPORTS",
     "NAMINGS",
     "PATTERNS",
+    "AlignedWord",
     "CosyVoice",
+    "DatasetSettings",
     "Dialogue",
+    "Filters",
     "FixedRatio",
     "InnerMonologue",
     "Interleaved",
+    "Item",
     "Naming",
     "Pattern",
     "SpeechThenText",
+    "Splits",
+    "StoredDataset",
     "TextThenSpeech",
     "Vocabulary",
     "Word",
     "WordAligned",
+    "build_dataset",
     "chat",
     "draw_spans",
+    "export",
     "first_free_id",
+    "open_dataset",
     "pattern",
     "pattern_from_json",
     "read_vocabulary",
     "reader",
     "scheme_from_json",
+    "write_dataset",
     "write_tokenizer",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "AlignedWord": "syllabary.lm.dataset.items",
+        "EXPORTS": "syllabary.lm.exports.exporting",
+        "export": "syllabary.lm.exports.exporting",
+        "DatasetSettings": "syllabary.lm.dataset.settings:Settings",
+        "Filters": "syllabary.lm.dataset.filters",
+        "Item": "syllabary.lm.dataset.items",
+        "Splits": "syllabary.lm.dataset.splits",
+        "StoredDataset": "syllabary.lm.dataset.stored",
+        "build_dataset": "syllabary.lm.dataset.build",
+        "open_dataset": "syllabary.lm.dataset.stored",
+        "write_dataset": "syllabary.lm.dataset.stored",
         "CHATML": "syllabary.lm.interleaving",
         "CosyVoice": "syllabary.lm.interleaving",
         "Dialogue": "syllabary.lm.interleaving",

@@ -35,6 +35,7 @@ CARD_NAME = "README.md"
 PLOTS_FOLDER = "plots"
 FAILURES_NAME = "failures.jsonl"
 DROPS_NAME = "drops.jsonl"
+LEDGER_NAME = "ledger.jsonl"
 #: Key of the schema's metadata with `Header` as JSON.
 METADATA_KEY = b"syllabary"
 #: Rows in a row group: what random access to one item has to read.
@@ -262,6 +263,15 @@ def codes_of(table: "pa.Table", num_codebooks: int) -> list[np.ndarray]:
             for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
         ]
     return found
+
+
+def frame_counts(table: "pa.Table", num_codebooks: int) -> np.ndarray:
+    """(rows,) int64 frames of each row of a table."""
+    parts = [np.zeros(0, np.int64)]
+    for chunk in table["codes"].chunks:
+        ends = chunk.flatten().offsets.to_numpy()[::num_codebooks].astype(np.int64)
+        parts.append(np.diff(ends) // num_codebooks)
+    return np.concatenate(parts)
 
 
 def shards_digest(header: Header, item_digests: Iterable[bytes]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from .format import (
     RowFormat,
     Shard,
     codes_of,
+    frame_counts,
     read_description,
     shard_name,
     shards_digest,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 #: Codes in a shard; 100 MB, about, of codes of 10 bits.
 CODES_A_SHARD = 80_000_000
 _HELD_GROUPS = 4
+#: Rows, and the digest of each.
+Digested: TypeAlias = tuple["pa.Table", Sequence[bytes]]
 
 
 def open_dataset(
@@ -238,52 +241,48 @@ class StoredDataset(Sequence[Item]):
         return self._groups[key]
 
 
-class ShardWriter:
-    """Write one shard, whole or not at all, from items of one split."""
+def write_shard(
+    folder: Path, name: str, split: str, header: Header, tables: Iterable["Digested"]
+) -> Shard:
+    """Write one shard, whole or not at all.
 
-    def __init__(self, folder: Path, name: str, split: str, header: Header) -> None:
-        self.folder, self.name, self.split = folder, name, split
-        self._format = RowFormat(header)
-        self._waiting: list[Item] = []
-        self.items = self.frames = self.samples = 0
-        self._sha = hashlib.sha256()
+    Args:
+        folder: of the data set.
+        name: of the shard.
+        split: of all its items.
+        header: of the data set.
+        tables: rows, however they are grouped, with the digest of each.
 
-    def write(self, items: Iterable[Item]) -> Shard:
-        """Write all items and return the shard.
+    Raises:
+        OSError: it can't be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-        Raises:
-            DatasetError: an item doesn't fit.
-            OSError: it can't be written.
-        """
-        import pyarrow.parquet as pq
-
-        path = self.folder / self.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            with pq.ParquetWriter(temporary, self._format.schema, **PARQUET) as writer:
-                for item in items:
-                    self._add(item)
-                    if len(self._waiting) == ROWS_A_GROUP:
-                        self._flush(writer)
-                if self._waiting:
-                    self._flush(writer)
-            sync(temporary)
-            size, digest = temporary.stat().st_size, content_digest(temporary)
-        return Shard(
-            self.name, self.split, self.items, self.frames, self.samples, size, digest,
-            self._sha.hexdigest(),
-        )  # fmt: skip
-
-    def _add(self, item: Item) -> None:
-        self._waiting.append(item)
-        self.items += 1
-        self.frames += item.frames
-        self.samples += item.num_samples
-        self._sha.update(item.digest())
-
-    def _flush(self, writer: "pq.ParquetWriter") -> None:
-        writer.write_table(self._format.table(self._waiting), row_group_size=ROWS_A_GROUP)
-        self._waiting = []
+    schema = RowFormat(header).schema
+    items = frames = samples = 0
+    sha = hashlib.sha256()
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        with pq.ParquetWriter(temporary, schema, **PARQUET) as writer:
+            waiting = schema.empty_table()
+            for table, digests in tables:
+                items += len(table)
+                samples += sum(table["num_samples"].to_pylist())
+                frames += sum(frame_counts(table, header.num_codebooks).tolist())
+                for digest in digests:
+                    sha.update(digest)
+                waiting = pa.concat_tables([waiting, table.cast(schema)])
+                while len(waiting) >= ROWS_A_GROUP:
+                    # Row groups of one chunk: the same bytes, however the rows came.
+                    writer.write_table(waiting.slice(0, ROWS_A_GROUP).combine_chunks())
+                    waiting = waiting.slice(ROWS_A_GROUP)
+            if len(waiting):
+                writer.write_table(waiting.combine_chunks())
+        sync(temporary)
+        size, digest_of_file = temporary.stat().st_size, content_digest(temporary)
+    return Shard(name, split, items, frames, samples, size, digest_of_file, sha.hexdigest())
 
 
 #: How shards are written. Codes repeat: a dictionary stores them in as many bits as there are
@@ -337,10 +336,17 @@ def write_dataset(
         parts = list(cut_shards(list(of_split), header.num_codebooks, codes_a_shard))
         for number, part in enumerate(parts):
             name = shard_name(split, number, len(parts))
-            shards.append(ShardWriter(folder, name, split, header).write(part))
+            shards.append(write_shard(folder, name, split, header, _digested(part, header)))
     folder.mkdir(parents=True, exist_ok=True)
     write_description(folder, header, shards, shards_digest(header, digests), merged=merged)
     return open_dataset(folder)
+
+
+def _digested(items: Sequence[Item], header: Header) -> Iterator["Digested"]:
+    row_format = RowFormat(header)
+    for start in range(0, len(items), ROWS_A_GROUP):
+        part = items[start : start + ROWS_A_GROUP]
+        yield row_format.table(part), [item.digest() for item in part]
 
 
 def cut_shards(

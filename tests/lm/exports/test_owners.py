@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from syllabary import lm
-from syllabary.lm.exports import export
+from syllabary.lm import export
 from syllabary.lm.exports.mds import ShardWriter, encoded_array
 from syllabary.lm.exports.megatron import write_pair
 
