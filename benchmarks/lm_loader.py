@@ -3,19 +3,20 @@
     python benchmarks/lm_loader.py
     python benchmarks/lm_loader.py --tokens 1e9 --seconds 10
 
-A synthetic data set of units: documents of 50 to 1,500, 500 on average, 1,024 codes. Everybody gives
-batches of 8 rows of 2,048 int64 tensors in random order, from files in the page cache:
+A synthetic data set of units: documents of 50 to 1,500, 500 on average, 1,024 codes. Everybody
+gives batches of 8 rows of 2,048 int64 tensors in random order, from files in the page cache:
 
-- ours, documents packed and concatenated, with targets, positions and sequence lengths, and 8
-  codebooks in the delay pattern, which are eight streams of ids;
-- Megatron's `IndexedDataset` (megatron-core), read as its `GPTDataset` does: parts of documents of a
-  window, concatenated; ids only;
+- ours, packed and concatenated, with targets, positions and sequence lengths; and 8 codebooks in
+  the delay pattern, which are eight streams of ids;
+- Megatron's `IndexedDataset` (megatron-core), read as its `GPTDataset` does: parts of documents of
+  a window, concatenated; ids only;
 - litdata's `StreamingDataset` with its `TokensLoader`: windows of one long run; ids only;
 - Mosaic's `StreamingDataset` (mosaicml-streaming): a window a sample, from MDS shards; ids only.
 
 Tokens are counted for each second of processor time, of all threads, so that other work on the
-machine doesn't matter. What is not installed is named and left out. The data set has `--tokens` tokens for ours, and at most
-20 million for the others, whose files take long to write; all are in memory anyway. Below: the
+machine doesn't matter. What is not installed is named and left out. The data set has `--tokens`
+tokens for ours, and at most 20 million for the others, whose files take long to write; all are in
+memory anyway. Below: the
 seconds until the first batch, and the memory of the process while ours goes over all of it.
 """
 
@@ -75,7 +76,8 @@ def store(folder: Path, tokens: int, codebooks: int) -> FlatStore:
     arrays, _ = read_flat(flat_file(folder / f"{codebooks}.flat", write))
     return FlatStore(
         folder, arrays["values"], arrays["starts"],
-        np.empty((len(arrays["starts"]) - 1, 0), np.int64), codebooks, False, [SIZE - 1] * codebooks,
+        np.empty((len(arrays["starts"]) - 1, 0), np.int64), codebooks, False,
+        [SIZE - 1] * codebooks,
     )  # fmt: skip
 
 
@@ -206,7 +208,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = Path(tempfile.mkdtemp(prefix="lm-loader-", dir=given.folder))
     try:
@@ -233,15 +235,17 @@ def main() -> None:
         next(iter(reader))
         before, most = own_memory(), 0.0
         steps = reader.num_samples // ROWS
-        start = time.perf_counter()
-        for step, batch in enumerate(reader):
+        start = time.process_time()
+        for step, batch in enumerate(reader):  # noqa: B007
             if step % 1000 == 0 or step == steps:
                 most = max(most, own_memory())
             if step == steps:
                 break
-        took = time.perf_counter() - start
-        print(f"\nall of {tokens / 1e6:.0f} million tokens, packed: {took:.1f} s; own memory "
-              f"{before:.0f} MB after the first batch, at most {most:.0f} MB; next {batch.next}")
+        took = time.process_time() - start
+        print(
+            f"\nall of {tokens / 1e6:.0f} million tokens, packed: {took:.1f} s; own memory "
+            f"{before:.0f} MB after the first batch, at most {most:.0f} MB; next {batch.next}"
+        )
     finally:
         shutil.rmtree(folder)
 

@@ -43,9 +43,7 @@ _SHOWN = 10
 @click.option("--begin", metavar="MARKER", help="Before each utterance: <|speech_start|>, …")
 @click.option("--end", metavar="MARKER", help="After each utterance: <|speech_end|>, …")
 @click.option("--dtype", metavar="NAME", help="Of megatron: uint16 or int32; default: what fits.")
-@click.option(
-    "--context", type=click.IntRange(min=1), metavar="N", help="Of memmap: ids of a row."
-)
+@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Of memmap: ids of a row.")
 def export_command(
     folder: str,
     to: str,

@@ -1,4 +1,5 @@
-"""Arrow files for `datasets.load_from_disk`: a folder for each split, with the columns of the shards.
+"""Arrow files for `datasets.load_from_disk`: a folder for each split, with the columns of the
+shards.
 
 The schema's metadata have the tokenizer's name, spec and digest, as those of the Parquet shards.
 """

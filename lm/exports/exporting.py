@@ -93,8 +93,8 @@ def export(
         to: one of `EXPORTS`.
         output: a folder, which must be empty or not there; it appears when all is written.
         split: only this one; default: all, each in files of its own.
-        pattern, vocabulary, begin, end, scheme, text: of the formats that hold ids, as for `reader`.
-            A vocabulary of another tokenizer is refused for all formats.
+        pattern, vocabulary, begin, end, scheme, text: of the formats that hold ids, as for
+            `reader`. A vocabulary of another tokenizer is refused for all formats.
         context, packing: of the rows of "memmap".
         dtype: of ids: uint16 or int32 for "megatron"; default: the smaller that holds the
             vocabulary.

@@ -1,9 +1,10 @@
 """lhotse's shar: ``SPLIT/cuts.000000.jsonl.gz`` and ``SPLIT/codes.000000.tar``.
 
 Each cut has a supervision with the text, and a field ``codes``, an array (frames, codebooks), as
-lhotse cuts arrays along their first axis: loading it gives the frames of the cut, also when that was
-truncated. A cut lasts a whole number of frames; its recording has no audio. Merged units are plain arrays, ``codes`` and ``durations``. What
-else is known of an item is in `custom`, with the tokenizer's digest.
+lhotse cuts arrays along their first axis: loading it gives the frames of the cut, also when that
+was truncated. A cut lasts a whole number of frames; its recording has no audio. Merged units are
+plain arrays, ``codes`` and ``durations``. What else is known of an item is in `custom`, with the
+tokenizer's digest.
 """
 
 import gzip
@@ -31,9 +32,11 @@ def write(job: Job) -> None:
         folder = job.folder / split
         folder.mkdir()
         shards = _Shards(folder, bool(job.dataset.description.get("merged")), job.shard_bytes)
-        for item in job.with_frames(items):
-            shards.add(item, cut_of(job, item), _arrays(job, item))
-        shards.close()
+        try:
+            for item in job.with_frames(items):
+                shards.add(item, cut_of(job, item), _arrays(job, item))
+        finally:
+            shards.close()
 
 
 def cut_of(job: Job, item: "Item") -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Mosaic streaming's MDS: ``SPLIT/shard.00000.mds`` and ``SPLIT/index.json``.
 
-A shard is the number of samples (u32), where each begins and the last ends (u32 each), the columns as
-JSON, and the samples: the sizes of their columns (u32), and the columns' bytes, in order of names.
-An item has ``codes`` (codebooks, frames), ``fields`` (JSON of all else), ``id``, ``num_samples`` and
-``text``, which is empty where there is none. MDS has no empty arrays, so items without frames are
-left out.
+A shard is the number of samples (u32), where each begins and the last ends (u32 each), the columns
+as JSON, and the samples: the sizes of their columns (u32), and the columns' bytes, in order of
+names. An item has ``codes`` (codebooks, frames), ``fields`` (JSON of all else), ``id``,
+``num_samples`` and ``text``, which is empty where there is none. MDS has no empty arrays, so items
+without frames are left out.
 """
 
 import json

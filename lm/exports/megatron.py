@@ -1,8 +1,8 @@
 """Megatron-LM's indexed data set: ``SPLIT.bin`` has the ids, ``SPLIT.idx`` where each document is.
 
-The bytes are those of Megatron's own builder. Where that wraps ids that its dtype can't hold (70,000
-becomes 4,464 in uint16), this refuses them. The index is written in pieces: its size in memory is
-four bytes a document.
+The bytes are those of Megatron's own builder. Where that wraps ids that its dtype can't hold
+(70,000 becomes 4,464 in uint16), this refuses them. The index is written in pieces: its size in
+memory is four bytes a document.
 """
 
 import struct

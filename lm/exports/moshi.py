@@ -2,8 +2,8 @@
 
 A line has `path` and `duration` in seconds. Beside the audio file it expects one of the same name
 that ends in ``.json``, with ``alignments``: ``[word, [start, end], speaker]`` of the words that the
-model says, which is the left channel. Here these have the relative paths of the sources; they belong
-in the audio's folder.
+model says, which is the left channel. Here these have the relative paths of the sources; they
+belong in the audio's folder.
 """
 
 import json

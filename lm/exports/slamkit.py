@@ -1,4 +1,5 @@
-"""slamkit's JSON lines: ``SPLIT.jsonl``, an object with `units`, `duration` and `file_name` a line."""
+"""slamkit's JSON lines: ``SPLIT.jsonl``, an object with `units`, `duration` and `file_name` a
+line."""
 
 import json
 

@@ -1,9 +1,9 @@
 """WebDataset's tar files: ``SPLIT-000000.tar``, the members of each item one after the other.
 
-An item is ``KEY.codes.npy`` (codebooks, frames), ``KEY.json`` with all else, ``KEY.txt`` where there
-is text, and ``KEY.durations.npy`` of merged units. A key is the path up to the first dot of its last
-part, so dots of an item's id are written ``%2E``; the id itself is in the JSON, with the tokenizer's
-digest.
+An item is ``KEY.codes.npy`` (codebooks, frames), ``KEY.json`` with all else, ``KEY.txt`` where
+there is text, and ``KEY.durations.npy`` of merged units. A key is the path up to the first dot of
+its last part, so dots of an item's id are written ``%2E``; the id itself is in the JSON, with the
+tokenizer's digest.
 """
 
 import io
@@ -11,6 +11,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -25,21 +26,18 @@ if TYPE_CHECKING:
 def write(job: Job) -> None:
     """The tar files of each split."""
     for split, items in job.splits():
-        number, file = 0, None
-        for item in items:
-            members = list(_members(job, item))
-            size = sum(len(data) for _, data in members)
-            if file is None or (file.offset and file.offset + size > job.shard_bytes):
-                if file is not None:
-                    file.close()
-                path = job.folder / f"{split}-{number:06}.tar"
-                file, number = tarfile.open(path, "w", format=tarfile.PAX_FORMAT), number + 1
-            for name, data in members:
-                entry = tarfile.TarInfo(name)
-                entry.size = len(data)
-                file.addfile(entry, io.BytesIO(data))
-        if file is not None:
-            file.close()
+        waiting = next(items, None)
+        for number in count():
+            if waiting is None:
+                break
+            path = job.folder / f"{split}-{number:06}.tar"
+            with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as file:
+                while waiting is not None and file.offset < job.shard_bytes:
+                    for name, data in _members(job, waiting):
+                        entry = tarfile.TarInfo(name)
+                        entry.size = len(data)
+                        file.addfile(entry, io.BytesIO(data))
+                    waiting = next(items, None)
 
 
 def key_of(name: str) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import DatasetError, InterleavingError, VocabularyError
-from ..interleaving.words import Word, WordAligned, draw_spans
 from ..interleaving.fixed_ratio import CosyVoice, FixedRatio
 from ..interleaving.turns import TextThenSpeech
+from ..interleaving.words import Word, WordAligned, draw_spans
 from ..patterns.flatten import Flatten
 from ..patterns.pattern import Pattern
 from ..vocabulary import Vocabulary

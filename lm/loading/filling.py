@@ -177,8 +177,8 @@ def _copy(source, first, last, target, at, stride, base):  # type: ignore[no-unt
 
 @kernel
 def _fill_codes(  # type: ignore[no-untyped-def]
-    values, begins, books, heads, source, items, starts, stops, row_starts, rows, slots, places, marks,
-    fixed, each, fillings, head_bases, head_at, ids, targets, positions, lengths,
+    values, begins, books, heads, source, items, starts, stops, row_starts, rows, slots, places,
+    marks, fixed, each, fillings, head_bases, head_at, ids, targets, positions, lengths,
 ):  # fmt: skip
     width = positions.shape[1]
     parts, count = _no_parts(row_starts, rows), 0

@@ -1,4 +1,5 @@
-"""`Mixture`: which of several data sets each sample comes from, and how often it has come before."""
+"""`Mixture`: which of several data sets each sample comes from, and how often it has come
+before."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -94,5 +95,3 @@ class Mixture:
                 del self._recent[next(iter(self._recent))]
             self._recent[block] = sources, numbers
         return self._recent[block]
-
-

@@ -125,7 +125,9 @@ def reader(
             layout = documents_layout(laid)
         source = Source(store, layout, planning.of(number))
         if not int(source.lengths().sum()):
-            raise DatasetError(f"{dataset.folder}: no item has any frames: there is nothing to read")
+            raise DatasetError(
+                f"{dataset.folder}: no item has any frames: there is nothing to read"
+            )
         sources.append(source)
     weights = tuple(float(weight) for weight in given.values())
     width = None if packing == "by-length" else context
@@ -223,7 +225,7 @@ def check_codes(dataset: "StoredDataset", store: FlatStore, pattern: Pattern) ->
     for codebook, (greatest, size) in enumerate(zip(store.greatest, pattern.sizes, strict=False)):
         if greatest >= size:
             raise VocabularyError(
-                f"{dataset.folder}: code {greatest} of codebook {codebook}, which has {size} codes: "
+                f"{dataset.folder}: code {greatest} of codebook {codebook}, which has {size}: "
                 "the shards are damaged, or of another tokenizer than they say"
             )
 
@@ -262,5 +264,3 @@ def _check(
             raise DatasetError(f"{name} must be 1 or more, got {value}")
     if context >= 1 << 31:
         raise DatasetError(f"context must be below 2**31, got {context}")
-
-

@@ -19,9 +19,9 @@ _AHEAD = 32
 class Reader(IterableDataset[Batch]):
     """A data set of torch whose elements are batches; `lm.reader` makes it.
 
-    Steps of training take the samples in turn: of the ``ranks × batch`` that follow a position, rank
-    r has the r-th `batch`. So the samples that all ranks have seen together are the first ones of
-    the sequence, and the next position says everything about them, whatever the number of ranks,
+    Steps of training take the samples in turn: of the ``ranks × batch`` that follow a position,
+    rank r has the r-th `batch`. So the samples that all ranks have seen together are the first ones
+    of the sequence, and the next position says everything about them, whatever the number of ranks,
     workers and rows, which may be others when training goes on.
 
     Attributes:

@@ -20,7 +20,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def mixed(*numbers: int) -> int:
-    """A hash of whole numbers, 0 to 2**64 - 1: splitmix64 (Steele et al., 2014) over each in turn."""
+    """A hash of whole numbers, 0 to 2**64 - 1: splitmix64 (Steele et al., 2014) over each."""
     value = 0
     for number in numbers:
         value = (value + _GOLDEN + (number & _MASK)) & _MASK

@@ -168,13 +168,13 @@ def _place(dataset: "StoredDataset", cache: Path | None, name: str) -> Path:
 
 
 def _tables(dataset: "StoredDataset", columns: list[str]) -> "Iterator[Any]":
-    """Some columns of all items, a few row groups at a time, of shards whose checksums are right."""
+    """Some columns of all items, a few row groups at a time, of shards of the right checksums."""
     for number, shard in enumerate(dataset.shards):
         path = dataset.folder / shard.name
         if (found := content_digest(path)) != shard.sha256:
             raise DatasetError(
                 f"{printable(path)}: its SHA-256 is {found[:12]}…, dataset.json says "
-                f"{shard.sha256[:12]}…: it was changed or damaged; fetch it again, or build it again"
+                f"{shard.sha256[:12]}…: it was changed or damaged; fetch or build it again"
             )
         with dataset.open_shard(number) as file:
             groups = range(file.num_row_groups)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from syllabary import lm
 from syllabary.errors import DatasetError, TokenMismatchError, VocabularyError
-from syllabary.lm.dataset import Item, write_dataset
 from syllabary.lm import EXPORTS, export
+from syllabary.lm.dataset import Item, write_dataset
 from syllabary.lm.exports.webdataset import key_of
 
 from ..conftest import token_spec

@@ -2,6 +2,7 @@
 the items; and the bytes by the published layouts, without it."""
 
 import hashlib
+import itertools
 import json
 import struct
 
@@ -102,9 +103,11 @@ def read_mds(folder):
         assert count == shard["samples"]
         offsets = np.frombuffer(data, "<u4", count + 1, 4)
         config = json.loads(data[4 + 4 * (count + 1) : offsets[0]])
-        for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+        for begin, end in itertools.pairwise(offsets):
             at = begin + 4 * config["column_sizes"].count(None)
-            varying = iter(struct.unpack_from(f"<{config['column_sizes'].count(None)}I", data, begin))
+            varying = iter(
+                struct.unpack_from(f"<{config['column_sizes'].count(None)}I", data, begin)
+            )
             sample = {}
             for name, size in zip(config["column_names"], config["column_sizes"], strict=True):
                 size = next(varying) if size is None else size
@@ -133,9 +136,7 @@ def test_mds_by_its_layout(several, units, tmp_path):
             assert fields["tokenizer_digest"] == several.spec.digest
             assert fields.get("speaker") == item.speaker
     export(units.folder, "mds", tmp_path / "units")
-    for sample, item in zip(
-        read_mds(tmp_path / "units" / "train"), units.of("train"), strict=True
-    ):
+    for sample, item in zip(read_mds(tmp_path / "units" / "train"), units.of("train"), strict=True):
         assert np.array_equal(array_of(sample["durations"], np.uint32), item.durations)
 
 

@@ -59,9 +59,7 @@ def store_with(tmp_path_factory):
 
 
 @settings(deadline=None, max_examples=150)
-@given(
-    st.sampled_from(PATTERNS), st.booleans(), st.booleans(), st.integers(1, 40), st.booleans()
-)
+@given(st.sampled_from(PATTERNS), st.booleans(), st.booleans(), st.integers(1, 40), st.booleans())
 def test_any_part_of_any_pattern(store_with, chosen, begin, end, context, bound):
     store, items = store_with(chosen.sizes)
     if bound:

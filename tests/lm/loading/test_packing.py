@@ -18,7 +18,11 @@ PACKINGS = {
 
 def rows_of(plan):
     return [
-        list(zip(*(part[a:b].tolist() for part in (plan.items, plan.starts, plan.stops)), strict=True))
+        list(
+            zip(
+                *(part[a:b].tolist() for part in (plan.items, plan.starts, plan.stops)), strict=True
+            )
+        )
         for a, b in zip(plan.row_starts[:-1], plan.row_starts[1:], strict=True)
     ]
 

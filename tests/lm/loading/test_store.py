@@ -70,7 +70,7 @@ def test_a_damaged_file_is_named(made, tmp_path, damage):
         "cut": raw[:-100], "magic": b"x" + raw[1:], "header": raw.replace(b"arrays", b"errors"),
         "empty": b"",
     }[damage])  # fmt: skip
-    with pytest.raises(DatasetError, match="damaged.*delete it"):
+    with pytest.raises(DatasetError, match=r"damaged.*delete it"):
         store_of(open_dataset(folder), tmp_path)
 
 
