@@ -5,12 +5,12 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DatasetError
 from ...filesystem import printable
+from . import arrow, lhotse_shar, mds, megatron, memmap, moshi, slamkit, webdataset
 from .job import Job
 
 if TYPE_CHECKING:
@@ -24,32 +24,27 @@ class Format:
     """A format of another library.
 
     Attributes:
-        module: of this package, whose function `write` takes a `Job`.
+        write: writes what a `Job` says.
         what: it is, in a few words.
         ids: whether it holds ids of documents, which a pattern and a vocabulary make, and not the
             codes themselves.
     """
 
-    module: str
+    write: Callable[[Job], None]
     what: str
     ids: bool = False
-
-    @property
-    def write(self) -> Callable[[Job], None]:
-        found: Callable[[Job], None] = import_module(f"{__package__}.{self.module}").write
-        return found
 
 
 #: By name.
 EXPORTS = {
-    "webdataset": Format("webdataset", "WebDataset's tar files"),
-    "megatron": Format("megatron", "Megatron's .bin and .idx", ids=True),
-    "mds": Format("mds", "Mosaic streaming's MDS shards"),
-    "arrow": Format("arrow", "Arrow files for datasets.load_from_disk"),
-    "lhotse": Format("lhotse_shar", "lhotse's shar"),
-    "slamkit": Format("slamkit", "slamkit's JSON lines of units"),
-    "moshi": Format("moshi", "the manifest and alignments of moshi-finetune"),
-    "memmap": Format("memmap", "NumPy memory maps of packed rows of ids", ids=True),
+    "webdataset": Format(webdataset.write, "WebDataset's tar files"),
+    "megatron": Format(megatron.write, "Megatron's .bin and .idx", ids=True),
+    "mds": Format(mds.write, "Mosaic streaming's MDS shards"),
+    "arrow": Format(arrow.write, "Arrow files for datasets.load_from_disk"),
+    "lhotse": Format(lhotse_shar.write, "lhotse's shar"),
+    "slamkit": Format(slamkit.write, "slamkit's JSON lines of units"),
+    "moshi": Format(moshi.write, "the manifest and alignments of moshi-finetune"),
+    "memmap": Format(memmap.write, "NumPy memory maps of packed rows of ids", ids=True),
 }
 _OF_IDS = ("pattern", "begin", "end", "scheme", "text", "dtype")
 

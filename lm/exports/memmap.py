@@ -8,7 +8,6 @@ that fills patterns.
 import numpy as np
 
 from ...errors import DatasetError, VocabularyError
-from ..dataset.stored import open_dataset
 from .job import Job
 
 _ROWS = 256
@@ -21,6 +20,7 @@ def write(job: Job) -> None:
         DatasetError: another dtype than int32, or packing by length, whose rows differ.
         VocabularyError: a pattern of several streams.
     """
+    from ..dataset.stored import open_dataset
     from ..loading.opening import reader
 
     if job.dtype not in (None, "int32") or job.packing == "by-length":

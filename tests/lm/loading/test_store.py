@@ -56,7 +56,9 @@ def test_a_changed_shard_is_refused(made, tmp_path):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    with pytest.raises(DatasetError, match=r"train-00000.*changed or damaged; fetch it again"):
+    with pytest.raises(
+        DatasetError, match=r"train-00000.*changed or damaged; fetch or build it again"
+    ):
         store_of(data)
     assert not list((folder / FOLDER).glob("*.flat"))
 
