@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from .filling import sequence_bounds
+from .fill_kernels import sequence_bounds
 
 if TYPE_CHECKING:
     from .samples import Rows

@@ -118,7 +118,7 @@ def test_a_damaged_shard(several, tmp_path):
     raw = bytearray(path.read_bytes())
     raw[4:2000] = bytes(1996)
     path.write_bytes(raw)
-    with pytest.raises(DatasetError, match=r"train-00000.*can't be read"):
+    with pytest.raises(DatasetError, match=r"train-0000\d.*can't be read"):
         export(tmp_path / "set", "webdataset", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
