@@ -5,12 +5,12 @@
     python benchmarks/dataset.py workers --minutes 20
     python benchmarks/dataset.py list --utterances 1000000
 
-- *overhead*: reading and encoding files one after the other, in this process, beside a build of the
-  same files with one worker, in rounds by turns. Both read FLAC and get the same codes. A build also
-  hashes, measures, notes, writes pieces and composes shards.
+- *overhead*: reading and encoding files one after the other, in this process, beside a build of
+  the same files with one worker, in rounds by turns. Both read FLAC and get the same codes. A build
+  also hashes, measures, notes, writes pieces and composes shards.
 - *workers*: the same files by one and by two processes; starting them counts.
-- *list*: a manifest of that many lines is planned, and the plan taken up again as after a kill, with
-  a ledger of all pieces but the last. The peak of memory is of a process of its own.
+- *list*: a manifest of that many lines is planned, and the plan taken up again as after a kill,
+  with a ledger of all pieces but the last. The peak of memory is of a process of its own.
 
 Real speech is read from $SYLLABARY_SPEECH, see README.md.
 """

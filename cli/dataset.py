@@ -16,7 +16,8 @@ from .batch import clock_of, hours, size
 from .dataset_export import export_command
 
 if TYPE_CHECKING:
-    from ..lm.dataset.build import BuildReport, OpenEngine
+    from ..lm.dataset.build import BuildReport
+    from ..lm.dataset.engines import OpenEngine
     from ..lm.dataset.estimate import Estimate
     from ..lm.dataset.settings import Settings
     from ..lm.dataset.verify import Verification

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DatasetError
-from ...filesystem import printable
-from .encoding import Piece, Recipe
-from .engines import Engine, InProcess, Processes, Task
+from ...filesystem import printable, remove_all_leftovers
+from .engines import InProcess, OpenEngine, Processes, Task
 from .finish import finish
-from .format import BUILD_FOLDER, DESCRIPTION_NAME, FAILURES_NAME, read_description
+from .format import BUILD_FOLDER, DESCRIPTION_NAME, read_description
 from .ledger import Ledger, only_writer
 from .plan import Plan, digest_of, make_plan, read_plan
 from .settings import Settings, changed_settings
@@ -28,7 +27,6 @@ from .stored import StoredDataset, open_dataset
 
 #: Called with pieces done, all pieces, and the seconds of audio that were encoded now.
 Progress = Callable[[int, int, float], None]
-OpenEngine = Callable[[Recipe], Engine]
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ def build_dataset(
     """
     folder, settings = Path(folder), settings or Settings()
     _check_place(folder)
+    is_new = not folder.exists()
     recipe = settings.recipe(device, batch_size)
     facts = settings.to_json(recipe)
     words = settings.listed_words()
@@ -98,10 +97,16 @@ def build_dataset(
     if (folder / DESCRIPTION_NAME).exists():
         return _finished(folder, digest_of(list_sources(inputs, settings.split), *listed), facts)
     with only_writer(build), _named_full_disk(folder):
+        remove_all_leftovers(folder)
         plan = read_plan(build)
         if plan is None:
-            # A ledger without a plan is of nothing.
-            plan = make_plan(list_sources(inputs, settings.split), build, *listed)
+            try:
+                plan = make_plan(list_sources(inputs, settings.split), build, *listed)
+            except BaseException:  # nothing has begun, so nothing stays
+                shutil.rmtree(build, ignore_errors=True)
+                if is_new:
+                    folder.rmdir()
+                raise
         else:
             _check_same(
                 folder, plan, digest_of(list_sources(inputs, settings.split), *listed), facts
@@ -195,4 +200,4 @@ class _named_full_disk:
             ) from error
 
 
-__all__ = ["FAILURES_NAME", "BuildReport", "Piece", "build_dataset", "local_engine"]
+__all__ = ["BuildReport", "build_dataset", "local_engine"]

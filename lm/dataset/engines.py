@@ -6,13 +6,13 @@ import os
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, connection, get_context, parent_process
 from typing import TypeAlias
 
-from ...cores import use_one_thread
+from ...cores import torch_threads, use_one_thread
 from ...errors import DatasetError
 from .encoding import Piece, PieceEncoder, Recipe, failed_piece, join_pieces
 from .opening import shown
@@ -69,14 +69,19 @@ class Engine(ABC):
         return join_pieces(self.recipe, pieces)
 
 
+#: Opens an engine for a recipe: how many workers there are, and where, is decided before.
+OpenEngine: TypeAlias = Callable[[Recipe], Engine]
+
+
 class InProcess(Engine):
     """One worker, which is this process."""
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Piece]]:
-        use_one_thread()
         encoder = PieceEncoder(self.recipe)
         for number, rows in tasks:
-            yield number, encoder.encode(rows)
+            with torch_threads(1):
+                piece = encoder.encode(rows)
+            yield number, piece
 
     def alone(self, rows: Sequence[Planned]) -> Piece:
         return PieceEncoder(self.recipe).encode(rows)

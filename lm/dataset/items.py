@@ -100,6 +100,11 @@ class Item:
             raise DatasetError(
                 f"{self.id}: {self.durations.shape} durations for {self.frames} positions"
             )
+        if self.durations is None and self.frames != spec.frames_for(self.num_samples):
+            raise DatasetError(
+                f"{self.id}: {self.frames} frames for {self.num_samples} samples, expected "
+                f"{spec.frames_for(self.num_samples)}"
+            )
         given = 0 if self.global_codes is None else len(self.global_codes)
         if given != len(spec.global_codebook_sizes):
             raise DatasetError(

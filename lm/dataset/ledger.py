@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DatasetError
-from ...filesystem import printable, remove_all_leftovers, replacing
+from ...filesystem import printable, replacing
 from .encoding import Piece
 
 LEDGER_NAME = "ledger.jsonl"
@@ -69,7 +69,6 @@ class Ledger:
         self.folder, self.digest = folder, digest
         self.records: dict[int, dict[str, Any]] = {}
         (folder / PIECES_FOLDER).mkdir(parents=True, exist_ok=True)
-        remove_all_leftovers(folder)
         self._read()
         self._take_over()
 

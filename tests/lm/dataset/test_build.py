@@ -211,6 +211,7 @@ def test_places_that_are_not_for_data_sets(corpus, tmp_path, settings):
     with pytest.raises(DatasetError, match="no item is left: 1 failed, the first"):
         build_dataset([tmp_path / "broken"], tmp_path / "empty", settings)
     same = json.dumps({"path": "s0/0.wav"})
+    assert not (tmp_path / "set").exists()
     (corpus / "twice.jsonl").write_text(f"{same}\n{same}\n")
     with pytest.raises(DatasetError, match="would both have the id 's0/0'"):
         build_dataset([corpus / "twice.jsonl"], tmp_path / "twice", settings)
@@ -275,6 +276,38 @@ def test_web_dataset(corpus, tmp_path, settings):
     for number, item in enumerate(made):
         assert (item.codes == by_hash[item.source_sha256].codes).all()
         assert item.text == f"number {number}" and item.speaker == str(number)
+
+
+def test_hugging_face(corpus, tmp_path, settings):
+    """Rows of a saved data set, whose sound is inside or in files."""
+    datasets = pytest.importorskip("datasets")
+    paths = [corpus / f"s{number % 4}" / f"{number}.wav" for number in (0, 1, 2)]
+    sounds = [{"bytes": path.read_bytes(), "path": None} for path in paths]
+    sounds[2] = {"bytes": None, "path": str(paths[2])}
+    columns = {
+        "audio": sounds,
+        "sentence": ["a", "b", "c"],
+        "speaker_id": [1, 2, 2],
+        "age": [3] * 3,
+    }
+    audio = datasets.Audio(decode=False)
+    features = datasets.Features(
+        audio=audio,
+        sentence=datasets.Value("string"),
+        speaker_id=datasets.Value("int64"),
+        age=datasets.Value("int64"),
+    )
+    made = datasets.Dataset.from_dict(columns, features=features)
+    made.save_to_disk(str(tmp_path / "one"))
+    found = build_dataset([tmp_path / "one"], tmp_path / "set", settings).dataset
+    assert [item.id for item in found] == ["00000000", "00000001", "00000002"]
+    assert [item.text for item in found] == ["a", "b", "c"]
+    assert [item.speaker for item in found] == ["1", "2", "2"] and found[0].extra == {"age": 3}
+    assert [item.source_sha256 for item in found] == list(map(content_digest, paths))
+    datasets.DatasetDict(train=made, test=made).save_to_disk(str(tmp_path / "both"))
+    both = build_dataset([tmp_path / "both"], tmp_path / "split", settings).dataset
+    assert [item.split for item in both] == ["test"] * 3 + ["train"] * 3
+    assert (both[0].codes == found[0].codes).all()
 
 
 def test_pieces_of_bpe(corpus, tmp_path):

@@ -35,14 +35,14 @@ GOOD = Measures(seconds=2.0, peak=0.5, clipped=0.0, level_db=-25, speech=0.8, sn
         ({"min_snr": 25}, {}, ("snr below 25", 20)),
         ({"min_snr": 5}, {"snr_db": None}, ("no speech to measure snr of", None)),
         ({"min_speech": 0.9}, {}, ("speech below 0.9", 0.8)),
-        ({"min_characters": 9, "max_characters": 20}, {}, ("characters below 9", 8.5)),
-        ({"max_characters": 8}, {}, ("characters above 8", 8.5)),
+        ({"min_characters": 10, "max_characters": 20}, {}, ("characters below 10", 9.0)),
+        ({"max_characters": 8}, {}, ("characters above 8", 9.0)),
         # The first reason of several.
         ({"min_duration": 3, "min_speech": 0.9}, {}, ("duration below 3", 2.0)),
     ],
 )
 def test_bounds(filters, change, reason):
-    text = "seventeen letters !!"  # 8 + 7 + 2, without spaces
+    text = "seventeen letters !!"  # 9 + 7 + 2, without spaces
     assert Filters(**filters).reason(replace(GOOD, **change), text) == reason
     if "characters" not in str(filters):
         assert Filters(**filters).reason(replace(GOOD, **change), None) == reason
@@ -183,9 +183,9 @@ def test_a_build_that_leaves_out(corpus, tmp_path, settings):
         "near-duplicate": 1,
     }
     drops = [json.loads(line) for line in (tmp_path / "set/drops.jsonl").read_text().splitlines()]
-    assert [drop["id"] for drop in drops] == ["s0/0", "s2/10", "s0/quiet", "french"]
-    assert drops[1]["reason"] == "near-duplicate of s1/5" and drops[1]["value"] == 1.0
-    assert drops[2]["value"] < -60
+    assert [drop["id"] for drop in drops] == ["s0/0", "s0/quiet", "french", "s2/10"]
+    assert drops[3]["reason"] == "near-duplicate of s1/5" and drops[3]["value"] == 1.0
+    assert drops[1]["value"] < -60
     speakers = defaultdict(set)
     for item in report.dataset:
         speakers[item.speaker].add(item.split)

@@ -131,6 +131,7 @@ def test_what_cannot_be_opened(tmp_path):
         ({"codes": np.zeros((4, 5), np.int64)}, "int64, expected uint16"),
         ({"codes": np.full((4, 5), 1024, np.uint16)}, "code 1024 is out of range: codebook 0"),
         ({"durations": np.ones(1000, np.uint32)}, "durations for"),
+        ({"num_samples": 1_000_000}, "frames for 1000000 samples, expected 3125"),
         ({"global_codes": np.ones(1, np.uint16)}, "1 global codes; codec has 0"),
         ({"id": "speaker-0/é 0"}, "several items have the id 'speaker-0/é 0'"),
     ],
