@@ -329,7 +329,7 @@ def test_what_does_not_fit(made, vocabulary, tmp_path):
         lm.reader(tmp_path, None, vocabulary)
     with pytest.raises(DatasetError, match="a mixture ends"):
         lm.reader({folder: 1, fewer: 1}, None, epochs=1)
-    empty = [replace(item, codes=item.codes[:, :0], alignment=None) for item in items[:3]]
+    empty = [replace(item, codes=item.codes[:, :0], num_samples=0) for item in items[:3]]
     write_dataset(tmp_path / "empty", empty, vocabulary.spec)
     with pytest.raises(DatasetError, match="nothing to read"):
         lm.reader(tmp_path / "empty", None, vocabulary)
