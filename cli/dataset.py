@@ -13,6 +13,7 @@ import click
 from ..cores import usable_cores
 from . import options
 from .batch import clock_of, hours, size
+from .dataset_export import export_command
 
 if TYPE_CHECKING:
     from ..lm.dataset.build import BuildReport
@@ -112,6 +113,9 @@ def dataset() -> None:
     IN is a manifest, a folder (searched, or read through its manifest.jsonl), a glob pattern, a
     WebDataset tar (shards-{000..015}.tar), or a folder of Hugging Face's `save_to_disk`.
     """
+
+
+dataset.add_command(export_command)
 
 
 @dataset.command()

@@ -1,5 +1,5 @@
 """Training data of speech language models: data sets of tokens, codebook patterns, text and speech
-in one sequence, vocabularies.
+in one sequence, vocabularies, exports, and the reader.
 
 Importing this loads no torch: names are looked up where they live when they are first used.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .dataset.settings import Settings as DatasetSettings
     from .dataset.splits import Splits
     from .dataset.stored import StoredDataset, open_dataset, write_dataset
+    from .exports.exporting import EXPORTS, export
     from .interleaving import (
         CHATML,
         CosyVoice,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         draw_spans,
         scheme_from_json,
     )
+    from .loading.opening import reader
     from .naming import NAMINGS, Naming
     from .patterns import PATTERNS, Pattern, pattern, pattern_from_json
     from .speech import Speech, SpeechStream, to_speech
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHATML",
+    "EXPORTS",
     "NAMINGS",
     "PATTERNS",
     "AlignedWord",
@@ -66,11 +69,13 @@ __all__ = [
     "build_dataset",
     "chat",
     "draw_spans",
+    "export",
     "first_free_id",
     "open_dataset",
     "pattern",
     "pattern_from_json",
     "read_vocabulary",
+    "reader",
     "scheme_from_json",
     "to_speech",
     "write_dataset",
@@ -81,6 +86,8 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "AlignedWord": "syllabary.lm.dataset.items",
+        "EXPORTS": "syllabary.lm.exports.exporting",
+        "export": "syllabary.lm.exports.exporting",
         "DatasetSettings": "syllabary.lm.dataset.settings:Settings",
         "Filters": "syllabary.lm.dataset.filters",
         "Item": "syllabary.lm.dataset.items",
@@ -114,6 +121,7 @@ __getattr__, __dir__ = lazy_exports(
         "pattern": "syllabary.lm.patterns",
         "pattern_from_json": "syllabary.lm.patterns",
         "read_vocabulary": "syllabary.lm.tokenizer_json",
+        "reader": "syllabary.lm.loading.opening",
         "scheme_from_json": "syllabary.lm.interleaving",
         "to_speech": "syllabary.lm.speech",
         "write_tokenizer": "syllabary.lm.tokenizer_json",

@@ -1,0 +1,1 @@
+"""Data sets of tokens in the formats of other libraries."""
