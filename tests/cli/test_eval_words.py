@@ -9,10 +9,10 @@ import pytest
 from syllabary.audio.files import read, write
 from syllabary.eval.leaderboard.board import collect
 from syllabary.eval.leaderboard.build import write_site
-from syllabary.eval.leaderboard.check import load
 from syllabary.eval.leaderboard.tables import quality
 from syllabary.eval.recogniser_folders import find_model
 from syllabary.eval.recognition import ASR, in_a_loop, open_recognizer
+from syllabary.eval.results.check import load
 
 from ..tiny_whisper import write_tiny_ctranslate2
 
