@@ -61,7 +61,7 @@ def export_command(
     """Write a data set for WebDataset, Megatron, Mosaic, Hugging Face datasets, lhotse, slamkit,
     moshi-finetune or NumPy.
 
-    The folder appears when all is written. It says whose tokens these are in syllabary.json.
+    The folder appears when all is written. It says whose tokens these are in tokens.json.
     """
     from ..filesystem import printable
     from ..lm.dataset.stored import open_dataset
@@ -88,7 +88,7 @@ def export_command(
     for name, reason in list(made.left_out.items())[:_SHOWN]:
         click.echo(f"left out {name}: {reason}", err=True)
     if len(made.left_out) > _SHOWN:
-        click.echo(f"left out {len(made.left_out) - _SHOWN} more: see syllabary.json", err=True)
+        click.echo(f"left out {len(made.left_out) - _SHOWN} more: see tokens.json", err=True)
 
 
 def _vocabulary(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..vocabulary import Vocabulary
 
 #: In each exported folder: which tokenizer made the tokens, and how they were written.
-DESCRIPTION_NAME = "syllabary.json"
+DESCRIPTION_NAME = "tokens.json"
 
 
 @dataclass

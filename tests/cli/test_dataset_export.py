@@ -28,7 +28,7 @@ def test_codes(run, made, tmp_path):
     code, out, err = export(run, folder, "mds", tmp_path / "out", "--split", "train")
     assert code == 0, err
     assert "utterances for mds" in out and "left out" in err and "it has no frames" in err
-    fields = json.loads((tmp_path / "out" / "syllabary.json").read_text())
+    fields = json.loads((tmp_path / "out" / "tokens.json").read_text())
     assert fields["tokenizer_digest"] == spec.digest and fields["left_out"]
 
 

@@ -20,7 +20,7 @@ from ..conftest import token_spec
 @pytest.mark.parametrize("to", ["webdataset", "mds", "arrow", "lhotse", "megatron", "memmap"])
 def test_every_export_says_whose_tokens_it_has(several, vocabulary, tmp_path, to):
     export(several.folder, to, tmp_path / "a", vocabulary=vocabulary)
-    fields = json.loads((tmp_path / "a" / "syllabary.json").read_text())
+    fields = json.loads((tmp_path / "a" / "tokens.json").read_text())
     assert fields["tokenizer_digest"] == several.spec.digest and fields["export"] == to
     assert fields["digest"] == several.data.digest
     assert lm.Vocabulary.from_json(fields["vocabulary"]) == vocabulary
@@ -43,7 +43,7 @@ def test_another_tokenizers_vocabulary_is_refused(several, tmp_path, to):
 def test_only_one_split(several, tmp_path):
     made = export(several.folder, "webdataset", tmp_path / "out", split="valid")
     assert made.items == len(several.of("valid", False))
-    assert {p.name for p in made.folder.iterdir()} == {"syllabary.json", "valid-000000.tar"}
+    assert {p.name for p in made.folder.iterdir()} == {"tokens.json", "valid-000000.tar"}
 
 
 def test_nothing_is_overwritten(several, tmp_path):
@@ -141,4 +141,4 @@ def test_ids_with_dots(tmp_path):
     (path,) = (tmp_path / "out").glob("*.tar")
     found = list(wds.WebDataset(str(path), shardshuffle=False).decode())
     assert [sample["json"]["id"] for sample in found] == names
-    assert [int(sample["codes.npy"]) for sample in found] == [0, 1, 2, 3, 4]
+    assert [sample["codes.npy"].item() for sample in found] == [0, 1, 2, 3, 4]
