@@ -87,3 +87,7 @@ class InterleavingError(SyllabaryError):
 
 class VocabularyError(SyllabaryError):
     """Speech tokens can't be put into a vocabulary, or ids are not of this one."""
+
+
+class ServingError(SyllabaryError):
+    """A server refused a request or a stream, or can't be reached; see `serving.protocol`."""

@@ -1,0 +1,1 @@
+"""A server for streams of speech and codes, its protocol and its client."""
