@@ -30,6 +30,8 @@ HEADER = struct.Struct("<BBHIQ")
 MOST_MESSAGES = 2**32 - 1
 
 LEAST_RATE, MOST_RATE = 8_000, 48_000
+#: All rates in use are multiples of it; others would need a resampling filter of thousands of taps.
+RATE_STEP = 25
 #: Bytes a sample of each PCM format: 16-bit integers, 32-bit floats, G.711 µ-law.
 PCM_FORMATS = {"s16le": 2, "f32le": 4, "mulaw": 1}
 
@@ -176,6 +178,8 @@ class PCM:
             raise ValueError(f"formats are {', '.join(PCM_FORMATS)}; got {self.format!r}")
         if not LEAST_RATE <= self.rate <= MOST_RATE:
             raise ValueError(f"rates are {LEAST_RATE} to {MOST_RATE} Hz, got {self.rate}")
+        if self.rate % RATE_STEP:
+            raise ValueError(f"rates are whole multiples of {RATE_STEP} Hz, got {self.rate}")
 
     def bytes_of(self, samples: int) -> int:
         return samples * PCM_FORMATS[self.format]
@@ -270,7 +274,7 @@ class End:
 class Reset:
     """Client: drop the rest of this utterance and start another; counts as message `seq`.
 
-    Output that was not sent yet is dropped; the next has position 0.
+    Output that was computed before comes first, without `ended`; the next has position 0.
     """
 
     type: ClassVar[str] = "reset"

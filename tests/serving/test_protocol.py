@@ -122,6 +122,10 @@ def test_control_messages_go_through_unchanged(message, known):
             "unsupported_format",
         ),
         (
+            '{"type":"open","task":"encode","codec":"dmel","output":{"rate":16001}}',
+            "unsupported_format",
+        ),
+        (
             '{"type":"open","task":"encode","codec":"dmel","input":{"rate":7999}}',
             "unsupported_format",
         ),
