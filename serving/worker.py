@@ -55,14 +55,14 @@ class Worker:
     """The rows of a process.
 
     Args:
-        codecs: names for `syllabary.load`, or `module:Class` (called without arguments).
+        codecs: see `find_tokenizer`.
         places: rows of each session.
         checkpoint_seconds: of input, between checkpoints of a row.
     """
 
     def __init__(self, codecs: list[str], places: int, checkpoint_seconds: float) -> None:
         self.places, self.checkpoint_seconds = places, checkpoint_seconds
-        self.tokenizers = {name: find_tokenizer(name) for name in codecs}
+        self.tokenizers = dict(map(find_tokenizer, codecs))
         self.replies: list[Any] = []
         self._rows: dict[int, _Tenant] = {}
         self._sessions: dict[tuple[str, int, bool], StreamSession] = {}
@@ -303,18 +303,26 @@ def _one_row(tokens: Any, place: int, length: int) -> Any:
     )
 
 
-def find_tokenizer(name: str) -> "AudioTokenizer":
-    """Load a tokenizer by its name for `syllabary.load`, or make one of a `module:Class`."""
+def find_tokenizer(codec: str) -> tuple[str, "AudioTokenizer"]:
+    """Return a tokenizer, with the name that clients use.
+
+    Args:
+        codec: a name or a folder for `syllabary.load`, or `module:Class`, called without arguments;
+            with `NAME=` before it, clients use that name.
+
+    Raises:
+        SyllabaryError, ImportError, AttributeError: it can't be loaded, or not be served.
+    """
     from ..codecs.registry import load
 
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        tokenizer = load(name)
-    else:
-        tokenizer = getattr(importlib.import_module(module), attribute)()
+    name, equals, what = codec.partition("=")
+    what = what if equals else name
+    module, colon, attribute = what.partition(":")
+    made = getattr(importlib.import_module(module), attribute) if colon else load
+    tokenizer: AudioTokenizer = made() if colon else made(what)
     if tokenizer.spec.tokens.global_codebook_sizes:
         raise SyllabaryError(f"{name} has codes of the whole utterance, which streams can't carry")
-    return tokenizer
+    return name, tokenizer
 
 
 def describe(tokenizer: "AudioTokenizer") -> Tokenizer:

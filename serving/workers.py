@@ -233,6 +233,3 @@ class Workers:
     def _promote(self) -> None:
         while self.spares and len(self.streams) < self._count:
             self.streams.append(self.spares.pop(0))
-
-
-_ = LENGTH  # the framing is described there

@@ -54,5 +54,5 @@ def test_mu_law_is_that_of_libsndfile():
 
 @pytest.mark.parametrize("kind", [PCMDecoder, PCMEncoder])
 def test_unknown_formats(kind):
-    with pytest.raises(WaveError, match=r"s16le, f32le; got 's24le'"):
+    with pytest.raises(WaveError, match=r"s16le, f32le, mulaw; got 's24le'"):
         kind("s24le")
