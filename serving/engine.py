@@ -86,7 +86,7 @@ class Engine:
         draining: whether new streams are refused.
     """
 
-    def __init__(self, config: Config, metrics: Metrics, keys: Keys, count: int) -> None:
+    def __init__(self, config: Config, metrics: Metrics, keys: Keys) -> None:
         self.config, self.metrics, self._keys = config, metrics, keys
         self.sessions: dict[str, Session] = {}
         self.hello = Hello({}, {})
@@ -102,7 +102,7 @@ class Engine:
             codecs=list(config.codecs),
             places=config.places,
             checkpoint_seconds=config.checkpoint_seconds,
-            count=count,
+            count=config.worker_count,
             spares=config.spares,
             take=self._take,
             lost=self._lost,

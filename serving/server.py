@@ -15,11 +15,10 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType, web
 
-from ..cores import usable_cores
 from ..errors import ServingError
 from ..typed_fields import from_json
 from . import one_shot
-from .config import Config, ssl_context
+from .config import Config, read_key, ssl_context
 from .connection import Connection, close, no_delay, row_config
 from .engine import Engine
 from .logs import event
@@ -65,10 +64,8 @@ class Server:
         self.config = config
         self.metrics = Metrics()
         self.security = Security(config)
-        secret = Path(config.key_file).read_bytes() if config.key_file else secrets.token_bytes(32)
-        self.keys = Keys(secret)
-        count = config.workers or max(1, usable_cores() - 1)
-        self.engine = Engine(config, self.metrics, self.keys, count)
+        self.keys = Keys(read_key(config))
+        self.engine = Engine(config, self.metrics, self.keys)
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._clock: asyncio.Task[None] | None = None
