@@ -48,6 +48,10 @@ class BlockingStream:
         """See `Stream.reset`."""
         self._wait(self._stream.reset())
 
+    def close(self) -> None:
+        """End the stream for good, whatever other threads wait for; see `Stream.close`."""
+        self._wait(self._stream.close())
+
     def __iter__(self) -> Self:
         return self
 

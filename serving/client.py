@@ -6,8 +6,8 @@
         async for message in stream:
             file.write(message.payload)
 
-Two tasks run beside the caller: one connects and reads, one writes. `send` only puts messages into a
-log, once the server's acknowledgements leave room; they stay there until the server says that it
+Two tasks run beside the caller: one connects and reads, one writes. `send` only puts messages into
+a log, once the server's acknowledgements leave room; they stay there until the server says that it
 won't ask for them again. `client_log` has the log, `client_connection` the connection.
 """
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import (
     ClientError,
     ClientSession,
+    ClientTimeout,
     ClientWebSocketResponse,
     ClientWSTimeout,
     WSMsgType,
@@ -18,6 +19,7 @@ from aiohttp import (
 )
 
 from ..errors import ServingError
+from ..typed_fields import from_json
 from .protocol import (
     FROM_SERVER,
     REASONS,
@@ -29,10 +31,12 @@ from .protocol import (
     Ready,
     Refusal,
     Resume,
+    Tokenizer,
     dump,
     parse,
 )
 
+CODECS_PATH = "/v1/codecs"
 _DIAL_SECONDS = 15.0
 #: Seconds between pings, which find a server that is gone without a word.
 _HEARTBEAT = 20.0
@@ -139,6 +143,38 @@ async def _ready(socket: ClientWebSocketResponse) -> Ready:
             if refused is not None:
                 raise refused
             raise ConnectionResetError(f"closed in the handshake, code {socket.close_code}")
+
+
+async def served_codecs(
+    server: str, token: str | None = None, tls: ssl.SSLContext | None = None
+) -> dict[str, Tokenizer]:
+    """Return the tokenizers that a server has, by the name under which it has them.
+
+    Raises:
+        ServingError: it can't be reached, or gives no list of tokenizers.
+    """
+    (place,) = addresses([server], token)
+    headers = {} if place.token is None else {"Authorization": f"Bearer {place.token}"}
+    try:
+        async with (
+            ClientSession(timeout=ClientTimeout(total=_DIAL_SECONDS)) as http,
+            http.get(
+                place.url + CODECS_PATH, headers=headers, ssl=True if tls is None else tls
+            ) as answer,
+        ):
+            if answer.status != 200:
+                raise ServingError(f"{place.url}{CODECS_PATH}: HTTP status {answer.status}")
+            listed = (await answer.json())["codecs"]
+            return {
+                fields.pop("codec", fields["name"]): from_json(Tokenizer, fields)
+                for fields in listed
+            }
+    except (ClientError, OSError, TimeoutError) as error:
+        raise ServingError(f"can't reach {place.url}: {reason_of(error)}") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, ServingError):
+            raise
+        raise ServingError(f"{place.url}{CODECS_PATH} gives no list of tokenizers") from None
 
 
 def refusal(error: Error) -> Refusal:
