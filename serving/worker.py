@@ -6,6 +6,7 @@ session, sends what came out, and begins again: rows that fall due while it comp
 call. It needs no clock, and sleeps while nothing arrives.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -341,20 +342,13 @@ def describe(tokenizer: "AudioTokenizer") -> Tokenizer:
     )
 
 
-def main(arguments: list[str]) -> None:
-    """Run until the server closes its end of the socket.
+def serve(channel: Channel, settings: dict[str, Any]) -> None:
+    """Be a worker until the server closes its end of the channel.
 
     Args:
-        arguments: the socket's file descriptor, and settings as JSON: `codecs`, `places`,
-            `checkpoint_seconds`, `niceness`.
+        channel: to the server.
+        settings: `codecs`, `places`, `checkpoint_seconds`.
     """
-    # The server drains on these, and its workers with it, also when a terminal sends them to all.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    settings = json.loads(arguments[1])
-    channel = Channel(socket.socket(fileno=int(arguments[0])))
-    os.nice(settings["niceness"])
-    use_one_thread()
     try:
         worker = Worker(settings["codecs"], settings["places"], settings["checkpoint_seconds"])
         worker.warm_up()
@@ -370,6 +364,24 @@ def main(arguments: list[str]) -> None:
         if worker.replies:
             channel.send(worker.replies)
             worker.replies = []
+
+
+def main(arguments: list[str]) -> None:
+    """Run as a process.
+
+    Args:
+        arguments: the socket's file descriptor, and settings as JSON: those of `serve`, and
+            `niceness`.
+    """
+    # The server drains on these, and its workers with it, also when a terminal sends them to all.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    settings = json.loads(arguments[1])
+    os.nice(settings["niceness"])
+    use_one_thread()
+    # Without a server there is nothing to do, and no one to tell.
+    with contextlib.suppress(ConnectionError):
+        serve(Channel(socket.socket(fileno=int(arguments[0]))), settings)
 
 
 if __name__ == "__main__":

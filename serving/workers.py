@@ -30,6 +30,7 @@ class WorkerProcess:
     Args:
         settings: of `worker.main`.
         name: for logs.
+        popen: starts the process.
 
     Attributes:
         hello: what it said when it was warm; None before.
@@ -37,8 +38,13 @@ class WorkerProcess:
         ready: set when it is warm, or has ended before.
     """
 
-    def __init__(self, settings: dict[str, Any], name: str) -> None:
-        self.settings, self.name = settings, name
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        name: str,
+        popen: Callable[..., Any] = subprocess.Popen,
+    ) -> None:
+        self.settings, self.name, self._popen = settings, name, popen
         self.hello: Hello | None = None
         self.alive = False
         self.unusable: str | None = None
@@ -62,7 +68,7 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         number = theirs.fileno()
         command = [sys.executable, "-m", "syllabary.serving.worker"]
-        self._process = subprocess.Popen(
+        self._process = self._popen(
             [*command, str(number), json.dumps(self.settings)],
             pass_fds=[number],
             stdin=subprocess.DEVNULL,
@@ -131,6 +137,7 @@ class Workers:
         changed: called when a worker became ready.
 
     Attributes:
+        popen: starts a process.
         streams: workers that compute streams now.
         files: the one for files, or None while it is started anew.
     """
@@ -155,6 +162,7 @@ class Workers:
         }
         self._count, self._spare_count = count, spares
         self._take, self._lost, self._changed = take, lost, changed
+        self.popen: Callable[..., Any] = subprocess.Popen
         self.streams: list[WorkerProcess] = []
         self.spares: list[WorkerProcess] = []
         self.files: WorkerProcess | None = None
@@ -188,7 +196,8 @@ class Workers:
     def _begin(self, files: bool) -> None:
         self._numbers += 1
         niceness = FILE_NICENESS if files else 0
-        worker = WorkerProcess({**self._settings, "niceness": niceness}, f"w{self._numbers}")
+        settings = {**self._settings, "niceness": niceness}
+        worker = WorkerProcess(settings, f"w{self._numbers}", self.popen)
         task = asyncio.create_task(self._watch(worker, files))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

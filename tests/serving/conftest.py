@@ -1,20 +1,24 @@
 """Tokenizers of a few thousand weights for workers, and what they give offline."""
 
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 import numpy as np
 import pytest
 
 from syllabary.audio.pcm import PCMDecoder, PCMEncoder
 from syllabary.audio.polyphase import PolyphaseResampler
-from syllabary.codecs.container import SylReader, SylWriter, read_tokens
-from syllabary.serving.protocol import PCM, Kind, Message
+from syllabary.codecs.container import SylReader, SylWriter
+from syllabary.serving.protocol import PCM, Kind, Message, Open
 
 from .. import tiny_codecs
-from ..conftest import synthetic_speech
+from ..conftest import ROOT, synthetic_speech
+from .running import Loop, Running
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from serving_caller import Call
 
 #: As a server's configuration names them, and as clients do.
 HERE = "syllabary.tests.serving.tiny"
@@ -24,6 +28,21 @@ CODECS = (f"dmel={HERE}:dmel", f"ts3={HERE}:ts3", f"rvq={HERE}:rvq")
 @pytest.fixture(scope="session")
 def tokenizers() -> dict:
     return {"dmel": tiny_codecs.dmel(), "ts3": tiny_codecs.ts3(), "rvq": tiny_codecs.rvq()}
+
+
+@pytest.fixture(scope="session")
+def loop():
+    found = Loop()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def server(loop):
+    """A server whose two workers and their spare are threads."""
+    running = Running(loop, codecs=CODECS, workers=2, spares=1, places=6, checkpoint_seconds=0.4)
+    yield running
+    running.close()
 
 
 @dataclass
@@ -46,28 +65,44 @@ class Utterance:
     frames: int = 1
 
     @property
-    def digest(self) -> str:
-        return sha256(self.expected).hexdigest()
+    def opens(self) -> Open:
+        return Open(
+            self.task,
+            self.codec,
+            source=self.source,
+            input=self.input,
+            output=self.output,
+            frames=self.frames,
+        )
+
+    @property
+    def call(self) -> Call:
+        """For a caller; its messages are of 20 ms, or of two frames."""
+        sizes = [len(message.payload) for message in self.sent]
+        ms = [1000 * size / self.input.bytes_of(self.input.rate) for size in sizes]
+        if self.task != "encode":
+            ms = [0.0, *([50.0] * (len(sizes) - 2)), 0.0]
+        return Call(self.opens, self.sent, ms)
 
 
-def offline_encode(tokenizer, wave: np.ndarray, rate: int, frames: int, **source) -> bytes:
-    """A `.syl` file of samples at some rate, all at once."""
+def offline_encode(codec, wave: np.ndarray, rate: int, frames: int, **source):
+    """A `.syl` file of samples at some rate, all at once; and its tokens."""
     metadata = {
         "source": {"name": "-", "sample_rate": rate, "channels": 1, **source},
         "options": {"frames_per_chunk": frames},
     }
-    spec = tokenizer.spec
+    spec = codec.spec
     if rate != spec.sample_rate:
         wave = PolyphaseResampler(rate, spec.sample_rate).push(wave, final=True)
         metadata["resampler"] = "syllabary polyphase 1"
     file = io.BytesIO()
     with SylWriter(file, spec.tokens, metadata=metadata, chunk_positions=frames) as writer:
-        writer.write(tokenizer.encode(wave, spec.sample_rate))
-    return file.getvalue()
+        writer.write(tokens := codec.encode(wave, spec.sample_rate))
+    return file.getvalue(), tokens
 
 
-def offline_decode(tokenizer, syl: bytes, rate: int) -> np.ndarray:
-    wave = tokenizer.decode(read_tokens(io.BytesIO(syl)))[0].numpy()
+def offline_decode(tokenizer, tokens, rate: int) -> np.ndarray:
+    wave = tokenizer.decode(tokens)[0].numpy()
     if rate != tokenizer.spec.sample_rate:
         wave = PolyphaseResampler(tokenizer.spec.sample_rate, rate).push(wave, final=True)
     return wave
@@ -119,18 +154,19 @@ def utterance(tokenizers) -> Callable[..., Utterance]:
             wave = synthetic_speech(int(seconds * pcm.rate), seed, pcm.rate)
             data = PCMEncoder(pcm.format).push(wave)
             wave = PCMDecoder(pcm.format).push(data)
-            expected = offline_encode(tokenizers[codec], wave, pcm.rate, frames)
+            expected, _ = offline_encode(tokenizers[codec], wave, pcm.rate, frames)
             sent = pcm_messages(data, pcm.bytes_of(1), samples)
             return Utterance(task, codec, sent, expected, input=pcm, frames=frames)
         heard = tokenizers[source or codec]
         rate = heard.spec.sample_rate
-        syl = offline_encode(heard, synthetic_speech(int(seconds * rate), seed), rate, 2)
+        syl, tokens = offline_encode(heard, synthetic_speech(int(seconds * rate), seed), rate, 2)
         sent = syl_messages(syl)
         if task == "decode":
-            wave = offline_decode(heard, syl, pcm.rate)
+            wave = offline_decode(heard, tokens, pcm.rate)
             return Utterance(task, codec, sent, PCMEncoder(pcm.format).push(wave), output=pcm)
-        wave = offline_decode(heard, syl, rate)
-        expected = offline_encode(tokenizers[codec], wave, rate, frames, tokenizer=source)
+        wave = offline_decode(heard, tokens, rate)
+        encoded = offline_encode(tokenizers[codec], wave, rate, frames, tokenizer=source)
+        expected = encoded[0]
         return Utterance(task, codec, sent, expected, source, frames=frames)
 
     return make
