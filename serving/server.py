@@ -43,7 +43,9 @@ from .session import Session
 from .worker_messages import RowConfig
 
 _TICK = 0.1  # seconds between looks at what is due by time
+_SWEEP = 30.0  # seconds between looks at the folder of checkpoints
 _PEER_SECONDS = 5.0
+_SHUTDOWN_SECONDS = 2.0
 #: Frames that a resampler's filter looks ahead, at the lower of its rates (`audio.polyphase`).
 _RESAMPLER_TAPS = 48
 
@@ -91,7 +93,9 @@ class Server:
         app.router.add_post("/v1/sessions/{session}/take", self._give_session)
         for task in one_shot.TASKS:
             app.router.add_post(f"/v1/{task}", self._one_shot)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
         await self._runner.setup()
         tls = ssl_context(self.config)
         site = web.TCPSite(self._runner, self.config.host, self.config.port, ssl_context=tls)
@@ -137,9 +141,9 @@ class Server:
         refusal = Refusal("draining", "this server stops; go on at another")
         sealed = None
         if session.resumable is True:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, Refusal):
                 async with asyncio.timeout(self.config.drain_seconds / 4):
-                    await self.engine.leave(session)
+                    await self.engine.bring_home(session)
                     sealed = self.engine.sealed(session)
         if session.connection is not None:
             session.connection.refuse(refusal, sealed)
@@ -156,11 +160,13 @@ class Server:
         await self.engine.close()
 
     async def _keep_time(self) -> None:
-        limits = self.config.limits
+        swept = 0.0
         while True:
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            parked = 0
+            limits, now, parked = self.config.limits, time.monotonic(), 0
+            if now > swept + _SWEEP:
+                swept = now
+                await asyncio.to_thread(self.engine.sweep)
             for session in list(self.engine.sessions.values()):
                 connection = session.connection
                 if connection is None:
@@ -335,9 +341,12 @@ class Server:
             session.confirmed or token.generation != session.generation - 1
         ):
             raise Refusal("expired", "this resume token has been used")
+        else:
+            self.metrics.resumed("parked")
         if session.failure is not None:
             raise session.failure
         session.output.acknowledge(message.next, elsewhere)
+        session.input.acknowledge(session.input.received)  # `ready.next` says so
         ready = await self._placed(session, resumed=True)
         event("resumed", session.id, elsewhere=elsewhere)
         return session, ready
@@ -403,12 +412,12 @@ class Server:
         if session is None or session.resumable is not True:
             raise Refusal("expired", "this session is gone")
         connection = session.connection
-        await self.engine.leave(session)
+        await self.engine.bring_home(session)
         sealed = self.engine.sealed(session)
         session.connection = None
         if connection is not None:
             connection.refuse(Refusal("superseded", "another server goes on with this stream"))
-        self.engine.discard(session, "moved")
+        self.engine.discard(session, "gone")
         return web.Response(body=sealed, content_type="application/octet-stream")
 
     # --- requests --------------------------------------------------------------------------------
