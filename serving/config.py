@@ -32,7 +32,8 @@ class Config:
 
     Attributes:
         host, port: where it listens; port 0 is any free one.
-        codecs: tokenizers, as for `load`; or `module:Class`, which the workers import.
+        codecs: tokenizers, as for `load`, or `module:Class`, which the workers import; with `NAME=`
+            before it, clients use that name.
         workers: processes that compute; 0: one for each core but one.
         spares: further processes, warm, that take over when one is lost.
         places: streams a worker.
@@ -80,7 +81,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port is 0 to 65535, got {self.port}")
-        if not self.codecs or len(set(self.codecs)) != len(self.codecs):
+        names = [codec.partition("=")[0] for codec in self.codecs]
+        if not names or not all(names) or len(set(names)) != len(names):
             raise ValueError(f"codecs names at least one, each once; got {list(self.codecs)}")
         for name in ("spares", "workers", "sessions_per_token", "audio_seconds_per_hour"):
             _check_least(name, getattr(self, name), 0)
@@ -251,20 +253,22 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_codec(name: str) -> None:
+def _check_codec(codec: str) -> None:
     from ..codecs.registry import list_tokenizers
 
-    module, colon, _ = name.partition(":")
+    name, equals, what = codec.partition("=")
+    what = what if equals else name
+    module, colon, _ = what.partition(":")
     if colon:
         try:
             found = find_spec(module) is not None
         except (ImportError, ValueError):
             found = False
         if not found:
-            raise ConfigError(f"codecs: there is no module {module!r}, of {name!r}")
-    elif not (name in list_tokenizers() or Path(name).is_dir() or name.count("/") == 1):
+            raise ConfigError(f"codecs: there is no module {module!r}, of {codec!r}")
+    elif not (what in list_tokenizers() or Path(what).is_dir() or what.count("/") == 1):
         raise ConfigError(
-            f"codecs: {name!r} is no bundled tokenizer (see `syllabary list`), no folder, and no "
+            f"codecs: {what!r} is no bundled tokenizer (see `syllabary list`), no folder, and no "
             "published model (owner/model)"
         )
 
