@@ -112,18 +112,23 @@ class Server:
         event("listening", url=self.url, codecs=list(self.config.codecs))
         return self.url
 
-    async def drain(self) -> None:
-        """Let streams end or hand them over, in at most `drain_seconds`; refuse new ones."""
+    async def drain(self, grace: float | None = None) -> None:
+        """Refuse new streams, let those that are here end, and hand over the others.
+
+        Args:
+            grace: seconds until the hand-over; default: half of `drain_seconds`, the limit of all.
+        """
         engine, seconds = self.engine, self.config.drain_seconds
+        grace = seconds / 2 if grace is None else grace
         engine.draining = True
         self.metrics.ready(False)
         end = time.monotonic() + seconds
         event("draining", sessions=len(engine.sessions), seconds=seconds)
-        message = GoAway(int(seconds * 500), self.config.peers)
+        message = GoAway(int(grace * 1000), self.config.peers)
         for session in list(engine.sessions.values()):
             if session.connection is not None:
                 session.connection.go_away(message)
-        while self._connected() and time.monotonic() < end - seconds / 2:
+        while self._connected() and time.monotonic() < end - seconds + grace:
             await asyncio.sleep(_TICK / 2)
         await asyncio.gather(*map(self._hand_over, list(engine.sessions.values())))
         # Clients take their states, and other servers the sessions that have no client.
