@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType, web
 
@@ -23,6 +22,7 @@ from .connection import Connection, close, no_delay, row_config
 from .engine import Engine
 from .logs import event
 from .metrics import Metrics
+from .page import page
 from .protocol import (
     REASONS,
     STREAM_PATH,
@@ -71,7 +71,6 @@ class Server:
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._clock: asyncio.Task[None] | None = None
-        self._page: str | None = None
 
     # --- from start to end -----------------------------------------------------------------------
 
@@ -469,10 +468,8 @@ class Server:
         return web.json_response({"codecs": found})
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
-        if self._page is None:
-            path = Path(__file__).parent / "page.html"
-            self._page = path.read_text(encoding="utf-8")
-        return web.Response(text=self._page, content_type="text/html")
+        text, headers = page()
+        return web.Response(text=text, headers=headers)
 
     async def _one_shot(self, request: web.Request) -> web.StreamResponse:
         self._check_origin(request)

@@ -13,7 +13,6 @@ from syllabary.serving.config import Config
 from syllabary.serving.protocol import Limits
 from syllabary.serving.server import Server
 
-
 #: For machines that do much else meanwhile: what is slow there is no fault.
 PATIENT = Limits(
     handshake_seconds=60.0, idle_seconds=300.0, output_stall_seconds=300.0, park_seconds=600.0
