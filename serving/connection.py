@@ -58,9 +58,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._sent = 0  # number of the next message to send
         self._acknowledged = self._safe = 0  # what the client was told
-        self._covered_ms = 0.0
         self._ack_due = 0.0
-        self._refused_at: float | None = None
         self._refusal: Refusal | None = None
         self._sealed: bytes | None = None
         self._told_goaway: GoAway | None = None
@@ -79,6 +77,7 @@ class Connection:
         # Told anew on each connection: what was on the way when the last one broke may be lost.
         self._acknowledged = self._safe = 0
         self._replayed = session.sent
+        self._wake.set()  # there may be output to send again
         sender = None
         try:
             await self._websocket.send_str(dump(ready))
@@ -88,6 +87,9 @@ class Connection:
             pass
         except Refusal as refused:
             self.refuse(refused)
+        except Exception as error:
+            event("fault", session.id, level="error", error=repr(error))
+            self.refuse(Refusal("fault", "an error of the server's own"))
         finally:
             self.closed = True
             if sender is not None:
@@ -237,11 +239,9 @@ class Connection:
 
     # --- from the server -------------------------------------------------------------------------
 
-    def remind(self, now: float) -> None:
+    def remind(self) -> None:
         """Send what is due by time: called a few times a second."""
         self._wake.set()
-        if self._refused_at is not None and now > self._refused_at + 2 * _CLOSE_SECONDS:
-            self.abort()  # it takes nothing, not even why it is closed
 
     def abort(self) -> None:
         """End the connection without a word."""
@@ -256,7 +256,8 @@ class Connection:
         """Close the connection, with the sealed state before if one is given."""
         if self._refusal is None:
             self._refusal, self._sealed = refusal, sealed
-            self._refused_at = time.monotonic()
+            # In case it takes nothing, not even why it is closed.
+            asyncio.get_running_loop().call_later(2 * _CLOSE_SECONDS, self.abort)
         self._wake.set()
 
     async def _close(self, refusal: Refusal | None) -> None:

@@ -178,7 +178,7 @@ class Server:
                     if now > session.parked_at + limits.park_seconds:
                         self.engine.discard(session, "expired")
                     continue
-                connection.remind(now)
+                connection.remind()
                 stalled = session.stalled_at
                 if stalled is not None and now > stalled + limits.output_stall_seconds:
                     connection.refuse(
@@ -239,6 +239,9 @@ class Server:
             await close(websocket, refused, self)
         except ConnectionError:
             pass
+        except Exception as error:
+            event("fault", level="error", error=repr(error))
+            await close(websocket, Refusal("fault", "an error of the server's own"), self)
         finally:
             if entered:
                 self.security.leave(client)
