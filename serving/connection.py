@@ -114,6 +114,7 @@ class Connection:
             self._engine.discard(session, "gone")
         elif not self._engine.draining:
             event("parked", session.id, code=self._websocket.close_code)
+            self._engine.limit_parked(session.client)
             await self._engine.leave(session)
 
     # --- from the client -------------------------------------------------------------------------

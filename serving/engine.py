@@ -278,6 +278,19 @@ class Engine:
         if self._folder is not None:
             self._forget_file(session.id)
 
+    def limit_parked(self, client: Any) -> None:
+        """Forget a client's oldest parked sessions, if it has more than there are places."""
+        parked = [
+            session
+            for session in self.sessions.values()
+            if session.connection is None and session.client.name == client.name
+        ]
+        most = self.config.places * self.config.worker_count
+        for session in sorted(parked, key=lambda each: each.parked_at)[
+            : max(0, len(parked) - most)
+        ]:
+            self.discard(session, "expired")
+
     def _free(self, session: Session) -> None:
         placement, session.placement = session.placement, None
         if placement is None:
