@@ -105,7 +105,7 @@ class Caller:
     ack_every: int = 4
     drops: Iterable[int] = ()
     bearer: str | None = None
-    patience: float = 60.0
+    patience: float = 240.0
     read_pause: tuple[int, float] | None = None  # after so many messages, so many seconds
 
     async def call(self, call: Call) -> Call:
@@ -140,7 +140,7 @@ class Caller:
             compression=None,
             max_queue=None,
             close_timeout=1,
-            open_timeout=10,
+            open_timeout=60,
             proxy=None,
         )
 

@@ -27,7 +27,7 @@ from .protocol import (
     parse,
 )
 from .session import Session
-from .worker_messages import RowConfig
+from .worker_messages import RowConfig, Totals
 
 if TYPE_CHECKING:
     from .server import Server
@@ -58,10 +58,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._sent = 0  # number of the next message to send
         self._acknowledged = self._safe = 0  # what the client was told
-        self._covered_ms = 0.0
         self._ack_due = 0.0
-        self._told_end = -1
-        self._refused_at: float | None = None
         self._refusal: Refusal | None = None
         self._sealed: bytes | None = None
         self._told_goaway: GoAway | None = None
@@ -77,8 +74,10 @@ class Connection:
             before.refuse(Refusal("superseded", "another connection goes on with this stream"))
         session.on_change = self._wake.set
         self._sent = session.output.acknowledged
-        self._acknowledged = self._safe = ready.next
+        # Told anew on each connection: what was on the way when the last one broke may be lost.
+        self._acknowledged = self._safe = 0
         self._replayed = session.sent
+        self._wake.set()  # there may be output to send again
         sender = None
         try:
             await self._websocket.send_str(dump(ready))
@@ -88,6 +87,9 @@ class Connection:
             pass
         except Refusal as refused:
             self.refuse(refused)
+        except Exception as error:
+            event("fault", session.id, level="error", error=repr(error))
+            self.refuse(Refusal("fault", "an error of the server's own"))
         finally:
             self.closed = True
             if sender is not None:
@@ -105,13 +107,14 @@ class Connection:
             return  # another connection has it
         refusal = self._refusal
         if self._websocket.close_code == CLOSE_NORMAL and refusal is None:
-            self._engine.discard(session, "done")
+            self._engine.discard(session, "end")
         elif session.failure is not None or (refusal and not refusal.reason.resumable):
             self._engine.discard(session, refusal.code if refusal else "fault")
         elif session.resumable is not True:
-            self._engine.discard(session, "lost")
+            self._engine.discard(session, "gone")
         elif not self._engine.draining:
             event("parked", session.id, code=self._websocket.close_code)
+            self._engine.limit_parked(session.client)
             await self._engine.leave(session)
 
     # --- from the client -------------------------------------------------------------------------
@@ -135,11 +138,13 @@ class Connection:
         size = HEADER.size + len(message.payload)
         item = session.input.append(message, message.seq)
         limit = self._engine.limits.input_ms
-        if session.input.unacknowledged_ms > limit:
+        # Who resumes again and again with new credit each time fills the log of a paused row.
+        most = 4 * (limit + 1000 * self._engine.config.checkpoint_seconds)
+        if session.input.unacknowledged_ms > limit or session.input.kept_ms > most:
             raise Refusal(
                 "too_much_input",
                 f"{session.input.unacknowledged_ms:.0f} ms of input are not acknowledged; at most "
-                f"{limit:.0f}",
+                f"{limit:.0f} ms, and none while output is not acknowledged either",
             )
         self._server.security.spend(session.client, item.ms / 1000)
         self._server.metrics.received(size, item.ms / 1000)
@@ -171,6 +176,8 @@ class Connection:
     async def _send_all(self) -> None:
         session, websocket = self._session, self._websocket
         try:
+            if session.output.ended is not None and session.output.ended[0] < self._sent:
+                await self._send_ended(*session.output.ended)  # that may have been lost
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -191,9 +198,10 @@ class Connection:
                     await websocket.send_bytes(data)
                     self._sent += 1
                     session.sent = max(session.sent, self._sent)
+                    if output.ended is not None:
+                        await self._send_ended(message.seq, output.ended)
                     seconds = output.units / session.output.rate
                     self._server.metrics.sent(len(data), seconds)
-                await self._send_ended(session)
                 if session.failure is not None:
                     self.refuse(session.failure)
                 if self._sealed is not None:
@@ -218,12 +226,8 @@ class Connection:
         self._acknowledged, self._safe = next_, safe
         await self._websocket.send_str(dump(Ack(next_, min(safe, next_))))
 
-    async def _send_ended(self, session: Session) -> None:
-        ended = session.output.ended
-        if ended is None or not self._told_end < ended[0] < self._sent:
-            return
-        self._told_end, totals = ended
-        await self._websocket.send_str(dump(Ended(self._sent, **vars(totals))))
+    async def _send_ended(self, seq: int, totals: Totals) -> None:
+        await self._websocket.send_str(dump(Ended(seq + 1, **vars(totals))))
 
     async def _send_state(self, sealed: bytes) -> None:
         size = self._engine.limits.message_bytes - HEADER.size
@@ -236,11 +240,9 @@ class Connection:
 
     # --- from the server -------------------------------------------------------------------------
 
-    def remind(self, now: float) -> None:
+    def remind(self) -> None:
         """Send what is due by time: called a few times a second."""
         self._wake.set()
-        if self._refused_at is not None and now > self._refused_at + 2 * _CLOSE_SECONDS:
-            self.abort()  # it takes nothing, not even why it is closed
 
     def abort(self) -> None:
         """End the connection without a word."""
@@ -255,7 +257,8 @@ class Connection:
         """Close the connection, with the sealed state before if one is given."""
         if self._refusal is None:
             self._refusal, self._sealed = refusal, sealed
-            self._refused_at = time.monotonic()
+            # In case it takes nothing, not even why it is closed.
+            asyncio.get_running_loop().call_later(2 * _CLOSE_SECONDS, self.abort)
         self._wake.set()
 
     async def _close(self, refusal: Refusal | None) -> None:

@@ -6,6 +6,7 @@ are.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class Engine:
             take=self._take,
             lost=self._lost,
             changed=self._changed,
+            begun=metrics.worker_started,
         )
 
     @property
@@ -219,7 +221,8 @@ class Engine:
         placement = session.placement
         if placement is None or placement.left is not None:
             return
-        if session.output.ms > self.limits.output_ms:
+        behind = session.forwarded < session.consumed  # it computes again what it has said
+        if session.output.ms > self.limits.output_ms and not behind:
             if session.stalled_at is None:
                 session.stalled_at = time.monotonic()
             return
@@ -246,6 +249,20 @@ class Engine:
             placement.worker.send(ExportRow(placement.place, placement.tag))
         await asyncio.shield(placement.left)
 
+    async def bring_home(self, session: Session) -> None:
+        """Take a session's row out of its place, with a state that covers all that was consumed.
+
+        Raises:
+            Refusal: workers died again and again, or there is no place.
+        """
+        for _ in range(_MOST_CRASHES):
+            await self.leave(session)
+            if session.checkpoint.next >= session.consumed:
+                return
+            # Its worker died: what the client was told is consumed must be computed again.
+            await self.place(session)
+        raise Refusal("fault", "the server can't compute this stream")
+
     def discard(self, session: Session, why: str) -> None:
         """Forget a session."""
         if self.sessions.pop(session.id, None) is None:
@@ -260,6 +277,19 @@ class Engine:
         event("closed", session.id, why=why, messages_in=session.input.received)
         if self._folder is not None:
             self._forget_file(session.id)
+
+    def limit_parked(self, client: Any) -> None:
+        """Forget a client's oldest parked sessions, if it has more than there are places."""
+        parked = [
+            session
+            for session in self.sessions.values()
+            if session.connection is None and session.client.name == client.name
+        ]
+        most = self.config.places * self.config.worker_count
+        for session in sorted(parked, key=lambda each: each.parked_at)[
+            : max(0, len(parked) - most)
+        ]:
+            self.discard(session, "expired")
 
     def _free(self, session: Session) -> None:
         placement, session.placement = session.placement, None
@@ -307,6 +337,8 @@ class Engine:
         if not placement.opened.done():
             placement.opened.set_result(None)
         session.consumed = max(session.consumed, progress.next)
+        if session.resumable is not True:
+            session.input.drop_before(session.consumed)  # it is never computed again
         if session.stamp is not None and progress.next >= session.stamp[0]:
             late = now - session.stamp[1]
             session.stamp = None
@@ -355,11 +387,9 @@ class Engine:
             left = session.placement.left
             self._free(session)
             session.crashes = [*(at for at in session.crashes if at > now - 60), now]
-            if len(session.crashes) > _MOST_CRASHES:
+            if len(session.crashes) > _MOST_CRASHES or session.resumable is not True:
                 self._fail(session, Refusal("fault", "the server can't compute this stream"))
-            elif session.resumable is not True and session.input.start == 0:
-                self._recover(session)  # all its input is still there
-            elif session.connection is not None or left is not None:
+            elif left is None and session.connection is not None:
                 self._recover(session)
             session.on_change()
 
@@ -451,6 +481,16 @@ class Engine:
         except FileNotFoundError:
             return None
         return data
+
+    def sweep(self) -> None:
+        """Remove files that are past their time, of servers that are gone; in a thread."""
+        if self._folder is None:
+            return
+        oldest = time.time() - 2 * self.limits.park_seconds - self.config.checkpoint_seconds
+        for path in (*self._folder.glob("*.session"), *self._folder.glob("*.taken")):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
 
     def safe(self, session: Session) -> int:
         """Number of messages that the client may forget."""

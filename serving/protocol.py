@@ -373,7 +373,7 @@ class Ended:
     """Server: all output of an utterance has been sent.
 
     Attributes:
-        next: binary messages of the server in this stream so far.
+        next: binary messages of the server up to the last one of the utterance.
         samples_in, frames_in: of this utterance, PCM at the input's rate.
         samples_out, frames_out: of this utterance, PCM at the output's rate.
         digest: see `chain`, over the payloads of the utterance's output messages, hexadecimal.

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType, web
 
@@ -23,6 +22,7 @@ from .connection import Connection, close, no_delay, row_config
 from .engine import Engine
 from .logs import event
 from .metrics import Metrics
+from .page import page
 from .protocol import (
     REASONS,
     STREAM_PATH,
@@ -43,7 +43,9 @@ from .session import Session
 from .worker_messages import RowConfig
 
 _TICK = 0.1  # seconds between looks at what is due by time
+_SWEEP = 30.0  # seconds between looks at the folder of checkpoints
 _PEER_SECONDS = 5.0
+_SHUTDOWN_SECONDS = 2.0
 #: Frames that a resampler's filter looks ahead, at the lower of its rates (`audio.polyphase`).
 _RESAMPLER_TAPS = 48
 
@@ -69,7 +71,6 @@ class Server:
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._clock: asyncio.Task[None] | None = None
-        self._page: str | None = None
 
     # --- from start to end -----------------------------------------------------------------------
 
@@ -91,7 +92,9 @@ class Server:
         app.router.add_post("/v1/sessions/{session}/take", self._give_session)
         for task in one_shot.TASKS:
             app.router.add_post(f"/v1/{task}", self._one_shot)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
         await self._runner.setup()
         tls = ssl_context(self.config)
         site = web.TCPSite(self._runner, self.config.host, self.config.port, ssl_context=tls)
@@ -108,18 +111,23 @@ class Server:
         event("listening", url=self.url, codecs=list(self.config.codecs))
         return self.url
 
-    async def drain(self) -> None:
-        """Let streams end or hand them over, in at most `drain_seconds`; refuse new ones."""
+    async def drain(self, grace: float | None = None) -> None:
+        """Refuse new streams, let those that are here end, and hand over the others.
+
+        Args:
+            grace: seconds until the hand-over; default: half of `drain_seconds`, the limit of all.
+        """
         engine, seconds = self.engine, self.config.drain_seconds
+        grace = seconds / 2 if grace is None else grace
         engine.draining = True
         self.metrics.ready(False)
         end = time.monotonic() + seconds
         event("draining", sessions=len(engine.sessions), seconds=seconds)
-        message = GoAway(int(seconds * 500), self.config.peers)
+        message = GoAway(int(grace * 1000), self.config.peers)
         for session in list(engine.sessions.values()):
             if session.connection is not None:
                 session.connection.go_away(message)
-        while self._connected() and time.monotonic() < end - seconds / 2:
+        while self._connected() and time.monotonic() < end - seconds + grace:
             await asyncio.sleep(_TICK / 2)
         await asyncio.gather(*map(self._hand_over, list(engine.sessions.values())))
         # Clients take their states, and other servers the sessions that have no client.
@@ -137,9 +145,9 @@ class Server:
         refusal = Refusal("draining", "this server stops; go on at another")
         sealed = None
         if session.resumable is True:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, Refusal):
                 async with asyncio.timeout(self.config.drain_seconds / 4):
-                    await self.engine.leave(session)
+                    await self.engine.bring_home(session)
                     sealed = self.engine.sealed(session)
         if session.connection is not None:
             session.connection.refuse(refusal, sealed)
@@ -156,11 +164,13 @@ class Server:
         await self.engine.close()
 
     async def _keep_time(self) -> None:
-        limits = self.config.limits
+        swept = 0.0
         while True:
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            parked = 0
+            limits, now, parked = self.config.limits, time.monotonic(), 0
+            if now > swept + _SWEEP:
+                swept = now
+                await asyncio.to_thread(self.engine.sweep)
             for session in list(self.engine.sessions.values()):
                 connection = session.connection
                 if connection is None:
@@ -168,7 +178,7 @@ class Server:
                     if now > session.parked_at + limits.park_seconds:
                         self.engine.discard(session, "expired")
                     continue
-                connection.remind(now)
+                connection.remind()
                 stalled = session.stalled_at
                 if stalled is not None and now > stalled + limits.output_stall_seconds:
                     connection.refuse(
@@ -229,6 +239,9 @@ class Server:
             await close(websocket, refused, self)
         except ConnectionError:
             pass
+        except Exception as error:
+            event("fault", level="error", error=repr(error))
+            await close(websocket, Refusal("fault", "an error of the server's own"), self)
         finally:
             if entered:
                 self.security.leave(client)
@@ -335,9 +348,12 @@ class Server:
             session.confirmed or token.generation != session.generation - 1
         ):
             raise Refusal("expired", "this resume token has been used")
+        else:
+            self.metrics.resumed("parked")
         if session.failure is not None:
             raise session.failure
         session.output.acknowledge(message.next, elsewhere)
+        session.input.acknowledge(session.input.received)  # `ready.next` says so
         ready = await self._placed(session, resumed=True)
         event("resumed", session.id, elsewhere=elsewhere)
         return session, ready
@@ -403,12 +419,12 @@ class Server:
         if session is None or session.resumable is not True:
             raise Refusal("expired", "this session is gone")
         connection = session.connection
-        await self.engine.leave(session)
+        await self.engine.bring_home(session)
         sealed = self.engine.sealed(session)
         session.connection = None
         if connection is not None:
             connection.refuse(Refusal("superseded", "another server goes on with this stream"))
-        self.engine.discard(session, "moved")
+        self.engine.discard(session, "gone")
         return web.Response(body=sealed, content_type="application/octet-stream")
 
     # --- requests --------------------------------------------------------------------------------
@@ -455,10 +471,8 @@ class Server:
         return web.json_response({"codecs": found})
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
-        if self._page is None:
-            path = Path(__file__).parent / "page.html"
-            self._page = path.read_text(encoding="utf-8")
-        return web.Response(text=self._page, content_type="text/html")
+        text, headers = page()
+        return web.Response(text=text, headers=headers)
 
     async def _one_shot(self, request: web.Request) -> web.StreamResponse:
         self._check_origin(request)

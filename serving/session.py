@@ -58,6 +58,7 @@ class InputLog:
         start: number of the first one kept.
         received: number of the next one to come.
         unacknowledged_ms: of audio that no `ack` covers.
+        kept_ms: of audio in the log.
     """
 
     def __init__(self, config: RowConfig, rate: float) -> None:
@@ -67,7 +68,7 @@ class InputLog:
         self._first, self._last = _Edge(), _Edge()
         self._items: deque[Item] = deque()
         self._open: deque[tuple[int, float]] = deque()
-        self.unacknowledged_ms = 0.0
+        self.unacknowledged_ms = self.kept_ms = 0.0
 
     def append(self, message: Message | None, seq: int) -> Item:
         """Take the client's next message, or None for a reset.
@@ -91,6 +92,7 @@ class InputLog:
         self._last.pass_(item)
         self._open.append((seq, item.ms))
         self.unacknowledged_ms += item.ms
+        self.kept_ms += item.ms
         self.received += 1
         return item
 
@@ -135,7 +137,9 @@ class InputLog:
     def drop_before(self, number: int) -> None:
         """Forget what a checkpoint covers."""
         while self.start < number and self._items:
-            self._first.pass_(self._items.popleft())
+            item = self._items.popleft()
+            self._first.pass_(item)
+            self.kept_ms -= item.ms
             self.start += 1
 
     def export(self) -> dict[str, Any]:
@@ -244,13 +248,14 @@ class OutputLog:
     def restore(self, fields: dict[str, Any], messages: list[bytes], out: int) -> None:
         """Continue an exported log, as of a checkpoint that stands for `out` messages."""
         self.acknowledged, self.produced = fields["acknowledged"], out
+        if fields["ended"] and fields["ended"][0] < out:
+            self.ended = fields["ended"][0], from_json(Totals, fields["ended"][1])
         for units, data in zip(fields["units"], messages, strict=True):
             message = Message.unpack(data)
             if message.seq < out:
-                self._items.append(Output(message, units))
+                last = self.ended is not None and self.ended[0] == message.seq
+                self._items.append(Output(message, units, self.ended[1] if last else None))
         self.ms = sum(map(self._ms, self._items))
-        if fields["ended"] and fields["ended"][0] < out:
-            self.ended = fields["ended"][0], from_json(Totals, fields["ended"][1])
 
 
 @dataclass

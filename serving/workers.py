@@ -135,6 +135,7 @@ class Workers:
         take: called with a worker and its answers.
         lost: called with a worker that has died, after `streams` has its replacement.
         changed: called when a worker became ready.
+        begun: called when a process is started.
 
     Attributes:
         popen: starts a process.
@@ -153,6 +154,7 @@ class Workers:
         take: Callable[[WorkerProcess, list[Any]], None],
         lost: Callable[[WorkerProcess], None],
         changed: Callable[[], None],
+        begun: Callable[[], None],
     ) -> None:
         self._settings = {
             "codecs": codecs,
@@ -161,7 +163,7 @@ class Workers:
             "niceness": 0,
         }
         self._count, self._spare_count = count, spares
-        self._take, self._lost, self._changed = take, lost, changed
+        self._take, self._lost, self._changed, self._begun = take, lost, changed, begun
         self.popen: Callable[..., Any] = subprocess.Popen
         self.streams: list[WorkerProcess] = []
         self.spares: list[WorkerProcess] = []
@@ -195,6 +197,7 @@ class Workers:
 
     def _begin(self, files: bool) -> None:
         self._numbers += 1
+        self._begun()
         niceness = FILE_NICENESS if files else 0
         settings = {**self._settings, "niceness": niceness}
         worker = WorkerProcess(settings, f"w{self._numbers}", self.popen)

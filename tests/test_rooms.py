@@ -33,6 +33,7 @@ DYNAMIC = {
     "eval.studies.other_processors": "the class of a tokenizer that is examined",
     "eval.metrics.requirements": "packages of others that a metric needs",
     "quantizers.modules.third_party": "another package",
+    "serving.worker": "a tokenizer's class that the server's configuration names",
 }
 
 #: What is wrong today, to be mended: take away what is. Nothing may come to it.

@@ -12,8 +12,8 @@ from syllabary.audio.pcm import PCMDecoder, PCMEncoder
 from syllabary.audio.polyphase import PolyphaseResampler
 from syllabary.codecs.container import SylReader, SylWriter
 from syllabary.serving.protocol import PCM, Kind, Message, Open
+from syllabary.tests.serving import tiny
 
-from .. import tiny_codecs
 from ..conftest import ROOT, synthetic_speech
 from .running import Loop, Running
 
@@ -27,7 +27,7 @@ CODECS = (f"dmel={HERE}:dmel", f"ts3={HERE}:ts3", f"rvq={HERE}:rvq")
 
 @pytest.fixture(scope="session")
 def tokenizers() -> dict:
-    return {"dmel": tiny_codecs.dmel(), "ts3": tiny_codecs.ts3(), "rvq": tiny_codecs.rvq()}
+    return {"dmel": tiny.dmel(), "ts3": tiny.ts3(), "rvq": tiny.rvq()}
 
 
 @pytest.fixture(scope="session")

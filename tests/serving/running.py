@@ -10,7 +10,13 @@ from typing import Any
 from syllabary.serving import worker
 from syllabary.serving.channel import Channel
 from syllabary.serving.config import Config
+from syllabary.serving.protocol import Limits
 from syllabary.serving.server import Server
+
+#: For machines that do much else meanwhile: what is slow there is no fault.
+PATIENT = Limits(
+    handshake_seconds=60.0, idle_seconds=300.0, output_stall_seconds=300.0, park_seconds=600.0
+)
 
 
 class ThreadProcess:
@@ -67,7 +73,7 @@ class Running:
 
     def __init__(self, loop: Loop, processes: bool = False, **settings: Any) -> None:
         self.loop = loop
-        settings = {"port": 0, "lateness_ms": 60_000.0, **settings}
+        settings = {"port": 0, "lateness_ms": 60_000.0, "limits": PATIENT, **settings}
         self.server = Server(Config(**settings))
         if not processes:
             self.server.engine.workers.popen = ThreadProcess
@@ -86,8 +92,8 @@ class Running:
         busy = [each for each, taken in self.engine._taken.items() if taken]
         (busy or self.engine.workers.streams)[0]._process.kill()
 
-    def drain(self) -> None:
-        self.loop.run(self.server.drain())
+    def drain(self, grace: float = 0.3) -> None:
+        self.loop.run(self.server.drain(grace))
 
     def close(self) -> None:
         self.loop.run(self.server.close())

@@ -42,12 +42,13 @@ def connect(server, **more):
         subprotocols=more.pop("subprotocols", [SUBPROTOCOL]),
         compression=None,
         close_timeout=1,
+        open_timeout=60,
         proxy=None,
         **more,
     )
 
 
-async def until(condition, seconds: float = 20) -> None:
+async def until(condition, seconds: float = 120) -> None:
     """Wait for something that happens soon."""
     end = asyncio.get_running_loop().time() + seconds
     while not condition():

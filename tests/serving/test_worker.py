@@ -138,7 +138,7 @@ def test_rows_equal_offline_with_any_neighbours_pieces_and_moves(workers, uttera
                 stream.send(rng.randrange(1, 12))
             if rng.random() < 0.1:  # the row leaves, and goes on elsewhere
                 stream.worker.do(ExportRow(stream.place, stream.tag))
-                run(stream.worker, [stream])
+                run(stream.worker, list(streams.values()))
                 assert stream.checkpoint.gone and stream.checkpoint.next == stream.sent
                 tag, moves = tag + 1, moves + 1
                 stream.worker, stream.tag = rng.choice(workers), tag
