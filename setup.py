@@ -8,7 +8,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-BESIDE = ("tests", "benchmarks", "docs")
+BESIDE = ("tests", "benchmarks", "docs", "examples")
 
 exclude = [pattern for folder in BESIDE for pattern in (folder, f"{folder}.*")]
 rooms = find_packages(str(Path(__file__).parent), exclude=exclude)

@@ -194,7 +194,7 @@ def _of_status(place: Address, error: WSServerHandshakeError) -> Refusal:
         429: ("over_quota", "the quota is used up"),
         503: ("full", "the server takes no streams now"),
     }.get(error.status, ("fault", f"HTTP status {error.status}"))
-    after = (error.headers or {}).get("Retry-After", "")
+    after = str(error.headers.get("Retry-After", "")) if error.headers else ""
     return Refusal(code, message, float(after) if after.isdecimal() else None)
 
 

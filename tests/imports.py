@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .conftest import ROOT
 
-BESIDE = ("tests", "benchmarks", "docs")
+BESIDE = ("tests", "benchmarks", "docs", "examples")
 _PLACE = re.compile(r"(\.+|syllabary\.?)([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?(?::\w+)?")
 
 

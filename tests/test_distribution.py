@@ -20,7 +20,7 @@ import syllabary
 from .conftest import ROOT
 
 #: Folders of the repository that are not part of the package.
-BESIDE = ("tests", "benchmarks", "docs")
+BESIDE = ("tests", "benchmarks", "docs", "examples")
 #: What a checkout has none of yet, but may have tomorrow; the builds must find it by themselves.
 PLANTED = {
     "assets/a/b/c/deep.bin": "an asset",
