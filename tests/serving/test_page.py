@@ -104,9 +104,7 @@ def test_microphone_to_codes_to_speech(server, tmp_path):
         async with aiohttp.ClientSession() as http:
             browser = await open_browser(http, server.url, profile, 390)
             await browser.until("document.querySelectorAll('#codec option').length >= 3")
-            options = await browser.run(
-                "[...$('codec').options].map(o => o.value)"
-            )
+            options = await browser.run("[...$('codec').options].map(o => o.value)")
             assert set(options) == {"dmel", "ts3", "rvq"}
             await browser.shoot("before")
             await browser.run("$('codec').value = 'dmel'; $('start').click()")
@@ -118,9 +116,7 @@ def test_microphone_to_codes_to_speech(server, tmp_path):
             await browser.until("$('speech-late').textContent.includes('ms')")
             await browser.shoot("speaking")
             wide = await browser.run("document.documentElement.scrollWidth")
-            shown = await browser.run(
-                "[...document.querySelectorAll('dd')].map(d => d.innerText)"
-            )
+            shown = await browser.run("[...document.querySelectorAll('dd')].map(d => d.innerText)")
             colours = await browser.run(
                 "new Set(new Uint32Array($('codes').getContext('2d').getImageData(0, 0, "
                 "$('codes').width, $('codes').height).data.buffer)).size"
