@@ -10,7 +10,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ..errors import ServingError
-from .client import Counts, Stream, connect
+from .client import Stream, connect
+from .client_link import Counts
 from .protocol import Ended, Message, Ready
 
 T = TypeVar("T")
