@@ -17,6 +17,7 @@ that are counted is compared with offline, byte for byte.
 import argparse
 import asyncio
 import io
+import json
 import os
 import random
 import signal
@@ -49,17 +50,23 @@ FRAME_MS = 20
 
 @dataclass
 class Served:
-    """A running server: its process and its URL."""
+    """A running server: its process, its URL and its log."""
 
     process: subprocess.Popen
     url: str
+    log: Path
+
+    def pids(self, event: str) -> list[int]:
+        """Of the living processes that the log's events of this name are about, in order."""
+        lines = self.log.read_text().splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        pids = [line["pid"] for line in found if event in line.values()]
+        return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
     @property
-    def children(self) -> list[int]:
-        """Its workers, the oldest first."""
-        pid = self.process.pid
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return sorted(map(int, found))
+    def computing(self) -> list[int]:
+        """The workers that compute streams."""
+        return self.pids("worker_computes")
 
     def cpu(self, pid: int) -> float:
         """Seconds of processor time so far."""
@@ -90,7 +97,7 @@ def served(options: argparse.Namespace, codec: str, *more: str) -> Iterator[Serv
     others = os.sched_getaffinity(0) - cores
     with tempfile.NamedTemporaryFile("w+") as log:
         command = [sys.executable, "-m", "syllabary", "serve", codec, "--port", "0"]
-        command += ["--workers", str(options.workers), "--places", "256", "--log-level", "error"]
+        command += ["--workers", str(options.workers), "--places", "256", "--log-level", "info"]
         running = subprocess.Popen(
             [*command, *more],
             stderr=log,
@@ -108,7 +115,7 @@ def served(options: argparse.Namespace, codec: str, *more: str) -> Iterator[Serv
                 url = found[0].split()[-1] if found else ""
             if others:
                 os.sched_setaffinity(0, others)
-            yield Served(running, url)
+            yield Served(running, url, Path(log.name))
         finally:
             running.kill()
             running.wait()
@@ -242,7 +249,7 @@ def transport(options: argparse.Namespace) -> None:
     head("sessions", "messages/s", "server % of a core", "worker % of a core", "equal", "p99 ms")
     with served(options, NULL) as server:
         for sessions in options.sessions:
-            worker = server.children[0]
+            worker = server.computing[0]
             before = server.cpu(server.process.pid), server.cpu(worker), time.monotonic()
             calls = asyncio.run(speak(server.url, speech, sessions))
             took = time.monotonic() - before[2]
@@ -300,6 +307,7 @@ def kills(options: argparse.Namespace) -> None:
     speech = Speech(options.codec, options.task, options.seconds)
     sessions = options.sessions[0]
     gaps: list[float] = []
+    rng = random.Random(0)
     right = total = killed = resumed = 0
     with served(options, options.codec, "--spares", "1") as server:
         while killed < options.count:
@@ -310,8 +318,9 @@ def kills(options: argparse.Namespace) -> None:
                 end = time.monotonic() + options.seconds - 1
                 await asyncio.sleep(2)
                 while killed < options.count and time.monotonic() < end:
-                    if len(server.children) >= options.workers + 2:  # the spare has come back
-                        os.kill(server.children[0], signal.SIGKILL)
+                    ready = server.pids("worker_ready")  # with the spare, and that for files
+                    if len(ready) >= options.workers + 2:
+                        os.kill(rng.choice(server.computing), signal.SIGKILL)
                         killed += 1
                     await asyncio.sleep(1)
                 return await running
@@ -428,9 +437,9 @@ def malformed(options: argparse.Namespace) -> None:
         return neighbours
 
     with served(options, options.codec) as server:
-        workers = server.children
+        workers = server.computing
         calls = asyncio.run(main(server))
-        alive = server.process.poll() is None and set(workers) <= set(server.children)
+        alive = server.process.poll() is None and workers == server.computing
         head("messages", "close codes", "1011", "processes alive", "neighbours equal")
         shown = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items()))
         equal = f"{sum(right for _, right in calls)} of {len(calls)}"

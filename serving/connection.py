@@ -126,6 +126,8 @@ class Connection:
                 message = await self._websocket.receive(timeout=limits.idle_seconds)
             except TimeoutError:
                 raise Refusal("too_slow", f"no message for {limits.idle_seconds:.0f} s") from None
+            if session.connection is not self:
+                return  # fenced off: another connection has resumed the stream
             if message.type == WSMsgType.BINARY:
                 self._take(session, Message.unpack(message.data))
             elif message.type == WSMsgType.TEXT:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ServingError
 from .channel import pack, unpack_all
+from .logs import event
 from .worker_messages import Hello, Unusable
 
 _READ = 1 << 20
@@ -233,6 +234,8 @@ class Workers:
         self._begin(files)
 
     def _ready(self, worker: WorkerProcess, files: bool) -> None:
+        role = "files" if files else "spare"
+        event("worker_ready", worker=worker.name, pid=worker.pid, role=role)
         if files:
             self.files = worker
         else:
@@ -244,4 +247,6 @@ class Workers:
 
     def _promote(self) -> None:
         while self.spares and len(self.streams) < self._count:
-            self.streams.append(self.spares.pop(0))
+            worker = self.spares.pop(0)
+            self.streams.append(worker)
+            event("worker_computes", worker=worker.name, pid=worker.pid)

@@ -1,6 +1,7 @@
 """`syllabary serve` as it runs: real workers that are killed, curl, and SIGTERM under load."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from .test_streams import TASKS, check, until
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    """A server with one worker and its spare; yields the process and the URL."""
+    """A server with one worker and its spare; yields the process, the URL and the log."""
     log = tmp_path_factory.mktemp("serve") / "log"
     command = [sys.executable, "-m", "syllabary", "serve", *CODECS[1:], "--port", "0"]
     command += ["--workers", "1", "--spares", "1", "--places", "8", "--drain-seconds", "2"]
@@ -35,35 +36,36 @@ def process(tmp_path_factory):
         return found[0] if found else ""
 
     asyncio.run(until(url, 240))
-    yield running, url()
+    yield running, url(), log
     running.kill()
     running.wait()
 
 
-def children(parent: int) -> list[int]:
-    """Its worker processes, in the order in which they were started."""
-    tasks = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return sorted(map(int, tasks))
+def pids(log: Path, name: str) -> list[int]:
+    """Of the processes that the log's events of this name are about."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [line["pid"] for line in lines if name in line.values()]
 
 
 def test_killed_workers_lose_nothing(process, utterance):
-    server, url = process
+    _, url, log = process
     own = [utterance(**TASKS[n], seconds=3.0, seed=n) for n in (1, 2, 4, 7)]
 
     async def main():
         calls = [each.call for each in own]
         tasks = [asyncio.create_task(Caller(url, pace=True).call(call)) for call in calls]
         await until(lambda: all(len(call.received) > 5 for call in calls))
-        os.kill(children(server.pid)[0], signal.SIGKILL)
+        os.kill(pids(log, "worker_computes")[-1], signal.SIGKILL)
         return await asyncio.gather(*tasks)
 
     for each, call in zip(own, asyncio.run(main()), strict=True):
         check(call, each.expected)
         assert not call.resumes
+    assert len(pids(log, "worker_computes")) == 2 and len(pids(log, "worker_lost")) == 1
 
 
 def test_curl_gives_the_bytes_of_the_command_line(process, tokenizers, tmp_path):
-    _, url = process
+    _, url, _ = process
     wav, expected = tmp_path / "my.wav", tmp_path / "my.syl"
     write(wav, synthetic_speech(16_000), 16000)
     encode_file(tokenizers["rvq"], wav, expected)
@@ -74,11 +76,11 @@ def test_curl_gives_the_bytes_of_the_command_line(process, tokenizers, tmp_path)
     assert found.stdout == expected.read_bytes()
 
 
-def test_sigterm_drains_under_load_and_ends_in_time(process, utterance, server):
+def test_sigterm_drains_under_load_and_ends_in_time(process, utterance):
     """The last test of this process: its streams go on elsewhere, or have ended."""
-    running, url = process
+    running, url, log = process
     own = utterance("encode", "ts3", seconds=20.0)
-    workers = children(running.pid)
+    workers = pids(log, "worker_ready")
 
     async def main():
         call = own.call

@@ -93,11 +93,8 @@ def test_workers_that_die_lose_nothing(server, utterance, task):
         calls = [each.call for each in own]
         running = [asyncio.create_task(Caller(server.url, pace=True).call(c)) for c in calls]
         for part in (0.3, 0.7):
-            await until(
-                lambda part=part: (
-                    calls[0].received and (len(calls[0].received) > part * 2.5 * 40 / own[0].frames)
-                )
-            )
+            due = part * len(calls[0].messages)
+            await until(lambda due=due: len(calls[0].due) > due)
             server.kill_worker()
         return await asyncio.gather(*running)
 
@@ -132,7 +129,7 @@ def test_places_come_back_after_disconnects_of_all_kinds(server, utterance):
     async def main():
         for _ in range(4):
             await asyncio.gather(*(one(kind) for kind in range(6)))
-        await until(lambda: not server.places_taken)
+            await until(lambda: not server.places_taken)
 
     asyncio.run(main())
     parked = list(server.engine.sessions.values())
@@ -310,11 +307,18 @@ def test_a_session_without_room_is_refused(server, utterance):
 def test_who_says_nothing_is_let_go(server, monkeypatch):
     from dataclasses import replace
 
-    limits = replace(server.server.config.limits, handshake_seconds=0.2, idle_seconds=0.4)
-    monkeypatch.setattr(server.server, "config", replace(server.server.config, limits=limits))
-    monkeypatch.setattr(server.engine, "config", server.server.config)
-    assert asyncio.run(refused(server)) == ("too_slow", 4408)
+    def limited(**limits) -> None:
+        config = server.server.config
+        config = replace(config, limits=replace(config.limits, **limits))
+        monkeypatch.setattr(server.server, "config", config)
+        monkeypatch.setattr(server.engine, "config", config)
+
+    limited(idle_seconds=0.3)
     assert asyncio.run(refused(server, OPEN)) == ("too_slow", 4408)
+    limited(handshake_seconds=0.2)
+    assert asyncio.run(refused(server)) == ("too_slow", 4408)
+    for session in list(server.engine.sessions.values()):
+        server.loop.loop.call_soon_threadsafe(server.engine.discard, session, "test")
 
 
 def test_lateness_refuses_new_streams_and_not_those_that_are_there(server):
