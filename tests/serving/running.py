@@ -84,6 +84,10 @@ class Running:
         return self.server.engine
 
     @property
+    def sessions(self) -> list[Any]:
+        return list(self.engine.sessions.values())
+
+    @property
     def places_taken(self) -> int:
         return sum(map(len, self.engine._taken.values()))
 

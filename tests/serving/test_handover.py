@@ -34,7 +34,7 @@ SECONDS = 2.5
 def servers(loop, tmp_path):
     """Make servers of one deployment; those left are closed."""
     key = tmp_path / "key"
-    key.write_bytes(secrets.token_bytes(32))
+    key.write_text(secrets.token_hex(32))
     made = []
 
     def make(**settings):
