@@ -91,3 +91,7 @@ class VocabularyError(SyllabaryError):
 
 class DatasetError(SyllabaryError):
     """A data set is incomplete, damaged or made otherwise than expected, or can't be built."""
+
+
+class ServingError(SyllabaryError):
+    """A server refused a request or a stream, or can't be reached; see `serving.protocol`."""

@@ -23,6 +23,7 @@ from .leaderboard import leaderboard
 from .list import list_command
 from .queue import queue
 from .roundtrip import roundtrip
+from .serve import serve
 from .stream import stream
 from .train import train
 
@@ -53,7 +54,7 @@ def cli() -> None:
 
 for command in (
     encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, list_command, fit,
-    train, queue, export, dataset, demo,
+    train, queue, export, dataset, demo, serve,
 ):  # fmt: skip
     cli.add_command(command)
 

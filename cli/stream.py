@@ -15,13 +15,15 @@ import click
 from ..audio.resampling import LEAST_RATE, MOST_RATE
 from ..cores import use_one_thread
 from ..errors import ContainerError, SyllabaryError
-from . import options
+from . import options, server_streams
 from .batch import size
 
 if TYPE_CHECKING:
+    from ..codecs.container import SylReader
     from ..codecs.streaming.latency import Histogram
     from ..jobs.pcm_stream import LiveReport
     from ..jobs.pipes import PipeInput
+    from ..serving.protocol import PCM
 
 STDIN, STDOUT = 0, 1
 _BETWEEN_LIVE_LINES = 0.5  # seconds
@@ -29,10 +31,10 @@ _BETWEEN_LIVE_LINES = 0.5  # seconds
 _pcm_format = click.option(
     "--format",
     "pcm_format",
-    type=click.Choice(["s16le", "f32le"]),
+    type=click.Choice(["s16le", "f32le", "mulaw"]),
     default="s16le",
     show_default=True,
-    help="Sample format: 16-bit integers or 32-bit floats, little-endian.",
+    help="Sample format: 16-bit integers or 32-bit floats, little-endian; or G.711 µ-law.",
 )
 
 
@@ -87,6 +89,7 @@ def stream() -> None:
 )
 @_stats
 @options.device
+@server_streams.options(required=False)
 def encode(
     codec: str,
     codebooks: int | None,
@@ -95,6 +98,9 @@ def encode(
     sample_rate: int | None,
     stats: bool,
     device: str,
+    servers: tuple[str, ...],
+    token_file: str | None,
+    authority: str | None,
 ) -> None:
     """Encode mono PCM on standard input into .syl on standard output.
 
@@ -102,8 +108,26 @@ def encode(
     rvq-16k.
     """
     _refuse_terminals("mono PCM", "tokens")
+    where = server_streams.choose(servers, token_file, authority)
     from ..jobs.pipes import PipeInput, PipeOutput
 
+    if where is not None:
+        _refuse_device(device)
+        rate = sample_rate or server_streams.sample_rate_of(where, codec)
+        with PipeInput(STDIN) as source, _signals(source) as caught:
+            server_streams.run(
+                where,
+                "encode",
+                codec,
+                source,
+                PipeOutput(STDOUT),
+                stats=stats,
+                codebooks=codebooks,
+                frames=frames_per_chunk,
+                input=_served_pcm(pcm_format, rate),
+            )
+        _exit_if(caught)
+        return
     with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("encode", stats) as printer:
         # Install the signal handlers first: importing torch takes seconds.
         from ..codecs.registry import load
@@ -135,8 +159,16 @@ def encode(
 )
 @_stats
 @options.device
+@server_streams.options(required=False)
 def decode(
-    codec: str | None, pcm_format: str, sample_rate: int | None, stats: bool, device: str
+    codec: str | None,
+    pcm_format: str,
+    sample_rate: int | None,
+    stats: bool,
+    device: str,
+    servers: tuple[str, ...],
+    token_file: str | None,
+    authority: str | None,
 ) -> None:
     """Decode .syl on standard input into mono PCM on standard output.
 
@@ -144,8 +176,28 @@ def decode(
     is decoded up to its last whole chunk, with exit code 1.
     """
     _refuse_terminals(".syl", "samples")
+    where = server_streams.choose(servers, token_file, authority)
     from ..jobs.pipes import PipeInput, PipeOutput
 
+    if where is not None:
+        _refuse_device(device)
+        with PipeInput(STDIN) as source, _signals(source) as caught:
+            header, head = _header(source, caught)
+            whole = server_streams.run(
+                where,
+                "decode",
+                codec or header.spec.tokenizer,
+                source,
+                PipeOutput(STDOUT),
+                head=head,
+                stats=stats,
+                codebooks=header.num_codebooks,
+                output=_served_pcm(pcm_format, sample_rate or header.spec.sample_rate),
+            )
+        _exit_if(caught)
+        if not whole:
+            sys.exit(1)
+        return
     with PipeInput(STDIN) as source, _signals(source) as caught, _Stats("decode", stats) as printer:
         # Load before reading the header, which arrives when the other end of the pipe has loaded
         # its model.
@@ -175,6 +227,74 @@ def decode(
     _exit_if(caught)
     if report.partial:
         sys.exit(1)
+
+
+@stream.command("transcode", short_help=".syl to .syl of another tokenizer, at a server.")
+@click.argument("codec", metavar="CODEC")
+@click.option(
+    "--source", metavar="NAME", help="Tokenizer of the input; default: the one that it names."
+)
+@click.option("--codebooks", type=click.IntRange(min=1), metavar="N", help="Keep the first N.")
+@click.option(
+    "--frames-per-chunk", type=click.IntRange(min=1), default=1, show_default=True, metavar="N"
+)
+@_stats
+@server_streams.options(required=True)
+def transcode(
+    codec: str,
+    source: str | None,
+    codebooks: int | None,
+    frames_per_chunk: int,
+    stats: bool,
+    servers: tuple[str, ...],
+    token_file: str | None,
+    authority: str | None,
+) -> None:
+    """Turn the codes of one tokenizer into those of CODEC, through sound, at a server."""
+    _refuse_terminals(".syl", "tokens")
+    where = server_streams.choose(servers, token_file, authority)
+    assert where is not None
+    from ..jobs.pipes import PipeInput, PipeOutput
+
+    with PipeInput(STDIN) as pipe, _signals(pipe) as caught:
+        header, head = _header(pipe, caught)
+        whole = server_streams.run(
+            where,
+            "transcode",
+            codec,
+            pipe,
+            PipeOutput(STDOUT),
+            head=head,
+            stats=stats,
+            source=source or header.spec.tokenizer,
+            codebooks=codebooks,
+            frames=frames_per_chunk,
+        )
+    _exit_if(caught)
+    if not whole:
+        sys.exit(1)
+
+
+def _header(source: "PipeInput", caught: list[int]) -> tuple["SylReader", bytes]:
+    try:
+        return server_streams.read_header(source)
+    except ContainerError:
+        _exit_if(caught)  # nothing has been sent yet
+        raise
+
+
+def _served_pcm(pcm_format: str, sample_rate: int) -> "PCM":
+    from ..serving.protocol import PCM
+
+    try:
+        return PCM(pcm_format, sample_rate)
+    except ValueError as error:
+        raise SyllabaryError(str(error)) from None
+
+
+def _refuse_device(device: str) -> None:
+    if device != "cpu":
+        raise SyllabaryError("--device is for computing here; a server chooses its own")
 
 
 def _refuse_terminals(taken: str, given: str) -> None:

@@ -31,6 +31,7 @@ DYNAMIC = {
     "training.recipe_registry": "TASKS and RECIPES",
     "eval.studies.other_processors": "the class of a tokenizer that is examined",
     "eval.requirements": "packages of others that a measurement needs",
+    "serving.worker": "a tokenizer's class that the server's configuration names",
 }
 
 

@@ -89,7 +89,7 @@ class SylReader:
         self.num_samples: int | None = None
         self.complete: bool | None = None
         self.coded = False
-        self._number = 0
+        self._number = self._frames = 0
         magic = self._take(len(MAGIC))
         if magic != MAGIC:
             raise ContainerError(f"{name}: not a .syl file")
@@ -153,10 +153,9 @@ class SylReader:
         Warns:
             ContainerWarning: the file ends without its end mark.
         """
-        frames = 0
         for kind, positions, payload in self._checked_chunks():
             if kind == END:
-                self._finish(payload, frames)
+                self._finish(payload, self._frames)
                 if past_end:
                     self.check_end()
                 return
@@ -165,13 +164,13 @@ class SylReader:
             except ValueError as error:
                 raise ContainerError(f"{self.name}: chunk {self._number}: {error}") from None
             self.positions += positions
-            frames += positions if chunk.durations is None else int(chunk.durations.sum())
+            self._frames += positions if chunk.durations is None else int(chunk.durations.sum())
             yield chunk
         self.complete = False
-        self.num_samples = frames * self.spec.hop
+        self.num_samples = self._frames * self.spec.hop
+        seconds = self._frames / float(self.spec.frame_rate)
         warnings.warn(
-            f"{self.name}: the file is cut short; the {frames / float(self.spec.frame_rate):.2f} s "
-            "before the cut were read",
+            f"{self.name}: the file is cut short; the {seconds:.2f} s before the cut were read",
             ContainerWarning,
             stacklevel=2,
         )
@@ -217,6 +216,19 @@ class SylReader:
             durations=None if durations is None else torch.from_numpy(durations)[None],
             global_codes=torch.tensor([self.global_codes]) if self.global_codes else None,
         )
+
+    def continue_after(self, positions: int) -> None:
+        """Go on where another reader of the same file stopped, before the first chunk is read.
+
+        Args:
+            positions: that were read; the source is at the chunk that follows them.
+
+        Raises:
+            ContainerError: the file has durations, whose sum a number of positions does not tell.
+        """
+        if self.has_durations:
+            raise ContainerError(f"{self.name}: a file with durations is read from its start")
+        self.positions = self._frames = positions
 
     def is_whole(self) -> bool:
         """Read the rest of the file; return whether all checksums and the end mark are valid.

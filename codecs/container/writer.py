@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -36,6 +37,21 @@ class ByteSink(Protocol):
     """The methods of a binary file that writing needs."""
 
     def write(self, data: bytes, /) -> object: ...
+
+
+@dataclass(frozen=True)
+class WriterProgress:
+    """How far a writer is: what another writer of the same file needs, besides its settings.
+
+    Attributes:
+        waiting: (positions, codebooks) int64, not yet in a chunk.
+        positions: in chunks so far.
+        samples: of all tokens so far.
+    """
+
+    waiting: np.ndarray
+    positions: int
+    samples: int
 
 
 class SylWriter:
@@ -159,6 +175,38 @@ class SylWriter:
         self._samples += int(tokens.num_samples[0])
         if self._waiting >= self._chunk_positions:
             self._write_chunks(all_of_them=False)
+
+    def export_progress(self) -> WriterProgress:
+        """Return how far the file is, to go on with it in another process.
+
+        Raises:
+            ContainerError: the file has durations, or is closed.
+        """
+        if self.has_durations or self._closed:
+            raise ContainerError("only an open file without durations can be continued")
+        nothing = np.zeros((0, self.num_codebooks), np.int64)
+        waiting = np.concatenate([nothing, *self._codes])
+        return WriterProgress(waiting, self._positions, self._samples)
+
+    def import_progress(self, progress: WriterProgress) -> None:
+        """Go on from another writer's progress; call it on a new writer.
+
+        The header that this writer has written is that of the file: write it once only.
+
+        Raises:
+            TokenError: the codes do not fit this file, or the counts do not agree.
+        """
+        codes, sizes = progress.waiting, self.spec.codebook_sizes[: self.num_codebooks]
+        frames = progress.positions + len(codes)
+        if codes.dtype != np.int64 or codes.ndim != 2 or codes.shape[1] != self.num_codebooks:
+            raise TokenError(f"waiting codes are int64 (positions, {self.num_codebooks})")
+        if len(codes) >= self._chunk_positions or (codes < 0).any() or (codes >= sizes).any():
+            raise TokenError("waiting codes are out of range, or fill a chunk")
+        if progress.positions < 0 or self.spec.frames_for(progress.samples) != frames:
+            raise TokenError(f"{frames} frames and {progress.samples} samples do not agree")
+        self._codes, self._waiting = [codes.copy()], len(codes)
+        self._positions, self._frames = progress.positions, frames
+        self._samples = progress.samples
 
     def close(self) -> None:
         """Write the last chunk and the end mark; a file without the mark reads as truncated."""

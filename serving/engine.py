@@ -1,0 +1,499 @@
+"""Which worker computes which stream: places, admission, recovery and parking.
+
+The engine runs in the server's event loop and never computes. It moves messages between sessions
+and workers, keeps what is needed to compute a lost row again, and measures how late the workers
+are.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..filesystem import replacing
+from .config import Config
+from .logs import event
+from .metrics import Metrics
+from .protocol import Limits, Refusal, Tokenizer
+from .resume import Keys
+from .session import Checkpoint, InputLog, OutputLog, Session
+from .worker_messages import (
+    CloseRow,
+    ExportRow,
+    Failed,
+    FileDone,
+    FileJob,
+    Hello,
+    Inputs,
+    OpenRow,
+    Progress,
+    RowConfig,
+    State,
+)
+from .workers import WorkerProcess, Workers
+
+#: Lateness is judged over so many seconds, and at least so many messages.
+_WINDOW, _LEAST_COUNT = 2.0, 20
+#: A session that sees more deaths of workers in a minute is ended: it may be what kills them.
+_MOST_CRASHES = 3
+
+
+class Lateness:
+    """How long messages took that waited for nobody but others, in the last seconds."""
+
+    def __init__(self) -> None:
+        self._values: deque[tuple[float, float]] = deque(maxlen=4096)
+
+    def add(self, seconds: float, now: float) -> None:
+        self._values.append((now, seconds))
+
+    def p95(self, now: float) -> float:
+        """Return the 95th percentile in seconds; 0 if there are too few messages to tell."""
+        while self._values and self._values[0][0] < now - _WINDOW:
+            self._values.popleft()
+        if len(self._values) < _LEAST_COUNT:
+            return 0.0
+        return sorted(value for _, value in self._values)[int(0.95 * len(self._values))]
+
+
+@dataclass
+class Placement:
+    """Where a session's row is.
+
+    Attributes:
+        opened: done when the row computes; its exception is a `Refusal`.
+        left: done when its state is back and the place is free; None: nobody asked for it.
+    """
+
+    worker: WorkerProcess
+    place: int
+    tag: int
+    opened: "asyncio.Future[None]"
+    left: "asyncio.Future[None] | None" = None
+
+
+class Engine:
+    """Sessions and workers.
+
+    Args:
+        config, metrics, keys: of the server.
+
+    Attributes:
+        sessions: by id.
+        hello: of the first worker: the tokenizers there are.
+        draining: whether new streams are refused.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, keys: Keys) -> None:
+        self.config, self.metrics, self._keys = config, metrics, keys
+        self.sessions: dict[str, Session] = {}
+        self.hello = Hello({}, {})
+        self.lateness = Lateness()
+        self.draining = False
+        self._tags = 0
+        self._taken: dict[WorkerProcess, dict[int, Session]] = {}
+        self._homeless: list[Session] = []
+        self._jobs: dict[int, asyncio.Future[Any]] = {}
+        self._stores: dict[str, asyncio.Task[None]] = {}
+        self._folder = Path(config.state_dir) if config.state_dir else None
+        self.workers = Workers(
+            codecs=list(config.codecs),
+            places=config.places,
+            checkpoint_seconds=config.checkpoint_seconds,
+            count=config.worker_count,
+            spares=config.spares,
+            take=self._take,
+            lost=self._lost,
+            changed=self._changed,
+            begun=metrics.worker_started,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        return self.config.limits
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes streams."""
+        return not self.draining and bool(self.workers.streams)
+
+    async def start(self) -> None:
+        """Start the workers.
+
+        Raises:
+            ServingError: they can't start, and why.
+        """
+        await self.workers.start()
+
+    async def close(self) -> None:
+        for task in list(self._stores.values()):
+            await task
+        await self.workers.close()
+
+    # --- tokenizers ------------------------------------------------------------------------------
+
+    def tokenizer(self, name: str) -> Tokenizer:
+        """Return a tokenizer's description.
+
+        Raises:
+            Refusal: `unknown_codec`.
+        """
+        if name not in self.hello.tokenizers:
+            names = ", ".join(self.hello.tokenizers)
+            raise Refusal("unknown_codec", f"no tokenizer {name[:80]!r} here; there are: {names}")
+        return self.hello.tokenizers[name]
+
+    def new_session(self, id_: str, client: Any, config: RowConfig) -> Session:
+        """Return a session that has no place yet."""
+        codec = self.tokenizer(config.codec)
+        heard = self.tokenizer(config.source) if config.source else codec
+        frames = heard.frame_rate[0] / heard.frame_rate[1]
+        rate_in = config.input.rate if config.task == "encode" else frames
+        frames = codec.frame_rate[0] / codec.frame_rate[1]
+        rate_out = config.output.rate if config.task == "decode" else frames
+        session = Session(id_, client, config, InputLog(config, rate_in), OutputLog(rate_out))
+        for name in filter(None, (config.codec, config.source)):
+            if reason := self.hello.immovable.get(name):
+                session.resumable = f"{name}: {reason}"
+        return session
+
+    # --- places ----------------------------------------------------------------------------------
+
+    def admit(self) -> None:
+        """Check that there is room for another stream.
+
+        Raises:
+            Refusal: `draining` or `full`.
+        """
+        if self.draining:
+            raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
+        late = self.lateness.p95(time.monotonic())
+        if late * 1000 > self.config.lateness_ms:
+            raise Refusal(
+                "full",
+                f"messages are {late * 1000:.0f} ms late; at most {self.config.lateness_ms:.0f}",
+                retry_after=_WINDOW,
+            )
+        if self._free_place() is None:
+            raise Refusal("full", "all places are taken", retry_after=5.0)
+
+    def _free_place(self) -> tuple[WorkerProcess, int] | None:
+        workers = [worker for worker in self.workers.streams if worker.alive]
+        workers.sort(key=lambda worker: len(self._taken.get(worker, {})))
+        for worker in workers:
+            taken = self._taken.setdefault(worker, {})
+            for place in range(self.config.places):
+                if place not in taken:
+                    return worker, place
+        return None
+
+    def place(self, session: Session) -> "asyncio.Future[None]":
+        """Give a session a place, where it goes on from its checkpoint.
+
+        Returns:
+            done when its row computes; a `Refusal` if it can't.
+
+        Raises:
+            Refusal: `full`.
+        """
+        found = self._free_place()
+        if found is None:
+            raise Refusal("full", "all places are taken", retry_after=5.0)
+        worker, place = found
+        self._tags += 1
+        opened = asyncio.get_running_loop().create_future()
+        # Read, or asyncio logs that nobody did: a recovery waits for no one.
+        opened.add_done_callback(lambda done: done.cancelled() or done.exception())
+        session.placement = Placement(worker, place, self._tags, opened)
+        self._taken[worker][place] = session
+        worker.send(OpenRow(place, self._tags, session.config, session.checkpoint.data))
+        session.forwarded = session.checkpoint.next
+        session.stamp = None
+        self.forward(session)
+        self._count()
+        return opened
+
+    def forward(self, session: Session) -> None:
+        """Give a session's row the input that it has not had, unless it is paused."""
+        placement = session.placement
+        if placement is None or placement.left is not None:
+            return
+        behind = session.forwarded < session.consumed  # it computes again what it has said
+        if session.output.ms > self.limits.output_ms and not behind:
+            if session.stalled_at is None:
+                session.stalled_at = time.monotonic()
+            return
+        session.stalled_at = None
+        items = list(session.input.since(session.forwarded))
+        if not items:
+            return
+        now = time.monotonic()
+        if session.consumed == session.forwarded:
+            session.stamp = items[0][0] + 1, now
+        session.forwarded = items[-1][0] + 1
+        messages = [item.message for _, item in items]
+        placement.worker.send(Inputs(placement.place, placement.tag, messages, now))
+
+    async def leave(self, session: Session) -> None:
+        """Take a session's row out of its place, with all its state."""
+        placement = session.placement
+        if placement is None:
+            if session in self._homeless:
+                self._homeless.remove(session)
+            return
+        if placement.left is None:
+            placement.left = asyncio.get_running_loop().create_future()
+            placement.worker.send(ExportRow(placement.place, placement.tag))
+        await asyncio.shield(placement.left)
+
+    async def bring_home(self, session: Session) -> None:
+        """Take a session's row out of its place, with a state that covers all that was consumed.
+
+        Raises:
+            Refusal: workers died again and again, or there is no place.
+        """
+        for _ in range(_MOST_CRASHES):
+            await self.leave(session)
+            if session.checkpoint.next >= session.consumed:
+                return
+            # Its worker died: what the client was told is consumed must be computed again.
+            await self.place(session)
+        raise Refusal("fault", "the server can't compute this stream")
+
+    def discard(self, session: Session, why: str) -> None:
+        """Forget a session."""
+        if self.sessions.pop(session.id, None) is None:
+            return
+        if session in self._homeless:
+            self._homeless.remove(session)
+        placement = session.placement
+        if placement is not None:
+            placement.worker.send(CloseRow(placement.place, placement.tag))
+            self._free(session)
+        self.metrics.closed(session.config.task, session.config.codec, why)
+        event("closed", session.id, why=why, messages_in=session.input.received)
+        if self._folder is not None:
+            self._forget_file(session.id)
+
+    def limit_parked(self, client: Any) -> None:
+        """Forget a client's oldest parked sessions, if it has more than there are places."""
+        parked = [
+            session
+            for session in self.sessions.values()
+            if session.connection is None and session.client.name == client.name
+        ]
+        most = self.config.places * self.config.worker_count
+        for session in sorted(parked, key=lambda each: each.parked_at)[
+            : max(0, len(parked) - most)
+        ]:
+            self.discard(session, "expired")
+
+    def _free(self, session: Session) -> None:
+        placement, session.placement = session.placement, None
+        if placement is None:
+            return
+        self._taken.get(placement.worker, {}).pop(placement.place, None)
+        for future in (placement.opened, placement.left):
+            if future is not None and not future.done():
+                future.set_result(None)
+        self._count()
+        self._changed()
+
+    def _count(self) -> None:
+        used = sum(map(len, self._taken.values()))
+        self.metrics.places(used, len(self.workers.streams) * self.config.places)
+
+    # --- answers of workers ----------------------------------------------------------------------
+
+    def _take(self, worker: WorkerProcess, answers: list[Any]) -> None:
+        for answer in answers:
+            if isinstance(answer, FileDone):
+                job = self._jobs.pop(answer.number, None)
+                if job is not None and not job.done():
+                    refusal = answer.refusal and Refusal(*answer.refusal)
+                    job.set_exception(refusal) if refusal else job.set_result(answer.result)
+                continue
+            session = self._taken.get(worker, {}).get(answer.place)
+            placement = session and session.placement
+            if session is None or placement is None or placement.tag != answer.tag:
+                continue  # of a row that has left
+            try:
+                if isinstance(answer, Progress):
+                    self._progress(session, answer)
+                elif isinstance(answer, State):
+                    self._state(session, answer)
+                elif isinstance(answer, Failed):
+                    raise Refusal(answer.code, answer.message)
+            except Refusal as refused:
+                self._fail(session, refused)
+            session.on_change()
+
+    def _progress(self, session: Session, progress: Progress) -> None:
+        now = time.monotonic()
+        placement = session.placement
+        if not placement.opened.done():
+            placement.opened.set_result(None)
+        session.consumed = max(session.consumed, progress.next)
+        if session.resumable is not True:
+            session.input.drop_before(session.consumed)  # it is never computed again
+        if session.stamp is not None and progress.next >= session.stamp[0]:
+            late = now - session.stamp[1]
+            session.stamp = None
+            self.lateness.add(late, now)
+            self.metrics.late(late)
+            self.metrics.queued(max(0.0, progress.waited))
+        for output in progress.outputs:
+            session.output.add(output)
+        if session.output.ms > self.limits.output_ms and session.stalled_at is None:
+            session.stalled_at = now
+
+    def _state(self, session: Session, state: State) -> None:
+        session.take_checkpoint(Checkpoint(state.data, state.next, state.out))
+        self.metrics.checkpoint(len(state.data))
+        if state.gone:
+            self._free(session)
+            session.consumed = max(session.consumed, state.next)
+            if session.connection is not None and not self.draining:
+                self._recover(session)  # it came back while its row was leaving
+        if self._folder is not None:
+            self._store(session)
+
+    def _fail(self, session: Session, refusal: Refusal) -> None:
+        session.failure = refusal
+        placement = session.placement
+        if placement is not None:
+            placement.worker.send(CloseRow(placement.place, placement.tag))
+            if not placement.opened.done():
+                placement.opened.set_exception(refusal)
+            self._free(session)
+        if session.connection is None:
+            self.discard(session, refusal.code)
+
+    # --- workers that die ------------------------------------------------------------------------
+
+    def _lost(self, worker: WorkerProcess) -> None:
+        self.metrics.worker_lost()
+        sessions = list(self._taken.pop(worker, {}).values())
+        event("worker_lost", worker=worker.name, pid=worker.pid, sessions=len(sessions))
+        now = time.monotonic()
+        for number, job in list(self._jobs.items()):
+            if self.workers.files is None and not job.done():
+                job.set_exception(Refusal("fault", "the worker for files died; try again"))
+                self._jobs.pop(number, None)
+        for session in sessions:
+            left = session.placement.left
+            self._free(session)
+            session.crashes = [*(at for at in session.crashes if at > now - 60), now]
+            if len(session.crashes) > _MOST_CRASHES or session.resumable is not True:
+                self._fail(session, Refusal("fault", "the server can't compute this stream"))
+            elif left is None and session.connection is not None:
+                self._recover(session)
+            session.on_change()
+
+    def _recover(self, session: Session) -> None:
+        """Place a session again, as soon as there is room."""
+        if session in self._homeless:
+            return
+        try:
+            self.place(session)
+            self.metrics.resumed("worker")
+        except Refusal:
+            self._homeless.append(session)
+
+    def _changed(self) -> None:
+        """A worker became ready, or a place free."""
+        if self.workers.streams:
+            self.hello = self.workers.streams[0].hello or self.hello
+        waiting, self._homeless = self._homeless, []
+        for session in waiting:
+            self._recover(session)
+        self.metrics.workers(len(self.workers.streams) + len(self.workers.spares))
+
+    # --- files -----------------------------------------------------------------------------------
+
+    async def run_job(self, job: Any) -> Any:
+        """Let the worker for files do a job.
+
+        Raises:
+            Refusal: of the job; or `full`, the worker is being started.
+        """
+        worker = self.workers.files
+        if worker is None:
+            raise Refusal("full", "the worker for files is being started", retry_after=5.0)
+        self._tags += 1
+        done = self._jobs[self._tags] = asyncio.get_running_loop().create_future()
+        worker.send(FileJob(self._tags, job))
+        return await done
+
+    # --- checkpoints on disk ---------------------------------------------------------------------
+
+    def sealed(self, session: Session) -> bytes:
+        """Return a session, signed, as of its checkpoint."""
+        fields, parts = session.export()
+        return self._keys.seal(fields, parts, self.limits.park_seconds)
+
+    def _path(self, id_: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{id_}.session"
+
+    def _store(self, session: Session) -> None:
+        """Write the latest checkpoint, if the one before has been written."""
+        if session.id in self._stores or session.id not in self.sessions:
+            return
+        data, next_ = self.sealed(session), session.checkpoint.next
+
+        def write_file() -> None:
+            with replacing(self._path(session.id)) as temporary:
+                temporary.write_bytes(data)
+
+        async def write() -> None:
+            try:
+                await asyncio.to_thread(write_file)
+                session.safe = max(session.safe, next_)
+            except OSError as error:
+                event("checkpoint_failed", session.id, level="error", error=str(error))
+            finally:
+                del self._stores[session.id]
+            if session.id not in self.sessions:
+                self._forget_file(session.id)
+            elif session.checkpoint.next > next_:
+                self._store(session)
+            session.on_change()
+
+        self._stores[session.id] = asyncio.create_task(write())
+
+    def _forget_file(self, id_: str) -> None:
+        if id_ not in self._stores:  # else the task that writes it forgets it
+            self._path(id_).unlink(missing_ok=True)
+
+    def take_file(self, id_: str) -> bytes | None:
+        """Return a session that another server has stored, and take it away from others."""
+        if self._folder is None or not id_.isalnum():
+            return None
+        taken = self._path(id_).with_suffix(".taken")
+        try:
+            self._path(id_).rename(taken)
+            data = taken.read_bytes()
+            taken.unlink()
+        except FileNotFoundError:
+            return None
+        return data
+
+    def sweep(self) -> None:
+        """Remove files that are past their time, of servers that are gone; in a thread."""
+        if self._folder is None:
+            return
+        oldest = time.time() - 2 * self.limits.park_seconds - self.config.checkpoint_seconds
+        for path in (*self._folder.glob("*.session"), *self._folder.glob("*.taken")):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+    def safe(self, session: Session) -> int:
+        """Number of messages that the client may forget."""
+        if self._folder is None or session.resumable is not True:
+            return session.consumed
+        return session.safe

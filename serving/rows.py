@@ -1,0 +1,307 @@
+"""One stream's computation, as a row of the sessions of a worker.
+
+A row takes the client's messages and gives the server's. Between its two ends lie, as its task
+needs them: a decoder, a resampler, an encoder. Decoder and encoder are rows of `StreamSession`s,
+which the worker runs for all streams together; the rest is here. All state can be exported as
+bytes and imported in any worker that has the same tokenizers.
+"""
+
+from collections import deque
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..audio.pcm import PCMDecoder, PCMEncoder
+from ..audio.polyphase import PolyphaseResampler, PolyphaseState, polyphase_name
+from ..codecs.spec import TokenizerSpec
+from ..codecs.streaming.migration import pack, unpack
+from ..codecs.tokens import Tokens
+from ..errors import StateError, SyllabaryError
+from ..typed_fields import from_json
+from .protocol import Kind, Message, Refusal, chain
+from .syl_messages import SylInput, SylOutput
+from .worker_messages import Output, RowConfig, Totals
+
+#: A message is computed in pieces of at most so much audio, so that one stream's long message does
+#: not delay the frames of others.
+PIECE_SECONDS = 0.08
+_STATE_FORMAT = "syllabary-serving-row"
+
+
+class Row:
+    """The state of one stream, apart from those of the decoder and the encoder.
+
+    Args:
+        config: what to compute.
+        spec: of `config.codec`.
+        source: of `config.source`, for a transcode.
+
+    Attributes:
+        next: messages of the client consumed so far.
+        out: messages for the client so far.
+        since: seconds of input since the last checkpoint.
+    """
+
+    def __init__(
+        self, config: RowConfig, spec: TokenizerSpec, source: TokenizerSpec | None = None
+    ) -> None:
+        self.config = config
+        self._spec, self._source = spec, source
+        self.next = self.out = 0
+        self.since = 0.0
+        self.inputs: deque[Message | None] = deque()  # None: reset
+        self.outputs: list[Output] = []
+        self.encodes = config.task != "decode"
+        self.decodes = config.task != "encode"
+        #: Rates before the resampler and after it.
+        self._rates = {
+            "encode": (config.input.rate, spec.sample_rate),
+            "decode": (spec.sample_rate, config.output.rate),
+            "transcode": (source.sample_rate if source else 0, spec.sample_rate),
+        }[config.task]
+        self._heard = self._source if self.config.task == "transcode" else self._spec
+        self._start()
+
+    def _start(self) -> None:
+        """Begin an utterance."""
+        config = self.config
+        self.totals = Totals()
+        self.ended = False
+        self._piece = np.zeros(0, np.float32)  # of the current message, samples or codes
+        self._final: bool | None = None  # whether the current message is final; None: there is none
+        self._resampler = None
+        if self._rates[0] != self._rates[1]:
+            self._resampler = PolyphaseResampler(*self._rates)
+        self._pcm_in, self._pcm_out = (
+            PCMDecoder(config.input.format),
+            PCMEncoder(config.output.format),
+        )
+        self._held = np.zeros(0, np.float32)
+        self._settled = 0  # samples of the decoder passed on
+        self._codes_in: SylInput | None = None
+        self._codes_out: SylOutput | None = None
+        if self.decodes:
+            assert self._heard is not None
+            count = config.source_codebooks or config.codebooks
+            self._codes_in = SylInput(self._heard.tokens, count)
+        if self.encodes:
+            self._codes_out = SylOutput(
+                self._spec.tokens, config.codebooks, config.frames, self._metadata()
+            )
+
+    def _metadata(self) -> dict[str, Any]:
+        """The same as `syllabary stream encode` writes, where nothing is resampled."""
+        config = self.config
+        rate = self._rates[0]
+        metadata: dict[str, Any] = {
+            "source": {"name": "-", "sample_rate": rate, "channels": 1},
+            "options": {"frames_per_chunk": config.frames},
+        }
+        if self._resampler is not None:
+            metadata["resampler"] = polyphase_name()
+        if config.task == "transcode":
+            metadata["source"]["tokenizer"] = config.source
+        return metadata
+
+    # --- from the client -------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is input to compute with."""
+        return self._final is not None or bool(self.inputs)
+
+    @property
+    def resets(self) -> bool:
+        """Whether the next thing to do is to `reset`."""
+        return self._final is None and bool(self.inputs) and self.inputs[0] is None
+
+    def reset(self) -> None:
+        """Begin another utterance; the worker resets the row in its sessions."""
+        self.inputs.popleft()
+        self.next += 1
+        self._start()
+
+    @property
+    def between_messages(self) -> bool:
+        """Whether no message is half consumed, so that the state can be exported."""
+        return self._final is None
+
+    def take(self) -> tuple[np.ndarray, bool]:
+        """Return a piece of input, and whether the utterance ends with it.
+
+        Returns:
+            samples (n,) float32 at the encoder's rate, or codes (codebooks, frames) int64.
+
+        Raises:
+            Refusal: what the client sent is not valid.
+        """
+        if self._final is None:
+            message = self.inputs[0]
+            assert message is not None
+            self._piece = self._read(message)
+            self._final = message.final
+        rate = self._rates[0] if self.config.task == "encode" else self._frame_rate
+        most = max(1, int(PIECE_SECONDS * rate))
+        piece, self._piece = self._piece[..., :most], self._piece[..., most:]
+        final = self._final and self._piece.shape[-1] == 0
+        if self._piece.shape[-1] == 0:
+            self._final = None
+            self.inputs.popleft()
+            self.next += 1
+        self.since += piece.shape[-1] / rate
+        if self.config.task == "encode":
+            self.totals.samples_in += piece.shape[-1]
+            if self._resampler is not None:
+                piece = self._resampler.push(piece, final)
+        else:
+            self.totals.frames_in += piece.shape[-1]
+        return piece, final
+
+    @property
+    def _frame_rate(self) -> float:
+        assert self._heard is not None
+        return float(self._heard.frame_rate)
+
+    def _read(self, message: Message) -> np.ndarray:
+        if self.ended:
+            raise Refusal("malformed", "the utterance has ended; `reset` begins another")
+        if self._codes_in is not None:
+            codes = self._codes_in.push(message.kind, message.payload)
+            if self._codes_in.num_samples is not None and not message.final:
+                raise Refusal("malformed", "a message with the end mark is final")
+            return codes
+        if message.kind != Kind.PCM:
+            raise Refusal("malformed", f"this stream takes PCM, got kind {int(message.kind)}")
+        samples = self._pcm_in.push(message.payload)
+        if self._pcm_in.leftover:
+            raise Refusal("malformed", "a message holds whole samples")
+        # Beyond this, sums of squares overflow.
+        if not np.all(np.abs(samples) < 1e15):
+            raise Refusal("malformed", "the samples hold NaN, infinity, or values beyond 1e15")
+        return samples
+
+    # --- between the sessions and to the client --------------------------------------------------
+
+    def decoded(self, wave: np.ndarray, frames: int, final: bool) -> np.ndarray | None:
+        """Take samples of the decoder; return those for the encoder, in a transcode.
+
+        Only the end mark tells how many samples of the last frame are valid, so those of the
+        latest frame are held back.
+        """
+        assert self._codes_in is not None and self._heard is not None
+        hop = self._heard.tokens.hop
+        end = self._codes_in.num_samples
+        settled = max(0, self.totals.frames_in - 1) * hop
+        if final:
+            self.totals.complete = end is not None
+            settled = self.totals.frames_in * hop if end is None else end
+        self._held = np.concatenate([self._held, wave])
+        ready = self._held[: settled - self._settled]
+        self._held = self._held[len(ready) :]
+        self._settled += len(ready)
+        if self._resampler is not None:
+            ready = self._resampler.push(ready, final)
+        if self.config.task == "transcode":
+            return ready
+        if len(ready) or final:
+            self._say(Kind.PCM, len(ready), self._pcm_out.push(ready), final)
+        return None
+
+    def encoded(self, tokens: Tokens | None, final: bool) -> None:
+        """Take tokens (one row) of the encoder; with None, only what a new utterance begins with.
+
+        A `.syl` header goes out before the first sample has come in.
+        """
+        if self._codes_out is None:
+            return
+        messages = self._codes_out.push(tokens, final)
+        for number, (kind, frames, payload) in enumerate(messages, 1):
+            self._say(kind, frames, payload, final and number == len(messages))
+
+    def _say(self, kind: Kind, units: int, payload: bytes, final: bool) -> None:
+        totals = self.totals
+        name = "samples_out" if kind == Kind.PCM else "frames_out"
+        position = getattr(totals, name)
+        setattr(totals, name, position + units)
+        totals.digest = chain(bytes.fromhex(totals.digest), payload).hex()
+        message = Message(kind, self.out, position, payload, final)
+        self.out += 1
+        self.ended = final
+        self.outputs.append(Output(message, units, Totals(**asdict(totals)) if final else None))
+
+    # --- moving ----------------------------------------------------------------------------------
+
+    def export_state(self, sessions: dict[str, bytes]) -> bytes:
+        """Return all state as bytes.
+
+        Args:
+            sessions: of the `decoder` and the `encoder`, by `StreamSession.export_row`.
+        """
+        assert self.between_messages
+        tensors = {
+            name: torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            for name, data in sessions.items()
+        }
+        header: dict[str, Any] = {
+            "format": _STATE_FORMAT,
+            "config": asdict(self.config),
+            "next": self.next,
+            "out": self.out,
+            "ended": self.ended,
+            "totals": asdict(self.totals),
+            "settled": self._settled,
+        }
+        if self._resampler is not None:
+            state = self._resampler.export_state()
+            header["resampler"] = [state.taken, state.given, state.ended]
+            tensors["tail"] = torch.from_numpy(state.tail)
+        tensors["held"] = torch.from_numpy(self._held)
+        for name, part in (("codes_in", self._codes_in), ("codes_out", self._codes_out)):
+            if part is not None:
+                header[name], found = part.export_state()
+                tensors |= {f"{name}.{key}": tensor for key, tensor in found.items()}
+        return pack(header, tensors)
+
+    def import_state(self, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from `read_state`'s results, in a new row of the same configuration.
+
+        Raises:
+            StateError: they are not of a row of this configuration.
+        """
+        try:
+            self.next, self.out, self.ended = header["next"], header["out"], header["ended"]
+            self.totals = from_json(Totals, header["totals"])
+            self._settled = header["settled"]
+            self._held = tensors["held"].numpy().astype(np.float32)
+            if self._resampler is not None:
+                taken, given, ended = header["resampler"]
+                tail = tensors["tail"].numpy()
+                self._resampler.import_state(PolyphaseState(tail, taken, given, ended))
+            for name, part in (("codes_in", self._codes_in), ("codes_out", self._codes_out)):
+                if part is not None:
+                    prefix = f"{name}."
+                    found = {
+                        key.removeprefix(prefix): tensor
+                        for key, tensor in tensors.items()
+                        if key.startswith(prefix)
+                    }
+                    part.import_state(header[name], found)
+        except (KeyError, TypeError, ValueError, AttributeError, SyllabaryError) as error:
+            raise StateError(f"a row's state can't be used: {error}") from None
+
+
+def read_state(data: bytes) -> tuple[RowConfig, dict[str, Any], dict[str, torch.Tensor]]:
+    """Read exported state: the row's configuration, and what `Row.import_state` takes.
+
+    Raises:
+        StateError: the bytes are not the state of a row.
+    """
+    header, tensors = unpack(data)
+    if header.get("format") != _STATE_FORMAT:
+        raise StateError("these bytes are not the state of a server's row")
+    try:
+        return from_json(RowConfig, header["config"]), header, tensors
+    except (KeyError, SyllabaryError) as error:
+        raise StateError(f"a row's state can't be used: {error}") from None

@@ -1,0 +1,352 @@
+"""One client's stream as the server sees it: what came in, what went out, and where both stand.
+
+Everything is numbered, so a row that is lost can be computed again: the input since its last
+checkpoint is kept, and what comes out a second time must be what came out the first time.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from ..codecs.container.layout import CHUNK, END
+from ..codecs.container.reader import chunk_size
+from ..typed_fields import from_json
+from .protocol import MOST_MESSAGES, PCM_FORMATS, Kind, Message, Refusal
+from .worker_messages import Output, RowConfig, Totals
+
+
+@dataclass
+class Item:
+    """A message of the client; None: a reset.
+
+    Attributes:
+        units: samples or frames in it.
+        ms: of audio.
+    """
+
+    message: Message | None
+    units: int
+    ms: float
+
+
+@dataclass
+class _Edge:
+    """Where an utterance stands at one end of the log: position, and whether it has ended."""
+
+    position: int = 0
+    ended: bool = False
+
+    def pass_(self, item: Item) -> None:
+        if item.message is None:
+            self.position, self.ended = 0, False
+        else:
+            self.position += item.units
+            self.ended |= item.message.final
+
+
+class InputLog:
+    """The client's messages since the last checkpoint.
+
+    Args:
+        config: of the row.
+        rate: of the input: samples or frames a second.
+
+    Attributes:
+        start: number of the first one kept.
+        received: number of the next one to come.
+        unacknowledged_ms: of audio that no `ack` covers.
+        kept_ms: of audio in the log.
+    """
+
+    def __init__(self, config: RowConfig, rate: float) -> None:
+        self._pcm = config.input if config.task == "encode" else None
+        self._rate = rate
+        self.start = self.received = 0
+        self._first, self._last = _Edge(), _Edge()
+        self._items: deque[Item] = deque()
+        self._open: deque[tuple[int, float]] = deque()
+        self.unacknowledged_ms = self.kept_ms = 0.0
+
+    def append(self, message: Message | None, seq: int) -> Item:
+        """Take the client's next message, or None for a reset.
+
+        Raises:
+            Refusal: `sequence` or `malformed`.
+        """
+        if seq != self.received:
+            raise Refusal("sequence", f"expected message {self.received}, got {seq}")
+        units = 0
+        if message is not None:
+            if self._last.ended:
+                raise Refusal("malformed", "the utterance has ended; `reset` begins another")
+            units = self._units(message)
+            if message.position != self._last.position:
+                raise Refusal(
+                    "sequence", f"expected position {self._last.position}, got {message.position}"
+                )
+        item = Item(message, units, 1000 * units / self._rate)
+        self._items.append(item)
+        self._last.pass_(item)
+        self._open.append((seq, item.ms))
+        self.unacknowledged_ms += item.ms
+        self.kept_ms += item.ms
+        self.received += 1
+        return item
+
+    def end(self, seq: int) -> Item:
+        """Take an empty final message."""
+        kind = Kind.PCM if self._pcm else Kind.SYL_CHUNK
+        return self.append(Message(kind, seq, self._last.position, b"", final=True), seq)
+
+    def _units(self, message: Message) -> int:
+        size = len(message.payload)
+        if self._pcm is not None:
+            if message.kind != Kind.PCM:
+                raise Refusal("malformed", f"this stream takes PCM, got kind {int(message.kind)}")
+            units, rest = divmod(size, PCM_FORMATS[self._pcm.format])
+            if rest:
+                raise Refusal("malformed", f"{size} bytes are no whole samples")
+            return units
+        if message.kind == Kind.SYL_HEADER:
+            return 0
+        if message.kind != Kind.SYL_CHUNK:
+            raise Refusal("malformed", f"this stream takes codes, got kind {int(message.kind)}")
+        if not size and message.final:
+            return 0
+        if size < CHUNK.size or chunk_size(message.payload) != size:
+            raise Refusal("malformed", "a message is exactly one chunk")
+        mark, _, positions = CHUNK.unpack_from(message.payload)
+        return 0 if mark == END else int(positions)
+
+    def since(self, number: int) -> Iterator[tuple[int, Item]]:
+        """Yield the items from a number on, with their numbers."""
+        for index in range(number - self.start, len(self._items)):
+            yield self.start + index, self._items[index]
+
+    def acknowledge(self, next_: int) -> float:
+        """Note that the client was told so; return the milliseconds that it covers anew."""
+        covered = 0.0
+        while self._open and self._open[0][0] < next_:
+            covered += self._open.popleft()[1]
+        self.unacknowledged_ms -= covered
+        return covered
+
+    def drop_before(self, number: int) -> None:
+        """Forget what a checkpoint covers."""
+        while self.start < number and self._items:
+            item = self._items.popleft()
+            self._first.pass_(item)
+            self.kept_ms -= item.ms
+            self.start += 1
+
+    def export(self) -> dict[str, Any]:
+        """Return where the log begins; its items come again from the client."""
+        return {"start": self.start, **asdict(self._first)}
+
+    def restore(self, fields: dict[str, Any]) -> None:
+        self.start = self.received = fields["start"]
+        edge = fields["position"], fields["ended"]
+        self._first, self._last = _Edge(*edge), _Edge(*edge)
+
+
+class OutputLog:
+    """Messages for the client that it has not acknowledged.
+
+    Args:
+        rate: samples or frames a second of the output.
+
+    Attributes:
+        rate: likewise.
+        acknowledged: number of the first one that the client may lack.
+        produced: number of the next one to be computed.
+        ms: of audio in those kept.
+        ended: the totals of the latest complete utterance, and the number of its last message.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.acknowledged = self.produced = 0
+        self.ms = 0.0
+        self.ended: tuple[int, Totals] | None = None
+        self._items: deque[Output] = deque()
+        self._digests: deque[bytes] = deque()  # of the last so many before `produced`
+
+    def add(self, output: Output) -> bool:
+        """Take what was computed; return whether it is new to the client.
+
+        Raises:
+            Refusal: `fault`, it differs from what was computed the first time.
+        """
+        message = output.message
+        digest = blake2b(message.pack(), digest_size=8).digest()
+        back = self.produced - message.seq
+        if back > 0:
+            if back <= len(self._digests) and self._digests[-back] != digest:
+                raise Refusal(
+                    "fault", f"message {message.seq} came out different when computed again"
+                )
+            return False
+        if back < 0:
+            raise Refusal("fault", f"message {self.produced} is missing before {message.seq}")
+        self._digests.append(digest)
+        self.produced += 1
+        if output.ended is not None:
+            self.ended = message.seq, output.ended
+        if message.seq < self.acknowledged:
+            return False  # the client had it from another server
+        self._items.append(output)
+        self.ms += self._ms(output)
+        return True
+
+    def _ms(self, output: Output) -> float:
+        return 1000 * output.units / self.rate
+
+    def acknowledge(self, next_: int, elsewhere: bool = False) -> None:
+        """The client has all messages before this number.
+
+        Args:
+            elsewhere: it may have some from another server, that were not computed here yet.
+
+        Raises:
+            Refusal: `sequence`, they were never sent, or were acknowledged before.
+        """
+        most = MOST_MESSAGES if elsewhere else max(self.produced, self.acknowledged)
+        if not self.acknowledged <= next_ <= most:
+            raise Refusal(
+                "sequence",
+                f"{next_} messages acknowledged; expected {self.acknowledged} to {most}",
+            )
+        while self._items and self._items[0].message.seq < next_:
+            self.ms -= self._ms(self._items.popleft())
+        self.acknowledged = next_
+        if not self._items:
+            self.ms = 0.0
+
+    def get(self, number: int) -> Output | None:
+        """Return the message of this number, if it has been computed."""
+        index = number - self.produced + len(self._items)
+        return self._items[index] if 0 <= index < len(self._items) else None
+
+    def checkpoint(self, out: int) -> None:
+        """Forget the digests of what won't be computed again."""
+        while len(self._digests) > self.produced - out:
+            self._digests.popleft()
+
+    def export(self) -> tuple[dict[str, Any], list[bytes]]:
+        """Return the log, to be continued by another server."""
+        fields: dict[str, Any] = {
+            "acknowledged": self.acknowledged,
+            "produced": self.produced,
+            "units": [output.units for output in self._items],
+            "ended": self.ended and [self.ended[0], asdict(self.ended[1])],
+        }
+        return fields, [output.message.pack() for output in self._items]
+
+    def restore(self, fields: dict[str, Any], messages: list[bytes], out: int) -> None:
+        """Continue an exported log, as of a checkpoint that stands for `out` messages."""
+        self.acknowledged, self.produced = fields["acknowledged"], out
+        if fields["ended"] and fields["ended"][0] < out:
+            self.ended = fields["ended"][0], from_json(Totals, fields["ended"][1])
+        for units, data in zip(fields["units"], messages, strict=True):
+            message = Message.unpack(data)
+            if message.seq < out:
+                last = self.ended is not None and self.ended[0] == message.seq
+                self._items.append(Output(message, units, self.ended[1] if last else None))
+        self.ms = sum(map(self._ms, self._items))
+
+
+@dataclass
+class Checkpoint:
+    """A row's state, and the numbers of messages in and out that it stands for.
+
+    Without `data`, it is the start of a stream.
+    """
+
+    data: bytes | None = None
+    next: int = 0
+    out: int = 0
+
+
+@dataclass
+class Session:
+    """A stream, whether or not it has a connection or a place.
+
+    Attributes:
+        id: for logs.
+        client: to whom it belongs.
+        config: what it computes.
+        input, output: the logs.
+        generation: connections so far.
+        confirmed: whether the client has sent anything on the latest.
+        consumed: messages of the client that a row has computed with.
+        forwarded: messages given to the row that computes now.
+        sent: messages sent to the client on any connection.
+        safe: messages that the client may forget.
+        resumable: True, or why not.
+        placement: where the row is; the engine's.
+        connection: the server's; None while it is parked.
+        parked_at: since when.
+        stalled_at: since when its row is paused; None: it isn't.
+        stamp: number of a message that had to wait for nobody but others, and when it came.
+        crashes: times of workers' deaths that it has seen.
+        failure: why it can't go on.
+    """
+
+    id: str
+    client: Any
+    config: RowConfig
+    input: InputLog
+    output: OutputLog
+    generation: int = 0
+    confirmed: bool = True
+    consumed: int = 0
+    forwarded: int = 0
+    sent: int = 0
+    safe: int = 0
+    resumable: bool | str = True
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    placement: Any = None
+    connection: Any = None
+    parked_at: float = 0.0
+    stalled_at: float | None = None
+    stamp: tuple[int, float] | None = None
+    crashes: list[float] = field(default_factory=list)
+    failure: Refusal | None = None
+    on_change: Callable[[], None] = lambda: None
+
+    def take_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Note a new state of the row."""
+        self.checkpoint = checkpoint
+        self.input.drop_before(checkpoint.next)
+        self.output.checkpoint(checkpoint.out)
+
+    def park(self) -> None:
+        self.connection, self.parked_at, self.stalled_at = None, time.monotonic(), None
+
+    def export(self) -> tuple[dict[str, Any], list[bytes]]:
+        """Return everything, as of the checkpoint, as JSON fields and bytes for `resume.seal`."""
+        output, messages = self.output.export()
+        fields = {
+            "session": self.id,
+            "client": self.client.name,
+            "generation": self.generation,
+            "config": asdict(self.config),
+            "input": self.input.export(),
+            "output": output,
+            "next": self.checkpoint.next,
+            "out": self.checkpoint.out,
+            "started": self.checkpoint.data is not None,
+        }
+        return fields, [self.checkpoint.data or b"", *messages]
+
+    def restore(self, fields: dict[str, Any], parts: list[bytes]) -> None:
+        """Continue what `export` of another server returned."""
+        self.generation = fields["generation"]
+        data = parts[0] if fields["started"] else None
+        self.checkpoint = Checkpoint(data, fields["next"], fields["out"])
+        self.input.restore(fields["input"])
+        self.output.restore(fields["output"], parts[1:], fields["out"])
+        self.consumed = self.forwarded = self.safe = self.checkpoint.next

@@ -1,0 +1,159 @@
+"""What the server and its workers tell each other. Loads no torch, as the server doesn't."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .protocol import CHAIN_START, PCM, Message, Task, Tokenizer
+
+
+@dataclass(frozen=True)
+class RowConfig:
+    """What a row computes; see `protocol.Open`, whose fields these are with defaults filled in."""
+
+    task: Task
+    codec: str
+    codebooks: int
+    source: str | None = None
+    source_codebooks: int = 0
+    input: PCM = field(default_factory=PCM)
+    output: PCM = field(default_factory=PCM)
+    frames: int = 1
+
+
+@dataclass
+class Totals:
+    """Counts of an utterance, for `protocol.Ended`, and the chain over its output (hexadecimal)."""
+
+    samples_in: int = 0
+    frames_in: int = 0
+    samples_out: int = 0
+    frames_out: int = 0
+    digest: str = CHAIN_START.hex()
+    complete: bool = True
+
+
+@dataclass
+class Output:
+    """A message for the client.
+
+    Attributes:
+        message: with its number.
+        units: samples or frames in it.
+        ended: after it, the utterance is complete.
+    """
+
+    message: Message
+    units: int
+    ended: Totals | None = None
+
+
+# --- from the server -----------------------------------------------------------------------------
+
+
+@dataclass
+class OpenRow:
+    """Start a row, from a state if one is given. `tag` tells it from the place's other rows."""
+
+    place: int
+    tag: int
+    config: RowConfig
+    state: bytes | None
+
+
+@dataclass
+class Inputs:
+    """Messages of a client; None: a reset. `sent` is `time.monotonic()`."""
+
+    place: int
+    tag: int
+    messages: list[Message | None]
+    sent: float
+
+
+@dataclass
+class ExportRow:
+    """Compute all its input, then return the row's state, and free the place."""
+
+    place: int
+    tag: int
+
+
+@dataclass
+class CloseRow:
+    """Free the place."""
+
+    place: int
+    tag: int
+
+
+@dataclass
+class FileJob:
+    """Encode, decode or transcode a file; see `one_shot`."""
+
+    number: int
+    job: Any
+
+
+# --- to the server -------------------------------------------------------------------------------
+
+
+@dataclass
+class Hello:
+    """The worker is warm.
+
+    Attributes:
+        tokenizers: by the name under which the configuration has them.
+        immovable: why a tokenizer's rows can't be exported, where they can't.
+    """
+
+    tokenizers: dict[str, Tokenizer]
+    immovable: dict[str, str]
+
+
+@dataclass
+class Unusable:
+    """The worker can't start: why."""
+
+    message: str
+
+
+@dataclass
+class Failed:
+    """A row is gone: a `Refusal`'s code and message."""
+
+    place: int
+    tag: int
+    code: str
+    message: str
+
+
+@dataclass
+class Progress:
+    """What a row has consumed, and what came out."""
+
+    place: int
+    tag: int
+    next: int
+    outputs: list[Output] = field(default_factory=list)
+    waited: float = 0.0
+
+
+@dataclass
+class State:
+    """A row's state: a checkpoint, or with `gone` the answer to `ExportRow`."""
+
+    place: int
+    tag: int
+    next: int
+    out: int
+    data: bytes
+    gone: bool
+
+
+@dataclass
+class FileDone:
+    """The answer to `FileJob`: a result, or a `Refusal`'s code and message."""
+
+    number: int
+    result: Any = None
+    refusal: tuple[str, str] | None = None
