@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from syllabary.serving.logs import JSONFormatter
-from syllabary.serving.protocol import STREAM_PATH, SUBPROTOCOL, Open, Resume, dump
+from syllabary.serving.protocol import STREAM_PATH, SUBPROTOCOL, Limits, Open, Resume, dump
 
 from .conftest import CODECS
 from .running import Running
@@ -53,7 +53,7 @@ def guarded(loop, tmp_path_factory, logged):
         token_file=str(path),
         origins=("https://app.example.org",),
         sessions_per_token=2,
-        limits={"handshake_seconds": 0.4, "message_bytes": 4096, "control_bytes": 2048},
+        limits=Limits(handshake_seconds=0.4, message_bytes=4096, control_bytes=2048),
     )
     yield running
     running.close()

@@ -117,11 +117,11 @@ def test_microphone_to_codes_to_speech(page_server, tmp_path):
             assert set(options) == {"dmel"}
             await browser.shoot("before")
             await browser.run("$('codec').value = 'dmel'; $('start').click()")
-            await browser.until("run && run.frames >= 60")
+            await browser.until("run && run.frames >= 20")
             for session in list(page_server.engine.sessions.values()):
                 if session.connection is not None:
                     page_server.loop.loop.call_soon_threadsafe(session.connection.abort)
-            await browser.until("run && run.frames >= 140")
+            await browser.until("run && run.frames >= 60")
             await browser.until("$('speech-late').textContent.includes('ms')")
             await browser.shoot("speaking")
             wide = await browser.run("document.documentElement.scrollWidth")
