@@ -100,7 +100,7 @@ def test_doors_load_no_torch():
 
 
 def test_entry_points_are_those_that_are_looked_up():
-    """Strings such as `syllabary.metrics` that are no modules or files are groups of entry points."""
+    """Strings such as `syllabary.metrics` that are no modules and no files are groups of these."""
     looked_up = set()
     for path in modules().values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
