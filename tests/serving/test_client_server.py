@@ -90,7 +90,7 @@ def test_disconnects_and_deaths_of_workers(server, utterance, task):
     run(test())
 
 
-def test_a_drained_server_hands_over_without_a_gap(loop, server, utterance, tmp_path):
+def test_a_drained_server_hands_over_without_a_gap(loop, utterance, tmp_path):
     (tmp_path / "key").write_bytes(b"k" * 32)
     settings = {"codecs": CODECS[:1], "workers": 1, "spares": 0, "places": 2}
     settings |= {"key_file": str(tmp_path / "key"), "drain_seconds": 0.6}

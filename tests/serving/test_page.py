@@ -19,6 +19,8 @@ from syllabary.serving.page import page
 from syllabary.serving.protocol import PCM
 
 from ..conftest import synthetic_speech
+from .conftest import CODECS
+from .running import Running
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -53,7 +55,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def until(self, script, seconds=40.0):
+    async def until(self, script, seconds=80.0):
         end = asyncio.get_running_loop().time() + seconds
         while not await self.run(script):
             if asyncio.get_running_loop().time() > end:
@@ -87,8 +89,15 @@ async def open_browser(http, url, profile, width):
     return browser
 
 
+@pytest.fixture(scope="module")
+def page_server(loop):
+    running = Running(loop, codecs=CODECS[:1], workers=1, spares=0, places=4)
+    yield running
+    running.close()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_microphone_to_codes_to_speech(server, tmp_path):
+def test_microphone_to_codes_to_speech(page_server, tmp_path):
     wave = synthetic_speech(3 * 48_000, 11, 48_000)
     soundfile.write(tmp_path / "voice.wav", wave, 48_000, "PCM_16")
     profile = tmp_path / "profile"
@@ -102,17 +111,17 @@ def test_microphone_to_codes_to_speech(server, tmp_path):
 
     async def test():
         async with aiohttp.ClientSession() as http:
-            browser = await open_browser(http, server.url, profile, 390)
-            await browser.until("document.querySelectorAll('#codec option').length >= 3")
+            browser = await open_browser(http, page_server.url, profile, 390)
+            await browser.until("document.querySelectorAll('#codec option').length")
             options = await browser.run("[...$('codec').options].map(o => o.value)")
-            assert set(options) == {"dmel", "ts3", "rvq"}
+            assert set(options) == {"dmel"}
             await browser.shoot("before")
             await browser.run("$('codec').value = 'dmel'; $('start').click()")
-            await browser.until("run && run.frames >= 60")
-            for session in list(server.engine.sessions.values()):
+            await browser.until("run && run.frames >= 20")
+            for session in list(page_server.engine.sessions.values()):
                 if session.connection is not None:
-                    server.loop.loop.call_soon_threadsafe(session.connection.abort)
-            await browser.until("run && run.frames >= 140")
+                    page_server.loop.loop.call_soon_threadsafe(session.connection.abort)
+            await browser.until("run && run.frames >= 60")
             await browser.until("$('speech-late').textContent.includes('ms')")
             await browser.shoot("speaking")
             wide = await browser.run("document.documentElement.scrollWidth")
@@ -136,7 +145,7 @@ def test_microphone_to_codes_to_speech(server, tmp_path):
     async def again(found):
         """The same recording through the client."""
         pcm = PCM("s16le", found["rate"])
-        async with connect(server.url, "encode", "dmel", input=pcm) as stream:
+        async with connect(page_server.url, "encode", "dmel", input=pcm) as stream:
             sending = asyncio.create_task(send(stream, bytes(found["wav"])[44:]))
             out = b"".join([message.payload async for message in stream])
             await sending
@@ -150,7 +159,7 @@ def test_microphone_to_codes_to_speech(server, tmp_path):
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as chromium:
         try:
-            wide, shown, colours, found, errors = asyncio.run(asyncio.wait_for(test(), 90))
+            wide, shown, colours, found, errors = asyncio.run(asyncio.wait_for(test(), 200))
         finally:
             chromium.terminate()
     assert wide <= 390, "nothing overflows a phone"
