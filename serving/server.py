@@ -129,7 +129,11 @@ class Server:
                 session.connection.go_away(message)
         while self._connected() and time.monotonic() < end - seconds + grace:
             await asyncio.sleep(_TICK / 2)
-        await asyncio.gather(*map(self._hand_over, list(engine.sessions.values())))
+        left = end - time.monotonic()
+        # Leave a part for sending the states.
+        await asyncio.gather(
+            *(self._hand_over(session, 0.75 * left) for session in list(engine.sessions.values()))
+        )
         # Clients take their states, and other servers the sessions that have no client.
         while time.monotonic() < end and (
             self._connected() or (self.config.peers and engine.sessions)
@@ -141,12 +145,12 @@ class Server:
         sessions = self.engine.sessions.values()
         return [session for session in sessions if session.connection is not None]
 
-    async def _hand_over(self, session: Session) -> None:
+    async def _hand_over(self, session: Session, seconds: float) -> None:
         refusal = Refusal("draining", "this server stops; go on at another")
         sealed = None
         if session.resumable is True:
             with contextlib.suppress(TimeoutError, Refusal):
-                async with asyncio.timeout(self.config.drain_seconds / 4):
+                async with asyncio.timeout(seconds):
                     await self.engine.bring_home(session)
                     sealed = self.engine.sealed(session)
         if session.connection is not None:

@@ -176,7 +176,7 @@ class Workers:
         self._warm = asyncio.Event()
 
     async def start(self) -> None:
-        """Start all, and wait until those that compute streams are warm.
+        """Start all, and wait until those for streams and the one for files are warm.
 
         Raises:
             ServingError: they can't start, and why.
@@ -241,8 +241,8 @@ class Workers:
         else:
             self.spares.append(worker)
             self._promote()
-            if len(self.streams) == self._count:
-                self._warm.set()
+        if len(self.streams) == self._count and self.files is not None:
+            self._warm.set()
         self._changed()
 
     def _promote(self) -> None:

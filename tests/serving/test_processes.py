@@ -24,7 +24,7 @@ def process(tmp_path_factory):
     """A server with one worker and its spare; yields the process, the URL and the log."""
     log = tmp_path_factory.mktemp("serve") / "log"
     command = [sys.executable, "-m", "syllabary", "serve", *CODECS[1:], "--port", "0"]
-    command += ["--workers", "1", "--spares", "1", "--places", "8", "--drain-seconds", "2"]
+    command += ["--workers", "1", "--spares", "1", "--places", "8", "--drain-seconds", "8"]
     folder = tmp_path_factory.mktemp("elsewhere")  # where no folder of ours shadows another's
     with log.open("wb") as file:
         running = subprocess.Popen(command, stderr=file, cwd=folder)
@@ -88,7 +88,7 @@ def test_sigterm_drains_under_load_and_ends_in_time(process, utterance):
         task = asyncio.create_task(caller.call(call))
         await until(lambda: len(call.received) > 5)
         running.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(running.wait, 30)
+        await asyncio.to_thread(running.wait, 60)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return call
