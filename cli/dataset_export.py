@@ -1,6 +1,6 @@
 """`syllabary dataset export`: a data set in the format of another library."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -72,7 +72,7 @@ def export_command(
     vocabulary = _vocabulary(dataset, first, tokenizer)
     books = vocabulary.codebooks if vocabulary else dataset.num_codebooks
     sizes = dataset.spec.codebook_sizes[:books]
-    chosen = {"shard_bytes": shard_bytes, "context": context}
+    chosen: dict[str, Any] = {"shard_bytes": shard_bytes, "context": context}
     made = export(
         dataset,
         to,

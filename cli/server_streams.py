@@ -139,7 +139,7 @@ def run(
     where: dict[str, Any],
     task: str,
     codec: str,
-    source: "PipeInput",
+    given: "PipeInput",
     target: "PipeOutput",
     *,
     head: bytes = b"",
@@ -150,6 +150,7 @@ def run(
 
     Args:
         where: of `choose`.
+        given, target: standard input and output.
         head: input that has been read already.
         opening: further arguments of `connect`.
 
@@ -161,19 +162,19 @@ def run(
     begun = time.monotonic()
     damage: SyllabaryError | None = None
     with connect_blocking(task=task, codec=codec, **where, **opening) as stream:
-        with _output(stream, source, target) as check:
+        with _output(stream, given, target) as check:
             try:
-                data = head or source.arrivals()
+                data = head or given.arrivals()
                 while data:
                     stream.send(data)
-                    data = source.arrivals()
+                    data = given.arrivals()
             except (ContainerError, WaveError) as error:
                 damage = error
             check()
             try:
                 stream.end()
             except (ContainerError, WaveError) as error:
-                damage = damage or (None if source.stopped else error)
+                damage = damage or (None if given.stopped else error)
         ended, counts, latency = stream.ended, stream.counts, stream.ready.latency_ms.get("total")
     if stats and ended is not None:
         design = "unbounded" if latency is None else f"{latency:.1f} ms"
@@ -187,7 +188,7 @@ def run(
         )
     if damage is not None:
         raise damage
-    whole = ended is None or ended.complete or source.stopped
+    whole = ended is None or ended.complete or given.stopped
     if not whole:
         click.echo("cut short: what came before the cut was used", err=True)
     return whole

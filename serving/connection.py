@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 
@@ -290,7 +290,7 @@ async def close(websocket: web.WebSocketResponse, refusal: Refusal, server: "Ser
 def no_delay(request: web.Request) -> None:
     """Send small messages at once."""
     transport = request.transport
-    found = transport and transport.get_extra_info("socket")
+    found: Any = None if transport is None else transport.get_extra_info("socket")
     if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -317,7 +317,7 @@ class Engine:
                     job.set_exception(refusal) if refusal else job.set_result(answer.result)
                 continue
             session = self._taken.get(worker, {}).get(answer.place)
-            placement = session and session.placement
+            placement = None if session is None else session.placement
             if session is None or placement is None or placement.tag != answer.tag:
                 continue  # of a row that has left
             try:

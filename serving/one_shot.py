@@ -140,7 +140,7 @@ def _decode(
 
 
 def _known(tokenizers: "Mapping[str, AudioTokenizer]", name: str | None) -> "AudioTokenizer":
-    if name not in tokenizers:
+    if name is None or name not in tokenizers:
         raise Refusal("unknown_codec", f"no tokenizer {name!r} here; see /v1/codecs")
     return tokenizers[name]
 

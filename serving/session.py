@@ -254,7 +254,8 @@ class OutputLog:
             message = Message.unpack(data)
             if message.seq < out:
                 last = self.ended is not None and self.ended[0] == message.seq
-                self._items.append(Output(message, units, self.ended[1] if last else None))
+                ended = self.ended[1] if last and self.ended else None
+                self._items.append(Output(message, units, ended))
         self.ms = sum(map(self._ms, self._items))
 
 

@@ -124,7 +124,8 @@ class _Pieces(list[bytes]):
     """A file for `SylWriter`, which writes the header and each chunk in one call."""
 
     def write(self, data: bytes, /) -> object:
-        return self.append(data)
+        self.append(data)
+        return None
 
 
 class SylOutput:

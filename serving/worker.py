@@ -319,8 +319,8 @@ def find_tokenizer(codec: str) -> tuple[str, "AudioTokenizer"]:
     name, equals, what = codec.partition("=")
     what = what if equals else name
     module, colon, attribute = what.partition(":")
-    made = getattr(importlib.import_module(module), attribute) if colon else load
-    tokenizer: AudioTokenizer = made() if colon else made(what)
+    tokenizer: AudioTokenizer
+    tokenizer = getattr(importlib.import_module(module), attribute)() if colon else load(what)
     if tokenizer.spec.tokens.global_codebook_sizes:
         raise SyllabaryError(f"{name} has codes of the whole utterance, which streams can't carry")
     return name, tokenizer

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import IO, Any
 
 from ...audio.files import AudioReader, Channels
 from ...errors import AudioFileError, DatasetError
@@ -105,13 +105,13 @@ class SourceOpener:
     def _in_memory(self, data: bytes) -> _Opened:
         if hasattr(os, "memfd_create"):
             number = os.memfd_create("syllabary")
-            file = self._held.enter_context(os.fdopen(number, "wb"))
+            file: IO[bytes] = self._held.enter_context(os.fdopen(number, "wb"))
             # By process, since an ffmpeg program reads it, too.
             path = Path(f"/proc/{os.getpid()}/fd/{number}")
         else:
-            file = NamedTemporaryFile(prefix="syllabary-")  # noqa: SIM115
-            self._held.enter_context(file)
-            path = Path(file.name)
+            named = NamedTemporaryFile(prefix="syllabary-")  # noqa: SIM115
+            file = self._held.enter_context(named)
+            path = Path(named.name)
         file.write(data)
         file.flush()
         return _Opened(path, hashlib.sha256(data).hexdigest(), None)

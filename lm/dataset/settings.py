@@ -55,6 +55,7 @@ class Settings:
             SyllabaryError: there is no such tokenizer, encoding, aligner, or text tokenizer, or
                 they don't fit together.
         """
+        from ...codecs.batches import check_codebooks
         from ...codecs.registry import load
 
         if self.codes_a_shard < 1:
@@ -69,7 +70,7 @@ class Settings:
             options["text_tokenizer"] = TextTokenizer(self.text_tokenizer).description
         tokenizer = load(self.codec, device=device)
         spec: TokenSpec = tokenizer.spec.tokens
-        tokenizer._check_codebooks(self.num_codebooks)
+        check_codebooks(self.num_codebooks, tokenizer.spec)
         if self.bpe is not None:
             from ...semantic.token_bpe import PieceCoder, load_bpe
 

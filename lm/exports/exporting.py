@@ -15,6 +15,7 @@ from .job import Job
 
 if TYPE_CHECKING:
     from ..dataset.stored import StoredDataset
+    from ..loading.opening import Packing
     from ..patterns.pattern import Pattern
     from ..vocabulary import Vocabulary
 
@@ -77,7 +78,7 @@ def export(
     scheme: Any = None,
     text: Any = None,
     context: int = 2048,
-    packing: str = "best-fit",
+    packing: "Packing" = "best-fit",
     dtype: str | None = None,
     shard_bytes: int = 1 << 28,
 ) -> Exported:

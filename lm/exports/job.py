@@ -13,6 +13,7 @@ from ...errors import DatasetError, VocabularyError
 if TYPE_CHECKING:
     from ..dataset.items import Item
     from ..dataset.stored import StoredDataset
+    from ..loading.opening import Packing
     from ..patterns.pattern import Pattern
     from ..vocabulary import Vocabulary
 
@@ -43,7 +44,7 @@ class Job:
     scheme: Any = None
     text: Any = None
     context: int = 2048
-    packing: str = "best-fit"
+    packing: "Packing" = "best-fit"
     dtype: str | None = None
     shard_bytes: int = 1 << 28
     left_out: dict[str, str] = field(default_factory=dict)

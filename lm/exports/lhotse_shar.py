@@ -13,7 +13,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -132,7 +132,8 @@ class _Shards:
     def _next(self) -> None:
         self.close()
         self._number += 1
-        self._cuts = gzip.GzipFile(self._folder / f"cuts.{self._number:06}.jsonl.gz", "wb", mtime=0)
+        name = f"cuts.{self._number:06}.jsonl.gz"
+        self._cuts = cast(IO[bytes], gzip.GzipFile(self._folder / name, "wb", mtime=0))
         self._tars = {
             field: tarfile.open(  # noqa: SIM115
                 self._folder / f"{field}.{self._number:06}.tar", "w", format=tarfile.PAX_FORMAT

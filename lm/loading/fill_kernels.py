@@ -103,7 +103,7 @@ def fill_codes(  # type: ignore[no-untyped-def]
             parts[count, 0], parts[count, 1], parts[count, 2] = slot, source, item
             parts[count, 3], parts[count, 4] = start, stop
             count += 1
-            at += stop - start
+            at += int(stop - start)
         lengths[slot] = at
         for step in range(at, width):
             positions[slot, step] = step - at
@@ -130,7 +130,7 @@ def fill_documents(  # type: ignore[no-untyped-def]
             parts[count, 0], parts[count, 1], parts[count, 2] = slot, source, item
             parts[count, 3], parts[count, 4] = start, stop
             count += 1
-            at += stop - start
+            at += int(stop - start)
         lengths[slot] = at
         for step in range(at, width):
             positions[slot, step] = step - at

@@ -41,7 +41,7 @@ class FlatWriter:
             self._file.write(bytes(-self._file.tell() % _ALIGNMENT))
             self._arrays[name] = [plain.dtype.str, self._file.tell(), 0]
         assert next(reversed(self._arrays)) == name and self._arrays[name][0] == plain.dtype.str
-        self._file.write(memoryview(plain.reshape(-1)).cast("B") if plain.size else b"")
+        self._file.write(plain.reshape(-1).view(np.uint8).data if plain.size else b"")
         self._arrays[name][2] += plain.size
 
     def finish(self, notes: dict[str, Any]) -> None:
