@@ -11,8 +11,9 @@ the loss fall, and far too few for sentences.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -71,7 +72,9 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def train(model: LlamaForCausalLM, reader: lm.Reader, steps: int, seconds: float) -> list[float]:
+def train(
+    model: LlamaForCausalLM, reader: Iterable[Any], steps: int, seconds: float
+) -> list[float]:
     """Train for some steps or seconds, whichever ends first; give the loss of each step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
     losses: list[float] = []
