@@ -1,15 +1,23 @@
 """A tokenizer that computes nothing, to measure what the server itself costs."""
 
+from dataclasses import dataclass
+
 import syllabary
 from syllabary.codecs import StatelessDecoder, WindowEncoder
 
 HOP = 320
 
 
+@dataclass(frozen=True)
+class NullConfig:
+    """Nothing to choose."""
+
+
 class Null(syllabary.AudioTokenizer):
     """One codebook: whether the first sample of a frame is negative."""
 
     family = "null"
+    Config = NullConfig
 
     def describe(self):
         return syllabary.TokenizerSpec(
@@ -49,4 +57,4 @@ class Null(syllabary.AudioTokenizer):
 
 
 def null():
-    return Null(None, name="null")
+    return Null(NullConfig(), name="null")

@@ -88,6 +88,7 @@ def test_sigterm_drains_under_load_and_ends_in_time(process, utterance):
         task = asyncio.create_task(caller.call(call))
         await until(lambda: len(call.received) > 5)
         running.send_signal(signal.SIGTERM)
+        await until(lambda: call.errors)
         await asyncio.to_thread(running.wait, 60)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
