@@ -16,6 +16,9 @@ from syllabary.serving.protocol import STREAM_PATH, SUBPROTOCOL, Limits, Open, R
 from .conftest import CODECS
 from .running import Running
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 ALICE, BOB, OLD = "alice-" + "a1" * 16, "bob." + "b2" * 16, "old~" + "c3" * 16
 OPEN = dump(Open("encode", "dmel"))
 

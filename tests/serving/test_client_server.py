@@ -14,6 +14,9 @@ from .conftest import CODECS
 from .running import Running
 from .test_worker import TASKS
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 
 def arguments(own):
     return {

@@ -27,6 +27,9 @@ from .conftest import CODECS
 from .running import Running
 from .test_streams import TASKS, check, connect, until
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 SECONDS = 2.5
 
 

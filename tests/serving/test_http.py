@@ -14,6 +14,9 @@ from syllabary.jobs.one_file import decode_file, encode_file
 
 from ..conftest import synthetic_speech
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def wav(tmp_path):

@@ -28,8 +28,11 @@ def lines(monkeypatch):
     handler.setFormatter(JSONFormatter())
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [handler])
-    monkeypatch.setattr(logging.getLogger("syllabary.serving"), "level", logging.DEBUG)
-    return found
+    logger = logging.getLogger("syllabary.serving")
+    before = logger.level
+    logger.setLevel(logging.DEBUG)  # not the attribute: loggers remember what is enabled
+    yield found
+    logger.setLevel(before)
 
 
 def test_events(lines):

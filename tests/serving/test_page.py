@@ -22,6 +22,9 @@ from ..conftest import synthetic_speech
 from .conftest import CODECS
 from .running import Running
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

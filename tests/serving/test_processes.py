@@ -18,6 +18,9 @@ from ..conftest import synthetic_speech
 from .conftest import CODECS
 from .test_streams import TASKS, check, until
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):

@@ -10,6 +10,9 @@ from ..cli.conftest import run, stream  # noqa: F401 (fixtures)
 from .test_access import ALICE, guarded, logged  # noqa: F401
 from .test_client_server import data_of
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 
 def test_encode_decode_and_transcode(server, utterance, stream):  # noqa: F811
     where = ("--server", server.url)

@@ -29,6 +29,9 @@ from syllabary.serving.protocol import (
 
 from .test_worker import TASKS
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 
 def check(call: Call, expected: bytes) -> Call:
     assert call.output == expected

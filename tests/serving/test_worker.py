@@ -24,6 +24,9 @@ from syllabary.serving.worker_messages import (
 
 from .conftest import CODECS, Utterance
 
+#: A server with compute processes: its kernels alone take minutes of a shared core to compile.
+pytestmark = pytest.mark.slow
+
 PLACES = 5
 
 
