@@ -47,9 +47,10 @@ def serve(codecs: tuple[str, ...], path: Path | None, check: bool, **options: An
     SIGTERM drains: streams end, or are handed over, within --drain-seconds.
     """
     try:
-        from ..serving.config import check_config, load_config
+        from ..serving.config import load_config
         from ..serving.logs import set_up
         from ..serving.server import serve as run
+        from ..serving.startup_check import check_config
     except ImportError as error:
         raise SyllabaryError(
             f"the server needs {error.name}: pip install 'syllabary[serve]'"

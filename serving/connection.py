@@ -30,7 +30,7 @@ from .session import Session
 from .worker_messages import RowConfig, Totals
 
 if TYPE_CHECKING:
-    from .server import Server
+    from .parts import ServerParts
 
 #: Audio in milliseconds, or else the time in seconds, after which consumed input is acknowledged.
 _ACK_MS, _ACK_SECONDS = 100.0, 0.1
@@ -49,7 +49,7 @@ class Connection:
 
     def __init__(
         self,
-        server: "Server",
+        server: "ServerParts",
         websocket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
     ) -> None:
@@ -274,7 +274,7 @@ def _replay(message: Message) -> Message:
     )
 
 
-async def close(websocket: web.WebSocketResponse, refusal: Refusal, server: "Server") -> None:
+async def close(websocket: web.WebSocketResponse, refusal: Refusal, server: "ServerParts") -> None:
     """Tell a client why, and close; without waiting long for one that doesn't listen."""
     server.metrics.refused(refusal.code)
     error = Error(refusal.code, refusal.message, refusal.retry_after)
@@ -295,7 +295,7 @@ def no_delay(request: web.Request) -> None:
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def row_config(server: "Server", message: "object") -> RowConfig:
+def row_config(server: "ServerParts", message: "object") -> RowConfig:
     """Fill in an `open` message's defaults.
 
     Raises:

@@ -16,7 +16,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType, web
 
 from ..errors import ServingError
 from ..typed_fields import from_json
-from . import one_shot
+from . import file_jobs, one_shot
 from .config import Config, read_key, ssl_context
 from .connection import Connection, close, no_delay, row_config
 from .engine import Engine
@@ -90,7 +90,7 @@ class Server:
         app.router.add_get("/v1/codecs", self._codecs)
         app.router.add_get("/", self._index)
         app.router.add_post("/v1/sessions/{session}/take", self._give_session)
-        for task in one_shot.TASKS:
+        for task in file_jobs.TASKS:
             app.router.add_post(f"/v1/{task}", self._one_shot)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS

@@ -170,7 +170,7 @@ class Worker:
             del self._rows[request.place]
 
     def _run_job(self, request: FileJob) -> None:
-        from .one_shot import run
+        from .file_jobs import run
 
         try:
             self.replies.append(FileDone(request.number, run(request.job, self.tokenizers)))

@@ -88,7 +88,7 @@ class CloseRow:
 
 @dataclass
 class FileJob:
-    """Encode, decode or transcode a file; see `one_shot`."""
+    """Encode, decode or transcode a file; see `file_jobs`."""
 
     number: int
     job: Any

@@ -8,7 +8,8 @@ from dataclasses import fields
 import pytest
 
 from syllabary.errors import ConfigError
-from syllabary.serving.config import Config, check_config, load_config, read_key, ssl_context
+from syllabary.serving.config import Config, load_config, read_key, ssl_context
+from syllabary.serving.startup_check import check_config
 
 
 @pytest.fixture
