@@ -8,6 +8,7 @@ utterance are capped at its length, since a recogniser that loops on one would a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..recognition import (
     WordErrors,
@@ -119,49 +120,35 @@ WER = Metric(
     variant=_variant,
 )
 
-CER = Metric(
+CER = replace(
+    WER,
     name="cer",
     heading="CER",
     compute=character_error,
     description="Character errors of a recogniser on the reconstruction, against the text; "
     "of an utterance at most its characters.",
-    higher_is_better=False,
-    bounds=(0, 1),
-    needs=("text",),
-    sample_rates=(_RATE,),
-    package="jiwer",
-    max_items=20,
-    variant=_variant,
 )
 
-DWER = Metric(
+DWER = replace(
+    WER,
     name="dwer",
     heading="dWER",
     compute=differential_word_error,
     description="Word errors of a recogniser, against what it hears in the original; "
     "of an utterance at most its words.",
-    higher_is_better=False,
-    bounds=(0, 1),
-    sample_rates=(_RATE,),
-    package="jiwer",
-    max_items=20,
     prefers=("text",),
-    variant=_variant,
+    needs=("reference",),
 )
 
-DCER = Metric(
+DCER = replace(
+    WER,
     name="dcer",
     heading="dCER",
     compute=differential_character_error,
     description="Character errors of a recogniser, against what it hears in the original; "
     "of an utterance at most its characters.",
-    higher_is_better=False,
-    bounds=(0, 1),
-    sample_rates=(_RATE,),
-    package="jiwer",
-    max_items=20,
     prefers=("text",),
-    variant=_variant,
+    needs=("reference",),
 )
 
 #: Of the metrics that use the recogniser.

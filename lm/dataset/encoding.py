@@ -194,7 +194,7 @@ class PieceEncoder:
             held: list[np.ndarray] = []
             tokens = None
             count = 0
-            blocks = _with_last(reader.resampled_blocks(rate))
+            blocks = reader.stream_blocks(rate)
             for block, last in blocks:
                 meter.push(block, last)
                 held.append(block)
@@ -373,14 +373,6 @@ def _trimmed(tokens: "Tokens") -> "Tokens":
     frames = int(tokens.lengths[0])
     durations = None if tokens.durations is None else tokens.durations[:, :frames]
     return replace(tokens, codes=tokens.codes[..., :frames], durations=durations)
-
-
-def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    held = next(blocks, np.zeros(0, np.float32))
-    for block in blocks:
-        yield held, False
-        held = block
-    yield held, True
 
 
 def items_of(row_format: RowFormat, piece: Piece) -> list[Item]:

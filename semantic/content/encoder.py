@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.layers.analysis import AnalysisConfig, SpeechAnalysis, windows_of
+from ...codecs.neural.layers.analysis import (
+    AnalysedConfig,
+    AnalysisConfig,
+    SpeechAnalysis,
+    windows_of,
+)
 from ...codecs.neural.layers.causal import StackConfig
 from ...codecs.neural.layers.transformer import CausalTransformer
 from ...codecs.neural.trunks.spectral import LayersConfig
 
 
 @dataclass(frozen=True)
-class ContentConfig:
+class ContentConfig(AnalysedConfig):
     """Configuration of `ContentEncoder`.
 
     Attributes:
@@ -44,19 +49,6 @@ class ContentConfig:
                 "averaged must be an odd number from 1 to one more than look_ahead, got "
                 f"{self.averaged} with a look_ahead of {self.look_ahead}"
             )
-
-    @property
-    def sample_rate(self) -> int:
-        return self.analysis.sample_rate
-
-    @property
-    def hop(self) -> int:
-        return self.analysis.hop
-
-    @property
-    def window(self) -> int:
-        """Samples that a frame's analysis needs; they end where the frame ends."""
-        return self.analysis.window
 
     @property
     def heard(self) -> int:

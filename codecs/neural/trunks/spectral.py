@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..layers.analysis import AnalysisConfig, SpeechAnalysis, windows_of
+from ..layers.analysis import AnalysedConfig, AnalysisConfig, SpeechAnalysis, windows_of
 from ..layers.causal import StackConfig
 from ..layers.harmonic_head import HarmonicHead, HarmonicHeadConfig, HeadState, Rendered
 from ..layers.pulses import PITCH_BINS
@@ -17,7 +17,7 @@ LayersConfig = StackConfig | TransformerConfig
 
 
 @dataclass(frozen=True)
-class SpectralConfig:
+class SpectralConfig(AnalysedConfig):
     """Configuration of `SpectralEncoder` and `SpectralDecoder`.
 
     Attributes:
@@ -48,19 +48,6 @@ class SpectralConfig:
             raise ValueError("analysis and head must have the same sample_rate and hop")
         if min(self.encoder_look_ahead, self.decoder_look_ahead) < 0:
             raise ValueError("look-ahead can't be negative")
-
-    @property
-    def sample_rate(self) -> int:
-        return self.analysis.sample_rate
-
-    @property
-    def hop(self) -> int:
-        return self.analysis.hop
-
-    @property
-    def window(self) -> int:
-        """Samples that the encoder needs for each frame; they end where the frame ends."""
-        return self.analysis.window
 
     @property
     def delay(self) -> int:
