@@ -37,7 +37,7 @@ def fitted_to_words(package: Any, words: Any, spellings: Sequence[str], samples:
     """
     decoder = _decoder_of(package, words, spellings)
     decoder.set_align_text(" ".join(spellings))
-    hear(decoder, samples)
+    decode_utterance(decoder, samples)
     if decoder.hyp() is None:
         raise RuntimeError("no path through the words")
     return decoder
@@ -48,7 +48,7 @@ def dictionary(package: Any) -> Any:
     return package.Decoder(lm=None, loglevel="FATAL")
 
 
-def hear(decoder: Any, samples: np.ndarray) -> None:
+def decode_utterance(decoder: Any, samples: np.ndarray) -> None:
     """Decode a whole utterance, (samples,) int16.
 
     Raises:

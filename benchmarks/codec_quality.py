@@ -13,7 +13,7 @@ Every reconstruction is rounded to 16 bits before it is scored, as a file would 
 the codes' own: no container, no Ogg pages. What can't be computed is counted and named, never
 imputed; a mean is over what is there. With --words, the last columns are dWER with its 95 %
 interval (sentences resampled), the words that it is over, and the sentences whose errors were
-capped: edits between the words that a recogniser hears in the decoded speech and in the original,
+capped: edits between the words that a recogniser finds in the decoded speech and in the original,
 in a sentence at most its words, over the latter's words. The recogniser is pocketsphinx, or what
 --asr or $SYLLABARY_ASR names.
 
@@ -45,7 +45,7 @@ from syllabary.eval.metrics.catalogue import find
 from syllabary.eval.metrics.catalogue import parse as parse_metrics
 from syllabary.eval.metrics.interface import Clip, Ratio
 from syllabary.eval.metrics.scoring import mean, score
-from syllabary.eval.recognition import ASR, SpeechRecognizer, language_to_hear, open_recognizer
+from syllabary.eval.recognition import ASR, SpeechRecognizer, open_recognizer, recognition_language
 from syllabary.eval.systems import catalogue
 from syllabary.eval.systems.interface import MissingSystemError, System
 from syllabary.eval.systems.lyra import WEIGHTS, Lyra
@@ -158,9 +158,9 @@ def measure(
         row = replace(row, scores=row.scores | values, missing=missing)
         if recognizer is not None and recognizer.name not in row.words:
             try:
-                language = language_to_hear(recognizer, item.language, wave, RATE)
-                heard = recognizer.words(decoded, RATE, language)
-                row = replace(row, words=row.words | {recognizer.name: heard})
+                language = recognition_language(recognizer, item.language, wave, RATE)
+                recognised = recognizer.words(decoded, RATE, language)
+                row = replace(row, words=row.words | {recognizer.name: recognised})
             except SyllabaryError as error:
                 row.missing[WORDS] = str(error)
         cache.keep(key, row, decoded if new else None)
@@ -258,7 +258,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--asr",
         default=os.environ.get(ASR, ""),
         metavar="MODEL",
-        help="what hears the words: a folder of CTranslate2 or transformers, a size of Whisper or "
+        help="the recogniser: a folder of CTranslate2 or transformers, a size of Whisper or "
         f"a hub id; default: ${ASR}, or pocketsphinx",
     )
     parser.add_argument("--sentences", choices=SENTENCES, default="all", help="which; default: all")

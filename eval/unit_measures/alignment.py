@@ -9,9 +9,9 @@ from ...audio.forced_alignment import (
     FRAME_RATE,
     SAMPLE_RATE,
     WINDOW_SHIFT,
+    decode_utterance,
     dictionary,
     fitted_to_words,
-    hear,
 )
 from ..requirements import MetricError, package
 from ..systems.samples import to_int16
@@ -151,7 +151,7 @@ class PhoneAligner:
         try:
             decoder = fitted_to_words(self._pocketsphinx, self._dictionary, spellings, samples)
             decoder.set_alignment()
-            hear(decoder, samples)
+            decode_utterance(decoder, samples)
             entries = [
                 (phone.name, phone.start, phone.duration)
                 for phone in decoder.get_alignment().phones()

@@ -54,8 +54,8 @@ class CompiledContent:
             edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
             states: of each row; updated.
         """
-        heard = self.analysis.without_pitch(np.ascontiguousarray(windows.numpy()))
-        x = one_layer(heard, *self.inward, self.stack.width)
+        inputs = self.analysis.without_pitch(np.ascontiguousarray(windows.numpy()))
+        x = one_layer(inputs, *self.inward, self.stack.width)
         self.stack(x, edges, [state.layers for state in states])
         y = one_layer(x, *self.outward, self.config.dim)
         if self.config.averaged > 1:

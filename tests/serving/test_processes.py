@@ -30,7 +30,7 @@ def process(tmp_path_factory):
     command += ["--workers", "1", "--spares", "1", "--places", "8", "--drain-seconds", "8"]
     folder = tmp_path_factory.mktemp("elsewhere")  # where no folder of ours shadows another's
     with log.open("wb") as file:
-        running = subprocess.Popen(command, stderr=file, cwd=folder)
+        running = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder)
 
     def url() -> str:
         lines = log.read_text().splitlines()

@@ -93,10 +93,10 @@ class LoudnessLoss(WaveLoss):
         with torch.no_grad():
             wanted = self._bark(real, counts)
         got = self._bark(fake, counts)
-        loud, heard = self._loudness(wanted), self._loudness(got)
+        loud, predicted = self._loudness(wanted), self._loudness(got)
         # Differences that are small relative to the loudness are masked.
-        masked = 0.25 * torch.minimum(loud, heard)
-        noticed = ((heard - loud).abs() - masked).clamp_min(0)
+        masked = 0.25 * torch.minimum(loud, predicted)
+        noticed = ((predicted - loud).abs() - masked).clamp_min(0)
         widths = self.widths.to(noticed)
         total = widths.sum()
         symmetric = ((noticed * widths).square().sum(-1) / widths.square().sum() + 1e-8).sqrt()

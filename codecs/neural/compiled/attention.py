@@ -275,7 +275,7 @@ def _run_layers(  # type: ignore[no-untyped-def]
     # Vectors are read whole, also at the end of a row.
     across = np.empty((width, longest + _SPAN), x.dtype)
     values = np.empty((longest + v.LANES, width), x.dtype)
-    heard = np.empty((frames, width), x.dtype)
+    attended = np.empty((frames, width), x.dtype)
     hidden = np.empty((frames, widen[2].shape[1]), x.dtype)
     back = np.empty((frames, max(outward[2].shape[1], narrow[2].shape[1])), x.dtype)
     for b in range(layers):
@@ -302,9 +302,9 @@ def _run_layers(  # type: ignore[no-untyped-def]
             past[:] = values[count : count + kept]
             _attend(
                 parts[start : start + count], across, values, distances[b], window,
-                heard[start : start + count],
+                attended[start : start + count],
             )  # fmt: skip
-        _linear(heard, outward[0][b], outward[1][b], outward[2][b], False, back)
+        _linear(attended, outward[0][b], outward[1][b], outward[2][b], False, back)
         for t in range(frames):
             for c in range(width):
                 x[t, c] += back[t, c]

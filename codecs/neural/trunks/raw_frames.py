@@ -73,6 +73,8 @@ class SampleEncoder(StackedEncoder):
         config: see `FrameConfig`.
     """
 
+    stack: CausalTransformer
+
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()
         self.config = config
@@ -107,6 +109,8 @@ class SampleDecoder(StackedDecoder):
     Args:
         config: see `FrameConfig`.
     """
+
+    stack: CausalTransformer
 
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()

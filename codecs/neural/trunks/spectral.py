@@ -81,10 +81,10 @@ class SpectralEncoder(nn.Module):
             nn.GELU(approximate="tanh"),
             nn.Linear(config.pitch_hidden, PITCH_BINS),
         )
-        heard = config.analysis.num_features + PITCH_BINS
-        self.stack = config.encoder.make(heard)
+        num_inputs = config.analysis.num_features + PITCH_BINS
+        self.stack = config.encoder.make(num_inputs)
         self.outward = nn.Linear(config.encoder.width, config.latent_dim)
-        self.direct = nn.Linear(heard, config.latent_dim)
+        self.direct = nn.Linear(num_inputs, config.latent_dim)
 
     def init_state(self) -> list[Tensor]:
         """Create the initial state of one row."""
@@ -104,9 +104,9 @@ class SpectralEncoder(nn.Module):
         logits = self.pitch(features[..., : self.config.analysis.pitch_features])
         # At least float32 under autocast; float64 where the weights are.
         guess = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
-        heard = torch.cat([features, 4 * guess], -1)
-        y, state = self.stack(heard, state)
-        return self.outward(y) + self.direct(heard), logits, state
+        inputs = torch.cat([features, 4 * guess], -1)
+        y, state = self.stack(inputs, state)
+        return self.outward(y) + self.direct(inputs), logits, state
 
     def latents(
         self, windows: Tensor, state: list[Tensor] | None = None

@@ -98,6 +98,8 @@ class WaveformEncoder(StackedEncoder):
         config: see `WaveformConfig`.
     """
 
+    stack: CausalSequence
+
     def __init__(self, config: WaveformConfig) -> None:
         super().__init__()
         self.config = config
@@ -135,6 +137,8 @@ class WaveformDecoder(StackedDecoder):
     Args:
         config: see `WaveformConfig`.
     """
+
+    stack: CausalSequence
 
     def __init__(self, config: WaveformConfig) -> None:
         super().__init__()
