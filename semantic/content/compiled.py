@@ -6,12 +6,13 @@ depend neither on the number of frames per call nor on the processor.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.compiled.attention import packed_layers
+from ...codecs.neural.compiled.attention import AttentionPast, packed_layers
 from ...codecs.neural.compiled.packing import Array, pack_linear
 from ...codecs.neural.compiled.spectral_encoder import FrameAnalysis, one_layer
 from .encoder import ContentEncoder
@@ -21,8 +22,13 @@ from .encoder import ContentEncoder
 class ContentRow:
     """State of one row between calls."""
 
-    layers: Array
+    layers: Any
     answers: Array  # (averaged - 1, dim) the last outputs before averaging
+
+    def check(self) -> None:
+        """Raise StateError for impossible values."""
+        if isinstance(self.layers, AttentionPast):
+            self.layers.check()
 
 
 class CompiledContent:

@@ -6,6 +6,7 @@ values that are ties within float64's precision.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,11 +109,11 @@ class CompiledSpectralEncoder:
         self.outward = pack_linear(encoder.outward, np.float64)
         self.direct = pack_linear(encoder.direct, np.float64)
 
-    def init_state(self) -> Array:
+    def init_state(self) -> Any:
         """Create the initial state of a row."""
         return self.stack.init_state()
 
-    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[Any]) -> Tensor:
         """Encode to latents (frames, latent_dim) float64.
 
         Args:
