@@ -106,11 +106,11 @@ class StreamSession:
         own, rows = self._spec.sample_rate, self.batch_size
         rate = f"{own} Hz" if self._heard is None else f"{self.sample_rate} Hz (as {own} Hz)"
         state = "ended, " if self._closed else ""
-        seconds = sum(row.samples_in for row in self._rows) / own
-        spoken = sum(row.samples_out for row in self._rows) / own
+        encoded = sum(self.samples_in) / self.sample_rate
+        decoded = sum(self.samples_out) / self.sample_rate
         return (
             f"StreamSession({self._spec.tokens.tokenizer!r}, {state}{rows} "
-            f"row{'s' if rows > 1 else ''}, {rate}, {seconds:.2f} s encoded, {spoken:.2f} s "
+            f"row{'s' if rows > 1 else ''}, {rate}, {encoded:.2f} s encoded, {decoded:.2f} s "
             "decoded)"
         )
 
