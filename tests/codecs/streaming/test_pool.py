@@ -124,9 +124,10 @@ def test_a_full_pool_reads_no_state_and_a_refused_one_frees_its_place():
         with pytest.raises(StateError):
             pool.join(b"nonsense")
         assert pool.clients == 0
-        pool.join()
+        kept = pool.join()
         with pytest.raises(CapacityError, match="all 1 places"):
             pool.join(b"nonsense")
+        kept.leave()
 
 
 def test_a_client_moves_to_another_pool_and_begins_afresh():
