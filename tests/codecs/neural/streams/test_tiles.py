@@ -360,8 +360,6 @@ def test_latents_stream_as_offline_and_sound_like_their_codes(shape):
     tokens = codec.encode(padded, 16000, [7919, 321])
     for row, wave in enumerate(waves):
         assert codec.latents(wave, 16000).equal(batch[row])
-        found = codec.quantize(batch[row].vectors[:, : int(batch.lengths[row])], 4)
-        assert torch.equal(found[0].T, tokens[row].codes[0, :, : int(tokens.lengths[row])])
     assert torch.equal(codec.decode(codec.embed(tokens)), codec.decode(tokens))
 
 
