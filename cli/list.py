@@ -11,7 +11,7 @@ from . import options
 @options.as_json
 def list_command(as_json: bool) -> None:
     """List the tokenizer names for `--codec`."""
-    from ..codecs.registry import PUBLISHED, list_tokenizers, load
+    from ..codecs.registry import list_tokenizers, load
 
     specs = [load(name).spec for name in list_tokenizers()]
     if as_json:
@@ -41,6 +41,4 @@ def list_command(as_json: bool) -> None:
         )
     console = Console()
     console.print(table)
-    console.print(
-        f"Published models load by their ids, for example {', '.join(PUBLISHED.values())}."
-    )
+    console.print("Published models load by their ids: `syllabary list --published`.")

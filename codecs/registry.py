@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import Catalogue
 from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
 from .families import family_class, name_with
+from .pretrained.architectures import TRANSFORMERS
 from .shipped import Shipped
 
 if TYPE_CHECKING:
@@ -63,13 +64,6 @@ PRESETS = {
 
 #: Model sizes from the TS3-Codec paper, for which no weights exist.
 UNTRAINED = ("ts3-x1", "ts3-x2", "ts3-x3", "ts3-x4", "ts3-1.6b")
-
-#: Published models that are known to load, by short name.
-PUBLISHED = {
-    "encodec": "facebook/encodec_24khz",
-    "mimi": "kyutai/mimi",
-    "dac": "descript/dac_16khz",
-}
 
 #: Functions that make a tokenizer of options: those of other packages, and of `register`.
 TOKENIZERS: Catalogue[Callable[..., "AudioTokenizer"]] = Catalogue(
@@ -143,7 +137,7 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
         )
     if not directory.is_dir() and not published:
         near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)
-        near += [model for name, model in PUBLISHED.items() if name in key.lower()]
+        near += _published_like(key)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `syllabary list`."
         raise UnknownTokenizerError(
             f"no tokenizer {key!r}: not a bundled name, a directory, or a published model's id "
@@ -160,6 +154,15 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     from .pretrained.transformers_codec import TransformersCodec
 
     return TransformersCodec.from_published(directory, key if published else None)
+
+
+def _published_like(key: str) -> list[str]:
+    """Ids of published models whose architecture, or own name, a user may have meant."""
+    found = []
+    for name, architecture in TRANSFORMERS.items():
+        if name in key.lower():
+            found.append(architecture.models[0].id)
+    return found
 
 
 def _download(model: str) -> Path:

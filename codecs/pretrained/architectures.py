@@ -1,0 +1,180 @@
+"""The table of published architectures that load as tokenizers. Importing it loads no torch.
+
+To add one of transformers: an entry here, and an `Adapter` with what is different about it. The key
+is the `model_type` of its `config.json`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..spec import TokenSpec
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+
+UNKNOWN_LICENSE = "see the publisher's model card"
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A checkpoint that its authors published.
+
+    Attributes:
+        id: on the Hugging Face hub, ``owner/model``; what `load` takes.
+        sample_rate: of the encoder's input, in Hz.
+        hop: samples of a frame.
+        codebooks: size and number of codebooks, one pair for each run of equal sizes.
+        license: of the weights, as far as known; the publisher's card decides.
+        native_rate: of the decoder's output in Hz, where it is another.
+    """
+
+    id: str
+    sample_rate: int
+    hop: int
+    codebooks: tuple[tuple[int, int], ...]
+    license: str = UNKNOWN_LICENSE
+    native_rate: int | None = None
+
+    @property
+    def tokens(self) -> TokenSpec:
+        """The spec of its tokens, without a digest, which only the weights give."""
+        sizes = tuple(size for size, count in self.codebooks for _ in range(count))
+        rate = Fraction(self.sample_rate, self.hop)
+        return TokenSpec(self.id, "", self.sample_rate, rate, sizes)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A published architecture.
+
+    Attributes:
+        name: as its authors write it.
+        source: the paper.
+        adapter: the place of its `Adapter`, or of a function that chooses one, ``module:name``.
+        config, model: the names of its library's classes.
+        models: published checkpoints that are known to fit.
+    """
+
+    name: str
+    source: str
+    adapter: str
+    config: str
+    model: str
+    models: tuple[PublishedModel, ...]
+
+    def adapt(self, settings: Any) -> "Adapter":
+        """Make the adapter for a model with these settings."""
+        module, _, name = self.adapter.partition(":")
+        made: Adapter = getattr(import_module(module), name)(settings)
+        return made
+
+    def license_of(self, model: str) -> str:
+        """Return the licence of the weights of a published model."""
+        known = {each.id: each.license for each in self.models}
+        return known.get(model, UNKNOWN_LICENSE)
+
+
+#: Those of the transformers library.
+TRANSFORMERS = {
+    "encodec": Architecture(
+        "EnCodec",
+        "arXiv 2210.13438",
+        "syllabary.codecs.pretrained.chunked:encodec",
+        "EncodecConfig",
+        "EncodecModel",
+        (
+            PublishedModel("facebook/encodec_24khz", 24_000, 320, ((1024, 32),), "MIT"),
+            PublishedModel(
+                "facebook/encodec_48khz", 48_000, 47_520, ((256, 4), (1024, 16 * 150)), "MIT"
+            ),
+        ),
+    ),
+    "mimi": Architecture(
+        "Mimi",
+        "arXiv 2410.00037",
+        "syllabary.codecs.pretrained.residual:Mimi",
+        "MimiConfig",
+        "MimiModel",
+        (PublishedModel("kyutai/mimi", 24_000, 1920, ((2048, 32),), "CC-BY-4.0"),),
+    ),
+    "dac": Architecture(
+        "DAC",
+        "arXiv 2306.06546",
+        "syllabary.codecs.pretrained.residual:Dac",
+        "DacConfig",
+        "DacModel",
+        (
+            PublishedModel("descript/dac_16khz", 16_000, 320, ((1024, 12),), "MIT"),
+            PublishedModel("descript/dac_24khz", 24_000, 320, ((1024, 32),), "MIT"),
+            PublishedModel("descript/dac_44khz", 44_100, 512, ((1024, 9),), "MIT"),
+        ),
+    ),
+    "wavtokenizer": Architecture(
+        "WavTokenizer",
+        "arXiv 2408.16532",
+        "syllabary.codecs.pretrained.residual:WavTokenizer",
+        "WavTokenizerConfig",
+        "WavTokenizerModel",
+        (
+            PublishedModel(
+                "swiss-ai/wavtokenizer-large-unify-40token", 24_000, 600, ((4096, 1),)
+            ),
+        ),
+    ),
+    "xcodec": Architecture(
+        "X-Codec",
+        "arXiv 2408.17175",
+        "syllabary.codecs.pretrained.with_semantics:XCodec",
+        "XcodecConfig",
+        "XcodecModel",
+        (
+            PublishedModel("hf-audio/xcodec-hubert-librispeech", 16_000, 320, ((1024, 8),)),
+        ),
+    ),
+    "higgs_audio_v2_tokenizer": Architecture(
+        "Higgs Audio v2 tokenizer",
+        "github.com/boson-ai/higgs-audio",
+        "syllabary.codecs.pretrained.with_semantics:XCodec",
+        "HiggsAudioV2TokenizerConfig",
+        "HiggsAudioV2TokenizerModel",
+        (
+            PublishedModel(
+                "bosonai/higgs-audio-v2-tokenizer",
+                24_000,
+                960,
+                ((1024, 8),),
+                "Boson Higgs Audio 2 Community License",
+            ),
+        ),
+    ),
+    "xcodec2": Architecture(
+        "X-Codec 2",
+        "arXiv 2502.04128",
+        "syllabary.codecs.pretrained.with_semantics:XCodec2",
+        "Xcodec2Config",
+        "Xcodec2Model",
+        (PublishedModel("HKUSTAudio/xcodec2-hf", 16_000, 320, ((65_536, 1),), "CC-BY-NC-4.0"),),
+    ),
+    "neucodec": Architecture(
+        "NeuCodec",
+        "arXiv 2509.09550",
+        "syllabary.codecs.pretrained.with_semantics:NeuCodec",
+        "NeuCodecConfig",
+        "NeuCodecModel",
+        (
+            PublishedModel(
+                "neuphonic/neucodec", 16_000, 320, ((65_536, 1),), "Apache-2.0", 24_000
+            ),
+        ),
+    ),
+}
+
+
+def published() -> Iterator[tuple[Architecture, PublishedModel]]:
+    """All published models that are known, each with its architecture."""
+    for architecture in TRANSFORMERS.values():
+        for model in architecture.models:
+            yield architecture, model

@@ -1,0 +1,122 @@
+"""`PublishedCodec`: a model of another library, with the interface and the promises of this one.
+
+Such models run as published, on whole utterances one by one, since batching and padding would
+change their codes.
+"""
+
+from abc import abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from ...plain_torch import plainly
+from ..batches import code_rows
+from ..interface import AudioTokenizer
+from ..spec import TokenizerSpec
+from ..streaming import DecoderStream, EncoderStream
+from ..tokens import Tokens
+from .adapter import Adapter, fit
+from .architectures import Architecture
+from .whole import WholeDecoder, WholeEncoder
+
+BROKEN_PROMISES = {
+    "constant-memory": "runs over whole utterances",
+    "migration": "a row's state is all of its audio, which can be sent again",
+    "determinism": "convolutions round differently on other numbers of threads, which can change "
+    "a code",
+    "processors": "convolutions round differently on other processors, which can change a code",
+    "processors-samples": "convolutions round differently on other processors",
+}
+
+
+class PublishedCodec(AudioTokenizer):
+    """A published model as a tokenizer.
+
+    A subclass makes `model`, `adapter` and `architecture` in its constructor.
+
+    Attributes:
+        model: the published model, in eval mode.
+        adapter: what is different about its architecture.
+        architecture: its entry in the table.
+    """
+
+    model: nn.Module
+    adapter: Adapter
+    architecture: Architecture
+
+    def train(self, mode: bool = True) -> Self:
+        """Keep the model in eval mode, without dropout."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    @property
+    @abstractmethod
+    def library(self) -> str:
+        """The library that runs the model."""
+
+    def describe(self) -> TokenizerSpec:
+        adapter, architecture = self.adapter, self.architecture
+        return TokenizerSpec(
+            tokens=self.token_spec(adapter.hop, adapter.codebook_sizes, adapter.sample_rate),
+            family=self.family,
+            causal=adapter.causal,
+            encoder_latency=None,
+            decoder_latency=None,
+            min_codebooks=adapter.min_codebooks,
+            parameters=sum(weight.numel() for weight in self.model.parameters()),
+            macs_per_second=None,
+            license=architecture.license_of(self.name),
+            source=architecture.source,
+            description=f"{architecture.name} through {self.library}",
+            broken_promises=dict(BROKEN_PROMISES),
+        )
+
+    def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
+        def encode(wave: Tensor) -> Tensor:
+            frames = -(-len(wave) // self.adapter.hop)
+            if self.adapter.whole_frames:
+                wave = fit(wave, frames * self.adapter.hop)
+            return self.adapter.encode(self.model, wave)[:num_codebooks, :frames].long()
+
+        nothing = torch.zeros(num_codebooks, 0, dtype=torch.long, device=self.device)
+        return WholeEncoder(encode, nothing, batch_size)
+
+    def start_decoder(self, batch_size: int) -> DecoderStream:
+        def decode(codes: Tensor) -> Tensor:
+            return fit(self.adapter.decode(self.model, codes), codes.shape[1] * self.adapter.hop)
+
+        return WholeDecoder(decode, torch.zeros(0, device=self.device), batch_size)
+
+    @property
+    def native_rate(self) -> int:
+        """The sample rate that the model itself decodes to, in Hz; see `decode_natively`."""
+        return self.adapter.native_rate
+
+    @plainly
+    def decode_natively(self, tokens: Tokens) -> list[Tensor]:
+        """Decode to the sample rate that the model itself gives, `native_rate`.
+
+        `decode` returns the rate of the tokens, which is the encoder's; the two rates differ for
+        NeuCodec (16 and 24 kHz).
+
+        Args:
+            tokens: from this tokenizer.
+
+        Returns:
+            (samples,) float32 for each row, as long as the audio was.
+
+        Raises:
+            TokenMismatchError, TokenError: as for `decode`.
+        """
+        rows = code_rows(tokens, self.spec, self.device)
+        waves = []
+        with torch.autocast(self.device.type, enabled=False):
+            for codes, samples in zip(rows, tokens.num_samples.tolist(), strict=True):
+                count = -(-samples * self.native_rate // self.adapter.sample_rate)
+                made = codes.new_zeros(0, dtype=torch.float32)
+                if count:
+                    made = self.adapter.decode_natively(self.model, codes)
+                waves.append(fit(made, count))
+        return waves

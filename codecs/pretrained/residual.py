@@ -1,0 +1,103 @@
+"""Codecs that are convolutions around a residual quantizer: EnCodec, Mimi, DAC, and WavTokenizer.
+
+Their codebooks are nested, so the first so many can be decoded without the others. The codes are
+those of the models' own `encode` on a waveform of whole frames (of any length, for WavTokenizer).
+"""
+
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+from ...errors import CheckpointError
+from .adapter import Adapter
+
+
+class Encodec(Adapter):
+    """EnCodec at 24 kHz and its like: one channel, no chunks, no scale."""
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.causal = settings.use_causal_conv
+        if settings.audio_channels != 1:
+            raise CheckpointError(f"{settings.audio_channels} channels; expected 1")
+        if settings.normalize:
+            raise CheckpointError("scales loudness, which codes alone can't carry")
+
+    def encode(self, model: Any, wave: Tensor) -> Tensor:
+        codes: Tensor = model.quantizer.encode(model.encoder(wave[None, None]), None)[:, 0]
+        return codes
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        wave: Tensor = model.decoder(model.quantizer.decode(codes[:, None]))
+        return wave.flatten()
+
+
+class Mimi(Adapter):
+    """Mimi, whose frames of 80 ms are two of its convolutions' frames.
+
+    The library computes codebooks from sums and counts once and keeps them, whatever becomes of the
+    weights; here they follow the weights.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.causal = settings.use_causal_conv
+
+    def find_hop(self) -> int:
+        return round(self.settings.sampling_rate / self.settings.frame_rate)
+
+    def encode(self, model: Any, wave: Tensor) -> Tensor:
+        self._renew(model)
+        codes: Tensor = model.encode(wave[None, None]).audio_codes[0]
+        return codes
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        self._renew(model)
+        wave: Tensor = model.decode(codes[None]).audio_values
+        return wave.flatten()
+
+    def _renew(self, model: Any) -> None:
+        for part in model.quantizer.modules():
+            if hasattr(part, "embed_sum"):
+                counts = part.cluster_usage.clamp(min=part.epsilon)
+                part._embed = part.embed_sum / counts[:, None]
+
+
+class Dac(Adapter):
+    """DAC. With odd strides its decoder returns slightly less than whole frames."""
+
+    def find_hop(self) -> int:
+        return prod(self.settings.downsampling_ratios)
+
+    def find_codebook_sizes(self) -> list[int]:
+        return [self.settings.codebook_size] * self.settings.n_codebooks
+
+    def encode(self, model: Any, wave: Tensor) -> Tensor:
+        codes: Tensor = model.encode(wave[None, None]).audio_codes[0]
+        return codes
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        wave: Tensor = model.decode(audio_codes=codes[None]).audio_values
+        return wave.flatten()
+
+
+class WavTokenizer(Adapter):
+    """WavTokenizer, which has one codebook and pads the last frame in its own way.
+
+    Levels that its feature extractor would normalize (`normalize_audio`, which the original model
+    does not) are left as they are.
+    """
+
+    whole_frames = False
+
+    def find_codebook_sizes(self) -> list[int]:
+        return [self.settings.codebook_size]
+
+    def encode(self, model: Any, wave: Tensor) -> Tensor:
+        codes: Tensor = model.encode(wave[None, None]).audio_codes[0]
+        return codes
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        wave: Tensor = model.decode(codes[None]).audio_values
+        return wave.flatten()

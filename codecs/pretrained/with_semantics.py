@@ -1,0 +1,89 @@
+"""Codecs whose encoders listen with a speech encoder too: X-Codec, Higgs Audio, X-Codec 2, NeuCodec.
+
+A self-supervised model (HuBERT, or w2v-BERT 2.0 on filterbank features) hears the same samples, and
+its features are quantized together with those of the convolutions. Attention sees the whole
+utterance, so none of them is causal.
+"""
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...audio.resampling import resample
+from .adapter import Adapter, fit
+
+
+class XCodec(Adapter):
+    """X-Codec, and the tokenizer of Higgs Audio v2: residual quantization of both branches."""
+
+    def encode(self, model: Any, wave: Tensor) -> Tensor:
+        codes: Tensor = model.encode(wave[None, None], return_dict=True).audio_codes[0]
+        return codes
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        wave: Tensor = model.decode(codes[None], return_dict=True).audio_values
+        return wave.flatten()
+
+
+class XCodec2(Adapter):
+    """X-Codec 2: one codebook of finite scalar quantization.
+
+    Its feature extractor appends a sample before it pads to whole frames. So an utterance of whole
+    frames gets one frame more, which stands for none of its samples and is dropped.
+    """
+
+    whole_frames = False
+    _extractor = "Xcodec2FeatureExtractor"
+
+    def find_codebook_sizes(self) -> list[int]:
+        return [prod(self.settings.quantization_levels)]
+
+    def encode(self, model: Any, wave: Tensor) -> Tensor:
+        codes: Tensor = model.encode(**self._features(wave)).audio_codes[0]
+        return codes.long()
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        wave: Tensor = model.decode(codes[None]).audio_values
+        return wave.flatten()
+
+    def _features(self, wave: Tensor) -> dict[str, Tensor]:
+        """Samples, and filterbank features for w2v-BERT, both with their masks."""
+        import transformers
+
+        extractor = getattr(transformers, self._extractor)(
+            sampling_rate=self.sample_rate, hop_length=prod(self.settings.downsampling_ratios)
+        )
+        found = extractor(wave.cpu().numpy(), sampling_rate=self.sample_rate, return_tensors="pt")
+        return {name: value.to(wave.device) for name, value in found.items()}
+
+
+class NeuCodec(XCodec2):
+    """NeuCodec: X-Codec 2 with a decoder to 24 kHz.
+
+    A tokenizer has one sample rate, here the encoder's 16 kHz, to which decoded audio is resampled;
+    `PublishedCodec.decode_natively` returns it as the model makes it. The feature extractor gives
+    one frame less than X-Codec 2's, so the last frame is padded with zeros first.
+    """
+
+    whole_frames = True
+    _extractor = "NeuCodecFeatureExtractor"
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.native_rate = settings.output_sampling_rate
+
+    def find_sample_rate(self) -> int:
+        return int(self.settings.input_sampling_rate)
+
+    def find_hop(self) -> int:
+        return int(self.settings.encoder_hop_length)
+
+    def decode_natively(self, model: Any, codes: Tensor) -> Tensor:
+        return super().decode(model, codes)
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        native = self.decode_natively(model, codes)
+        wave = resample(native.cpu().numpy(), self.native_rate, self.sample_rate)
+        return fit(torch.from_numpy(wave).to(native.device), codes.shape[1] * self.hop)
