@@ -165,7 +165,7 @@ def spread(model, adapter) -> None:
 
     def fill(book, frames):
         rows = frames[torch.randint(len(frames), (book.codebook_size,))]
-        rows = rows + 0.1 * frames.std() * torch.randn_like(rows)
+        rows = rows + 0.01 * frames.std() * torch.randn_like(rows)
         (book.embed_sum if hasattr(book, "embed_sum") else book.embed).copy_(rows)
         return type(book).quantize(book, frames)
 

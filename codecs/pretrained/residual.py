@@ -1,7 +1,7 @@
 """Codecs that are convolutions around a residual quantizer: EnCodec, Mimi, DAC, and WavTokenizer.
 
 Their codebooks are nested, so the first so many can be decoded without the others. The codes are
-those of the models' own `encode` on a waveform of whole frames (of any length, for WavTokenizer).
+those of the models' own `encode`; most fill up the last frame themselves, each in its own way.
 """
 
 from math import prod
@@ -15,6 +15,8 @@ from .adapter import Adapter
 
 class Encodec(Adapter):
     """EnCodec at 24 kHz and its like: one channel, no chunks, no scale."""
+
+    whole_frames = False
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
@@ -39,6 +41,8 @@ class Mimi(Adapter):
     The library computes codebooks from sums and counts once and keeps them, whatever becomes of the
     weights; here they follow the weights.
     """
+
+    whole_frames = False
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
@@ -65,7 +69,9 @@ class Mimi(Adapter):
 
 
 class Dac(Adapter):
-    """DAC. With odd strides its decoder returns slightly less than whole frames."""
+    """DAC. Its feature extractor pads to whole frames; with odd strides, its decoder returns
+    slightly less than whole frames.
+    """
 
     def find_hop(self) -> int:
         return prod(self.settings.downsampling_ratios)
@@ -83,7 +89,7 @@ class Dac(Adapter):
 
 
 class WavTokenizer(Adapter):
-    """WavTokenizer, which has one codebook and pads the last frame in its own way.
+    """WavTokenizer, which has one codebook.
 
     Levels that its feature extractor would normalize (`normalize_audio`, which the original model
     does not) are left as they are.
