@@ -17,6 +17,7 @@ from .lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .codecs.container import read_tokens, write_tokens
     from .codecs.interface import AudioTokenizer
+    from .codecs.latents import Latents
     from .codecs.registry import list_tokenizers, load, register
     from .codecs.spec import TokenizerSpec, TokenSpec
     from .codecs.tokens import Tokens
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AudioTokenizer",
+    "Latents",
     "TokenSpec",
     "TokenizerSpec",
     "Tokens",
@@ -40,6 +42,7 @@ register_family("units", "syllabary.semantic.units.tokenizer:UnitTokenizer")
 
 _PLACES = {
     "AudioTokenizer": "syllabary.codecs.interface",
+    "Latents": "syllabary.codecs.latents",
     "TokenSpec": "syllabary.codecs.spec",
     "TokenizerSpec": "syllabary.codecs.spec",
     "Tokens": "syllabary.codecs.tokens",

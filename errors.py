@@ -21,6 +21,10 @@ class TokenMismatchError(TokenError):
     """Tokens from one tokenizer were given to another."""
 
 
+class LatentsError(SyllabaryError):
+    """Latents have a wrong shape or values, or a tokenizer has none or can't decode them."""
+
+
 class UnknownTokenizerError(SyllabaryError):
     """A name that is neither bundled, nor a directory, nor a published model."""
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import TokenError, WaveError
+from ..errors import LatentsError, TokenError, WaveError
+from .latents import Latents, latent_channels, padded
 from .spec import TokenizerSpec
 from .tokens import Tokens, check_same_tokenizer
 
@@ -107,7 +108,7 @@ def code_rows(tokens: Tokens, spec: TokenizerSpec, device: torch.device) -> list
         TokenError: they are no tokens, or a code, length or count is out of range.
     """
     if not isinstance(tokens, Tokens):
-        raise TokenError(f"expected Tokens, got {type(tokens).__name__}")
+        raise TokenError(f"expected Tokens or Latents, got {type(tokens).__name__}")
     check_same_tokenizer(tokens.spec, spec.tokens)
     tokens.check()
     check_codebooks(tokens.num_codebooks, spec)
@@ -115,6 +116,54 @@ def code_rows(tokens: Tokens, spec: TokenizerSpec, device: torch.device) -> list
     counts = tokens.lengths.tolist()
     codes = tokens.codes.to(device)
     return [row[:, :count] for row, count in zip(codes, counts, strict=True)]
+
+
+def latent_rows(latents: Latents, spec: TokenizerSpec, device: torch.device) -> list[Tensor]:
+    """Check latents for a tokenizer and return the valid frames of each row.
+
+    Args:
+        latents: without their gradient, if they have one.
+        spec: the tokenizer's.
+        device: the tokenizer's, to which the rows are moved.
+
+    Returns:
+        (frames, channels) float32 for each row.
+
+    Raises:
+        TokenMismatchError: the latents were made by another tokenizer.
+        LatentsError: the tokenizer can't decode latents; or a value, length or count is wrong.
+    """
+    if not spec.decodes_latents:
+        name = spec.tokens.tokenizer
+        why = "its decoder takes codes only" if spec.latent_channels else "it has none"
+        raise LatentsError(f"{name} can't decode latents: {why}; decode the tokens of `encode`")
+    latents.check_channels(spec)
+    latents.check()
+    vectors = latents.vectors.detach().to(device)
+    return [row[:count] for row, count in zip(vectors, latents.lengths.tolist(), strict=True)]
+
+
+def latents_of_rows(
+    vectors: Sequence[Tensor],
+    num_samples: Sequence[int],
+    spec: TokenizerSpec,
+    device: torch.device,
+) -> Latents:
+    """Create a batch of `Latents` from the frames of each row.
+
+    Args:
+        vectors: (frames, channels) float32 for each row.
+        num_samples: for each row, the samples that its frames stand for.
+        spec: the tokenizer's.
+        device: the tokenizer's, on which the vectors are.
+    """
+    lengths = [row.shape[0] for row in vectors]
+    return Latents(
+        vectors=padded(vectors, latent_channels(spec), device),
+        lengths=torch.tensor(lengths, dtype=torch.long, device=device),
+        num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
+        spec=spec.tokens,
+    )
 
 
 def check_codebooks(count: int | None, spec: TokenizerSpec) -> int:
@@ -128,6 +177,10 @@ def check_codebooks(count: int | None, spec: TokenizerSpec) -> int:
         TokenError: it is not a whole number, or the tokenizer can't keep so many.
     """
     least, most = spec.min_codebooks, spec.tokens.num_codebooks
+    if not most:
+        raise TokenError(
+            f"{spec.tokens.tokenizer} is continuous: it has latents and no codes; see its `latents`"
+        )
     if count is None:
         return most
     if isinstance(count, bool) or not isinstance(count, Integral):

@@ -10,19 +10,28 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import reduce
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import WaveError, WeightsError
+from ..errors import LatentsError, WaveError, WeightsError
 from ..plain_torch import made_plainly, plain_torch, plainly
 from . import checkpoint
-from .batches import check_codebooks, code_rows, tokens_of_rows, wave_rows
+from .batches import (
+    check_codebooks,
+    code_rows,
+    latent_rows,
+    latents_of_rows,
+    tokens_of_rows,
+    wave_rows,
+)
 from .copies import reduced
 from .identity import AsMade, Identity
+from .latents import Latents, latent_channels
 from .spec import TokenizerSpec, TokenSpec
 from .streaming import DecoderStream, EncoderStream, StreamSession
 from .tokenizer_module import TokenizerModule
@@ -40,7 +49,9 @@ class AudioTokenizer(TokenizerModule):
     float32 (`PlainModule`). Pickling and copying keep only the weights and the configuration.
 
     A subclass sets `family` and `Config` (a frozen dataclass whose fields are JSON values) and
-    implements `describe`, `start_encoder` and `start_decoder`.
+    implements `describe`, `start_encoder` and `start_decoder`; and for latents, the streams'
+    `push_latents`, `codebook_vectors`, and the fields `latent_channels` and `decodes_latents` of
+    the spec.
 
     Args:
         config: an instance of `Config`.
@@ -61,6 +72,25 @@ class AudioTokenizer(TokenizerModule):
     @abstractmethod
     def start_decoder(self, batch_size: int) -> DecoderStream:
         """Create a decoder stream of `batch_size` rows."""
+
+    def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        """Return the vectors of the codes of one utterance, for each codebook.
+
+        Args:
+            codes: (frames, codebooks) int64 in range, of the first so many codebooks.
+            differentiable: whether gradients must reach the weights.
+
+        Returns:
+            (frames, channels) float32 for each codebook. They add up to `embed_codes`.
+        """
+        raise LatentsError(f"{self.name} has no latents: its codes stand for no vectors")
+
+    def embed_codes(self, codes: Tensor, differentiable: bool) -> Tensor:
+        """Return the latents (frames, channels) float32 of codes; see `codebook_vectors`.
+
+        Without gradients, they are those that the decoder computes from the codes, to the bit.
+        """
+        return reduce(torch.add, self.codebook_vectors(codes, differentiable))
 
     def token_config(self) -> dict[str, Any]:
         """Return the configuration fields that determine what the codes mean, as JSON values."""
@@ -148,23 +178,102 @@ class AudioTokenizer(TokenizerModule):
         return tokens_of_rows(codes, counts, kept, spec, self.device)
 
     @plainly
-    def decode(self, tokens: Tokens) -> Tensor:
-        """Turn tokens into speech.
+    def latents(
+        self,
+        wave: Tensor | np.ndarray,
+        sample_rate: int,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> Latents:
+        """Turn speech into latents: the vector of each frame before quantization.
+
+        Args:
+            wave, sample_rate, lengths: as for `encode`.
+
+        Returns:
+            `Latents` with vectors (batch, frames, channels) float32, where frame n is the one that
+            `encode` gives the codes of. Without a gradient. Batch, padding and chunks never change
+            a bit of them.
+
+        Raises:
+            WaveError: as for `encode`.
+            LatentsError: the tokenizer has no latents.
+        """
+        spec = self.spec
+        latent_channels(spec)
+        rows = wave_rows(wave, sample_rate, lengths, spec, self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            encoder = self.start_encoder(len(rows), spec.tokens.num_codebooks)
+            vectors = encoder.push_latents(rows, final=True)
+        return latents_of_rows(vectors, [row.shape[0] for row in rows], spec, self.device)
+
+    @overload
+    def embed(
+        self, tokens: Tokens, per_codebook: Literal[False] = False, differentiable: bool = False
+    ) -> Latents: ...
+
+    @overload
+    def embed(
+        self, tokens: Tokens, per_codebook: Literal[True], differentiable: bool = False
+    ) -> list[Latents]: ...
+
+    def embed(
+        self, tokens: Tokens, per_codebook: bool = False, differentiable: bool = False
+    ) -> Latents | list[Latents]:
+        """Turn tokens into latents: the vector that the codes of each frame stand for.
 
         Args:
             tokens: from this tokenizer; tokens with durations are expanded to frames first.
+            per_codebook: return the part of each codebook instead of their sum.
+            differentiable: let gradients reach the weights behind the vectors (projections, and
+                codebooks that are parameters). Vectors may then differ in their last bits.
+
+        Returns:
+            `Latents` with vectors (batch, frames, channels) as of `latents`; with `per_codebook` a
+            list of one for each codebook of `tokens`. `decode` gives the same samples for them as
+            for the tokens, where it takes latents.
+
+        Raises:
+            TokenMismatchError, TokenError: as for `decode`.
+            LatentsError: the tokenizer has no latents.
+        """
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable), plain_torch():
+            spec = self.spec
+            latent_channels(spec)
+            rows = [codes.T for codes in code_rows(tokens, spec, self.device)]
+            counts = tokens.num_samples.tolist()
+            if not per_codebook:
+                vectors = [self.embed_codes(row, differentiable) for row in rows]
+                return latents_of_rows(vectors, counts, spec, self.device)
+            parts = [self.codebook_vectors(row, differentiable) for row in rows]
+            return [
+                latents_of_rows([part[index] for part in parts], counts, spec, self.device)
+                for index in range(tokens.num_codebooks)
+            ]
+
+    @plainly
+    def decode(self, tokens: Tokens | Latents) -> Tensor:
+        """Turn tokens, or latents, into speech.
+
+        Args:
+            tokens: from this tokenizer; tokens with durations are expanded to frames first.
+                `Latents`, if the spec says `decodes_latents`.
 
         Returns:
             (batch, max(num_samples)) float32: row i holds exactly ``tokens.num_samples[i]``
             samples, then zeros.
 
         Raises:
-            TokenMismatchError: the tokens were made by another tokenizer.
+            TokenMismatchError: the tokens or latents were made by another tokenizer.
             TokenError: a code, length or count is out of range.
+            LatentsError: the same of latents; or the tokenizer can't decode latents.
         """
-        rows = code_rows(tokens, self.spec, self.device)
         with torch.autocast(self.device.type, enabled=False):
-            waves = self.start_decoder(len(rows)).push(rows, final=True)
+            if isinstance(tokens, Latents):
+                rows = latent_rows(tokens, self.spec, self.device)
+                waves = self.start_decoder(len(rows)).push_latents(rows, final=True)
+            else:
+                rows = code_rows(tokens, self.spec, self.device)
+                waves = self.start_decoder(len(rows)).push(rows, final=True)
         counts = tokens.num_samples.tolist()
         shape = (len(rows), max(counts, default=0))
         out = torch.zeros(shape, dtype=torch.float32, device=self.device)
@@ -181,7 +290,10 @@ class AudioTokenizer(TokenizerModule):
         """
         if batch_size < 1:
             raise WaveError(f"batch_size must be at least 1, got {batch_size}")
-        return StreamSession(self, batch_size, check_codebooks(num_codebooks, self.spec))
+        spec = self.spec
+        continuous = num_codebooks is None and not spec.tokens.num_codebooks
+        kept = 0 if continuous else check_codebooks(num_codebooks, spec)
+        return StreamSession(self, batch_size, kept)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors`; `load(directory)` restores the tokenizer.

@@ -43,7 +43,8 @@ class TokenSpec:
         sample_rate: of the waveform, in Hz.
         frame_rate: frames per second, exact. ``sample_rate / frame_rate`` is a whole number, the
             hop in samples.
-        codebook_sizes: number of codes in each codebook.
+        codebook_sizes: number of codes in each codebook; empty for a continuous model, which has
+            latents and no codes.
         global_codebook_sizes: the same for codes that apply to the whole utterance.
     """
 
@@ -66,9 +67,9 @@ class TokenSpec:
                 f"a frame must be a whole number of samples: sample_rate {self.sample_rate} / "
                 f"frame_rate {self.frame_rate} is not whole"
             )
-        for sizes, least in ((self.codebook_sizes, 1), (self.global_codebook_sizes, 0)):
-            if not least <= len(sizes) <= MAX_CODEBOOKS:
-                raise TokenError(f"{len(sizes)} codebooks; expected {least} to {MAX_CODEBOOKS}")
+        for sizes in (self.codebook_sizes, self.global_codebook_sizes):
+            if len(sizes) > MAX_CODEBOOKS:
+                raise TokenError(f"{len(sizes)} codebooks; expected at most {MAX_CODEBOOKS}")
             for size in sizes:
                 if type(size) is not int or not 2 <= size <= MAX_CODEBOOK_SIZE:
                     raise TokenError(f"codebook size {size!r}; expected 2 to {MAX_CODEBOOK_SIZE}")
@@ -96,6 +97,7 @@ class TokenSpec:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{count} × {size}" for size, count in _runs(self.codebook_sizes))
+        sizes = sizes or "none"
         return (
             f"TokenSpec({self.tokenizer!r}, {self.digest[:12]}, {self.sample_rate} Hz, "
             f"{self.frame_rate} frames/s, codebooks {sizes})"
@@ -173,6 +175,9 @@ class TokenizerSpec:
         license: of the weights.
         source: paper or URL.
         description: one line.
+        latent_channels: channels of its latents (`AudioTokenizer.latents` and `embed`); None if it
+            has none.
+        decodes_latents: whether `decode` takes `Latents`.
         broken_promises: those of `PROMISES` that the tokenizer can't keep, each with the reason.
             The contract suite skips these rows and the leaderboard prints them.
     """
@@ -188,6 +193,8 @@ class TokenizerSpec:
     license: str
     source: str
     description: str
+    latent_channels: int | None = None
+    decodes_latents: bool = False
     broken_promises: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

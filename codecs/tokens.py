@@ -179,12 +179,8 @@ class Tokens:
 
     def __getitem__(self, rows: int | slice) -> "Tokens":
         """Return a batch of the chosen rows; an integer gives a batch of one."""
-        if not isinstance(rows, slice):
-            rows = operator.index(rows)
-            if not -len(self) <= rows < len(self):
-                raise IndexError(f"row {rows} of a batch of {len(self)}")
-            rows = slice(rows, rows + 1 or None)
-        return self._map(lambda tensor: tensor[rows])
+        chosen = row_slice(rows, len(self))
+        return self._map(lambda tensor: tensor[chosen])
 
     def frames(self, start: int, stop: int) -> "Tokens":
         """Return positions start..stop of every row, with the matching numbers of samples.
@@ -343,14 +339,28 @@ def _check_alike(parts: Sequence[Tokens]) -> Tokens:
     return first
 
 
-def check_same_tokenizer(given: TokenSpec, expected: TokenSpec) -> None:
-    """Raise `TokenMismatchError` unless both specs give codes the same meaning.
+def row_slice(rows: int | slice, count: int) -> slice:
+    """Return the slice of the chosen rows of a batch of `count`.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    if isinstance(rows, slice):
+        return rows
+    row = operator.index(rows)
+    if not -count <= row < count:
+        raise IndexError(f"row {row} of a batch of {count}")
+    return slice(row, row + 1 or None)
+
+
+def check_same_tokenizer(given: TokenSpec, expected: TokenSpec, what: str = "tokens") -> None:
+    """Raise `TokenMismatchError` unless both specs give `what` the same meaning.
 
     Their names may differ (a saved copy may have any name); nothing else may.
     """
     if replace(given, tokenizer=expected.tokenizer) != expected:
         raise TokenMismatchError(
-            f"these tokens were made by {given.tokenizer} ({given.digest[:12]}), "
+            f"these {what} were made by {given.tokenizer} ({given.digest[:12]}), "
             f"not by {expected.tokenizer} ({expected.digest[:12]})"
         )
 

@@ -35,6 +35,7 @@ class WindowEncoder(EncoderStream):
     Args:
         encode_tile: maps windows (tile, window) float32 to codes (tile, codebooks) int64, each
             window on its own.
+        latents_tile: maps the same windows to latents (tile, channels) float32; None: has none.
         batch_size: rows.
         hop: samples per frame.
         window: samples that a frame depends on.
@@ -42,6 +43,7 @@ class WindowEncoder(EncoderStream):
             and after the end of the audio.
         tile: windows in one call of `encode_tile`.
         num_codebooks: of the codes from `encode_tile`.
+        channels: of the latents.
         device: of the samples.
     """
 
@@ -56,10 +58,13 @@ class WindowEncoder(EncoderStream):
         tile: int,
         num_codebooks: int,
         device: torch.device,
+        latents_tile: Callable[[Tensor], Tensor] | None = None,
+        channels: int = 0,
     ) -> None:
         if before < 0 or window - before < hop:
             raise ValueError("a window must cover its own frame")
         self.encode_tile = encode_tile
+        self.latents_tile, self.channels = latents_tile, channels
         self.hop, self.window, self.num_codebooks = hop, window, num_codebooks
         self.before = before
         self.tile = torch.zeros(tile, window, dtype=torch.float32, device=device)
@@ -80,14 +85,22 @@ class WindowEncoder(EncoderStream):
         return frames
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        finals = row_flags(final, len(rows))
-        windows = [
-            self._windows(*each) for each in zip(range(len(rows)), rows, finals, strict=True)
-        ]
+        windows = self.windows(rows, final)
         codes = in_window_tiles(
             self.encode_tile, self.tile, windows, self.num_codebooks, torch.long
         )
         return [row.T for row in codes]
+
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        if self.latents_tile is None:
+            return super().push_latents(rows, final)
+        windows = self.windows(rows, final)
+        return in_window_tiles(self.latents_tile, self.tile, windows, self.channels, torch.float32)
+
+    def windows(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        """Take more samples; return the windows (frames, window) of each row that they complete."""
+        flags = row_flags(final, len(rows))
+        return [self._windows(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
 
     def _windows(self, index: int, row: Tensor, final: bool) -> Tensor:
         """Return the windows (frames, window) of a row that its new samples complete."""

@@ -72,12 +72,12 @@ class NeuralVocoder(MelVocoder):
     def latency(self) -> int:
         return self.delay
 
-    def latents(self, levels: Tensor, present: Tensor | None = None) -> Tensor:
+    def inputs(self, levels: Tensor, present: Tensor | None = None) -> Tensor:
         """Return the decoder's input: normalized levels, and a channel that marks real frames.
 
         Args:
-            levels: (batch, frames, channels) log10 mel amplitudes.
-            present: (batch, frames) bool; frames marked False become zeros. Default: all True.
+            levels: (…, frames, channels) log10 mel amplitudes.
+            present: (…, frames) bool; frames marked False become zeros. Default: all True.
         """
         scaled = torch.nn.functional.pad((levels - _CENTRE) / _SPREAD, (0, 1), value=1.0)
         return scaled if present is None else torch.where(present[..., None], scaled, 0.0)
@@ -86,15 +86,16 @@ class NeuralVocoder(MelVocoder):
         return start_decoding(
             self.decoder,
             self._frame_decoder,
-            partial(self._latents_of, levels.T.float().contiguous()),
+            partial(self._inputs, levels.T.float().contiguous()),
+            self.inputs,
             batch_size=batch_size,
             num_codebooks=self.config.num_mels,
+            in_features=self.config.num_mels + 1,
             hop=self.hop,
             delay=self.delay,
             device=levels.device,
         )
 
-    def _latents_of(self, table: Tensor, codes: Tensor) -> Tensor:
-        """Return latents of codes (1, frames, channels); `table`: levels (levels, channels)."""
-        levels = table.gather(0, codes[0].clamp_min(0))[None]
-        return self.latents(levels, codes[..., 0] >= 0)
+    def _inputs(self, table: Tensor, codes: Tensor) -> Tensor:
+        """Return inputs of codes (frames, channels); `table`: levels (levels, channels)."""
+        return self.inputs(table.gather(0, codes.clamp_min(0)), codes[:, 0] >= 0)

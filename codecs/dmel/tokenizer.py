@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ...audio.mel import MelSpectrogram, log_mel
 from ...quantizers.levels import fit_levels, inner_edges, uniform_edges
@@ -110,6 +111,8 @@ class DMel(AudioTokenizer):
                 if config.levels == "fitted"
                 else f"levels in [{config.minimum:g}, {config.maximum:g}]"
             ),
+            latent_channels=config.num_mels,
+            decodes_latents=True,
             broken_promises=dict(self.vocoder.broken_promises),
         )
 
@@ -125,12 +128,18 @@ class DMel(AudioTokenizer):
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         thresholds = (10.0 ** inner_edges(self.levels)).contiguous()
+        floor = 10.0**self.config.minimum
 
         def encode_tile(windows: Tensor) -> Tensor:
             return torch.searchsorted(thresholds, analyse(self.mel, windows), right=True).T
 
+        def latents_tile(windows: Tensor) -> Tensor:
+            return log_mel(analyse(self.mel, windows), floor).T.float()
+
         return WindowEncoder(
             encode_tile,
+            latents_tile=latents_tile,
+            channels=self.config.num_mels,
             batch_size=batch_size,
             hop=self.config.hop_length,
             window=self.config.window_length,
@@ -139,6 +148,17 @@ class DMel(AudioTokenizer):
             num_codebooks=num_codebooks,
             device=self.device,
         )
+
+    def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        """Return each frame's levels: those of a codebook in its channel, zeros elsewhere."""
+        levels, channels = self.levels.float(), self.config.num_mels
+        return [
+            functional.pad(levels[index][column][:, None], (index, channels - index - 1))
+            for index, column in enumerate(codes.T)
+        ]
+
+    def embed_codes(self, codes: Tensor, differentiable: bool) -> Tensor:
+        return self.levels.float().gather(1, codes.T).T
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
         return self.vocoder.start(self.levels, batch_size)

@@ -14,6 +14,10 @@ from ...quantizers.levels import inner_edges
 from ..streaming import DecoderStream, row_flags
 
 
+#: log10 mel amplitude that bounds the outermost quantization cells.
+UNBOUNDED = 1000.0
+
+
 class MelVocoder(nn.Module, ABC):
     """Turn levels of log-mel channels into speech.
 
@@ -71,9 +75,10 @@ class BlockVocoder(MelVocoder):
 
         Args:
             state: changed in place.
-            low, high: (batch, channels, block_frames) bounds of each code's quantization cell, in
-                log10 mel amplitude; -inf and inf for the outermost cells.
-            centre: the same shape; the level of each code.
+            low, high: (batch, channels, block_frames) bounds of each frame's quantization cell, in
+                log10 mel amplitude; far below and above any for the outermost cells, equal for
+                latents.
+            centre: the same shape; the level of each code, or the latents.
 
         Returns:
             (batch, block_frames × hop) float32.
@@ -86,21 +91,23 @@ class BlockState:
 
     Attributes:
         vocoder: from its `init_state`.
-        codes: (channels, block_frames), of which the first `held` frames are filled.
+        cells: (3, channels, block_frames) float32: low, high and centre, as `step` takes them; the
+            first `held` frames are filled.
         delay: samples still to be dropped.
         held: frames in the incomplete block.
         owed: samples of the frames so far that were not output yet.
     """
 
     vocoder: Any
-    codes: Tensor
+    cells: Tensor
     delay: int
     held: int = 0
     owed: int = 0
 
 
 class BlockStream(DecoderStream):
-    """Feed each row's codes to the vocoder in blocks, and drop the delay from its output.
+    """Feed each row's codes, or latents, to the vocoder in blocks, and drop the delay from its
+    output.
 
     Each row is processed on its own, in calls of one fixed shape, because phase retrieval is
     chaotic: with another shape, different last bits would grow into another waveform.
@@ -114,17 +121,17 @@ class BlockStream(DecoderStream):
     def __init__(self, vocoder: BlockVocoder, levels: Tensor, batch_size: int) -> None:
         self.vocoder = vocoder
         edges = inner_edges(levels)
-        outside = edges.new_full((levels.shape[0], 1), float("inf"))
-        self.low = torch.cat([-outside, edges], dim=1).float()
-        self.high = torch.cat([edges, outside], dim=1).float()
-        self.centre = levels.float()
+        # The lowest and highest cells have no bound; these lie far beyond any level.
+        outside = edges.new_full((levels.shape[0], 1), UNBOUNDED)
+        low, high = torch.cat([-outside, edges], dim=1), torch.cat([edges, outside], dim=1)
+        self.cells = torch.stack([low, high, levels]).float()
         self.states = [self.init_row() for _ in range(batch_size)]
 
     def init_row(self) -> BlockState:
-        size = self.centre.shape[0], self.vocoder.block_frames
+        size = *self.cells.shape[:2], self.vocoder.block_frames
         return BlockState(
             vocoder=self.vocoder.init_state(1),
-            codes=torch.zeros(size, dtype=torch.long, device=self.centre.device),
+            cells=torch.zeros(size, dtype=torch.float32, device=self.cells.device),
             delay=self.vocoder.delay_frames * self.vocoder.hop,
         )
 
@@ -134,8 +141,6 @@ class BlockStream(DecoderStream):
         held = 0 <= state.held < vocoder.block_frames
         if not held or not 0 <= state.delay <= delay or state.owed < 0:
             raise StateError(f"{state.held} frames held, {state.owed} samples owed")
-        if state.codes.min() < 0 or state.codes.max() >= self.centre.shape[1]:
-            raise StateError("a code is out of range")
 
     def count_given(self, state: BlockState, taken: int) -> int:
         given = taken * self.vocoder.hop - state.owed
@@ -147,23 +152,32 @@ class BlockStream(DecoderStream):
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         flags = row_flags(final, len(rows))
-        return [self._push_row(*each) for each in zip(range(len(rows)), rows, flags, strict=True)]
+        cells = [self._cells_of(codes) for codes in rows]
+        return [self._push_row(*each) for each in zip(range(len(rows)), cells, flags, strict=True)]
 
-    def _push_row(self, index: int, codes: Tensor, final: bool) -> Tensor:
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        cells = [latents.T.expand(3, -1, -1) for latents in rows]  # of no width
+        return [self._push_row(*each) for each in zip(range(len(rows)), cells, flags, strict=True)]
+
+    def _cells_of(self, codes: Tensor) -> Tensor:
+        """Return cells (3, channels, frames) of codes (channels, frames)."""
+        return self.cells.gather(2, codes.long().expand(3, -1, -1))
+
+    def _push_row(self, index: int, cells: Tensor, final: bool) -> Tensor:
         vocoder, size, state = self.vocoder, self.vocoder.block_frames, self.states[index]
-        state.owed += codes.shape[1] * vocoder.hop
-        codes = torch.cat([state.codes[:, : state.held], codes.long()], dim=1)
+        state.owed += cells.shape[2] * vocoder.hop
+        cells = torch.cat([state.cells[..., : state.held], cells], dim=2)
         if final:
             # Feed silence (the lowest levels), to flush the delayed samples.
             wanted = -(-(state.owed + state.delay) // vocoder.hop) if state.owed else 0
-            silent = max(0, wanted - codes.shape[1])
-            silent += -(codes.shape[1] + silent) % size
-            codes = torch.nn.functional.pad(codes, (0, silent))
-        blocks = codes.shape[1] // size
-        waves = [torch.zeros(0, dtype=torch.float32, device=codes.device)]
-        for block in codes[:, : blocks * size].split(size, dim=1) if blocks else ():
-            cells = (table.gather(1, block)[None] for table in (self.low, self.high, self.centre))
-            wave = vocoder.step(state.vocoder, *cells)[0]
+            silent = max(0, wanted - cells.shape[2])
+            silent += -(cells.shape[2] + silent) % size
+            cells = torch.cat([cells, self.cells[..., :1].expand(-1, -1, silent)], dim=2)
+        blocks = cells.shape[2] // size
+        waves = [torch.zeros(0, dtype=torch.float32, device=cells.device)]
+        for block in cells[..., : blocks * size].split(size, dim=2) if blocks else ():
+            wave = vocoder.step(state.vocoder, *block[:, None])[0]
             dropped = min(state.delay, wave.shape[0])
             state.delay -= dropped
             waves.append(wave[dropped:])
@@ -172,6 +186,6 @@ class BlockStream(DecoderStream):
         if final:
             self.reset(index)
         else:
-            state.held = codes.shape[1] - blocks * size
-            state.codes[:, : state.held] = codes[:, blocks * size :]
+            state.held = cells.shape[2] - blocks * size
+            state.cells[..., : state.held] = cells[..., blocks * size :]
         return samples

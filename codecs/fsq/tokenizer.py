@@ -84,3 +84,7 @@ class FSQCodec(NeuralCodec):
             return latents
 
         return dequantize
+
+    def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        quantizer: ResidualFiniteScalarQuantizer = self.quantizer
+        return [part[0] for part in quantizer.decode_parts(codes.T[None])]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...quantizers.modules.interface import Quantizer
 from ..checkpoint import config_to_json, inference_state
 from ..interface import AudioTokenizer
 from ..spec import TokenizerSpec
@@ -101,40 +102,53 @@ class NeuralCodec(AudioTokenizer):
             license="Apache-2.0",
             source=source,
             description=description,
+            latent_channels=network.latent_dim,
+            decodes_latents=True,
         )
+
+    def embed_codes(self, codes: Tensor, differentiable: bool) -> Tensor:
+        if not differentiable:
+            return self.dequantize(codes[None])[0]
+        quantizer: Quantizer = self.quantizer
+        return quantizer.decode(codes.T[None])[0]
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         encoder, tile = self._running_encoder()
-        quantize = self.quantizing()
+        quantizing = self.quantizing()
         if tile is None:
             latents_of = together(encoder.latents)
         else:
             latents_of = in_tiles(lambda windows, state: encoder.latents(windows.double(), state))
 
-        def encode(windows: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
+        def rounded(windows: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
             latents, after = latents_of(windows, edges, states)
-            return quantize(latents.float()[None], num_codebooks)[0], after
+            return latents.float(), after
 
         return TileEncoder(
-            encode,
+            rounded,
+            lambda latents: quantizing(latents[None], num_codebooks)[0],
             encoder.init_state,
             batch_size=batch_size,
             hop=self.network.hop,
             window=self.network.window,
             look_ahead=self.network.encoder_look_ahead,
             tile=tile,
+            channels=self.network.latent_dim,
             num_codebooks=num_codebooks,
             device=self.device,
         )
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
         decoder, compiled = self._running_decoder()
+        dequantizing = self.dequantizing()
         return start_decoding(
             decoder,
             compiled,
-            self.dequantizing(),
+            lambda codes: dequantizing(codes[None])[0],
+            lambda latents: latents,
             batch_size=batch_size,
             num_codebooks=self.spec.tokens.num_codebooks,
+            in_features=self.network.latent_dim,
             hop=self.network.hop,
             delay=self.network.delay,
             device=self.device,

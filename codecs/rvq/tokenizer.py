@@ -90,6 +90,16 @@ class RVQCodec(NeuralCodec):
 
         return dequantize
 
+    def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        if differentiable:
+            quantizer: ResidualVectorQuantizer = self.quantizer
+            return [
+                quantizer.stage(index).decode(column[None, None])[0]
+                for index, column in enumerate(codes.T)
+            ]
+        tables: list[Tensor] = self.prepared(self._decoded)
+        return [table[column] for table, column in zip(tables, codes.T, strict=False)]
+
     def _stages(self) -> "CompiledStages":
         from ..neural.compiled.residual_stages import (
             CompiledStages,  # imported here, since numba takes a while to import

@@ -9,7 +9,7 @@ of fixed shapes (`state.py`). Users run them through a `StreamSession` (`session
 from .async_pool import AsyncPoolStream, AsyncStreamPool
 from .latency import CallStats, StreamStats
 from .pool import PoolStream, StreamPool
-from .protocol import DecoderStream, EncoderStream, RowStream, row_flags
+from .protocol import DecoderStream, EncoderStream, LatentStream, RowStream, row_flags
 from .session import StreamEnd, StreamSession
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "CallStats",
     "DecoderStream",
     "EncoderStream",
+    "LatentStream",
     "PoolStream",
     "RowStream",
     "StreamEnd",

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import CapacityError, WaveError
+from ..latents import Latents
 from ..tokens import Tokens
 from .latency import StreamStats
 from .pool import PooledTokenizer, PoolStream, StreamPool
@@ -110,7 +111,11 @@ class AsyncPoolStream:
         """See `PoolStream.encode`."""
         return await self._run(lambda: self._stream.encode(chunk, final))
 
-    async def decode(self, tokens: Tokens, final: bool = False) -> Tensor:
+    async def latents(self, chunk: Tensor | np.ndarray, final: bool = False) -> Latents:
+        """See `PoolStream.latents`."""
+        return await self._run(lambda: self._stream.latents(chunk, final))
+
+    async def decode(self, tokens: Tokens | Latents, final: bool = False) -> Tensor:
         """See `PoolStream.decode`."""
         return await self._run(lambda: self._stream.decode(tokens, final))
 

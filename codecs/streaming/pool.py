@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CapacityError
+from ..latents import Latents
 from ..tokens import Tokens
 from .latency import StreamStats, StreamTiming
 from .session import StreamEnd, StreamSession
@@ -155,7 +156,12 @@ class PoolStream:
         with self._lock:
             return self._session.encode(chunk, final=final)
 
-    def decode(self, tokens: Tokens, final: bool = False) -> Tensor:
+    def latents(self, chunk: Tensor | np.ndarray, final: bool = False) -> Latents:
+        """See `StreamSession.latents`; the chunk is (samples,)."""
+        with self._lock:
+            return self._session.latents(chunk, final=final)
+
+    def decode(self, tokens: Tokens | Latents, final: bool = False) -> Tensor:
         """See `StreamSession.decode`; returns (1, samples)."""
         with self._lock:
             return self._session.decode(tokens, final)

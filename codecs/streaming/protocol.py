@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from ...errors import StateError, WaveError
+from ...errors import LatentsError, StateError, WaveError
 
 S = TypeVar("S")
 
@@ -77,8 +77,30 @@ class RowStream(ABC, Generic[S]):
         )
 
 
-class EncoderStream(RowStream[Any]):
-    """A stateful encoder: samples to codes."""
+class LatentStream(RowStream[Any]):
+    """A stateful stream from samples to latents."""
+
+    @abstractmethod
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        """Take more samples and return the latents that they complete.
+
+        Args:
+            rows, final: see `EncoderStream.push`.
+
+        Returns:
+            (frames, channels) float32 for each row.
+
+        Raises:
+            LatentsError: the tokenizer has none.
+        """
+
+
+class EncoderStream(LatentStream):
+    """A stateful encoder: samples to codes, or to the latents that become these codes.
+
+    Both methods take the same samples and change the same state: each frame is output once, by the
+    call that completes it.
+    """
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
@@ -94,9 +116,12 @@ class EncoderStream(RowStream[Any]):
             (codebooks, frames) int64 for each row.
         """
 
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        raise LatentsError("this tokenizer has no latents: it makes codes without vectors")
+
 
 class DecoderStream(RowStream[Any]):
-    """A stateful decoder: codes to samples."""
+    """A stateful decoder: codes, or latents, to samples. Rows may switch between both."""
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
@@ -111,6 +136,21 @@ class DecoderStream(RowStream[Any]):
         Returns:
             (samples,) float32 for each row.
         """
+
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        """Take more latents and return the samples that they complete.
+
+        Args:
+            rows: (frames, channels) float32 for each row.
+            final: see `push`.
+
+        Returns:
+            (samples,) float32 for each row.
+
+        Raises:
+            LatentsError: the decoder takes codes only.
+        """
+        raise LatentsError("this tokenizer's decoder takes codes only, no latents")
 
 
 def row_flags(

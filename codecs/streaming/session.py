@@ -12,7 +12,15 @@ from torch import Tensor
 
 from ...errors import StateError, TokenError, WaveError
 from ...plain_torch import plainly
-from ..batches import code_rows, tokens_of_rows, wave_rows
+from ..batches import (
+    check_codebooks,
+    code_rows,
+    latent_rows,
+    latents_of_rows,
+    tokens_of_rows,
+    wave_rows,
+)
+from ..latents import Latents, latent_channels
 from ..spec import TokenizerSpec
 from ..tokens import Tokens
 from .latency import StreamStats, StreamTiming
@@ -28,13 +36,16 @@ class StreamEnd:
     """The remaining output of a session when it was flushed.
 
     Attributes:
-        tokens: the last frames, or None if the session never encoded.
-        wave: (batch, samples) the last samples, including those of `tokens`; None if the session
-            never decoded.
+        tokens: the last frames; None if the session never encoded, or its last call for frames was
+            `latents`.
+        wave: (batch, samples) the last samples, including those of `tokens` or `latents`; None if
+            the session never decoded.
+        latents: the last frames if the session's last call for frames was `latents`, else None.
     """
 
     tokens: Tokens | None
     wave: Tensor | None
+    latents: Latents | None = None
 
 
 class StreamSession:
@@ -64,6 +75,7 @@ class StreamSession:
         self._rows = [RowProgress() for _ in range(batch_size)]
         self._encoder: EncoderStream | None = None
         self._decoder: DecoderStream | None = None
+        self._as_latents = False  # how the last frames were asked for
         self._closed = False
         self._identity = tokenizer.identity()
         self._device = tokenizer.device
@@ -141,6 +153,50 @@ class StreamSession:
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("encode")
+        check_codebooks(self.num_codebooks, self._spec)
+        codes, num_samples = self._advance(chunk, lengths, final, as_latents=False)
+        device = self.tokenizer.device
+        return tokens_of_rows(codes, num_samples, self.num_codebooks, self._spec, device)
+
+    @plainly
+    def latents(
+        self,
+        chunk: Tensor | np.ndarray,
+        lengths: Tensor | Sequence[int] | None = None,
+        final: bool | np.bool_ | Sequence[bool | np.bool_] = False,
+    ) -> Latents:
+        """Take more samples and return the latents of the frames that they complete.
+
+        Like `encode`, of which it is the other form: samples are given to one of both, and each
+        frame comes out once, as codes or as latents.
+
+        Args:
+            chunk, lengths, final: as for `encode`.
+
+        Returns:
+            `Latents` of the new frames only. `Latents.concat` of all of them equals the offline
+            result, to the bit.
+
+        Raises:
+            WaveError, StateError: as for `encode`.
+            LatentsError: the tokenizer has no latents.
+        """
+        self._check_open("encode")
+        latent_channels(self._spec)
+        vectors, num_samples = self._advance(chunk, lengths, final, as_latents=True)
+        return latents_of_rows(vectors, num_samples, self._spec, self.tokenizer.device)
+
+    def _advance(
+        self,
+        chunk: Tensor | np.ndarray,
+        lengths: Tensor | Sequence[int] | None,
+        final: bool | np.bool_ | Sequence[bool | np.bool_],
+        as_latents: bool,
+    ) -> tuple[list[Tensor], list[int]]:
+        """Encode a chunk; return each row's new frames and the samples that they stand for.
+
+        Frames are codes (codebooks, frames) or latents (frames, channels).
+        """
         begun = time.perf_counter()
         self._check_weights()
         tokenizer, spec = self.tokenizer, self._spec
@@ -152,32 +208,34 @@ class StreamSession:
                 raise WaveError(f"row {index} has ended; reset it before it takes more samples")
         ending = [end and not row.encode_ended for end, row in zip(finals, self._rows, strict=True)]
         encoder = self._encoder_at_work()
+        push = encoder.push_latents if as_latents else encoder.push
         with torch.autocast(device.type, enabled=False):
-            codes = encoder.push(rows, _uniform(ending))
+            frames = push(rows, _uniform(ending))
+        self._as_latents = as_latents
+        counts = [new.shape[0 if as_latents else 1] for new in frames]
         hop = self._hop
         num_samples = []
-        for state, row, new, end in zip(self._rows, rows, codes, ending, strict=True):
+        for state, row, new, end in zip(self._rows, rows, counts, ending, strict=True):
             start = state.frames_out * hop
             state.samples_in += row.shape[0]
-            state.frames_out += new.shape[1]
+            state.frames_out += new
             state.encode_ended |= end
             num_samples.append(max(0, min(state.samples_in, state.frames_out * hop) - start))
-        tokens = tokens_of_rows(codes, num_samples, self.num_codebooks, spec, device)
-        self.timing.encode.record(
-            time.perf_counter() - begun,
-            sum(new.shape[1] for new in codes),
-            sum(row.shape[0] for row in rows),
-        )
-        return tokens
+        samples = sum(row.shape[0] for row in rows)
+        self.timing.encode.record(time.perf_counter() - begun, sum(counts), samples)
+        return frames, num_samples
 
     @plainly
     def decode(
-        self, tokens: Tokens, final: bool | np.bool_ | Sequence[bool | np.bool_] = False
+        self,
+        tokens: Tokens | Latents,
+        final: bool | np.bool_ | Sequence[bool | np.bool_] = False,
     ) -> Tensor:
         """Take more frames and return the samples that they complete, possibly none.
 
         Args:
-            tokens: from this tokenizer, with as many rows as the session.
+            tokens: from this tokenizer, with as many rows as the session; or `Latents`, if the spec
+                says `decodes_latents`. Calls with both may alternate.
             final: whether the tokens end here, for all rows or (batch,) for each: the remaining
                 samples are returned.
 
@@ -186,8 +244,8 @@ class StreamSession:
             `samples_out` counts without the padding.
 
         Raises:
-            TokenError, TokenMismatchError: as in `AudioTokenizer.decode`; or frames follow a
-                partial last frame.
+            TokenError, TokenMismatchError, LatentsError: as in `AudioTokenizer.decode`; or frames
+                follow a partial last frame.
             WaveError: frames for a row that has ended, or in a session that has; or the number of
                 rows differs.
             StateError: the tokenizer's weights have changed.
@@ -195,24 +253,29 @@ class StreamSession:
         self._check_open("decode")
         begun = time.perf_counter()
         self._check_weights()
-        rows = code_rows(tokens, self._spec, self.tokenizer.device)
+        as_latents, device = isinstance(tokens, Latents), self.tokenizer.device
+        if isinstance(tokens, Latents):
+            rows = latent_rows(tokens, self._spec, device)
+        else:
+            rows = code_rows(tokens, self._spec, device)
         if len(rows) != self.batch_size:
             raise WaveError(f"this stream has {self.batch_size} rows, got {len(rows)}")
         finals = row_flags(final, self.batch_size)
-        hop = self._hop
-        for index, (row, state) in enumerate(zip(rows, self._rows, strict=True)):
-            if row.shape[1] and state.decode_ended:
+        hop, frames = self._hop, [row.shape[0 if as_latents else 1] for row in rows]
+        for index, (new, state) in enumerate(zip(frames, self._rows, strict=True)):
+            if new and state.decode_ended:
                 raise WaveError(f"row {index} has ended; reset it before it takes more frames")
-            if row.shape[1] and state.samples_due < state.frames_in * hop:
+            if new and state.samples_due < state.frames_in * hop:
                 raise TokenError(f"row {index} has ended already: its last frame was cut short")
         ending = [end and not row.decode_ended for end, row in zip(finals, self._rows, strict=True)]
         decoder = self._decoder_at_work()
-        with torch.autocast(self.tokenizer.device.type, enabled=False):
-            waves = decoder.push(rows, _uniform(ending))
+        push = decoder.push_latents if as_latents else decoder.push
+        with torch.autocast(device.type, enabled=False):
+            waves = push(rows, _uniform(ending))
         samples = []
         counts = tokens.num_samples.tolist()
         for index, (state, wave) in enumerate(zip(self._rows, waves, strict=True)):
-            state.frames_in += rows[index].shape[1]
+            state.frames_in += frames[index]
             state.samples_due += counts[index]
             wave = wave[: state.samples_due - state.samples_out]
             state.samples_out += wave.shape[0]
@@ -222,9 +285,7 @@ class StreamSession:
             out = samples[0][None]
         else:
             out = torch.nn.utils.rnn.pad_sequence(samples, batch_first=True)
-        self.timing.decode.record(
-            time.perf_counter() - begun, sum(row.shape[1] for row in rows), sum(counts)
-        )
+        self.timing.decode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return out
 
     def flush(self) -> StreamEnd:
@@ -234,23 +295,36 @@ class StreamSession:
             WaveError: the session has ended.
         """
         self._check_open("flush")
-        tokens = wave = None
+        tokens: Tokens | None = None
+        latents: Latents | None = None
+        wave: Tensor | None = None
         if self._encoder is not None and not all(row.encode_ended for row in self._rows):
-            tokens = self.encode(torch.zeros(self.batch_size, 0), final=True)
+            nothing = torch.zeros(self.batch_size, 0)
+            if self._as_latents:
+                latents = self.latents(nothing, final=True)
+            else:
+                tokens = self.encode(nothing, final=True)
         if self._decoder is not None and not all(row.decode_ended for row in self._rows):
-            wave = self.decode(self._for_open_rows(tokens), final=True)
-        return StreamEnd(tokens, wave)
+            wave = self.decode(
+                self._for_open_rows(latents if tokens is None else tokens), final=True
+            )
+        return StreamEnd(tokens, wave, latents)
 
-    def _for_open_rows(self, tokens: Tokens | None) -> Tokens:
-        """Return the tokens without the frames of rows whose decoding has ended."""
-        if tokens is None:
-            device = self.tokenizer.device
+    def _for_open_rows(self, frames: Tokens | Latents | None) -> Tokens | Latents:
+        """Return the frames without those of rows whose decoding has ended."""
+        device, count = self.tokenizer.device, self.batch_size
+        if isinstance(frames, Latents) and not self._spec.decodes_latents:
+            frames = None  # decoding was of tokens from elsewhere
+        if frames is None and not self.num_codebooks:
+            empty = torch.zeros(0, latent_channels(self._spec), device=device)
+            return latents_of_rows([empty] * count, [0] * count, self._spec, device)
+        if frames is None:
             nothing = torch.zeros(self.num_codebooks, 0, dtype=torch.long, device=device)
-            rows, counts = [nothing] * self.batch_size, [0] * self.batch_size
-            return tokens_of_rows(rows, counts, self.num_codebooks, self._spec, device)
-        going = torch.tensor([not row.decode_ended for row in self._rows], device=tokens.device)
+            kept = self.num_codebooks
+            return tokens_of_rows([nothing] * count, [0] * count, kept, self._spec, device)
+        going = torch.tensor([not row.decode_ended for row in self._rows], device=frames.device)
         return replace(
-            tokens, lengths=tokens.lengths * going, num_samples=tokens.num_samples * going
+            frames, lengths=frames.lengths * going, num_samples=frames.num_samples * going
         )
 
     # --- reset, export and import of rows --------------------------------------------------------

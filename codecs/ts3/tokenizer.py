@@ -127,6 +127,9 @@ class TS3Codec(NeuralCodec):
 
         return dequantize
 
+    def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        return [self.embed_codes(codes, differentiable)]
+
     def _stages(self) -> "CompiledStages":
         from ..neural.compiled.residual_stages import (
             CompiledStages,  # imported here, since numba takes a while to import

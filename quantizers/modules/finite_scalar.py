@@ -8,6 +8,7 @@ Transformers for Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -112,6 +113,17 @@ class ResidualFiniteScalarQuantizer(Quantizer):
             decoded: Tensor = self.project_out(self._values(codes))
             return decoded
 
+    def decode_parts(self, codes: Tensor) -> list[Tensor]:
+        """Decode codes to the part (batch, frames, dim) of each codebook; see `Quantizer.decode`.
+
+        They add up to what `decode` returns, up to rounding; the first has the projection's bias.
+        """
+        codes = self.checked_codes(codes)
+        with full_precision(codes.device):
+            first, *later = [self.project_out(values) for values in self._parts(codes)]
+            bias = self.project_out(first.new_zeros(len(self.config.levels)))
+            return [first, *(part - bias for part in later)]
+
     def with_levels(self, levels: tuple[int, ...]) -> "ResidualFiniteScalarQuantizer":
         """Return a quantizer with the same projections and other levels for the same channels.
 
@@ -145,8 +157,13 @@ class ResidualFiniteScalarQuantizer(Quantizer):
 
     def _values(self, codes: Tensor) -> Tensor:
         """Decode codes (batch, used, frames) to values (batch, frames, channels) float32."""
+        return reduce(torch.add, self._parts(codes))
+
+    def _parts(self, codes: Tensor) -> list[Tensor]:
+        """Return what each stage adds to the values, in order."""
         levels = self.config.levels
         values = fsq_decode(codes[:, 0], levels)
+        parts = [values]
         half_width, offset = self._constants(values)
         counts = torch.tensor(levels, dtype=values.dtype, device=values.device)
         # In steps of stage 0; with an even number, levels of later stages are half a level off
@@ -155,8 +172,8 @@ class ResidualFiniteScalarQuantizer(Quantizer):
         for index in range(1, codes.shape[1]):
             step = step / counts
             levels_there = fsq_decode(codes[:, index], levels) * half_width
-            values = values + (levels_there + offset) * step
-        return values
+            parts.append((levels_there + offset) * step)
+        return parts
 
     def _with_noise(self, quantized: Tensor, bounded: Tensor, used: int) -> Tensor:
         """Add noise of the last stage's step width to some frames, instead of rounding."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...codecs.neural.compiled.cache import Compiled
 from ...codecs.neural.streams.decoding import TILE, in_tiles, together
-from ...codecs.neural.streams.tiles import TileEncoder
+from ...codecs.neural.streams.tiles import TileLatents
 from ..content.encoder import ContentConfig, ContentEncoder
 from .interface import FeatureStream, SpeechEncoder
 
@@ -68,7 +68,7 @@ class Content(SpeechEncoder):
             window=self.config.window,
             look_ahead=self.config.look_ahead,
             tile=tile,
-            num_codebooks=self.dim,
+            channels=self.dim,
             device=self.device,
         )
 
@@ -76,11 +76,11 @@ class Content(SpeechEncoder):
         return self.network.hidden_states(waves)
 
 
-class _ContentStream(TileEncoder, FeatureStream):
-    """`TileEncoder` for a function that returns features instead of codes."""
+class _ContentStream(TileLatents, FeatureStream):
+    """`TileLatents` as a stream of features."""
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        return [features.T.float() for features in super().push(rows, final)]
+        return TileLatents.push_latents(self, rows, final)
 
 
 def compiled_content(network: ContentEncoder) -> Any:

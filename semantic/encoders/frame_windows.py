@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...codecs.streaming import row_flags
 from ...codecs.windowed import WindowEncoder, in_window_tiles
 from .interface import FeatureStream
 
@@ -21,10 +20,10 @@ class FrameWindows(WindowEncoder, FeatureStream):
     """
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        finals = row_flags(final, len(rows))
-        windows = [
-            self._windows(*each) for each in zip(range(len(rows)), rows, finals, strict=True)
-        ]
+        windows = self.windows(rows, final)
         return in_window_tiles(
             self.encode_tile, self.tile, windows, self.num_codebooks, torch.float32
         )
+
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        return self.push(rows, final)

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from ...codecs import checkpoint
-from ...codecs.streaming.protocol import RowStream
+from ...codecs.streaming.protocol import LatentStream
 from ...errors import CheckpointError
 from ...plain_torch import PlainModule, plainly
 
 
-class FeatureStream(RowStream[Any]):
-    """A stateful stream from samples to features, over several rows."""
+class FeatureStream(LatentStream):
+    """A stateful stream from samples to features, over several rows.
+
+    Features are the latents of unit tokenizers.
+    """
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
@@ -29,6 +32,9 @@ class FeatureStream(RowStream[Any]):
         Returns:
             (frames, dim) float32 for each row.
         """
+
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        return self.push(rows, final)
 
 
 class SpeechEncoder(PlainModule):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.phase_retrieval import PhaseRetrievalConfig, PhaseRetrievalVocoder
-from ...codecs.dmel.vocoder import BlockStream
+from ...codecs.dmel.vocoder import UNBOUNDED, BlockStream
 from ...codecs.streaming import DecoderStream
 from ..encoders.log_mel import LogMel, LogMelConfig
 from .interface import UnitVocoder
@@ -90,12 +90,15 @@ class _TableStream(BlockStream):
         floor, width = vocoder.config.mel.floor, vocoder.config.width
         # BlockStream pads a row with code 0, which must be silence, so units count from 1 here.
         silence = vocoder.table.new_full((vocoder.table.shape[1], 1), floor)
-        self.centre = torch.cat([silence, vocoder.table.T], 1)
-        self.low, self.high = self.centre - width, self.centre + width
+        centre = torch.cat([silence, vocoder.table.T], 1)
         # As in dMel, whose lowest cells are unbounded below: silence has no lower limit.
-        self.low = self.low.masked_fill(self.centre <= floor + width, -torch.inf)
+        low = (centre - width).masked_fill(centre <= floor + width, -UNBOUNDED)
+        self.cells = torch.stack([low, centre + width, centre])
         self.states = [self.init_row() for _ in range(batch_size)]
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        channels = self.centre.shape[0]
+        channels = self.cells.shape[1]
         return super().push([row[:1].expand(channels, -1) + 1 for row in rows], final)
+
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        return DecoderStream.push_latents(self, rows, final)

@@ -74,8 +74,10 @@ class SpeakingVocoder(UnitVocoder):
             self.decoder,
             self._frame_decoder,
             partial(_look_up, table.detach()),
+            None,
             batch_size=batch_size,
             num_codebooks=1,
+            in_features=table.shape[1],
             hop=self.hop,
             delay=self.config.delay,
             device=self.voice.device,
@@ -83,5 +85,5 @@ class SpeakingVocoder(UnitVocoder):
 
 
 def _look_up(table: Tensor, codes: Tensor) -> Tensor:
-    """Look up latents (1, frames, channels) of codes (1, frames, 1), where -1 means none."""
+    """Look up inputs (frames, channels) of codes (frames, 1), where -1 means none."""
     return functional.embedding(codes[..., 0] + 1, table)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ...codecs.batches import code_rows, wave_rows
 from ...codecs.interface import AudioTokenizer
@@ -251,6 +252,7 @@ class UnitTokenizer(AudioTokenizer):
             license=encoder.license,
             source=encoder.source,
             description=f"units of {encoder.description}",
+            latent_channels=encoder.dim,
             broken_promises=encoder.broken_promises
             | dict(self.vocoder.broken_promises if self.vocoder else {}),
         )
@@ -258,6 +260,14 @@ class UnitTokenizer(AudioTokenizer):
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         searches = self._searches()[:num_codebooks]
         return _UnitStream(self.encoder.start(batch_size), searches, self.encoder.dims)
+
+    def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        """Return each frame's centroids; those of a group of features have zeros elsewhere."""
+        parts, start, whole = [], 0, self.encoder.dim
+        for column, table, dim in zip(codes.T, self.centroids, self.encoder.dims, strict=False):
+            parts.append(functional.pad(table[column], (start, whole - start - dim)))
+            start += dim
+        return parts
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
         if self.vocoder is None:
@@ -375,6 +385,9 @@ class _UnitStream(EncoderStream):
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         return [self._codes(row) for row in self.features.push(rows, final)]
+
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        return self.features.push(rows, final)
 
     def _codes(self, features: Tensor) -> Tensor:
         """Quantize features (frames, dim) to codes (codebooks, frames)."""

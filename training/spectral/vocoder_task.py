@@ -77,7 +77,7 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
     def generate(self, batch: Batch, step: int) -> Generated:
         supervision, model = self.supervision, self.recipe.model
         pitch, voiced = supervision.pitch(batch)
-        latents = self.generator.latents(self.levels(batch.inputs))
+        latents = self.generator.inputs(self.levels(batch.inputs))
         wave, voicing = rendered(
             self.generator.decoder,
             latents,

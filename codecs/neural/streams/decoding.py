@@ -46,22 +46,23 @@ def together(
 def start_decoding(
     decoder: nn.Module,
     compiled: Callable[[Any], Any] | None,
-    latents_of: Callable[[Tensor], Tensor],
+    inputs: Callable[[Tensor], Tensor],
+    inputs_of_latents: Callable[[Tensor], Tensor] | None,
     *,
     batch_size: int,
     num_codebooks: int,
+    in_features: int,
     hop: int,
     delay: int,
     device: torch.device,
 ) -> TileDecoder:
-    """Create a stream from codes to samples, which are clamped to full scale.
+    """Create a stream from codes, or latents, to samples, which are clamped to full scale.
 
     Args:
         decoder: with `init_state` and `wave`.
         compiled: returns the decoder's compiled form, for a CPU; None: use tiles everywhere.
-        latents_of: maps codes (1, frames, codebooks), where -1 means none, to latents
-            (1, frames, channels), frame by frame.
-        batch_size, num_codebooks, hop, delay, device: see `TileDecoder`.
+        inputs, inputs_of_latents: see `TileDecoder`.
+        batch_size, num_codebooks, in_features, hop, delay, device: see `TileDecoder`.
     """
 
     def module_wave(latents: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -76,16 +77,19 @@ def start_decoding(
         running, tile = compiled(decoder), None
         wave_of = together(running.wave)
 
-    def decode(codes: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
-        wave, after = wave_of(latents_of(codes[None])[0], edges, states)
+    def decode(frames: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
+        wave, after = wave_of(frames, edges, states)
         # Codes that do not come from speech may give any gain.
         return wave.clamp(-1, 1), after
 
     return TileDecoder(
         decode,
         running.init_state,
+        inputs=inputs,
+        inputs_of_latents=inputs_of_latents,
         batch_size=batch_size,
         num_codebooks=num_codebooks,
+        in_features=in_features,
         hop=hop,
         delay=delay,
         tile=tile,

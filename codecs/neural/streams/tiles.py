@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ....errors import StateError
-from ...streaming import DecoderStream, EncoderStream, row_flags
+from ...streaming import DecoderStream, EncoderStream, LatentStream, row_flags
 
 S = TypeVar("S")
 
@@ -87,17 +87,28 @@ class _Runner(Generic[S]):
         if not 0 <= state.filled <= most:
             raise StateError(f"{state.filled} frames in an unfinished tile, at most {most}")
 
-    def push(self, rows: Sequence[Tensor], states: Sequence[TileState[S]]) -> list[list[Tensor]]:
+    def push(
+        self,
+        rows: Sequence[Tensor],
+        states: Sequence[TileState[S]],
+        after: Callable[[Tensor], Tensor] | None = None,
+    ) -> list[list[Tensor]]:
         """Process new frames (new frames, …) of each row; return its results as a list of pieces.
 
         The states are updated.
+
+        Args:
+            after: maps results (frames, …) to other results, each frame on its own.
         """
         if self.empty is None:
-            return self._push_together(rows, states)
-        return [self._push_tiles(*each) for each in zip(rows, states, strict=True)]
+            return self._push_together(rows, states, after)
+        return [self._push_tiles(*each, after) for each in zip(rows, states, strict=True)]
 
     def _push_together(
-        self, rows: Sequence[Tensor], states: Sequence[TileState[S]]
+        self,
+        rows: Sequence[Tensor],
+        states: Sequence[TileState[S]],
+        after: Callable[[Tensor], Tensor] | None,
     ) -> list[list[Tensor]]:
         results: list[list[Tensor]] = [[] for _ in rows]
         for block in _blocks([frames.shape[0] for frames in rows]):
@@ -105,14 +116,21 @@ class _Runner(Generic[S]):
             edges = np.cumsum([0, *(stop - start for _, start, stop in block)])
             pieces = [rows[row][start:stop] for row, start, stop in block]
             frames = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-            result, after = self.function(frames, edges, [state.network for state in members])
-            parts = result.split(np.diff(edges).tolist())
-            for (row, _, _), state, network, part in zip(block, members, after, parts, strict=True):
+            result, states_after = self.function(frames, edges, [each.network for each in members])
+            parts = (result if after is None else after(result)).split(np.diff(edges).tolist())
+            for (row, _, _), state, network, part in zip(
+                block, members, states_after, parts, strict=True
+            ):
                 state.network = network
                 results[row].append(part)
         return results
 
-    def _push_tiles(self, frames: Tensor, state: TileState[S]) -> list[Tensor]:
+    def _push_tiles(
+        self,
+        frames: Tensor,
+        state: TileState[S],
+        after: Callable[[Tensor], Tensor] | None,
+    ) -> list[Tensor]:
         assert self.empty is not None and state.frames is not None
         results, size = [], len(self.empty)
         edges = np.array([0, size])
@@ -121,11 +139,13 @@ class _Runner(Generic[S]):
             taken = min(size - start, frames.shape[0])
             state.frames[start : start + taken] = frames[:taken]
             frames = frames[taken:]
-            result, (after,) = self.function(state.frames, edges, [state.network])
+            result, (network,) = self.function(state.frames, edges, [state.network])
+            if after is not None:
+                result = after(result)
             results.append(result[start : start + taken])
             state.filled = start + taken
             if state.filled == size:
-                state.network, state.filled = after, 0
+                state.network, state.filled = network, 0
                 state.frames.copy_(self.empty)
         return results
 
@@ -153,7 +173,7 @@ def _blocks(counts: Sequence[int]) -> list[list[tuple[int, int, int]]]:
 
 @dataclass
 class EncoderRow(Generic[S]):
-    """State of one row of a `TileEncoder`.
+    """State of one row of a `TileLatents`.
 
     Attributes:
         tile: of the network.
@@ -184,27 +204,27 @@ class DecoderRow(Generic[S]):
     taken: int = 0
 
 
-class TileEncoder(EncoderStream):
-    """Encode windows of samples with a stateful network.
+class TileLatents(LatentStream):
+    """Map windows of samples to latents with a stateful network.
 
     Args:
-        encode: maps concatenated windows (frames, window) of rows to codes (frames, codebooks)
-            int64; see `_Runner`.
+        latents: maps concatenated windows (frames, window) of rows to latents (frames, channels)
+            float32; see `_Runner`.
         init_state: creates the state of one row.
         batch_size: rows.
         hop: samples per frame.
         window: samples per window, which ends where its frame ends. Zeros are used before the
             start and after the end of the audio.
-        look_ahead: frames that the codes lag behind: frame n's codes are the output of `encode` for
-            frame n + look_ahead.
+        look_ahead: frames that the latents lag behind: frame n's latents are the output of
+            `latents` for frame n + look_ahead.
         tile: frames per call; None: results do not depend on the number of frames per call.
-        num_codebooks: of the codes from `encode`.
+        channels: of the latents.
         device: of the samples.
     """
 
     def __init__(
         self,
-        encode: RowsFunction[S],
+        latents: RowsFunction[S],
         init_state: Callable[[], S],
         *,
         batch_size: int,
@@ -212,14 +232,13 @@ class TileEncoder(EncoderStream):
         window: int,
         look_ahead: int,
         tile: int | None,
-        num_codebooks: int,
+        channels: int,
         device: torch.device,
     ) -> None:
-        self.hop, self.window, self.num_codebooks = hop, window, num_codebooks
+        self.hop, self.window, self.channels = hop, window, channels
         self.look_ahead, self.device = look_ahead, device
         self.empty = torch.zeros(window, dtype=torch.float32, device=device)
-        self.nothing = torch.zeros(num_codebooks, 0, dtype=torch.long, device=device)
-        self.runner = _Runner(encode, init_state, self.empty, tile)
+        self.runner = _Runner(latents, init_state, self.empty, tile)
         self.states = [self.init_row() for _ in range(batch_size)]
 
     def init_row(self) -> EncoderRow[Any]:
@@ -235,13 +254,30 @@ class TileEncoder(EncoderStream):
             raise StateError(f"a state of {state.taken} samples, the row took {taken}")
         return max(0, state.pushed - self.look_ahead)
 
-    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        nothing = torch.zeros(0, self.channels, dtype=torch.float32, device=self.device)
+        return self.advance(rows, final, None, nothing)
+
+    def advance(
+        self,
+        rows: Sequence[Tensor],
+        final: bool | Sequence[bool],
+        after: Callable[[Tensor], Tensor] | None,
+        nothing: Tensor,
+    ) -> list[Tensor]:
+        """Take more samples; return each row's settled latents, or what `after` makes of them.
+
+        Args:
+            rows, final: see `EncoderStream.push`.
+            after: maps latents (frames, channels) to (frames, …), each frame on its own.
+            nothing: (0, …) the result of no frames.
+        """
         flags = row_flags(final, len(rows))
         windows = [self._windows(*each) for each in zip(self.states, rows, flags, strict=True)]
-        parts = self.runner.push(windows, [state.tile for state in self.states])
+        parts = self.runner.push(windows, [state.tile for state in self.states], after)
         return [
-            self._settled(index, torch.cat(codes) if codes else None, flags[index])
-            for index, codes in enumerate(parts)
+            self._settled(index, torch.cat(found) if found else nothing, flags[index])
+            for index, found in enumerate(parts)
         ]
 
     def _windows(self, state: EncoderRow[Any], row: Tensor, final: bool) -> Tensor:
@@ -263,29 +299,60 @@ class TileEncoder(EncoderStream):
             samples = functional.pad(samples, (0, missing))
         return samples.unfold(0, self.window, hop)[:frames]
 
-    def _settled(self, index: int, codes: Tensor | None, final: bool) -> Tensor:
-        """Return codes (codebooks, frames) from (windows, codebooks), without the look-ahead."""
+    def _settled(self, index: int, found: Tensor, final: bool) -> Tensor:
+        """Return the frames (frames, …) of (windows, …), without the look-ahead."""
         state = self.states[index]
-        given = self.nothing
-        if codes is not None:
-            frames = codes.shape[0]
-            given = codes[max(0, min(frames, self.look_ahead - state.pushed)) :].T
-            state.pushed += frames
+        frames = found.shape[0]
+        given = found[max(0, min(frames, self.look_ahead - state.pushed)) :]
+        state.pushed += frames
         if final:
             self.reset(index)
         return given
 
 
-class TileDecoder(DecoderStream):
-    """Decode codes to samples with a stateful network.
+class TileEncoder(TileLatents, EncoderStream):
+    """Encode windows of samples with a stateful network and a quantizer.
 
     Args:
-        decode: maps concatenated codes (frames, codebooks) of rows to samples (frames, hop)
-            float32; see `_Runner`. Codes of -1 mean no frame: after the end of the audio, they
-            flush the last `delay` samples.
+        latents: see `TileLatents`.
+        quantize: maps latents (frames, channels) to codes (frames, codebooks) int64, each frame on
+            its own.
+        init_state: see `TileLatents`.
+        num_codebooks: of the codes.
+        settings: the other arguments of `TileLatents`.
+    """
+
+    def __init__(
+        self,
+        latents: RowsFunction[S],
+        quantize: Callable[[Tensor], Tensor],
+        init_state: Callable[[], S],
+        *,
+        num_codebooks: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(latents, init_state, **settings)
+        self.quantize, self.num_codebooks = quantize, num_codebooks
+
+    def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        nothing = torch.zeros(0, self.num_codebooks, dtype=torch.long, device=self.device)
+        return [codes.T for codes in self.advance(rows, final, self.quantize, nothing)]
+
+
+class TileDecoder(DecoderStream):
+    """Decode codes, or latents, to samples with a stateful network.
+
+    Args:
+        decode: maps the network's concatenated inputs (frames, in_features) of rows to samples
+            (frames, hop) float32; see `_Runner`. Inputs of 0 mean no frame: after the end of the
+            audio, they flush the last `delay` samples.
         init_state: creates the state of one row.
+        inputs: maps codes (frames, codebooks), where -1 means none, to the network's inputs
+            (frames, in_features) float32, each frame on its own.
+        inputs_of_latents: the same of latents (frames, channels); None: takes no latents.
         batch_size: rows.
         num_codebooks: of the codes.
+        in_features: of the network's inputs.
         hop: samples per frame.
         delay: samples that the output of `decode` lags behind.
         tile: frames per call; None: results do not depend on the number of frames per call.
@@ -297,8 +364,11 @@ class TileDecoder(DecoderStream):
         decode: RowsFunction[S],
         init_state: Callable[[], S],
         *,
+        inputs: Callable[[Tensor], Tensor],
+        inputs_of_latents: Callable[[Tensor], Tensor] | None,
         batch_size: int,
         num_codebooks: int,
+        in_features: int,
         hop: int,
         delay: int,
         tile: int | None,
@@ -306,7 +376,8 @@ class TileDecoder(DecoderStream):
     ) -> None:
         self.hop, self.delay = hop, delay
         self.num_codebooks = num_codebooks
-        empty = torch.full((num_codebooks,), -1, dtype=torch.long, device=device)
+        self.inputs, self.inputs_of_latents = inputs, inputs_of_latents
+        empty = torch.zeros(in_features, dtype=torch.float32, device=device)
         self.nothing = torch.zeros(0, dtype=torch.float32, device=device)
         self.runner = _Runner(decode, init_state, empty, tile)
         self.states = [self.init_row() for _ in range(batch_size)]
@@ -325,23 +396,46 @@ class TileDecoder(DecoderStream):
         return max(0, state.given)
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        frames = [
+            functional.pad(codes.T, (0, missing), value=-1) if missing else codes.T
+            for codes in rows
+            for missing in [self.num_codebooks - codes.shape[0]]
+        ]
+        return self._push(frames, final, self.inputs)
+
+    def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
+        if self.inputs_of_latents is None:
+            return super().push_latents(rows, final)
+        return self._push(rows, final, self.inputs_of_latents)
+
+    def _push(
+        self,
+        rows: Sequence[Tensor],
+        final: bool | Sequence[bool],
+        inputs: Callable[[Tensor], Tensor],
+    ) -> list[Tensor]:
+        """Decode new frames (frames, …) of each row, after `inputs` has made inputs of all."""
         flags = row_flags(final, len(rows))
-        frames = [self._frames(*each) for each in zip(self.states, rows, flags, strict=True)]
+        if not rows:
+            return []
+        whole = inputs(rows[0] if len(rows) == 1 else torch.cat(list(rows)))
+        frames = [
+            self._flushed(*each)
+            for each in zip(
+                self.states, whole.split([row.shape[0] for row in rows]), flags, strict=True
+            )
+        ]
         parts = self.runner.push(frames, [state.tile for state in self.states])
         return [
             self._settled(index, torch.cat(wave).flatten() if wave else self.nothing, flags[index])
             for index, wave in enumerate(parts)
         ]
 
-    def _frames(self, state: DecoderRow[Any], codes: Tensor, final: bool) -> Tensor:
-        """Return the network's input (frames, codebooks), padded with -1, from codes of a row."""
-        state.taken += codes.shape[1]
-        frames = codes.T
-        missing = self.num_codebooks - codes.shape[0]
+    def _flushed(self, state: DecoderRow[Any], frames: Tensor, final: bool) -> Tensor:
+        """Count a row's new inputs; at the end, append what flushes the delayed samples."""
+        state.taken += frames.shape[0]
         after = -(-self.delay // self.hop) if final and state.taken else 0
-        if missing or after:
-            frames = functional.pad(frames, (0, missing, 0, after), value=-1)
-        return frames
+        return functional.pad(frames, (0, 0, 0, after)) if after else frames
 
     def _settled(self, index: int, samples: Tensor, final: bool) -> Tensor:
         """Return the row's part of the network's samples, with the delay dropped."""

@@ -87,7 +87,7 @@ def test_no_token_depends_on_the_vocoder(tmp_path):
 def test_levels_and_absence_are_told_apart():
     vocoder = tiny_codecs.dmel().vocoder
     levels = torch.full((1, 3, 80), -2.5)
-    latents = vocoder.latents(levels, torch.tensor([[True, True, False]]))
+    latents = vocoder.inputs(levels, torch.tensor([[True, True, False]]))
     assert latents.shape == (1, 3, 81)
     assert latents[0, 0].tolist() == [0.0] * 80 + [1.0]
     assert not latents[0, 2].any()
