@@ -123,6 +123,38 @@ XCODEC2 = {
     "quantization_levels": [4, 4, 4],
     "semantic_model_config": W2V_BERT,
 }
+POCKET_TTS = {
+    "hidden_size": 32,
+    "num_filters": 2,
+    "latent_dim": 8,
+    "upsample_groups": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 32,
+    "sliding_window": 20,
+}
+VIBEVOICE = {
+    "hidden_size": 8,
+    "num_filters": 2,
+    "downsampling_ratios": [4, 8, 10],
+    "depths": [1, 1, 1, 1],
+    "layer_scale_init_value": 0.5,
+    "initializer_range": 0.3,
+}
+#: Models with latents and no codes.
+CONTINUOUS = {
+    "tiny-pocket-tts": (
+        "PocketTTSAudioTokenizerConfig",
+        "PocketTTSAudioTokenizerModel",
+        POCKET_TTS,
+    ),
+    "tiny-vibevoice": (
+        "VibeVoiceAcousticTokenizerConfig",
+        "VibeVoiceAcousticTokenizerModel",
+        VIBEVOICE,
+    ),
+}
 MODELS = {
     "tiny-encodec": ("EncodecConfig", "EncodecModel", ENCODEC),
     "tiny-encodec-chunks": ("EncodecConfig", "EncodecModel", ENCODEC_CHUNKS),
@@ -145,12 +177,13 @@ def directory(name: str) -> Path:
     import torch
     import transformers
 
-    config, kind, fields = MODELS[name]
+    config, kind, fields = (MODELS | CONTINUOUS)[name]
     torch.manual_seed(0)
     path = Path(_home.name, name)
     settings = getattr(transformers, config)(**fields)
     model = getattr(transformers, kind)(settings).eval()
-    spread(model, TRANSFORMERS[settings.model_type].adapt(settings))
+    if name in MODELS:
+        spread(model, TRANSFORMERS[settings.model_type].adapt(settings))
     model.save_pretrained(path)
     return path
 

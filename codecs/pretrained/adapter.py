@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ...errors import LatentsError
+
 
 class Adapter(ABC):
     """One architecture: its rates and codebooks, and how an utterance is encoded and decoded.
@@ -31,10 +33,13 @@ class Adapter(ABC):
         min_codebooks: the first so many codebooks can be decoded without the others.
         causal: whether no code depends on later samples.
         whole_frames: `encode` takes whole frames only; the last one is padded with zeros.
+        latent_channels: of the vectors that are quantized; None if they have no such form. A model
+            without codebooks has these only.
     """
 
     min_codebooks = 1
     causal = False
+    latent_channels: int | None = None
     whole_frames: ClassVar[bool] = True
 
     def __init__(self, settings: Any) -> None:
@@ -71,6 +76,37 @@ class Adapter(ABC):
     def decode_natively(self, model: Any, codes: Tensor) -> Tensor:
         """Decode as `decode` does, to samples at `native_rate`."""
         return self.decode(model, codes)
+
+    # --- where `latent_channels` is set ----------------------------------------------------------
+
+    def latents(self, model: Any, wave: Tensor) -> Tensor:
+        """Encode as `encode` does, to the vectors (frames, channels) before quantization."""
+        raise NotImplementedError
+
+    def embed(self, model: Any, codes: Tensor) -> list[Tensor]:
+        """Return the vectors (frames, channels) of codes (codebooks, frames), by codebook.
+
+        Raises:
+            LatentsError: there are none.
+        """
+        raise LatentsError(f"{type(self).__name__} has no latents here")
+
+    def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
+        """Decode vectors (frames, channels) as `decode` decodes the codes that have them."""
+        raise NotImplementedError
+
+
+class ContinuousAdapter(Adapter):
+    """A model that has latents and no codes."""
+
+    def find_codebook_sizes(self) -> list[int]:
+        return []
+
+    def encode(self, model: Any, wave: Tensor) -> Tensor:
+        raise LatentsError("a continuous model has latents and no codes")
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        raise LatentsError("a continuous model has latents and no codes")
 
 
 def fit(wave: Tensor, num_samples: int) -> Tensor:

@@ -29,6 +29,7 @@ class PublishedModel:
         codebooks: size and number of codebooks, one pair for each run of equal sizes.
         license: of the weights, as far as known; the publisher's card decides.
         native_rate: of the decoder's output in Hz, where it is another.
+        channels: of the latents of a model without codebooks.
     """
 
     id: str
@@ -37,6 +38,7 @@ class PublishedModel:
     codebooks: tuple[tuple[int, int], ...]
     license: str = UNKNOWN_LICENSE
     native_rate: int | None = None
+    channels: int | None = None
 
     @property
     def tokens(self) -> TokenSpec:
@@ -167,6 +169,26 @@ TRANSFORMERS = {
         (
             PublishedModel(
                 "neuphonic/neucodec", 16_000, 320, ((65_536, 1),), "Apache-2.0", 24_000
+            ),
+        ),
+    ),
+    "pocket_tts_audio_tokenizer": Architecture(
+        "Pocket TTS tokenizer",
+        "arXiv 2509.06926",
+        "syllabary.codecs.pretrained.continuous:PocketTTS",
+        "PocketTTSAudioTokenizerConfig",
+        "PocketTTSAudioTokenizerModel",
+        (PublishedModel("eustlb/pocket-tts-audio-tokenizer", 24_000, 1920, (), channels=32),),
+    ),
+    "vibevoice_acoustic_tokenizer": Architecture(
+        "VibeVoice acoustic tokenizer",
+        "arXiv 2508.19205",
+        "syllabary.codecs.pretrained.continuous:VibeVoice",
+        "VibeVoiceAcousticTokenizerConfig",
+        "VibeVoiceAcousticTokenizerModel",
+        (
+            PublishedModel(
+                "microsoft/VibeVoice-AcousticTokenizer", 24_000, 3200, (), "MIT", channels=64
             ),
         ),
     ),

@@ -18,7 +18,7 @@ from ..streaming import DecoderStream, EncoderStream
 from ..tokens import Tokens
 from .adapter import Adapter, fit
 from .architectures import Architecture
-from .whole import WholeDecoder, WholeEncoder
+from .whole import WholeDecoder, WholeEncoder, Work
 
 BROKEN_PROMISES = {
     "constant-memory": "runs over whole utterances",
@@ -70,24 +70,48 @@ class PublishedCodec(AudioTokenizer):
             license=architecture.license_of(self.name),
             source=architecture.source,
             description=f"{architecture.name} through {self.library}",
+            latent_channels=adapter.latent_channels,
+            decodes_latents=adapter.latent_channels is not None,
             broken_promises=dict(BROKEN_PROMISES),
         )
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
-        def encode(wave: Tensor) -> Tensor:
-            frames = -(-len(wave) // self.adapter.hop)
-            if self.adapter.whole_frames:
-                wave = fit(wave, frames * self.adapter.hop)
-            return self.adapter.encode(self.model, wave)[:num_codebooks, :frames].long()
-
-        nothing = torch.zeros(num_codebooks, 0, dtype=torch.long, device=self.device)
-        return WholeEncoder(encode, nothing, batch_size)
+        return WholeEncoder(self._work(num_codebooks), batch_size)
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
-        def decode(codes: Tensor) -> Tensor:
-            return fit(self.adapter.decode(self.model, codes), codes.shape[1] * self.adapter.hop)
+        return WholeDecoder(self._work(len(self.adapter.codebook_sizes)), batch_size)
 
-        return WholeDecoder(decode, torch.zeros(0, device=self.device), batch_size)
+    def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        return self.adapter.embed(self.model, codes.T)
+
+    def _work(self, num_codebooks: int) -> Work:
+        adapter, model = self.adapter, self.model
+
+        def frames(wave: Tensor) -> int:
+            return -(-len(wave) // adapter.hop)
+
+        def filled(wave: Tensor) -> Tensor:
+            return fit(wave, frames(wave) * adapter.hop) if adapter.whole_frames else wave
+
+        def encode(wave: Tensor) -> Tensor:
+            return adapter.encode(model, filled(wave))[:num_codebooks, : frames(wave)].long()
+
+        def latents(wave: Tensor) -> Tensor:
+            return adapter.latents(model, filled(wave))[: frames(wave)].float()
+
+        def decode(codes: Tensor) -> Tensor:
+            return fit(adapter.decode(model, codes), codes.shape[1] * adapter.hop)
+
+        def decode_latents(vectors: Tensor) -> Tensor:
+            return fit(adapter.decode_latents(model, vectors), len(vectors) * adapter.hop)
+
+        def embed(codes: Tensor) -> Tensor:
+            return self.embed_codes(codes.T, differentiable=False)
+
+        return Work(
+            encode, latents, decode, embed, decode_latents,
+            num_codebooks, adapter.latent_channels or 0, self.device,
+        )  # fmt: skip
 
     @property
     def native_rate(self) -> int:

@@ -7,6 +7,7 @@ those of the models' own `encode`; most fill up the last frame themselves, each 
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
@@ -25,6 +26,7 @@ class Encodec(Adapter):
             raise CheckpointError(f"{settings.audio_channels} channels; expected 1")
         if settings.normalize:
             raise CheckpointError("scales loudness, which codes alone can't carry")
+        self.latent_channels = settings.codebook_dim
 
     def encode(self, model: Any, wave: Tensor) -> Tensor:
         codes: Tensor = model.quantizer.encode(model.encoder(wave[None, None]), None)[:, 0]
@@ -32,6 +34,18 @@ class Encodec(Adapter):
 
     def decode(self, model: Any, codes: Tensor) -> Tensor:
         wave: Tensor = model.decoder(model.quantizer.decode(codes[:, None]))
+        return wave.flatten()
+
+    def latents(self, model: Any, wave: Tensor) -> Tensor:
+        vectors: Tensor = model.encoder(wave[None, None])[0]
+        return vectors.T
+
+    def embed(self, model: Any, codes: Tensor) -> list[Tensor]:
+        layers = model.quantizer.layers[: len(codes)]
+        return [layer.decode(code[None])[0].T for layer, code in zip(layers, codes, strict=True)]
+
+    def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
+        wave: Tensor = model.decoder(vectors.T[None])
         return wave.flatten()
 
 
@@ -73,6 +87,10 @@ class Dac(Adapter):
     slightly less than whole frames.
     """
 
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.latent_channels = settings.hidden_size
+
     def find_hop(self) -> int:
         return prod(self.settings.downsampling_ratios)
 
@@ -87,6 +105,21 @@ class Dac(Adapter):
         wave: Tensor = model.decode(audio_codes=codes[None]).audio_values
         return wave.flatten()
 
+    def latents(self, model: Any, wave: Tensor) -> Tensor:
+        vectors: Tensor = model.encoder(wave[None, None])[0]
+        return vectors.T
+
+    def embed(self, model: Any, codes: Tensor) -> list[Tensor]:
+        layers = model.quantizer.quantizers[: len(codes)]
+        return [
+            layer.out_proj(layer.codebook(code[None]).transpose(1, 2))[0].T
+            for layer, code in zip(layers, codes, strict=True)
+        ]
+
+    def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
+        wave: Tensor = model.decode(vectors.T[None]).audio_values
+        return wave.flatten()
+
 
 class WavTokenizer(Adapter):
     """WavTokenizer, which has one codebook.
@@ -97,6 +130,10 @@ class WavTokenizer(Adapter):
 
     whole_frames = False
 
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.latent_channels = settings.codebook_dim
+
     def find_codebook_sizes(self) -> list[int]:
         return [self.settings.codebook_size]
 
@@ -106,4 +143,16 @@ class WavTokenizer(Adapter):
 
     def decode(self, model: Any, codes: Tensor) -> Tensor:
         wave: Tensor = model.decode(codes[None]).audio_values
+        return wave.flatten()
+
+    def latents(self, model: Any, wave: Tensor) -> Tensor:
+        vectors: Tensor = model.encoder_model.encoder(wave[None, None])[0]
+        return vectors.T
+
+    def embed(self, model: Any, codes: Tensor) -> list[Tensor]:
+        return [model.encoder_model.quantizer.decode(codes)[0].T]
+
+    def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
+        condition = torch.zeros(1, dtype=torch.long, device=vectors.device)
+        wave: Tensor = model.head(model.backbone(vectors.T[None], condition))
         return wave.flatten()
