@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import Catalogue
 from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
 from .families import family_class, name_with
-from .pretrained.architectures import TRANSFORMERS
+from .pretrained.architectures import PACKAGED, TRANSFORMERS
 from .shipped import Shipped
 
 if TYPE_CHECKING:
@@ -148,24 +148,29 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     if published:
         directory = _download(key)
     from .checkpoint import is_ours, read_config
+    from .pretrained.lyra import LyraTokenizer, is_lyra
 
+    if is_lyra(directory):
+        return LyraTokenizer.from_published(directory)
     if is_ours(directory):
         return family_class(read_config(directory)["family"]).from_pretrained(directory)
-    from .pretrained.transformers_codec import TransformersCodec
+    from .pretrained.loading import load_published, weights_beside
 
-    return TransformersCodec.from_published(directory, key if published else None)
+    if published and (weights := weights_beside(directory)):
+        directory = _download(key, ("*.json", *weights))
+    return load_published(directory, key if published else None)
 
 
 def _published_like(key: str) -> list[str]:
     """Ids of published models whose architecture, or own name, a user may have meant."""
     found = []
-    for name, architecture in TRANSFORMERS.items():
+    for name, architecture in (TRANSFORMERS | PACKAGED).items():
         if name in key.lower():
             found.append(architecture.models[0].id)
     return found
 
 
-def _download(model: str) -> Path:
+def _download(model: str, patterns: tuple[str, ...] = ("*.json", "*.safetensors")) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -174,6 +179,6 @@ def _download(model: str) -> Path:
             '`pip install "syllabary[ssl]"`'
         ) from None
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(model, allow_patterns=list(patterns)))
     except Exception as error:  # any error of the hub's client: offline, gated, not found
         raise UnknownTokenizerError(f"can't fetch {model!r} from the hub: {error}") from None

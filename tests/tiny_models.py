@@ -1,5 +1,7 @@
 """Small models of published architectures, with random weights, as their publishers save them."""
 
+import json
+import os
 import tempfile
 import types
 from functools import cache
@@ -7,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import syllabary
-from syllabary.codecs.pretrained.architectures import TRANSFORMERS
+from syllabary.codecs.pretrained import architectures
 
 from .conftest import synthetic_speech
 
@@ -166,7 +168,6 @@ MODELS = {
     "tiny-xcodec2": ("Xcodec2Config", "Xcodec2Model", XCODEC2),
     "tiny-neucodec": ("NeuCodecConfig", "NeuCodecModel", XCODEC2),
 }
-NAMES = tuple(MODELS)
 
 _home = tempfile.TemporaryDirectory(prefix="syllabary-models-")
 
@@ -183,7 +184,7 @@ def directory(name: str) -> Path:
     settings = getattr(transformers, config)(**fields)
     model = getattr(transformers, kind)(settings).eval()
     if name in MODELS:
-        spread(model, TRANSFORMERS[settings.model_type].adapt(settings))
+        spread(model, architectures.TRANSFORMERS[settings.model_type].adapt(settings))
     model.save_pretrained(path)
     return path
 
@@ -202,6 +203,12 @@ def spread(model, adapter) -> None:
         (book.embed_sum if hasattr(book, "embed_sum") else book.embed).copy_(rows)
         return type(book).quantize(book, frames)
 
+    def fill_factorised(quantizer, latents):
+        frames = latents.transpose(1, 2).flatten(0, 1)
+        table = quantizer.codebook.weight
+        table.copy_(frames[torch.randint(len(frames), (len(table),))])
+        return type(quantizer).decode_latents(quantizer, latents)
+
     def widen(layer, args, values):
         values = values.flatten(0, -2)
         scale = 1.5 / values.std(0).clamp(min=1e-3)
@@ -212,6 +219,9 @@ def spread(model, adapter) -> None:
     books = [part for part in parts.values() if hasattr(part, "quantize")]
     for book in books:
         book.quantize = types.MethodType(fill, book)
+    factorised = [part for part in parts.values() if hasattr(part, "decode_latents")]
+    for part in factorised:
+        part.decode_latents = types.MethodType(fill_factorised, part)
     hooks = [
         part.register_forward_hook(widen)
         for name, part in parts.items()
@@ -223,12 +233,95 @@ def spread(model, adapter) -> None:
             adapter.decode(model, adapter.encode(model, wave).long())
     for book in books:
         del book.quantize
+    for part in factorised:
+        del part.decode_latents
     for hook in hooks:
         hook.remove()
 
 
+SNAC = {
+    "sampling_rate": 24000,
+    "encoder_dim": 4,
+    "encoder_rates": [2, 4, 5, 8],
+    "decoder_dim": 64,
+    "decoder_rates": [8, 5, 4, 2],
+    "attn_window_size": None,
+    "codebook_size": 32,
+    "codebook_dim": 4,
+    "vq_strides": [4, 2, 1],
+    "noise": True,
+    "depthwise": True,
+}
+SNAC_WINDOWS = {
+    **SNAC,
+    "sampling_rate": 16000,
+    "decoder_dim": 64,
+    "attn_window_size": 4,
+    "vq_strides": [8, 4, 2, 1],
+    "encoder_rates": [2, 2, 4, 5],
+    "decoder_rates": [5, 4, 2, 2],
+}
+SPEECHTOKENIZER = {
+    "n_filters": 2,
+    "strides": [8, 5, 4, 2],
+    "dimension": 16,
+    "semantic_dimension": 24,
+    "bidirectional": True,
+    "dilation_base": 2,
+    "residual_kernel_size": 3,
+    "n_residual_layers": 1,
+    "lstm_layers": 1,
+    "activation": "ELU",
+    "codebook_size": 32,
+    "n_q": 4,
+    "sample_rate": 16000,
+}
+#: Models of their authors' own packages, as those write them: the package, the name of the file
+#: with the weights, and the configuration.
+PACKAGED = {
+    "tiny-snac": ("snac", "pytorch_model.bin", SNAC),
+    "tiny-snac-windows": ("snac", "pytorch_model.bin", SNAC_WINDOWS),
+    "tiny-speechtokenizer": ("speechtokenizer", "SpeechTokenizer.pt", SPEECHTOKENIZER),
+}
+
+
+@cache
+def packaged_directory(name: str) -> Path:
+    """Where the model of another package lies, made at the first call."""
+    import torch
+
+    package, weights, fields = PACKAGED[name]
+    kind = architectures.PACKAGED[package].adapter_kind()
+    torch.manual_seed(0)
+    model = kind.make(fields).eval()
+    spread(model, kind(model))
+    path = Path(_home.name, name)
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(fields))
+    torch.save(model.state_dict(), path / weights)
+    return path
+
+
+def at_hand() -> list[str]:
+    """Those of `NAMES` whose library is installed, and for Lyra, whose weights are there."""
+    found = [*MODELS] if find_spec("transformers") else []
+    found += ["lyra-v2"] if LYRA.is_dir() and find_spec("ai_edge_litert") else []
+    return found + [name for name, (package, _, _) in PACKAGED.items() if find_spec(package)]
+
+
+def folder_of(name: str) -> Path:
+    if name == "lyra-v2":
+        return LYRA
+    return packaged_directory(name) if name in PACKAGED else directory(name)
+
+
+#: Google's weights of Lyra, where they are: see `eval/systems/lyra.py`.
+LYRA = Path(os.environ.get("SYLLABARY_LYRA") or "/work/shared/peers/lyra")
+NAMES = (*MODELS, *PACKAGED, "lyra-v2")
+
+
 def register() -> None:
-    """Make `load` know them; nothing where transformers is not installed."""
-    for name in NAMES if find_spec("transformers") else ():
+    """Make `load` know them; nothing where their library is not installed."""
+    for name in at_hand():
         if name not in syllabary.list_tokenizers():
-            syllabary.register(name, lambda name=name: syllabary.load(directory(name)))
+            syllabary.register(name, lambda name=name: syllabary.load(folder_of(name)))

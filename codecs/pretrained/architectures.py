@@ -4,7 +4,7 @@ To add one of transformers: an entry here, and an `Adapter` with what is differe
 is the `model_type` of its `config.json`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -56,22 +56,33 @@ class Architecture:
         name: as its authors write it.
         source: the paper.
         adapter: the place of its `Adapter`, or of a function that chooses one, ``module:name``.
-        config, model: the names of its library's classes.
         models: published checkpoints that are known to fit.
+        library: the package that runs it, as pip and `import` name it.
+        config, model: the names of the library's classes, for transformers.
+        fields: by which its `config.json` is known, for other libraries, whose files have no
+            `model_type`.
+        weights: names of the file with the weights, for other libraries.
     """
 
     name: str
     source: str
     adapter: str
-    config: str
-    model: str
     models: tuple[PublishedModel, ...]
+    library: str = "transformers"
+    config: str = ""
+    model: str = ""
+    fields: frozenset[str] = frozenset()
+    weights: tuple[str, ...] = ()
+
+    def adapter_kind(self) -> "Callable[[Any], Adapter]":
+        """Import the adapter."""
+        module, _, name = self.adapter.partition(":")
+        kind: Callable[[Any], Adapter] = getattr(import_module(module), name)
+        return kind
 
     def adapt(self, settings: Any) -> "Adapter":
         """Make the adapter for a model with these settings."""
-        module, _, name = self.adapter.partition(":")
-        made: Adapter = getattr(import_module(module), name)(settings)
-        return made
+        return self.adapter_kind()(settings)
 
     def license_of(self, model: str) -> str:
         """Return the licence of the weights of a published model."""
@@ -85,9 +96,9 @@ TRANSFORMERS = {
         "EnCodec",
         "arXiv 2210.13438",
         "syllabary.codecs.pretrained.chunked:encodec",
-        "EncodecConfig",
-        "EncodecModel",
-        (
+        config="EncodecConfig",
+        model="EncodecModel",
+        models=(
             PublishedModel("facebook/encodec_24khz", 24_000, 320, ((1024, 32),), "MIT"),
             PublishedModel(
                 "facebook/encodec_48khz", 48_000, 47_520, ((256, 4), (1024, 16 * 150)), "MIT"
@@ -98,17 +109,17 @@ TRANSFORMERS = {
         "Mimi",
         "arXiv 2410.00037",
         "syllabary.codecs.pretrained.residual:Mimi",
-        "MimiConfig",
-        "MimiModel",
-        (PublishedModel("kyutai/mimi", 24_000, 1920, ((2048, 32),), "CC-BY-4.0"),),
+        config="MimiConfig",
+        model="MimiModel",
+        models=(PublishedModel("kyutai/mimi", 24_000, 1920, ((2048, 32),), "CC-BY-4.0"),),
     ),
     "dac": Architecture(
         "DAC",
         "arXiv 2306.06546",
         "syllabary.codecs.pretrained.residual:Dac",
-        "DacConfig",
-        "DacModel",
-        (
+        config="DacConfig",
+        model="DacModel",
+        models=(
             PublishedModel("descript/dac_16khz", 16_000, 320, ((1024, 12),), "MIT"),
             PublishedModel("descript/dac_24khz", 24_000, 320, ((1024, 32),), "MIT"),
             PublishedModel("descript/dac_44khz", 44_100, 512, ((1024, 9),), "MIT"),
@@ -118,9 +129,9 @@ TRANSFORMERS = {
         "WavTokenizer",
         "arXiv 2408.16532",
         "syllabary.codecs.pretrained.residual:WavTokenizer",
-        "WavTokenizerConfig",
-        "WavTokenizerModel",
-        (
+        config="WavTokenizerConfig",
+        model="WavTokenizerModel",
+        models=(
             PublishedModel(
                 "swiss-ai/wavtokenizer-large-unify-40token", 24_000, 600, ((4096, 1),)
             ),
@@ -130,9 +141,9 @@ TRANSFORMERS = {
         "X-Codec",
         "arXiv 2408.17175",
         "syllabary.codecs.pretrained.with_semantics:XCodec",
-        "XcodecConfig",
-        "XcodecModel",
-        (
+        config="XcodecConfig",
+        model="XcodecModel",
+        models=(
             PublishedModel("hf-audio/xcodec-hubert-librispeech", 16_000, 320, ((1024, 8),)),
         ),
     ),
@@ -140,9 +151,9 @@ TRANSFORMERS = {
         "Higgs Audio v2 tokenizer",
         "github.com/boson-ai/higgs-audio",
         "syllabary.codecs.pretrained.with_semantics:XCodec",
-        "HiggsAudioV2TokenizerConfig",
-        "HiggsAudioV2TokenizerModel",
-        (
+        config="HiggsAudioV2TokenizerConfig",
+        model="HiggsAudioV2TokenizerModel",
+        models=(
             PublishedModel(
                 "bosonai/higgs-audio-v2-tokenizer",
                 24_000,
@@ -156,17 +167,17 @@ TRANSFORMERS = {
         "X-Codec 2",
         "arXiv 2502.04128",
         "syllabary.codecs.pretrained.with_semantics:XCodec2",
-        "Xcodec2Config",
-        "Xcodec2Model",
-        (PublishedModel("HKUSTAudio/xcodec2-hf", 16_000, 320, ((65_536, 1),), "CC-BY-NC-4.0"),),
+        config="Xcodec2Config",
+        model="Xcodec2Model",
+        models=(PublishedModel("HKUSTAudio/xcodec2-hf", 16_000, 320, ((65_536, 1),), "CC-BY-NC-4.0"),),
     ),
     "neucodec": Architecture(
         "NeuCodec",
         "arXiv 2509.09550",
         "syllabary.codecs.pretrained.with_semantics:NeuCodec",
-        "NeuCodecConfig",
-        "NeuCodecModel",
-        (
+        config="NeuCodecConfig",
+        model="NeuCodecModel",
+        models=(
             PublishedModel(
                 "neuphonic/neucodec", 16_000, 320, ((65_536, 1),), "Apache-2.0", 24_000
             ),
@@ -176,17 +187,17 @@ TRANSFORMERS = {
         "Pocket TTS tokenizer",
         "arXiv 2509.06926",
         "syllabary.codecs.pretrained.continuous:PocketTTS",
-        "PocketTTSAudioTokenizerConfig",
-        "PocketTTSAudioTokenizerModel",
-        (PublishedModel("eustlb/pocket-tts-audio-tokenizer", 24_000, 1920, (), channels=32),),
+        config="PocketTTSAudioTokenizerConfig",
+        model="PocketTTSAudioTokenizerModel",
+        models=(PublishedModel("eustlb/pocket-tts-audio-tokenizer", 24_000, 1920, (), channels=32),),
     ),
     "vibevoice_acoustic_tokenizer": Architecture(
         "VibeVoice acoustic tokenizer",
         "arXiv 2508.19205",
         "syllabary.codecs.pretrained.continuous:VibeVoice",
-        "VibeVoiceAcousticTokenizerConfig",
-        "VibeVoiceAcousticTokenizerModel",
-        (
+        config="VibeVoiceAcousticTokenizerConfig",
+        model="VibeVoiceAcousticTokenizerModel",
+        models=(
             PublishedModel(
                 "microsoft/VibeVoice-AcousticTokenizer", 24_000, 3200, (), "MIT", channels=64
             ),
@@ -195,8 +206,37 @@ TRANSFORMERS = {
 }
 
 
+#: Those of their authors' own packages, the extra `published`.
+PACKAGED = {
+    "snac": Architecture(
+        "SNAC",
+        "arXiv 2410.14411",
+        "syllabary.codecs.pretrained.snac:Snac",
+        library="snac",
+        fields=frozenset({"vq_strides", "encoder_rates", "decoder_rates"}),
+        weights=("model.safetensors", "pytorch_model.bin"),
+        models=(
+            PublishedModel("hubertsiuzdak/snac_24khz", 24_000, 2048, ((4096, 7),), "MIT"),
+            PublishedModel("hubertsiuzdak/snac_32khz", 32_000, 12_288, ((4096, 60),), "MIT"),
+            PublishedModel("hubertsiuzdak/snac_44khz", 44_100, 12_288, ((4096, 60),), "MIT"),
+        ),
+    ),
+    "speechtokenizer": Architecture(
+        "SpeechTokenizer",
+        "arXiv 2308.16692",
+        "syllabary.codecs.pretrained.speech_tokenizer:SpeechTokenizer",
+        library="speechtokenizer",
+        fields=frozenset({"n_q", "strides", "semantic_dimension"}),
+        weights=("model.safetensors", "SpeechTokenizer.pt", "ckpt.dev"),
+        models=(
+            PublishedModel("fnlp/SpeechTokenizer", 16_000, 320, ((1024, 8),), "Apache-2.0"),
+        ),
+    ),
+}
+
+
 def published() -> Iterator[tuple[Architecture, PublishedModel]]:
     """All published models that are known, each with its architecture."""
-    for architecture in TRANSFORMERS.values():
+    for architecture in (*TRANSFORMERS.values(), *PACKAGED.values()):
         for model in architecture.models:
             yield architecture, model

@@ -4,7 +4,6 @@ Such models run as published, on whole utterances one by one, since batching and
 change their codes.
 """
 
-from abc import abstractmethod
 from typing import Self
 
 import torch
@@ -33,28 +32,25 @@ BROKEN_PROMISES = {
 class PublishedCodec(AudioTokenizer):
     """A published model as a tokenizer.
 
-    A subclass makes `model`, `adapter` and `architecture` in its constructor.
+    A subclass makes these in its constructor.
 
     Attributes:
         model: the published model, in eval mode.
         adapter: what is different about its architecture.
         architecture: its entry in the table.
+        library: the library that runs the model.
     """
 
     model: nn.Module
     adapter: Adapter
     architecture: Architecture
+    library: str
 
     def train(self, mode: bool = True) -> Self:
         """Keep the model in eval mode, without dropout."""
         super().train(mode)
         self.model.eval()
         return self
-
-    @property
-    @abstractmethod
-    def library(self) -> str:
-        """The library that runs the model."""
 
     def describe(self) -> TokenizerSpec:
         adapter, architecture = self.adapter, self.architecture
