@@ -166,7 +166,7 @@ def _published_like(key: str) -> list[str]:
     found = []
     for name, architecture in (TRANSFORMERS | PACKAGED).items():
         if name in key.lower():
-            found.append(architecture.models[0].id)
+            found += [model.id for model in architecture.models[:1] if model.folder is None]
     return found
 
 

@@ -225,7 +225,8 @@ def spread(model, adapter) -> None:
     hooks = [
         part.register_forward_hook(widen)
         for name, part in parts.items()
-        if name in ("quantizer.project_in", "head.out", "acoustic_decoder.head.linear", "head.linear")
+        if name
+        in ("quantizer.project_in", "head.out", "acoustic_decoder.head.linear", "head.linear")
     ]
     with torch.no_grad():
         wave = torch.from_numpy(synthetic_speech(adapter.sample_rate * 2, 0, adapter.sample_rate))

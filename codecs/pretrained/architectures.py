@@ -23,13 +23,15 @@ class PublishedModel:
     """A checkpoint that its authors published.
 
     Attributes:
-        id: on the Hugging Face hub, ``owner/model``; what `load` takes.
+        id: on the Hugging Face hub, ``owner/model``; what `load` takes unless there is a `folder`.
         sample_rate: of the encoder's input, in Hz.
         hop: samples of a frame.
         codebooks: size and number of codebooks, one pair for each run of equal sizes.
         license: of the weights, as far as known; the publisher's card decides.
         native_rate: of the decoder's output in Hz, where it is another.
         channels: of the latents of a model without codebooks.
+        folder: where its files come from, if they are not on the hub in the form that `load` takes:
+            download them, and load their folder.
     """
 
     id: str
@@ -39,6 +41,7 @@ class PublishedModel:
     license: str = UNKNOWN_LICENSE
     native_rate: int | None = None
     channels: int | None = None
+    folder: str | None = None
 
     @property
     def tokens(self) -> TokenSpec:
@@ -99,9 +102,13 @@ TRANSFORMERS = {
         config="EncodecConfig",
         model="EncodecModel",
         models=(
-            PublishedModel("facebook/encodec_24khz", 24_000, 320, ((1024, 32),), "MIT"),
+            PublishedModel("facebook/encodec_24khz", 24_000, 320, ((1024, 32),), "MIT (code)"),
             PublishedModel(
-                "facebook/encodec_48khz", 48_000, 47_520, ((256, 4), (1024, 16 * 150)), "MIT"
+                "facebook/encodec_48khz",
+                48_000,
+                47_520,
+                ((256, 4), (1024, 16 * 150)),
+                "MIT (code)",
             ),
         ),
     ),
@@ -132,9 +139,7 @@ TRANSFORMERS = {
         config="WavTokenizerConfig",
         model="WavTokenizerModel",
         models=(
-            PublishedModel(
-                "swiss-ai/wavtokenizer-large-unify-40token", 24_000, 600, ((4096, 1),)
-            ),
+            PublishedModel("swiss-ai/wavtokenizer-large-unify-40token", 24_000, 600, ((4096, 1),)),
         ),
     ),
     "xcodec": Architecture(
@@ -143,9 +148,7 @@ TRANSFORMERS = {
         "syllabary.codecs.pretrained.with_semantics:XCodec",
         config="XcodecConfig",
         model="XcodecModel",
-        models=(
-            PublishedModel("hf-audio/xcodec-hubert-librispeech", 16_000, 320, ((1024, 8),)),
-        ),
+        models=(PublishedModel("hf-audio/xcodec-hubert-librispeech", 16_000, 320, ((1024, 8),)),),
     ),
     "higgs_audio_v2_tokenizer": Architecture(
         "Higgs Audio v2 tokenizer",
@@ -169,7 +172,9 @@ TRANSFORMERS = {
         "syllabary.codecs.pretrained.with_semantics:XCodec2",
         config="Xcodec2Config",
         model="Xcodec2Model",
-        models=(PublishedModel("HKUSTAudio/xcodec2-hf", 16_000, 320, ((65_536, 1),), "CC-BY-NC-4.0"),),
+        models=(
+            PublishedModel("HKUSTAudio/xcodec2-hf", 16_000, 320, ((65_536, 1),), "CC-BY-NC-4.0"),
+        ),
     ),
     "neucodec": Architecture(
         "NeuCodec",
@@ -178,9 +183,7 @@ TRANSFORMERS = {
         config="NeuCodecConfig",
         model="NeuCodecModel",
         models=(
-            PublishedModel(
-                "neuphonic/neucodec", 16_000, 320, ((65_536, 1),), "Apache-2.0", 24_000
-            ),
+            PublishedModel("neuphonic/neucodec", 16_000, 320, ((65_536, 1),), "Apache-2.0", 24_000),
         ),
     ),
     "pocket_tts_audio_tokenizer": Architecture(
@@ -189,7 +192,9 @@ TRANSFORMERS = {
         "syllabary.codecs.pretrained.continuous:PocketTTS",
         config="PocketTTSAudioTokenizerConfig",
         model="PocketTTSAudioTokenizerModel",
-        models=(PublishedModel("eustlb/pocket-tts-audio-tokenizer", 24_000, 1920, (), channels=32),),
+        models=(
+            PublishedModel("eustlb/pocket-tts-audio-tokenizer", 24_000, 1920, (), channels=32),
+        ),
     ),
     "vibevoice_acoustic_tokenizer": Architecture(
         "VibeVoice acoustic tokenizer",
@@ -199,7 +204,7 @@ TRANSFORMERS = {
         model="VibeVoiceAcousticTokenizerModel",
         models=(
             PublishedModel(
-                "microsoft/VibeVoice-AcousticTokenizer", 24_000, 3200, (), "MIT", channels=64
+                "bezzam/VibeVoice-AcousticTokenizer", 24_000, 3200, (), "MIT", channels=64
             ),
         ),
     ),
@@ -229,14 +234,39 @@ PACKAGED = {
         fields=frozenset({"n_q", "strides", "semantic_dimension"}),
         weights=("model.safetensors", "SpeechTokenizer.pt", "ckpt.dev"),
         models=(
-            PublishedModel("fnlp/SpeechTokenizer", 16_000, 320, ((1024, 8),), "Apache-2.0"),
+            PublishedModel(
+                "fnlp/SpeechTokenizer",
+                16_000,
+                320,
+                ((1024, 8),),
+                "Apache-2.0",
+                folder="huggingface.co/fnlp/SpeechTokenizer, speechtokenizer_hubert_avg",
+            ),
         ),
     ),
 }
 
+#: Through LiteRT: the files alone, without a `config.json`.
+LYRA = Architecture(
+    "Lyra v2",
+    "arXiv 2107.03312",
+    "",  # a stream by itself: `lyra.LyraTokenizer`
+    library="ai-edge-litert",
+    models=(
+        PublishedModel(
+            "google/lyra",
+            16_000,
+            320,
+            ((16, 46),),
+            "Apache-2.0",
+            folder="github.com/google/lyra 1.3.2, lyra/model_coeffs",
+        ),
+    ),
+)
+
 
 def published() -> Iterator[tuple[Architecture, PublishedModel]]:
     """All published models that are known, each with its architecture."""
-    for architecture in (*TRANSFORMERS.values(), *PACKAGED.values()):
+    for architecture in (*TRANSFORMERS.values(), *PACKAGED.values(), LYRA):
         for model in architecture.models:
             yield architecture, model

@@ -3,10 +3,10 @@
 A. Défossez et al., "High Fidelity Neural Audio Compression", arXiv 2210.13438.
 
 Chunks overlap by 1 %, so their codes have no common rate: 150 frames for every 148.5 frames' worth
-of samples. A chunk therefore is one frame of this tokenizer, with a hop of the chunks' stride: first
-the four bytes of its scale (a float32, exact, the lowest byte first), then the codes of its first
-codebook, of its second, and so on. So the first so many codebooks are still the first codes, and the
-number of chunks is the library's, ceil(samples / stride).
+of samples. A chunk therefore is one frame of this tokenizer, whose hop is the stride of the chunks.
+First come the four bytes of its scale (a float32, exact, the lowest byte first), then the codes of
+its first codebook, of its second, and so on. So the first so many codebooks are still the first
+codes, and the number of chunks is the library's, ceil(samples / stride).
 
 A tokenizer is mono: both channels are given the same samples, and decoded channels are averaged.
 """

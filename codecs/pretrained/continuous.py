@@ -36,10 +36,12 @@ class PocketTTS(ContinuousAdapter):
 class VibeVoice(ContinuousAdapter):
     """The acoustic tokenizer of VibeVoice: 64 channels at 7.5 Hz.
 
-    Its feature extractor brings each utterance to -25 dB of full scale first, so decoded speech has
-    that level. Latents are the means, to which the library's `encode` adds noise for training.
+    Its feature extractor brings each utterance to -25 dB of full scale and fills up the last frame,
+    so decoded speech has that level. Latents are the means, to which the library's `encode` adds
+    noise for training.
     """
 
+    whole_frames = False
     _RATE = 24_000  # of the feature extractor: the configuration has none
 
     def __init__(self, settings: Any) -> None:

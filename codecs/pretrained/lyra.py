@@ -108,7 +108,7 @@ class LyraTokenizer(AudioTokenizer):
             encoder_latency=HOP,
             decoder_latency=0,
             min_codebooks=1,
-            parameters=sum(getattr(self, part).numel() for part in PARTS) // 4,
+            parameters=sum(_count_weights(getattr(self, part)) for part in PARTS),
             macs_per_second=None,
             license="Apache-2.0",
             source="arXiv 2107.03312; github.com/google/lyra 1.3.2",
@@ -206,6 +206,19 @@ class _LyraDecoder(DecoderStream):
             vectors = self.dequantize(encoding_indices=frame[:, None, None])["output_0"]
             waves.append(state[0](input_audio=vectors)["output_0"].reshape(-1))
         return torch.from_numpy(np.concatenate(waves)).to(self.codec.device)
+
+
+def _count_weights(content: Tensor) -> int:
+    """Count the float32 and int8 constants of a TensorFlow Lite model."""
+    schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+    model = schema.Model.GetRootAs(bytes(content.cpu().numpy()), 0)
+    counted = 0
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+            size = {schema.TensorType.FLOAT32: 4, schema.TensorType.INT8: 1}.get(tensor.Type())
+            if size is not None:
+                counted += model.Buffers(tensor.Buffer()).DataLength() // size
+    return counted
 
 
 def is_lyra(directory: Path) -> bool:

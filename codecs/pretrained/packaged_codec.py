@@ -75,9 +75,7 @@ class PackagedCodec(PublishedCodec):
         fields = json.loads((directory / "config.json").read_text())
         architecture = packaged_as(fields)
         if architecture is None:
-            raise CheckpointError(
-                f"{directory}: config.json is of none of {', '.join(PACKAGED)}"
-            )
+            raise CheckpointError(f"{directory}: config.json is of none of {', '.join(PACKAGED)}")
         codec = cls(PackagedCodecConfig(architecture, fields), name or directory.name)
         path = _weights_in(directory, PACKAGED[architecture].weights)
         try:

@@ -1,4 +1,4 @@
-"""Codecs as implemented in Hugging Face transformers; `architectures.TRANSFORMERS` has the table."""
+"""Codecs of Hugging Face transformers; `architectures.TRANSFORMERS` has the table."""
 
 import json
 from dataclasses import dataclass

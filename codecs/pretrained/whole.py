@@ -52,9 +52,7 @@ class WholeRows(RowStream[list[Tensor]]):
     def init_row(self) -> list[Tensor]:
         return []
 
-    def gather(
-        self, rows: Sequence[Tensor], final: bool | Sequence[bool]
-    ) -> list[list[Tensor]]:
+    def gather(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[list[Tensor]]:
         """Take more input; return all of a row that ends here, and nothing of the others."""
         ended = []
         for index, (row, end) in enumerate(zip(rows, row_flags(final, len(rows)), strict=True)):

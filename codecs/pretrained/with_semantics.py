@@ -1,4 +1,4 @@
-"""Codecs whose encoders listen with a speech encoder too: X-Codec, Higgs Audio, X-Codec 2, NeuCodec.
+"""Codecs that listen with a speech encoder, too: X-Codec, Higgs Audio, X-Codec 2 and NeuCodec.
 
 A self-supervised model (HuBERT, or w2v-BERT 2.0 on filterbank features) hears the same samples, and
 its features are quantized together with those of the convolutions. Attention sees the whole

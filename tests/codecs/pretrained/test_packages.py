@@ -92,7 +92,7 @@ def test_the_noise_of_snac_is_each_threads_own():
 
 
 def test_files_that_are_not_what_they_should_be(name, tmp_path):
-    package, weights, fields = tiny_models.PACKAGED[name]
+    _, weights, fields = tiny_models.PACKAGED[name]
     folder = tmp_path / "model"
     shutil.copytree(tiny_models.packaged_directory(name), folder)
     with (folder / weights).open("wb") as file:

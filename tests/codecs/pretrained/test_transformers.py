@@ -23,7 +23,7 @@ transformers = pytest.importorskip("transformers")
 
 
 def model_of(name):
-    config, kind, _ = tiny_models.MODELS[name]
+    _, kind, _ = tiny_models.MODELS[name]
     return getattr(transformers, kind).from_pretrained(tiny_models.directory(name)).eval()
 
 
