@@ -285,6 +285,17 @@ class AudioReader:
             yield resampler.push(block)
         yield resampler.push(np.zeros(0, np.float32), final=True)
 
+    def stream_blocks(self, sample_rate: int) -> Iterator[tuple[np.ndarray, bool]]:
+        """Yield `resampled_blocks`, each with whether it is the last, for streams that are told of
+        the end with the last samples; one empty block if there is none.
+        """
+        blocks = self.resampled_blocks(sample_rate)
+        held = next(blocks, np.zeros(0, np.float32))
+        for block in blocks:
+            yield held, False
+            held = block
+        yield held, True
+
     def close(self) -> None:
         self._opened.close()
 

@@ -13,9 +13,10 @@ Every reconstruction is rounded to 16 bits before it is scored, as a file would 
 the codes' own: no container, no Ogg pages. What can't be computed is counted and named, never
 imputed; a mean is over what is there. With --words, the last columns are dWER with its 95 %
 interval (sentences resampled), the words that it is over, and the sentences whose errors were
-capped: edits between the words that a recogniser hears in the decoded speech and in the original,
+capped: edits between the words that a recogniser finds in the decoded speech and in the original,
 in a sentence at most its words, over the latter's words. The recogniser is pocketsphinx, or what
---asr or $SYLLABARY_ASR names.
+--asr or $SYLLABARY_ASR names. With --latents, each codec is followed by what its decoder makes of
+its latents, without quantization (their bits are those of the float32 vectors).
 
 Reconstructions (.wav, to listen to) and scores are kept in the cache folder by codec, its digest
 (weights, settings, delay) and the sentence, so that a second run computes only what is new. A
@@ -40,12 +41,12 @@ import torch
 
 from syllabary.audio.files import read
 from syllabary.audio.manifests import Utterance, read_manifest
-from syllabary.errors import SyllabaryError
+from syllabary.errors import LatentsError, SyllabaryError
 from syllabary.eval.metrics.catalogue import find
 from syllabary.eval.metrics.catalogue import parse as parse_metrics
 from syllabary.eval.metrics.interface import Clip, Ratio
 from syllabary.eval.metrics.scoring import mean, score
-from syllabary.eval.recognition import ASR, SpeechRecognizer, language_to_hear, open_recognizer
+from syllabary.eval.recognition import ASR, SpeechRecognizer, open_recognizer, recognition_language
 from syllabary.eval.systems import catalogue
 from syllabary.eval.systems.interface import MissingSystemError, System
 from syllabary.eval.systems.lyra import WEIGHTS, Lyra
@@ -53,6 +54,7 @@ from syllabary.eval.systems.tokenizers import TokenizerSystem
 from syllabary.filesystem import replacing
 
 sys.path.insert(0, __file__.rpartition("/")[0])
+from continuous import LatentsSystem
 from lost_words import WORDS, Originals, Row, left_out, words_cells
 from peers import RATE, lag, reconstruct
 
@@ -158,9 +160,9 @@ def measure(
         row = replace(row, scores=row.scores | values, missing=missing)
         if recognizer is not None and recognizer.name not in row.words:
             try:
-                language = language_to_hear(recognizer, item.language, wave, RATE)
-                heard = recognizer.words(decoded, RATE, language)
-                row = replace(row, words=row.words | {recognizer.name: heard})
+                language = recognition_language(recognizer, item.language, wave, RATE)
+                recognised = recognizer.words(decoded, RATE, language)
+                row = replace(row, words=row.words | {recognizer.name: recognised})
             except SyllabaryError as error:
                 row.missing[WORDS] = str(error)
         cache.keep(key, row, decoded if new else None)
@@ -224,7 +226,11 @@ def contenders(options: argparse.Namespace) -> tuple[list[System], list[str]]:
     skipped = []
     for name in options.codec:
         try:
-            codecs.append(TokenizerSystem(name))
+            codecs.append(codes := TokenizerSystem(name))
+            if options.latents:
+                codecs.append(LatentsSystem(codes))
+        except LatentsError as reason:
+            skipped.append(f"skipped the latents of {name}: {reason}")
         except SyllabaryError as error:
             raise SystemExit(f"--codec {name}: {error}") from None
     for name in options.peer:
@@ -250,6 +256,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME[:CODEBOOKS]",
         help="tokenizers of ours, or folders of them",
     )
+    parser.add_argument(
+        "--latents", action="store_true", help="beside each, what it decodes its latents to"
+    )
     parser.add_argument("--peer", action="append", metavar="NAME", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--no-peers", action="store_true", help="only what --codec names")
     parser.add_argument("--scores", default=SCORES, help="names of metrics, all, default or none")
@@ -258,7 +267,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--asr",
         default=os.environ.get(ASR, ""),
         metavar="MODEL",
-        help="what hears the words: a folder of CTranslate2 or transformers, a size of Whisper or "
+        help="the recogniser: a folder of CTranslate2 or transformers, a size of Whisper or "
         f"a hub id; default: ${ASR}, or pocketsphinx",
     )
     parser.add_argument("--sentences", choices=SENTENCES, default="all", help="which; default: all")

@@ -1,4 +1,4 @@
-"""dWER in `codec_quality.py`: what was heard in each sentence, against what was in its original."""
+"""dWER in `codec_quality.py`: words recognised in each sentence, against those in its original."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Row:
             cross-correlation; a few samples are nothing, tens are a wrong delay).
         scores: by metric, those that could be computed; numerator and denominator of a ratio.
         missing: by metric, why a score is missing.
-        words: that was heard in it, by the recognizer's name, once it was asked.
+        words: that was recognised in it, by the recognizer's name, once it was asked.
     """
 
     codec: str
@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Originals:
-    """What a recognizer heard in the originals: nothing, and loops, are not compared with."""
+    """What a recognizer recognised in the originals: nothing, and loops, are not compared with."""
 
     recognizer: str
     rows: Sequence[Row]
@@ -44,14 +44,14 @@ class Originals:
     @property
     def words(self) -> dict[str, list[str]]:
         """By file."""
-        heard = {row.file: row.words.get(self.recognizer, []) for row in self.rows}
-        return {file: words for file, words in heard.items() if words and not in_a_loop(words)}
+        recognised = {row.file: row.words.get(self.recognizer, []) for row in self.rows}
+        return {file: words for file, words in recognised.items() if words and not in_a_loop(words)}
 
 
 def words_cells(rows: Sequence[Row], originals: Originals) -> list[str]:
     """dWER with its interval, the originals' words that it is over, and sentences capped.
 
-    Total edits over the total of words, where both were heard; of how many sentences, if not all.
+    Total edits over the total of words, where both have any; of how many sentences, if not all.
     """
     expected = originals.words
     found = [
@@ -75,4 +75,4 @@ def left_out(rows: Sequence[Row], originals: Originals) -> Iterator[str]:
     for row in rows:
         if row.file not in compared and WORDS not in row.missing:
             why = "a loop" if row.words.get(originals.recognizer) else "nothing"
-            yield f"original: {WORDS} not counted on {row.file}: {why} is heard in the original"
+            yield f"original: {WORDS} not counted on {row.file}: {why} in the original"

@@ -100,6 +100,7 @@ def served(options: argparse.Namespace, codec: str, *more: str) -> Iterator[Serv
         command += ["--workers", str(options.workers), "--places", "256", "--log-level", "info"]
         running = subprocess.Popen(
             [*command, *more],
+            stdout=log,
             stderr=log,
             env=os.environ | {"PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"},
             preexec_fn=lambda: os.sched_setaffinity(0, cores),

@@ -108,8 +108,8 @@ def walk(
                 row.taken += sizes[index]
                 new = int(tokens.lengths[index])
                 compare(row, tokens.codes[index, :, :new], count)
-                heard = wave[index, : session.samples_out[index] - before[index]]
-                compare_samples(row, heard, count)
+                received = wave[index, : session.samples_out[index] - before[index]]
+                compare_samples(row, received, count)
                 leaves = not ends[index] and chance.random() < 0.02
                 if ends[index] and (row.frames, row.samples) != (
                     row.of.codes.shape[1], len(row.of.samples),

@@ -44,15 +44,7 @@ def write_tokenizer(vocabulary: Vocabulary) -> str:
             "byte_fallback": False,
         }
     added = [
-        {
-            "id": vocabulary.num_pieces + number,
-            "content": name,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
+        special_token(vocabulary.num_pieces + number, name)
         for number, name in enumerate(vocabulary.specials)
     ]
     parts = {
@@ -100,6 +92,19 @@ def read_tokenizer(data: bytes, name: str = "tokenizer.json") -> Vocabulary:
         raise BPEError(
             f"{name}: expected a Hugging Face tokenizer of units; {type(error).__name__}: {error}"
         ) from None
+
+
+def special_token(index: int, content: str) -> dict[str, Any]:
+    """Return the entry of a special token among a `tokenizer.json`'s added tokens."""
+    return {
+        "id": index,
+        "content": content,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
 
 
 def _specials(added: list[dict[str, Any]]) -> list[tuple[int, str]]:

@@ -81,12 +81,12 @@ def convert(
         with tempfile.TemporaryDirectory(prefix="syllabary-") as scratch:
             units = Path(scratch) / "units.syl"
             name = printable(job.source.name)
-            heard = encode_file(
+            encoded = encode_file(
                 tokenizer, job.source, units, name=name, channels=channels, stop=stop
             )
             with units.open("rb") as file:
-                said = decode_file(tokenizer, SylReader(file, name), job.target, stop=stop)
-            return replace(said, notes=[*heard.notes, *said.notes])
+                decoded = decode_file(tokenizer, SylReader(file, name), job.target, stop=stop)
+            return replace(decoded, notes=[*encoded.notes, *decoded.notes])
 
     execute(
         jobs,

@@ -44,13 +44,13 @@ def queue(runs: str, at_a_time: int, idle: bool, status: bool) -> None:
         return
     command = (sys.executable, "-m", "syllabary", "train")
     try:
-        work = Queue(path, at_a_time, _said, command=command, idle=idle).work
+        work = Queue(path, at_a_time, _print_line, command=command, idle=idle).work
     except OSError as error:
         raise click.UsageError(f"--idle: this system has no idle scheduling ({error})") from None
     sys.exit(0 if work() else 1)
 
 
-def _said(text: str) -> None:
+def _print_line(text: str) -> None:
     click.echo(text, err=True)
 
 

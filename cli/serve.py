@@ -68,7 +68,7 @@ def serve(codecs: tuple[str, ...], path: Path | None, check: bool, **options: An
     set_up(config.log_level)
 
     def started(url: str) -> None:
-        click.echo(f"listening on {url}", err=True)
-        sys.stderr.flush()
+        click.echo(f"listening on {url}")  # the log, on standard error, is JSON
+        sys.stdout.flush()
 
     asyncio.run(run(config, started))

@@ -114,7 +114,7 @@ def sample_rate_of(where: dict[str, Any], codec: str) -> int:
     raise last
 
 
-class Heard:
+class RecordingSource:
     """A source that remembers the bytes of the header that was read from it."""
 
     def __init__(self, source: "PipeInput") -> None:
@@ -131,8 +131,8 @@ def read_header(source: "PipeInput") -> tuple["SylReader", bytes]:
     """Read a `.syl` header from a pipe; return it, and its bytes."""
     from ..codecs.container import SylReader
 
-    heard = Heard(source)
-    return SylReader(heard, "standard input"), heard.data
+    recording = RecordingSource(source)
+    return SylReader(recording, "standard input"), recording.data
 
 
 def run(

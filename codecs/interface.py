@@ -184,7 +184,10 @@ class AudioTokenizer(TokenizerModule):
         sample_rate: int,
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Latents:
-        """Turn speech into latents: the vector of each frame before quantization.
+        """Turn speech into latents: the vectors of frames as the codes' would be without rounding.
+
+        They have passed through everything of the quantizer (projections, bounds) but the rounding
+        to codes, so `embed` gives vectors in the same space, and `decode` takes both.
 
         Args:
             wave, sample_rate, lengths: as for `encode`.

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from ..audio.forced_alignment import SAMPLE_RATE
 from .analysis_cache import remembered
 from .recogniser_folders import ModelFolder
 from .requirements import MetricError, package
 from .transcripts import words_of
-from .unit_measures.alignment import SAMPLE_RATE
 
 
 class PretrainedRecognizer:

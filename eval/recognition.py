@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..audio.forced_alignment import SAMPLE_RATE, decode_utterance
 from .analysis_cache import remembered
 from .requirements import MetricError, package
 from .transcripts import words_of
-from .unit_measures.alignment import SAMPLE_RATE, hear, sixteen_bits
+from .unit_measures.alignment import sixteen_bits
 
 #: Environment variable with the model to use instead of pocketsphinx, as for `find_model`.
 ASR = "SYLLABARY_ASR"
@@ -114,7 +115,7 @@ def listening_with(model: str | None) -> Iterator[None]:
             os.environ[ASR] = before
 
 
-def language_to_hear(
+def recognition_language(
     listener: SpeechRecognizer, said: str | None, original: np.ndarray, sample_rate: int
 ) -> str | None:
     """Return the language for recognising an original and its reconstructions.
@@ -152,7 +153,7 @@ def words_of_original(
     """
     words = listener.words(original, sample_rate, language)
     if not words:
-        raise MetricError("nothing is heard in the original")
+        raise MetricError("nothing is recognised in the original")
     if in_a_loop(words):
         raise MetricError("the recognizer falls into a loop on the original")
     return words
@@ -207,12 +208,12 @@ class Recognizer:
             )
         self._decoder.reinit_feat()
         try:
-            hear(self._decoder, samples)
+            decode_utterance(self._decoder, samples)
         except RuntimeError as error:
             self._decoder = None  # its state is unknown after an error
             raise MetricError(f"recognition: {error}") from None
-        heard = self._decoder.hyp()
-        return tuple(words_of(heard.hypstr)) if heard else ()
+        recognised = self._decoder.hyp()
+        return tuple(words_of(recognised.hypstr)) if recognised else ()
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def capped_errors(edits: int, length: int) -> WordErrors:
     return WordErrors(edits - excess, length, 1, int(excess > 0), excess)
 
 
-def word_errors(reference: list[str], heard: list[str]) -> WordErrors:
+def word_errors(reference: list[str], recognised: list[str]) -> WordErrors:
     """Count the errors of one utterance by `jiwer`, capped at the number of its words.
 
     Raises:
@@ -268,7 +269,7 @@ def word_errors(reference: list[str], heard: list[str]) -> WordErrors:
     """
     if not reference:
         raise MetricError("word error rate: the reference has no words")
-    found = package("jiwer").process_words(" ".join(reference), " ".join(heard))
+    found = package("jiwer").process_words(" ".join(reference), " ".join(recognised))
     edits = found.substitutions + found.deletions + found.insertions
     return capped_errors(edits, len(reference))
 
@@ -330,14 +331,14 @@ def recognition_errors(
     report = RecognitionReport()
     for item in utterances:
         try:
-            language = language_to_hear(listener, item.language, item.original, SAMPLE_RATE)
+            language = recognition_language(listener, item.language, item.original, SAMPLE_RATE)
             expected = words_of_original(listener, item.original, SAMPLE_RATE, language)
-            heard = listener.words(item.decoded, SAMPLE_RATE, language)
+            recognised = listener.words(item.decoded, SAMPLE_RATE, language)
         except MetricError as error:
             report.failures[item.name] = str(error)
             continue
-        report.against_original += word_errors(expected, heard)
+        report.against_original += word_errors(expected, recognised)
         if item.text is not None and (spoken := words_of(item.text)):
-            report.against_text += word_errors(spoken, heard)
+            report.against_text += word_errors(spoken, recognised)
             report.original_against_text += word_errors(spoken, expected)
     return report

@@ -218,7 +218,7 @@ def _encoded(
 ) -> Iterator[tuple[Tokens, float]]:
     """Yield the tokens of each block of the file, and the block's peak magnitude."""
     rate = session.tokenizer.spec.sample_rate
-    for block, last in _with_last(reader.resampled_blocks(rate)):
+    for block, last in reader.stream_blocks(rate):
         _heed(stop)
         try:
             tokens = session.encode(block, final=last)
@@ -239,15 +239,6 @@ def _write_all(file: IO[bytes], tokens: Tokens, **settings: Any) -> SylWriter:
     ) as writer:
         writer.write(tokens)
     return writer
-
-
-def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield each block with whether it is the last; one empty block if there is none."""
-    held = next(blocks, np.zeros(0, np.float32))
-    for block in blocks:
-        yield held, False
-        held = block
-    yield held, True
 
 
 def decode_file(

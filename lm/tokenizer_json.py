@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..bpe.huggingface_file import special_token
 from ..codecs.spec import TokenSpec
 from ..errors import VocabularyError
 from ..filesystem import printable, replacing
@@ -254,19 +255,7 @@ def _put(parts: dict[str, Any], new: dict[str, int], markers: set[str]) -> None:
         ]
     if model.get("type") == "BPE":
         model["ignore_merges"] = True
-    added += [
-        {
-            "id": index,
-            "content": name,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for name, index in new.items()
-        if name in markers
-    ]
+    added += [special_token(index, name) for name, index in new.items() if name in markers]
 
 
 # --- trying it out -------------------------------------------------------------------------------

@@ -118,11 +118,11 @@ class Link:
                 f"{reason_of(failure)}"
             ) from None
         self._current = place
-        heard = self.ready.source or self.ready.codec
+        source = self.ready.source or self.ready.codec
         limits = self.ready.limits
         rate: float = self._open.input.rate
         if self._open.task != "encode":
-            rate = heard.frame_rate[0] / heard.frame_rate[1]
+            rate = source.frame_rate[0] / source.frame_rate[1]
         self._log = InputLog(rate, limits.input_ms)
         self._received = OutputLog()
         self._task = asyncio.create_task(self._run(socket))

@@ -73,6 +73,8 @@ class Connection:
         if before is not None:
             before.refuse(Refusal("superseded", "another connection goes on with this stream"))
         session.on_change = self._wake.set
+        if session.failure is None:
+            self._engine.recover(session)  # in case its worker has died since
         self._sent = session.output.acknowledged
         # Told anew on each connection: what was on the way when the last one broke may be lost.
         self._acknowledged = self._safe = 0
@@ -138,6 +140,7 @@ class Connection:
 
     def _take(self, session: Session, message: Message) -> None:
         size = HEADER.size + len(message.payload)
+        self._server.security.spend(session.client, session.input.ms_of(message) / 1000)
         item = session.input.append(message, message.seq)
         limit = self._engine.limits.input_ms
         # Who resumes again and again with new credit each time fills the log of a paused row.
@@ -148,7 +151,6 @@ class Connection:
                 f"{session.input.unacknowledged_ms:.0f} ms of input are not acknowledged; at most "
                 f"{limit:.0f} ms, and none while output is not acknowledged either",
             )
-        self._server.security.spend(session.client, item.ms / 1000)
         self._server.metrics.received(size, item.ms / 1000)
         self._engine.forward(session)
 

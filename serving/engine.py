@@ -149,8 +149,8 @@ class Engine:
     def new_session(self, id_: str, client: Any, config: RowConfig) -> Session:
         """Return a session that has no place yet."""
         codec = self.tokenizer(config.codec)
-        heard = self.tokenizer(config.source) if config.source else codec
-        frames = heard.frame_rate[0] / heard.frame_rate[1]
+        source = self.tokenizer(config.source) if config.source else codec
+        frames = source.frame_rate[0] / source.frame_rate[1]
         rate_in = config.input.rate if config.task == "encode" else frames
         frames = codec.frame_rate[0] / codec.frame_rate[1]
         rate_out = config.output.rate if config.task == "decode" else frames
@@ -283,7 +283,7 @@ class Engine:
         parked = [
             session
             for session in self.sessions.values()
-            if session.connection is None and session.client.name == client.name
+            if session.parked and session.client.name == client.name
         ]
         most = self.config.places * self.config.worker_count
         for session in sorted(parked, key=lambda each: each.parked_at)[
@@ -357,7 +357,7 @@ class Engine:
             self._free(session)
             session.consumed = max(session.consumed, state.next)
             if session.connection is not None and not self.draining:
-                self._recover(session)  # it came back while its row was leaving
+                self.recover(session)  # it came back while its row was leaving
         if self._folder is not None:
             self._store(session)
 
@@ -390,12 +390,12 @@ class Engine:
             if len(session.crashes) > _MOST_CRASHES or session.resumable is not True:
                 self._fail(session, Refusal("fault", "the server can't compute this stream"))
             elif left is None and session.connection is not None:
-                self._recover(session)
+                self.recover(session)
             session.on_change()
 
-    def _recover(self, session: Session) -> None:
-        """Place a session again, as soon as there is room."""
-        if session in self._homeless:
+    def recover(self, session: Session) -> None:
+        """Place a session that has no place, as soon as there is room."""
+        if session in self._homeless or session.placement is not None:
             return
         try:
             self.place(session)
@@ -409,7 +409,7 @@ class Engine:
             self.hello = self.workers.streams[0].hello or self.hello
         waiting, self._homeless = self._homeless, []
         for session in waiting:
-            self._recover(session)
+            self.recover(session)
         self.metrics.workers(len(self.workers.streams) + len(self.workers.spares))
 
     # --- files -----------------------------------------------------------------------------------

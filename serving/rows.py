@@ -61,7 +61,7 @@ class Row:
             "decode": (spec.sample_rate, config.output.rate),
             "transcode": (source.sample_rate if source else 0, spec.sample_rate),
         }[config.task]
-        self._heard = self._source if self.config.task == "transcode" else self._spec
+        self._code_source = self._source if self.config.task == "transcode" else self._spec
         self._start()
 
     def _start(self) -> None:
@@ -83,9 +83,9 @@ class Row:
         self._codes_in: SylInput | None = None
         self._codes_out: SylOutput | None = None
         if self.decodes:
-            assert self._heard is not None
+            assert self._code_source is not None
             count = config.source_codebooks or config.codebooks
-            self._codes_in = SylInput(self._heard.tokens, count)
+            self._codes_in = SylInput(self._code_source.tokens, count)
         if self.encodes:
             self._codes_out = SylOutput(
                 self._spec.tokens, config.codebooks, config.frames, self._metadata()
@@ -161,8 +161,8 @@ class Row:
 
     @property
     def _frame_rate(self) -> float:
-        assert self._heard is not None
-        return float(self._heard.frame_rate)
+        assert self._code_source is not None
+        return float(self._code_source.frame_rate)
 
     def _read(self, message: Message) -> np.ndarray:
         if self.ended:
@@ -190,8 +190,8 @@ class Row:
         Only the end mark tells how many samples of the last frame are valid, so those of the
         latest frame are held back.
         """
-        assert self._codes_in is not None and self._heard is not None
-        hop = self._heard.tokens.hop
+        assert self._codes_in is not None and self._code_source is not None
+        hop = self._code_source.tokens.hop
         end = self._codes_in.num_samples
         settled = max(0, self.totals.frames_in - 1) * hop
         if final:

@@ -46,6 +46,7 @@ _TICK = 0.1  # seconds between looks at what is due by time
 _SWEEP = 30.0  # seconds between looks at the folder of checkpoints
 _PEER_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 2.0
+_PLACES_TRIED = 4
 #: Frames that a resampler's filter looks ahead, at the lower of its rates (`audio.polyphase`).
 _RESAMPLER_TAPS = 48
 
@@ -93,7 +94,12 @@ class Server:
         for task in file_jobs.TASKS:
             app.router.add_post(f"/v1/{task}", self._one_shot)
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+            # Also of connections that never finish their first request.
+            keepalive_timeout=self.config.limits.handshake_seconds,
         )
         await self._runner.setup()
         tls = ssl_context(self.config)
@@ -177,11 +183,13 @@ class Server:
                 await asyncio.to_thread(self.engine.sweep)
             for session in list(self.engine.sessions.values()):
                 connection = session.connection
-                if connection is None:
+                if session.parked:
                     parked += 1
                     if now > session.parked_at + limits.park_seconds:
                         self.engine.discard(session, "expired")
                     continue
+                if connection is None:
+                    continue  # a place is being found for one
                 connection.remind()
                 stalled = session.stalled_at
                 if stalled is not None and now > stalled + limits.output_stall_seconds:
@@ -284,15 +292,22 @@ class Server:
 
     async def _placed(self, session: Session, resumed: bool) -> Ready:
         """Give a session a place, unless it has one, and return what to tell its client."""
+        session.arriving += 1
         try:
             if session.placement is not None and session.placement.left is not None:
                 await self.engine.leave(session)  # what was begun when the connection was lost
-            if session.placement is None:
-                await self.engine.place(session)
+            for _ in range(_PLACES_TRIED):
+                if session.placement is not None:
+                    break
+                await self.engine.place(session)  # whose worker may die meanwhile
+            else:
+                raise Refusal("full", "workers died again and again", retry_after=5.0)
         except Refusal as refused:
             if not (resumed and refused.reason.resumable):
                 self.engine.discard(session, refused.code)
             raise
+        finally:
+            session.arriving -= 1
         session.generation += 1
         session.confirmed = False
         config = session.config
@@ -315,7 +330,7 @@ class Server:
     def _latency(self, config: RowConfig) -> dict[str, float | None]:
         """The algorithmic latency of each part, in milliseconds."""
         codec = self.engine.tokenizer(config.codec)
-        heard = self.engine.tokenizer(config.source) if config.source else codec
+        source = self.engine.tokenizer(config.source) if config.source else codec
         parts: dict[str, float | None] = {}
 
         def add(name: str, samples: int | None, tokenizer: Tokenizer) -> None:
@@ -324,11 +339,11 @@ class Server:
         rates = {
             "encode": (config.input.rate, codec.sample_rate),
             "decode": (codec.sample_rate, config.output.rate),
-            "transcode": (heard.sample_rate, codec.sample_rate),
+            "transcode": (source.sample_rate, codec.sample_rate),
         }[config.task]
         parts["resampler"] = 0.0 if rates[0] == rates[1] else 1000 * _RESAMPLER_TAPS / min(rates)
         if config.task != "encode":
-            add("decoder", heard.decoder_latency, heard)
+            add("decoder", source.decoder_latency, source)
         if config.task != "decode":
             add("encoder", codec.encoder_latency, codec)
             add("chunk", (config.frames - 1) * codec.hop, codec)

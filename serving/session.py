@@ -101,6 +101,14 @@ class InputLog:
         kind = Kind.PCM if self._pcm else Kind.SYL_CHUNK
         return self.append(Message(kind, seq, self._last.position, b"", final=True), seq)
 
+    def ms_of(self, message: Message) -> float:
+        """Return the milliseconds of audio in a message.
+
+        Raises:
+            Refusal: `malformed`.
+        """
+        return 1000 * self._units(message) / self._rate
+
     def _units(self, message: Message) -> int:
         size = len(message.payload)
         if self._pcm is not None:
@@ -290,6 +298,7 @@ class Session:
         placement: where the row is; the engine's.
         connection: the server's; None while it is parked.
         parked_at: since when.
+        arriving: connections for which a place is being found: it is not parked then, either.
         stalled_at: since when its row is paused; None: it isn't.
         stamp: number of a message that had to wait for nobody but others, and when it came.
         crashes: times of workers' deaths that it has seen.
@@ -312,6 +321,7 @@ class Session:
     placement: Any = None
     connection: Any = None
     parked_at: float = 0.0
+    arriving: int = 0
     stalled_at: float | None = None
     stamp: tuple[int, float] | None = None
     crashes: list[float] = field(default_factory=list)
@@ -323,6 +333,11 @@ class Session:
         self.checkpoint = checkpoint
         self.input.drop_before(checkpoint.next)
         self.output.checkpoint(checkpoint.out)
+
+    @property
+    def parked(self) -> bool:
+        """Whether it waits for its client to come back."""
+        return self.connection is None and not self.arriving
 
     def park(self) -> None:
         self.connection, self.parked_at, self.stalled_at = None, time.monotonic(), None

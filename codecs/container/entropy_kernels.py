@@ -102,6 +102,19 @@ def _shift_low(out, at, low, cache, pending):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _block_of(table, blocks, used, context, node):  # type: ignore[no-untyped-def]
+    """Find the block of a context's node, or add one; return it, and what may have grown."""
+    slot = _slot(table, context, node)
+    if table[slot, 2] == 0:
+        if used == blocks.shape[0]:
+            table, blocks = _doubled(table, blocks)
+            slot = _slot(table, context, node)
+        used += 1
+        table[slot, 0], table[slot, 1], table[slot, 2] = context, node, used
+    return table[slot, 2] - 1, used, table, blocks
+
+
+@kernel
 def encode(codes, widths, model, out):  # type: ignore[no-untyped-def]
     """Encode codes (positions, codebooks) int64 into out, uint8; return the number of bytes.
 
@@ -120,14 +133,7 @@ def encode(codes, widths, model, out):  # type: ignore[no-untyped-def]
             left = widths[codebook]
             while left > 0:
                 node = (1 << (widths[codebook] - left)) | (code >> left)
-                slot = _slot(table, context, node)
-                if table[slot, 2] == 0:
-                    if used == blocks.shape[0]:
-                        table, blocks = _doubled(table, blocks)
-                        slot = _slot(table, context, node)
-                    used += 1
-                    table[slot, 0], table[slot, 1], table[slot, 2] = context, node, used
-                block = table[slot, 2] - 1
+                block, used, table, blocks = _block_of(table, blocks, used, context, node)
                 inner = 1
                 for _ in range(min(left, _LEVELS)):
                     left -= 1
@@ -169,14 +175,7 @@ def decode(data, widths, model, codes):  # type: ignore[no-untyped-def]
             left, code = widths[codebook], 0
             while left > 0:
                 node = (1 << (widths[codebook] - left)) | code
-                slot = _slot(table, context, node)
-                if table[slot, 2] == 0:
-                    if used == blocks.shape[0]:
-                        table, blocks = _doubled(table, blocks)
-                        slot = _slot(table, context, node)
-                    used += 1
-                    table[slot, 0], table[slot, 1], table[slot, 2] = context, node, used
-                block = table[slot, 2] - 1
+                block, used, table, blocks = _block_of(table, blocks, used, context, node)
                 inner = 1
                 for _ in range(min(left, _LEVELS)):
                     left -= 1

@@ -115,6 +115,7 @@ class NeuralCodec(AudioTokenizer):
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         encoder, tile = self._running_encoder()
         quantizing = self.quantizing()
+        quantizer: Quantizer = self.still_quantizer()
         if tile is None:
             latents_of = together(encoder.latents)
         else:
@@ -134,6 +135,7 @@ class NeuralCodec(AudioTokenizer):
             look_ahead=self.network.encoder_look_ahead,
             tile=tile,
             channels=self.network.latent_dim,
+            unrounded=lambda latents: quantizer.unrounded(latents[None])[0],
             num_codebooks=num_codebooks,
             device=self.device,
         )

@@ -309,8 +309,8 @@ def _do_all(
 
 
 def _write_result(plan: Plan, one: Contestant, clips: Sequence[Utterance]) -> None:
-    heard = copy_clips(clips, one.audio, one.folder)
-    found = result(plan, one.system.entry, one.lines.lines, heard, environment(plan.metrics))
+    copied = copy_clips(clips, one.audio, one.folder)
+    found = result(plan, one.system.entry, one.lines.lines, copied, environment(plan.metrics))
     write_result(one.folder / RESULT_NAME, found)
 
 

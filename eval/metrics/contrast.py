@@ -1,5 +1,7 @@
 """Harmonic contrast: level of a voice's harmonics relative to the level between them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..analysis_cache import remembered
@@ -130,16 +132,10 @@ CONTRAST = Metric(
     package="pyworld-prebuilt",
 )
 
-OWN_CONTRAST = Metric(
+OWN_CONTRAST = replace(
+    CONTRAST,
     name="own-contrast",
     heading="own contrast",
     compute=own_contrast,
     description="Contrast of the harmonics with the pitch tuned to each signal, within 5 %.",
-    higher_is_better=None,
-    bounds=(None, None),
-    unit="dB",
-    digits=2,
-    sample_rates=(RATE,),
-    paper="after Murphy, 1999 (JASA 105); 2000 (ICSLP)",
-    package="pyworld-prebuilt",
 )

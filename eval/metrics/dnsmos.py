@@ -61,11 +61,11 @@ def _network() -> Any:
     # Set here, as the package would load both of its networks, on all cores.
     network = object.__new__(module.DNSMOS)
     network.onnx_sess = onnx_session(str(files("speechmos") / "dnsmos_models" / "sig_bak_ovr.onnx"))
-    network.p808_onnx_sess, network.audio_melspec = _Unheard(), lambda audio: audio[None]
+    network.p808_onnx_sess, network.audio_melspec = _UnusedNetwork(), lambda audio: audio[None]
     return network
 
 
-class _Unheard:
+class _UnusedNetwork:
     """A stub for the P.808 network, whose score is not used."""
 
     def run(self, names: None, inputs: object) -> list[list[list[float]]]:

@@ -5,6 +5,7 @@ segments at once: a third of the package's time, with differences by rounding al
 where a band is constant: there the package correlates random noise.)
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -102,13 +103,11 @@ STOI = Metric(
     package="pystoi",
 )
 
-ESTOI = Metric(
+ESTOI = replace(
+    STOI,
     name="estoi",
     heading="ESTOI",
     compute=estoi,
     description="Intelligibility: correlation of short-time spectra, hard on fluctuating noise.",
-    higher_is_better=True,
-    bounds=(-1, 1),
     paper="Jensen & Taal, 2016, doi 10.1109/TASLP.2016.2585878",
-    package="pystoi",
 )

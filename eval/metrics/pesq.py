@@ -1,5 +1,7 @@
 """PESQ: perceptual evaluation of speech quality."""
 
+from dataclasses import replace
+
 from .interface import Clip, Metric, MetricError
 from .requirements import check_pair, package
 
@@ -58,14 +60,13 @@ PESQ_WB = Metric(
     package="pesq",
 )
 
-PESQ_NB = Metric(
+PESQ_NB = replace(
+    PESQ_WB,
     name="pesq-nb",
     heading="PESQ-nb",
     compute=pesq_nb,
     description="Quality that a model of hearing predicts (MOS-LQO), in the telephone band.",
-    higher_is_better=True,
     bounds=(0.999, 4.549),
     sample_rates=(16000, 8000),
     paper="ITU-T P.862, P.862.1",
-    package="pesq",
 )

@@ -7,6 +7,8 @@ times. DIO runs on the signal at a quarter of the sample rate, enough for a pitc
 three metrics share one analysis, and systems share the reference's.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..analysis_cache import remembered
@@ -110,26 +112,24 @@ F0_CORRELATION = Metric(
     package="pyworld-prebuilt",
 )
 
-VOICING = Metric(
+VOICING = replace(
+    F0_CORRELATION,
     name="voicing",
     heading="voicing error",
     compute=voicing_error,
     description="Share of frames that are voiced in one of the two only.",
     higher_is_better=False,
     bounds=(0, 1),
-    sample_rates=(16000,),
     paper="Morise et al., 2009 (DIO)",
-    package="pyworld-prebuilt",
 )
 
-GROSS_PITCH_ERROR = Metric(
+GROSS_PITCH_ERROR = replace(
+    F0_CORRELATION,
     name="gpe",
     heading="gross pitch error",
     compute=gross_pitch_error,
     description="Share of frames voiced in both whose pitch is off by more than 20 %.",
     higher_is_better=False,
     bounds=(0, 1),
-    sample_rates=(16000,),
     paper="Chu & Alwan, 2009, doi 10.1109/ICASSP.2009.4960497",
-    package="pyworld-prebuilt",
 )

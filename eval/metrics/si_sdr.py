@@ -31,12 +31,12 @@ def si_sdr(clip: Clip) -> float:
         raise MetricError("SI-SDR: the reconstruction is silent")
     target = reference * (reference @ estimate) / (reference @ reference)
     rest = estimate - target
-    heard, lost = float(target @ target), float(rest @ rest)
-    if not heard:
+    kept, lost = float(target @ target), float(rest @ rest)
+    if not kept:
         raise MetricError("SI-SDR: minus infinity, as nothing of the reference is left")
-    if lost <= heard * 10 ** (-_MOST / 10):
+    if lost <= kept * 10 ** (-_MOST / 10):
         raise MetricError("SI-SDR: infinite, as the two are equal up to their volume")
-    return 10 * np.log10(heard / lost)
+    return 10 * np.log10(kept / lost)
 
 
 SI_SDR = Metric(

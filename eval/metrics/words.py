@@ -8,12 +8,13 @@ utterance are capped at its length, since a recogniser that loops on one would a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..recognition import (
     WordErrors,
     capped_errors,
     default_recognizer,
-    language_to_hear,
+    recognition_language,
     word_errors,
     words_of_original,
 )
@@ -32,7 +33,7 @@ def word_error(clip: Clip) -> Ratio:
         MetricError: another rate than 16000 Hz, no text, a language that the recogniser does not
             know, it fails, or a package is missing.
     """
-    return _word_ratio(_said(clip), _heard(clip))
+    return _word_ratio(_words_of_text(clip), _words_of_estimate(clip))
 
 
 def character_error(clip: Clip) -> Ratio:
@@ -41,7 +42,7 @@ def character_error(clip: Clip) -> Ratio:
     Raises:
         MetricError: as `word_error`.
     """
-    return _character_ratio(_said(clip), _heard(clip))
+    return _character_ratio(_words_of_text(clip), _words_of_estimate(clip))
 
 
 def differential_word_error(clip: Clip) -> Ratio:
@@ -51,7 +52,7 @@ def differential_word_error(clip: Clip) -> Ratio:
         MetricError: no words are recognised in the original, the two can't be compared, or as
             `word_error`.
     """
-    return _word_ratio(_originally_heard(clip), _heard(clip))
+    return _word_ratio(_words_of_original(clip), _words_of_estimate(clip))
 
 
 def differential_character_error(clip: Clip) -> Ratio:
@@ -60,36 +61,36 @@ def differential_character_error(clip: Clip) -> Ratio:
     Raises:
         MetricError: as `differential_word_error`.
     """
-    return _character_ratio(_originally_heard(clip), _heard(clip))
+    return _character_ratio(_words_of_original(clip), _words_of_estimate(clip))
 
 
-def _said(clip: Clip) -> list[str]:
+def _words_of_text(clip: Clip) -> list[str]:
     words = words_of(clip.text or "")
     if not words:
         raise MetricError("no text to compare with")
     return words
 
 
-def _heard(clip: Clip) -> list[str]:
+def _words_of_estimate(clip: Clip) -> list[str]:
     listener = default_recognizer()
-    language = language_to_hear(listener, clip.language, clip.reference, clip.sample_rate)
+    language = recognition_language(listener, clip.language, clip.reference, clip.sample_rate)
     return listener.words(clip.estimate, clip.sample_rate, language)
 
 
-def _originally_heard(clip: Clip) -> list[str]:
+def _words_of_original(clip: Clip) -> list[str]:
     check_pair(clip)
     listener = default_recognizer()
-    language = language_to_hear(listener, clip.language, clip.reference, clip.sample_rate)
+    language = recognition_language(listener, clip.language, clip.reference, clip.sample_rate)
     return words_of_original(listener, clip.reference, clip.sample_rate, language)
 
 
-def _word_ratio(expected: Sequence[str], heard: Sequence[str]) -> Ratio:
-    return _ratio(word_errors(list(expected), list(heard)))
+def _word_ratio(expected: Sequence[str], recognised: Sequence[str]) -> Ratio:
+    return _ratio(word_errors(list(expected), list(recognised)))
 
 
-def _character_ratio(expected: Sequence[str], heard: Sequence[str]) -> Ratio:
+def _character_ratio(expected: Sequence[str], recognised: Sequence[str]) -> Ratio:
     reference = " ".join(expected)
-    found = package("jiwer").process_characters(reference, " ".join(heard))
+    found = package("jiwer").process_characters(reference, " ".join(recognised))
     edits = found.substitutions + found.deletions + found.insertions
     return _ratio(capped_errors(edits, len(reference)))
 
@@ -119,49 +120,35 @@ WER = Metric(
     variant=_variant,
 )
 
-CER = Metric(
+CER = replace(
+    WER,
     name="cer",
     heading="CER",
     compute=character_error,
     description="Character errors of a recogniser on the reconstruction, against the text; "
     "of an utterance at most its characters.",
-    higher_is_better=False,
-    bounds=(0, 1),
-    needs=("text",),
-    sample_rates=(_RATE,),
-    package="jiwer",
-    max_items=20,
-    variant=_variant,
 )
 
-DWER = Metric(
+DWER = replace(
+    WER,
     name="dwer",
     heading="dWER",
     compute=differential_word_error,
-    description="Word errors of a recogniser, against what it hears in the original; "
+    description="Word errors of a recogniser, against what it recognises in the original; "
     "of an utterance at most its words.",
-    higher_is_better=False,
-    bounds=(0, 1),
-    sample_rates=(_RATE,),
-    package="jiwer",
-    max_items=20,
     prefers=("text",),
-    variant=_variant,
+    needs=("reference",),
 )
 
-DCER = Metric(
+DCER = replace(
+    WER,
     name="dcer",
     heading="dCER",
     compute=differential_character_error,
-    description="Character errors of a recogniser, against what it hears in the original; "
+    description="Character errors of a recogniser, against what it recognises in the original; "
     "of an utterance at most its characters.",
-    higher_is_better=False,
-    bounds=(0, 1),
-    sample_rates=(_RATE,),
-    package="jiwer",
-    max_items=20,
     prefers=("text",),
-    variant=_variant,
+    needs=("reference",),
 )
 
 #: Of the metrics that use the recogniser.

@@ -49,8 +49,8 @@ TASKS = {
             name="speaker",
             heading="Speaker identification",
             kind="classification",
-            description="Which of 36 speakers says a sentence, of whom others were heard in the "
-            "same session (speechocean762).",
+            description="Which of 36 speakers says a sentence; learned from others of the same "
+            "session (speechocean762).",
             label="speaker",
             where=_SENTENCES | _TRAIN,
             split_by=SplitBy("utterance", 0.3),

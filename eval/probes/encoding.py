@@ -54,7 +54,7 @@ def encode(
     waiting: list[tuple[str, np.ndarray]] = []
     for example in examples:
         try:
-            wave = heard(wave_of(example.utterance), system.sample_rate, task)
+            wave = probe_input(wave_of(example.utterance), system.sample_rate, task)
         except FAILURES as error:
             failed[example.name] = _reason(error)
             continue
@@ -88,7 +88,7 @@ def encode(
     return Codes(found, float(tokenizer.spec.tokens.frame_rate), failed)
 
 
-def heard(wave: np.ndarray, sample_rate: int, task: ProbeTask) -> np.ndarray:
+def probe_input(wave: np.ndarray, sample_rate: int, task: ProbeTask) -> np.ndarray:
     """Return the part of an utterance that a task uses.
 
     Raises:

@@ -15,11 +15,11 @@ INIT = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Codes:
-    """Codes of some utterances.
+class Rows:
+    """Codes or features of some utterances.
 
     Attributes:
-        rows: (frames, codebooks) int64 of each utterance, by name.
+        rows: of each utterance, by name.
         frame_rate: Hz.
         failed: by name, why an utterance has none.
     """
@@ -27,25 +27,18 @@ class Codes:
     rows: dict[str, np.ndarray]
     frame_rate: float
     failed: dict[str, str] = field(default_factory=dict)
+
+
+class Codes(Rows):
+    """Codes of some utterances, (frames, codebooks) int64 each."""
 
     def front(self, names: Sequence[str], dim: int) -> "CodeFront":
         """Return the embedding module for the codes of these utterances."""
         return CodeFront([self.rows[name] for name in names], dim)
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
-    """Features of some utterances.
-
-    Attributes:
-        rows: (frames, dim) float32 of each utterance, by name.
-        frame_rate: Hz.
-        failed: by name, why an utterance has none.
-    """
-
-    rows: dict[str, np.ndarray]
-    frame_rate: float
-    failed: dict[str, str] = field(default_factory=dict)
+class Features(Rows):
+    """Features of some utterances, (frames, dim) float32 each."""
 
     def front(self, names: Sequence[str], dim: int) -> "FeatureFront":
         """Return the projection of features, normalised by mean and deviation over these

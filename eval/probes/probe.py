@@ -207,11 +207,11 @@ def _pairs(work: _Work) -> tuple[np.ndarray, np.ndarray]:
         labels = np.array([example.label for example in work.test])
         return np.stack([first, second], 1), labels[first] == labels[second]
     place = {example.name: at for at, example in enumerate(work.test)}
-    heard = [trial for trial in work.parts.trials if trial[0] in place and trial[1] in place]
-    if not heard:
-        raise MetricError(f"task {work.task.name}: no trial of which both utterances were heard")
-    pairs = [(place[first], place[second]) for first, second, _ in heard]
-    return np.array(pairs), np.array([same for *_, same in heard])
+    usable = [trial for trial in work.parts.trials if trial[0] in place and trial[1] in place]
+    if not usable:
+        raise MetricError(f"task {work.task.name}: no trial of which both utterances were usable")
+    pairs = [(place[first], place[second]) for first, second, _ in usable]
+    return np.array(pairs), np.array([same for *_, same in usable])
 
 
 def _recognise(work: _Work, head: str) -> Score:

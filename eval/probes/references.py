@@ -17,7 +17,7 @@ import torch
 from ...errors import ConfigError
 from ...filesystem import content_digest, replacing
 from ...typed_fields import to_json
-from .encoding import FAILURES, heard
+from .encoding import FAILURES, probe_input
 from .inputs import Codes, Features, Inputs
 from .probe import BUDGETS, PROTOCOL, SEEDS, Result, probe
 from .sampling import Example, Parts
@@ -124,7 +124,7 @@ def _waves(
     for example in examples:
         try:
             wave, _ = example.utterance.read(_RATE, "mix")
-            waves[example.name] = heard(wave, _RATE, task)
+            waves[example.name] = probe_input(wave, _RATE, task)
         except FAILURES as error:
             failed[example.name] = str(error)
     return waves, failed

@@ -75,8 +75,8 @@ def choose(task: ProbeTask, utterances: Sequence[Utterance]) -> Parts:
     untaught = before - len(test)
     if task.trials is not None:
         trials = read_trials(task.trials, {example.name for example in test})
-        heard = {name for first, second, _ in trials for name in (first, second)}
-        test = [example for example in test if example.name in heard]
+        paired = {name for first, second, _ in trials for name in (first, second)}
+        test = [example for example in test if example.name in paired]
     else:
         test = _turns(task, test)[: task.max_test]
     _check(task, train, test)
@@ -188,8 +188,8 @@ def _check(task: ProbeTask, train: Sequence[Example], test: Sequence[Example]) -
     if len(labels) < 2:
         raise MetricError(f"task {task.name}: all of the train part has the label {labels.pop()!r}")
     if task.kind == "verification":
-        heard = {example.label for example in test}
-        if common := labels & heard:
+        tested = {example.label for example in test}
+        if common := labels & tested:
             raise MetricError(
                 f"task {task.name}: {len(common)} of the labels to verify were trained on, such as "
                 f"{min(common)!r}"

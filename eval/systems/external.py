@@ -97,7 +97,7 @@ class External(BaseSystem):
         self.digest = digest_of([*own, *others], json.dumps(fields, sort_keys=True))
         self.versions = {Path(file).name: short_digest(file) for file in [*own, *others]}
         encode, decode = (" ".join(fields[key]) for key in ("encode", "decode"))
-        self.setting = f"{encode}; {decode}; bits: {_said(self._bits)}"
+        self.setting = f"{encode}; {decode}; bits: {_measured_as(self._bits)}"
         if self._rate != self.sample_rate:
             self.setting += f"; at {self._rate} Hz"
 
@@ -157,7 +157,7 @@ class External(BaseSystem):
         return "{" not in word and (self._folder / word).is_file()
 
 
-def _said(bits: str | dict[str, int]) -> str:
+def _measured_as(bits: str | dict[str, int]) -> str:
     if bits == "file":
         return "size of the encoded file"
     if bits == "ogg":

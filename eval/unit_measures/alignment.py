@@ -1,12 +1,18 @@
 """Phone boundaries: forced alignment of a transcript by pocketsphinx."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ...audio.forced_alignment import (
+    FRAME_RATE,
+    SAMPLE_RATE,
+    WINDOW_SHIFT,
+    decode_utterance,
+    dictionary,
+    fitted_to_words,
+)
 from ..requirements import MetricError, package
 from ..systems.samples import to_int16
 from ..transcripts import words_of
@@ -22,14 +28,6 @@ PHONES = (
     *("UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 _INDEX = {phone: index for index, phone in enumerate(PHONES)}
-
-#: Hz: the acoustic model's sample rate, and its frames a second.
-SAMPLE_RATE = 16000
-ALIGNMENT_RATE = 100
-
-# The recogniser's window is 25.6 ms long and begins at the frame's start, so its centre is 12.8 ms
-# after it, not 5 ms.
-_WINDOW_CENTRE = 0.0128
 
 
 class AlignmentError(MetricError):
@@ -63,9 +61,8 @@ class PhoneAlignment:
         Boundaries are midway between the centres of the recogniser's windows, 7.8 ms later than
         frame numbers × 10 ms; the first starts at 0 and the last ends with the audio.
         """
-        shift = _WINDOW_CENTRE - 0.5 / ALIGNMENT_RATE
         total = self.num_samples / SAMPLE_RATE
-        borders = np.append(self.starts, self.num_frames) / ALIGNMENT_RATE + shift
+        borders = np.append(self.starts, self.num_frames) / FRAME_RATE + WINDOW_SHIFT
         borders = np.clip(borders, 0, total)
         borders[0], borders[-1] = 0, total
         return np.stack([borders[:-1], borders[1:]], axis=1)
@@ -109,9 +106,7 @@ class PhoneAligner:
     """Forced alignment with pocketsphinx and the US English model and dictionary inside it.
 
     Two passes over the utterance: the first finds words, pauses between them and the pronunciation
-    of words with several; the second finds phones. Every utterance has its own decoder, with a
-    dictionary of its words only (11 ms): a reused decoder keeps adaptation from earlier utterances,
-    which moves a boundary now and then.
+    of words with several; the second finds phones.
 
     Raises:
         MetricError: no `pocketsphinx` package.
@@ -119,7 +114,7 @@ class PhoneAligner:
 
     def __init__(self) -> None:
         self._pocketsphinx = package("pocketsphinx")
-        self._dictionary: Any = self._pocketsphinx.Decoder(lm=None, loglevel="FATAL")
+        self._dictionary = dictionary(self._pocketsphinx)
 
     def missing_words(self, text: str) -> list[str]:
         """Return words that are not in the dictionary; an utterance with any can't be aligned."""
@@ -153,14 +148,10 @@ class PhoneAligner:
         if missing := self.missing_words(text):
             raise AlignmentError(f"alignment: not in the dictionary: {', '.join(missing)}")
         spellings = [self._spelling(word) or word for word in words]
-        decoder = self._decoder_of(spellings)
         try:
-            decoder.set_align_text(" ".join(spellings))
-            hear(decoder, samples)
-            if decoder.hyp() is None:
-                raise RuntimeError("no path through the words")
+            decoder = fitted_to_words(self._pocketsphinx, self._dictionary, spellings, samples)
             decoder.set_alignment()
-            hear(decoder, samples)
+            decode_utterance(decoder, samples)
             entries = [
                 (phone.name, phone.start, phone.duration)
                 for phone in decoder.get_alignment().phones()
@@ -168,46 +159,6 @@ class PhoneAligner:
         except RuntimeError as error:
             raise AlignmentError(f"alignment: the audio does not fit the words: {error}") from None
         return _alignment(entries, samples.size)
-
-    def _decoder_of(self, spellings: Sequence[str]) -> Any:
-        """Make a decoder for these words, in all their pronunciations."""
-        lines = []
-        for spelling in sorted(set(spellings)):
-            form, number = spelling, 1
-            while (pronunciation := self._dictionary.lookup_word(form)) is not None:
-                lines.append(f"{form} {pronunciation}\n")
-                number += 1
-                form = f"{spelling}({number})"
-        with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            return self._pocketsphinx.Decoder(
-                dict=file.name,
-                lm=None,
-                samprate=SAMPLE_RATE,
-                cmn="batch",
-                # The lattice's best path has words of no duration, which the second pass rejects.
-                bestpath=False,
-                # A transcript has few paths: the model's dictation beams prune the right one at
-                # hesitations, and squeeze the remaining words into the rest.
-                beam=1e-200,
-                wbeam=1e-200,
-                pbeam=1e-200,
-                loglevel="FATAL",
-            )
-
-
-def hear(decoder: Any, samples: np.ndarray) -> None:
-    """Decode a whole utterance, (samples,) int16.
-
-    Raises:
-        RuntimeError: pocketsphinx fails.
-    """
-    decoder.start_utt()
-    try:
-        decoder.process_raw(samples.tobytes(), full_utt=True)
-    finally:
-        decoder.end_utt()
 
 
 def sixteen_bits(wave: np.ndarray, sample_rate: int) -> np.ndarray:

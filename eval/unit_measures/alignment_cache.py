@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ...audio.forced_alignment import SAMPLE_RATE
 from ...audio.manifests import Utterance
 from ...errors import AudioFileError
 from ...filesystem import replacing
 from .alignment import (
     PHONES,
-    SAMPLE_RATE,
     AlignmentError,
     PhoneAligner,
     PhoneAlignment,

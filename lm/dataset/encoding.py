@@ -91,7 +91,7 @@ class Piece:
 
 
 @dataclass
-class _Heard:
+class _ReadUtterance:
     """An utterance between reading and encoding."""
 
     planned: Planned
@@ -155,15 +155,15 @@ class PieceEncoder:
         outcomes: dict[int, Item | Dropped | str] = {}
         unaligned: list[list[str]] = []
         measures: dict[int, Measures] = {}
-        waiting: dict[int, _Heard] = {}
+        waiting: dict[int, _ReadUtterance] = {}
         longest = self.recipe.batch_size
         for number, planned in enumerate(rows):
-            heard = self._attempt(self._hear, planned)
-            if isinstance(heard, Dropped | str):
-                outcomes[number] = heard
+            utterance = self._attempt(self._read, planned)
+            if isinstance(utterance, Dropped | str):
+                outcomes[number] = utterance
                 continue
-            waiting[number] = heard
-            measures[number] = heard.measures
+            waiting[number] = utterance
+            measures[number] = utterance.measures
             if len(waiting) >= longest:
                 outcomes |= self._flush(waiting, unaligned)
         outcomes |= self._flush(waiting, unaligned)
@@ -184,7 +184,7 @@ class PieceEncoder:
         except Exception as error:
             return printable(f"{type(error).__name__}: {error}")
 
-    def _hear(self, planned: Planned) -> _Heard | Dropped:
+    def _read(self, planned: Planned) -> _ReadUtterance | Dropped:
         source, filters = planned.source, self.recipe.filters
         if (reason := filters.reason_before(source.text, source.language)) is not None:
             return Dropped(reason)
@@ -194,7 +194,7 @@ class PieceEncoder:
             held: list[np.ndarray] = []
             tokens = None
             count = 0
-            blocks = _with_last(reader.resampled_blocks(rate))
+            blocks = reader.stream_blocks(rate)
             for block, last in blocks:
                 meter.push(block, last)
                 held.append(block)
@@ -211,7 +211,7 @@ class PieceEncoder:
             wave = held[0] if len(held) == 1 else np.concatenate(held)
             if not np.isfinite(wave).all():
                 raise WaveError(f"{shown(source)}: the samples hold NaN or infinity")
-        return _Heard(planned, wave, tokens, sha256, segment, measures)
+        return _ReadUtterance(planned, wave, tokens, sha256, segment, measures)
 
     def _stream(
         self,
@@ -234,12 +234,12 @@ class PieceEncoder:
         return Tokens.concat(parts)
 
     def _flush(
-        self, waiting: dict[int, _Heard], unaligned: list[list[str]]
+        self, waiting: dict[int, _ReadUtterance], unaligned: list[list[str]]
     ) -> dict[int, Item | str]:
         """Encode what waits, in one call if possible."""
-        waves = {number: heard.wave for number, heard in waiting.items() if heard.wave is not None}
+        waves = {number: read.wave for number, read in waiting.items() if read.wave is not None}
         tokens: dict[int, Any] = {
-            number: heard.tokens for number, heard in waiting.items() if heard.tokens is not None
+            number: read.tokens for number, read in waiting.items() if read.tokens is not None
         }
         start = time.perf_counter()
         made = self._attempt(self._encode, list(waves.values())) if waves else []
@@ -249,10 +249,10 @@ class PieceEncoder:
         tokens |= dict(zip(waves, made, strict=True))
         self._encoding += time.perf_counter() - start
         found: dict[int, Item | str] = {}
-        for number, heard in waiting.items():
+        for number, read in waiting.items():
             row = tokens[number]
             found[number] = (
-                row if isinstance(row, str) else self._attempt(self._item, heard, row, unaligned)
+                row if isinstance(row, str) else self._attempt(self._item, read, row, unaligned)
             )
         waiting.clear()
         return found
@@ -268,8 +268,8 @@ class PieceEncoder:
         tokens = self.tokenizer.encode(batch, rate, lengths, num_codebooks=self._kept)
         return [_trimmed(tokens[row : row + 1]) for row in range(len(waves))]
 
-    def _item(self, heard: _Heard, tokens: "Tokens", unaligned: list[list[str]]) -> Item:
-        source = heard.planned.source
+    def _item(self, read: _ReadUtterance, tokens: "Tokens", unaligned: list[list[str]]) -> Item:
+        source = read.planned.source
         if self.coder is not None:
             tokens = self.coder.encode(tokens)
         extra = json.loads(source.extra) if source.extra else {}
@@ -277,7 +277,7 @@ class PieceEncoder:
         words: tuple[AlignedWord, ...] | None = None
         rate = self.tokenizer.spec.sample_rate
         try:
-            words, text = self._aligner.words(heard.planned, extra, text, heard.wave, rate)
+            words, text = self._aligner.words(read.planned, extra, text, read.wave, rate)
         except SyllabaryError as error:
             unaligned.append([source.id, printable(str(error))])
         for name in ("words", "alignment", "alignments"):
@@ -285,7 +285,7 @@ class PieceEncoder:
                 extra.pop(name, None)
         if words is not None and self._text is not None:
             words = self._text.words(text, words)
-        start, count = heard.segment if heard.segment is not None else (None, None)
+        start, count = read.segment if read.segment is not None else (None, None)
         dtype = self._format.header.dtype
         count_frames = int(tokens.lengths[0])
 
@@ -308,7 +308,7 @@ class PieceEncoder:
             alignment=words,
             text_ids=self._text.ids(text) if self._text is not None and text is not None else None,
             source=source.name,
-            source_sha256=heard.sha256,
+            source_sha256=read.sha256,
             source_start=start,
             source_samples=count,
             extra=extra or None,
@@ -373,14 +373,6 @@ def _trimmed(tokens: "Tokens") -> "Tokens":
     frames = int(tokens.lengths[0])
     durations = None if tokens.durations is None else tokens.durations[:, :frames]
     return replace(tokens, codes=tokens.codes[..., :frames], durations=durations)
-
-
-def _with_last(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    held = next(blocks, np.zeros(0, np.float32))
-    for block in blocks:
-        yield held, False
-        held = block
-    yield held, True
 
 
 def items_of(row_format: RowFormat, piece: Piece) -> list[Item]:

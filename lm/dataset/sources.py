@@ -165,13 +165,13 @@ def _of_line(line: str, home: Path, prefix: bytes) -> Source:
         offset,
         speaker,
         text,
-        _said(language) or _said(lang),
+        _text_or_none(language) or _text_or_none(lang),
         split,
         _json(fields) if fields else "",
     )
 
 
-def _said(language: Any) -> str | None:
+def _text_or_none(language: Any) -> str | None:
     return (language.strip() or None) if type(language) is str else None
 
 

@@ -52,6 +52,13 @@ def _copy(source, first, last, target, at, stride, base):  # type: ignore[no-unt
             target[at + stride * number] = base + np.int64(taken[number])
 
 
+@kernel(inline="always")
+def _note(parts, count, slot, source, item, start, stop):  # type: ignore[no-untyped-def]
+    """Note where a part of a row comes from."""
+    parts[count, 0], parts[count, 1], parts[count, 2] = slot, source, item
+    parts[count, 3], parts[count, 4] = start, stop
+
+
 @kernel
 def fill_codes(  # type: ignore[no-untyped-def]
     values, begins, books, heads, source, items, starts, stops, row_starts, rows, slots, places,
@@ -100,8 +107,7 @@ def fill_codes(  # type: ignore[no-untyped-def]
             here = positions[slot, at : at + stop - start]
             for step in range(stop - start):
                 here[step] = step
-            parts[count, 0], parts[count, 1], parts[count, 2] = slot, source, item
-            parts[count, 3], parts[count, 4] = start, stop
+            _note(parts, count, slot, source, item, start, stop)
             count += 1
             at += int(stop - start)
         lengths[slot] = at
@@ -127,8 +133,7 @@ def fill_documents(  # type: ignore[no-untyped-def]
             _copy(values, first + behind, last + behind, targets[slot, 0], at, 1, 0)
             for step in range(stop - start):
                 positions[slot, at + step] = step
-            parts[count, 0], parts[count, 1], parts[count, 2] = slot, source, item
-            parts[count, 3], parts[count, 4] = start, stop
+            _note(parts, count, slot, source, item, start, stop)
             count += 1
             at += int(stop - start)
         lengths[slot] = at

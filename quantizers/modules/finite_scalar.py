@@ -124,6 +124,15 @@ class ResidualFiniteScalarQuantizer(Quantizer):
             bias = self.project_out(first.new_zeros(len(self.config.levels)))
             return [first, *(part - bias for part in later)]
 
+    def unrounded(self, x: Tensor) -> Tensor:
+        """Return x through projections and bounds alone; see `Quantizer.unrounded`."""
+        x, _ = self.checked_vectors(x)
+        with full_precision(x.device):
+            z = self.project_in(x)
+            bounded = fsq_bound(z, self.config.levels) / self._constants(z)[0]
+            projected: Tensor = self.project_out(bounded)
+            return projected
+
     def with_levels(self, levels: tuple[int, ...]) -> "ResidualFiniteScalarQuantizer":
         """Return a quantizer with the same projections and other levels for the same channels.
 

@@ -103,6 +103,12 @@ class GroupedVectorQuantizer(Quantizer):
             -1,
         )
 
+    def unrounded(self, x: Tensor) -> Tensor:
+        """Return each group's; see `Quantizer.unrounded`."""
+        x, _ = self.checked_vectors(x)
+        parts = enumerate(self._parts(x))
+        return torch.cat([self.group(index).unrounded(part) for index, part in parts], -1)
+
     def group(self, index: int) -> ResidualVectorQuantizer:
         """Return the quantizer of one group."""
         group = self.groups[index]

@@ -69,6 +69,18 @@ class Quantizer(PlainModule):
             QuantizerError: codes of a wrong shape or dtype, or out of range.
         """
 
+    def unrounded(self, x: Tensor) -> Tensor:
+        """Return vectors (batch, frames, dim) float32 as they would be quantized without rounding.
+
+        They pass through the quantizer's projections and bounds but keep their place between the
+        codes, so that they are for a decoder what the vectors of `decode` are. Without projections
+        and bounds, they are x.
+
+        Raises:
+            QuantizerError: as for `forward`; or the quantizer does not decode to features.
+        """
+        raise QuantizerError(f"{type(self).__name__} does not decode to features")
+
     def checked_vectors(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Check and return float32 vectors, zero where padded, and the mask (batch, frames)."""
         if not isinstance(x, Tensor) or not x.is_floating_point():

@@ -5,6 +5,7 @@ Zeghidour et al., "SoundStream" (arXiv 2107.03312), which also introduced quanti
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -125,6 +126,15 @@ class ResidualVectorQuantizer(Quantizer):
             for index in range(1, used):
                 total = total + self.stage(index).decode(codes[:, index, None])
             return total
+
+    def unrounded(self, x: Tensor) -> Tensor:
+        """Return the sum of what the stages would add; see `Quantizer.unrounded`."""
+        x, _ = self.checked_vectors(x)
+        residual, parts = x, []
+        for index in range(len(self.stages)):
+            parts.append(self.stage(index).unrounded(self._stage_input(index, x, residual)))
+            residual = residual - parts[-1]
+        return reduce(torch.add, parts)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)

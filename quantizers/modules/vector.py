@@ -189,6 +189,13 @@ class VectorQuantizer(Quantizer):
             decoded: Tensor = self.project_out(self.codebook.float()[codes[:, 0]])
             return decoded
 
+    def unrounded(self, x: Tensor) -> Tensor:
+        """Return x through the projections alone; see `Quantizer.unrounded`."""
+        x, _ = self.checked_vectors(x)
+        with full_precision(x.device):
+            projected: Tensor = self.project_out(self.project_in(x))
+            return projected
+
     def quantize(self, x: Tensor, mask: Tensor) -> Quantized:
         """`forward` for vectors and a mask that were checked, within `full_precision`."""
         vectors: Tensor = self.project_in(x)

@@ -6,12 +6,13 @@ depend neither on the number of frames per call nor on the processor.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.compiled.attention import packed_layers
+from ...codecs.neural.compiled.attention import AttentionPast, packed_layers
 from ...codecs.neural.compiled.packing import Array, pack_linear
 from ...codecs.neural.compiled.spectral_encoder import FrameAnalysis, one_layer
 from .encoder import ContentEncoder
@@ -21,8 +22,13 @@ from .encoder import ContentEncoder
 class ContentRow:
     """State of one row between calls."""
 
-    layers: Array
+    layers: Any
     answers: Array  # (averaged - 1, dim) the last outputs before averaging
+
+    def check(self) -> None:
+        """Raise StateError for impossible values."""
+        if isinstance(self.layers, AttentionPast):
+            self.layers.check()
 
 
 class CompiledContent:
@@ -54,8 +60,8 @@ class CompiledContent:
             edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
             states: of each row; updated.
         """
-        heard = self.analysis.without_pitch(np.ascontiguousarray(windows.numpy()))
-        x = one_layer(heard, *self.inward, self.stack.width)
+        inputs = self.analysis.without_pitch(np.ascontiguousarray(windows.numpy()))
+        x = one_layer(inputs, *self.inward, self.stack.width)
         self.stack(x, edges, [state.layers for state in states])
         y = one_layer(x, *self.outward, self.config.dim)
         if self.config.averaged > 1:

@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ...codecs.neural.layers.analysis import AnalysisConfig, SpeechAnalysis, windows_of
+from ...codecs.neural.layers.analysis import (
+    AnalysedConfig,
+    AnalysisConfig,
+    SpeechAnalysis,
+    windows_of,
+)
 from ...codecs.neural.layers.causal import StackConfig
 from ...codecs.neural.layers.transformer import CausalTransformer
 from ...codecs.neural.trunks.spectral import LayersConfig
 
 
 @dataclass(frozen=True)
-class ContentConfig:
+class ContentConfig(AnalysedConfig):
     """Configuration of `ContentEncoder`.
 
     Attributes:
@@ -46,20 +51,7 @@ class ContentConfig:
             )
 
     @property
-    def sample_rate(self) -> int:
-        return self.analysis.sample_rate
-
-    @property
-    def hop(self) -> int:
-        return self.analysis.hop
-
-    @property
-    def window(self) -> int:
-        """Samples that a frame's analysis needs; they end where the frame ends."""
-        return self.analysis.window
-
-    @property
-    def heard(self) -> int:
+    def num_inputs(self) -> int:
         """Input channels of the layers."""
         return self.analysis.num_features - self.analysis.num_lags
 
@@ -83,7 +75,7 @@ class ContentEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.analysis = SpeechAnalysis(config.analysis)
-        self.stack = config.layers.make(config.heard)
+        self.stack = config.layers.make(config.num_inputs)
         self.outward = nn.Linear(config.layers.width, config.dim)
 
     def init_state(self) -> ContentState:
@@ -93,8 +85,8 @@ class ContentEncoder(nn.Module):
     def _no_answers(self, rows: int) -> Tensor:
         return self.outward.weight.new_zeros(rows, self.config.averaged - 1, self.config.dim)
 
-    def heard(self, windows: Tensor) -> Tensor:
-        """Compute input features (…, heard) from windows (…, window), without a gradient."""
+    def inputs(self, windows: Tensor) -> Tensor:
+        """Compute input features (…, num_inputs) from windows (…, window), without a gradient."""
         with torch.no_grad(), torch.autocast(windows.device.type, enabled=False):
             return self.analysis(windows)[..., self.config.analysis.num_lags :]
 
@@ -103,7 +95,7 @@ class ContentEncoder(nn.Module):
 
         The layers are causal, so output frame n + `look_ahead` has the features of frame n.
         """
-        y, layers = self.stack(self.heard(windows), state.layers)
+        y, layers = self.stack(self.inputs(windows), state.layers)
         answers = torch.cat([state.answers, self.outward(y)], 1)
         return self._means(answers), ContentState(layers, answers[:, windows.shape[1] :])
 
@@ -118,7 +110,7 @@ class ContentEncoder(nn.Module):
         """
         found: dict[int, Tensor] = {}
         with torch.autocast(wave.device.type, enabled=False):
-            heard = self.analysis(self.windows_of(wave))[..., self.config.analysis.num_lags :]
+            inputs = self.analysis(self.windows_of(wave))[..., self.config.analysis.num_lags :]
         stack = self.stack
         blocks = stack.layers if isinstance(stack, CausalTransformer) else stack.blocks
         hooks = [
@@ -126,7 +118,7 @@ class ContentEncoder(nn.Module):
             for n, block in enumerate(blocks, 1)
         ]
         try:
-            y, _ = stack(heard)
+            y, _ = stack(inputs)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -111,6 +111,12 @@ class OverlappingWindows(FeatureStream):
         return features[self.half if state.given else 0 :]
 
 
+def check_windows(window_s: float, overlap_s: float) -> None:
+    """Raise ValueError unless windows of this length can overlap so far; both in seconds."""
+    if not 0 <= overlap_s < window_s:
+        raise ValueError(f"overlap_s must lie in 0..{window_s}, got {overlap_s}")
+
+
 class WindowedEncoder(SpeechEncoder):
     """An encoder that processes whole windows, in float32.
 

@@ -30,7 +30,7 @@ from .front_ends import (
     read_preprocessor,
 )
 from .layers import OUTPUT, LayerChoice
-from .overlapping import WindowedEncoder
+from .overlapping import WindowedEncoder, check_windows
 
 
 class Architecture(NamedTuple):
@@ -92,8 +92,7 @@ class PretrainedConfig:
                 f"a model of type {self.model.get('model_type')!r}; encoders are "
                 f"{', '.join(ARCHITECTURES)}"
             )
-        if not 0 <= self.overlap_s < self.window_s:
-            raise ValueError(f"overlap_s must lie in 0..{self.window_s}, got {self.overlap_s}")
+        check_windows(self.window_s, self.overlap_s)
 
 
 class Pretrained(WindowedEncoder):

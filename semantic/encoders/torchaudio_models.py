@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import CheckpointError, UnknownTokenizerError
 from ...plain_torch import made_plainly
 from .layers import LayerChoice
-from .overlapping import WindowedEncoder
+from .overlapping import WindowedEncoder, check_windows
 
 _DEPTH = "encoder_num_layers"
 
@@ -42,8 +42,7 @@ class TorchaudioConfig:
     def __post_init__(self) -> None:
         if min(self.choice.layers) < 1:
             raise ValueError(f"torchaudio's layers count from 1, got {self.choice.layers}")
-        if not 0 <= self.overlap_s < self.window_s:
-            raise ValueError(f"overlap_s must lie in 0..{self.window_s}, got {self.overlap_s}")
+        check_windows(self.window_s, self.overlap_s)
 
 
 class TorchaudioModel(WindowedEncoder):

@@ -41,11 +41,11 @@ class VoiceEncoder(nn.Module):
         short = max(0, config.window - wave.shape[1])
         with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):
             padded = functional.pad(wave, (short, 0))
-            heard = self.analysis(padded.unfold(1, config.window, config.hop))
-        hidden = self.frames(heard).float()
+            features = self.analysis(padded.unfold(1, config.window, config.hop))
+        hidden = self.frames(features).float()
         scores = self.weight(hidden).float()
         if lengths is not None:
-            ends = torch.arange(heard.shape[1], device=wave.device) * config.hop + config.window
+            ends = torch.arange(features.shape[1], device=wave.device) * config.hop + config.window
             # The first frame always counts.
             inside = ends <= (lengths[:, None] + short).clamp_min(config.window)
             scores = scores.masked_fill(~inside[..., None], -torch.inf)

@@ -185,7 +185,7 @@ class FeatureShards:
         streams = [self.encoder.start(1)] + ([self.mel.start(1)] if self.mel else [])
         count = 0
         with item.open(self.channels) as reader:
-            for block, final in _with_end(reader.resampled_blocks(self.encoder.sample_rate)):
+            for block, final in reader.stream_blocks(self.encoder.sample_rate):
                 if not np.isfinite(block).all():
                     raise WaveError(f"{item.path}: the samples hold NaN or infinity")
                 count += len(block)
@@ -254,15 +254,6 @@ class _RowFile:
         self.file.write(header + text.ljust(room - 1).encode() + b"\n")
         self.file.flush()
         os.fsync(self.file.fileno())
-
-
-def _with_end(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield each block with whether it is the last, so that the encoder gets the end with it."""
-    held = next(blocks, np.zeros(0, np.float32))
-    for block in blocks:
-        yield held, False
-        held = block
-    yield held, True
 
 
 def _fingerprint(utterances: Sequence[Utterance]) -> str:

@@ -89,9 +89,9 @@ class UnitTokenizer(AudioTokenizer):
         self.vocoder: UnitVocoder | None = None
         if config.vocoder:
             self.vocoder = _vocoder(config.vocoder, sizes[0])
-            own, heard = ((part.sample_rate, part.hop) for part in (self.vocoder, self.encoder))
-            if own != heard:
-                raise ValueError(f"the vocoder has rate and hop {own}, the encoder {heard}")
+            own, expected = ((part.sample_rate, part.hop) for part in (self.vocoder, self.encoder))
+            if own != expected:
+                raise ValueError(f"the vocoder has rate and hop {own}, the encoder {expected}")
 
     @classmethod
     @plainly
@@ -175,8 +175,8 @@ class UnitTokenizer(AudioTokenizer):
         if len(row) < sample_rate // 10:
             raise WaveError(f"a voice can't be told from {len(row)} samples; give some seconds")
         changed = self.with_vocoder(speaking)
-        heard = row[: _VOICE_SECONDS * sample_rate]
-        changed._speaking().voice.copy_(speaking.hearing(heard[None])[0])
+        excerpt = row[: _VOICE_SECONDS * sample_rate]
+        changed._speaking().voice.copy_(speaking.hearing(excerpt[None])[0])
         return changed
 
     @plainly

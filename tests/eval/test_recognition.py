@@ -87,7 +87,7 @@ def test_errors_of_decoded_speech(recognizer, clips):
         recognizer,
     )
     assert set(report.failures) == {"nothing there", "broken"}
-    assert "nothing is heard in the original" in report.failures["nothing there"]
+    assert "nothing is recognised in the original" in report.failures["nothing there"]
     heard = len(recognizer.words(wave, 16000))
     # All words of one of two equal utterances are gone.
     assert report.against_original == WordErrors(heard, 2 * heard, 2)

@@ -261,7 +261,6 @@ def test_oversized_and_slow_handshakes(guarded):
     run(test())
 
 
-@pytest.mark.xfail(strict=True, reason="AppRunner needs keepalive_timeout=handshake_seconds")
 @pytest.mark.parametrize("data", [b"", HEAD], ids=["nothing", "half a head"])
 def test_connections_without_a_request(guarded, data):
     async def test():

@@ -27,10 +27,10 @@ def process(tmp_path_factory):
     """A server with one worker and its spare; yields the process, the URL and the log."""
     log = tmp_path_factory.mktemp("serve") / "log"
     command = [sys.executable, "-m", "syllabary", "serve", *CODECS[1:], "--port", "0"]
-    command += ["--workers", "1", "--spares", "1", "--places", "8", "--drain-seconds", "8"]
+    command += ["--workers", "1", "--spares", "1", "--places", "8", "--drain-seconds", "16"]
     folder = tmp_path_factory.mktemp("elsewhere")  # where no folder of ours shadows another's
     with log.open("wb") as file:
-        running = subprocess.Popen(command, stderr=file, cwd=folder)
+        running = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder)
 
     def url() -> str:
         lines = log.read_text().splitlines()

@@ -160,8 +160,9 @@ def test_a_slow_reader_pauses_its_own_row_only(server, utterance):
         caller = Caller(server.url, ack_every=1000, read_pause=(2, 2.0))
         running = asyncio.create_task(caller.call(call))
         await until(lambda: len(call.received) >= 2)
+        (session,) = server.sessions
+        await until(lambda: session.stalled_at is not None)
         other = await Caller(server.url).call(quick.call)
-        (session,) = server.engine.sessions.values()
         paused = session.stalled_at is not None
         waiting = session.output.ms
         early = not running.done()

@@ -139,7 +139,7 @@ def test_rows_equal_offline_with_any_neighbours_pieces_and_moves(workers, uttera
         for stream in streams.values():
             if rng.random() < 0.7:
                 stream.send(rng.randrange(1, 12))
-            if rng.random() < 0.1:  # the row leaves, and goes on elsewhere
+            if rng.random() < 0.2:  # the row leaves, and goes on elsewhere
                 stream.worker.do(ExportRow(stream.place, stream.tag))
                 run(stream.worker, list(streams.values()))
                 assert stream.checkpoint.gone and stream.checkpoint.next == stream.sent
@@ -147,7 +147,7 @@ def test_rows_equal_offline_with_any_neighbours_pieces_and_moves(workers, uttera
                 stream.worker, stream.tag = rng.choice(workers), tag
                 again = OpenRow(stream.place, tag, stream.config, stream.checkpoint.data)
                 stream.worker.do(again)
-            elif rng.random() < 0.1 and stream.checkpoint is not None:  # the row is lost
+            elif rng.random() < 0.5 and stream.checkpoint is not None:  # the row is lost
                 stream.worker.do(CloseRow(stream.place, stream.tag))
                 tag, replays = tag + 1, replays + 1
                 stream.worker, stream.tag = rng.choice(workers), tag
@@ -172,7 +172,8 @@ def test_rows_equal_offline_with_any_neighbours_pieces_and_moves(workers, uttera
         if stream.config.task == "encode":
             units = len(last.payload) // stream.config.input.bytes_of(1)
         assert taken == last.position + units and totals.complete
-    assert len(finished) == len(TASKS) and moves > 3 and replays > 3
+    assert len(finished) == len(TASKS)
+    assert min(moves, replays) > 3, (moves, replays)
 
 
 def test_a_header_comes_before_the_first_sample(workers, utterance):

@@ -104,7 +104,7 @@ def test_chosen_layers_alone_count():
 def test_what_cannot_teach_is_refused():
     with pytest.raises(CheckpointError, match="no gradient passes"):
         ContentLoss(ContentLossConfig("mfcc"), 16_000)
-    with pytest.raises(TrainingError, match="hears 16000 Hz, and the recipe trains at 24000"):
+    with pytest.raises(TrainingError, match="takes 16000 Hz, and the recipe trains at 24000"):
         ContentLoss(ContentLossConfig(str(tiny_units.directory("hubert"))), 24_000)
     with pytest.raises(CheckpointError, match="layer 9"):
         loss_of("hubert", (9,))

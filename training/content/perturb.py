@@ -61,8 +61,8 @@ def perturbed(waves: Tensor, config: PerturbConfig, sample_rate: int) -> Tensor:
     rooms = _rooms(batch, sample_rate, config.room_seconds, waves.device)
     direct = torch.rand(batch, 1, device=waves.device) >= config.room
     spectra = torch.where(direct, spectra, spectra * torch.fft.rfft(rooms, size))
-    heard = torch.fft.irfft(spectra, size)[:, :samples]
-    level = heard.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
+    changed = torch.fft.irfft(spectra, size)[:, :samples]
+    level = changed.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
     low, high = config.noise_snr_db
 
     def beside(other: Tensor, share: float, more: float) -> Tensor:
@@ -74,10 +74,10 @@ def perturbed(waves: Tensor, config: PerturbConfig, sample_rate: int) -> Tensor:
 
     coloured = _coloured(batch, size, waves.device)[:, :samples]
     other = waves.roll(1, 0) * _part_of_time(batch, samples, waves.device)
-    heard = heard + beside(coloured, config.noise, 0.0) + beside(other, config.voices, 3.0)
+    changed = changed + beside(coloured, config.noise, 0.0) + beside(other, config.voices, 3.0)
     low, high = config.gain_db
     gains = low + (high - low) * torch.rand(batch, 1, device=waves.device)
-    return heard * 10 ** (gains / 20)
+    return changed * 10 ** (gains / 20)
 
 
 def _filters(batch: int, size: int, most_db: float, device: torch.device) -> Tensor:

@@ -47,18 +47,18 @@ class Predictor(nn.Module):
     def __init__(self, config: ContentConfig, clusters: tuple[int, ...]) -> None:
         super().__init__()
         self.encoder = ContentEncoder(config)
-        self.mask = nn.Parameter(torch.randn(config.heard) * 0.1)
+        self.mask = nn.Parameter(torch.randn(config.num_inputs) * 0.1)
         self.heads = nn.ModuleList(nn.Linear(config.layers.width, k) for k in clusters)
 
-    def forward(self, heard: Tensor, masked: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Tensor, masked: Tensor) -> list[Tensor]:
         """Compute logits (batch, frames, clusters) of each clustering.
 
         Args:
-            heard: (batch, frames, heard), input features as from `ContentEncoder.heard`.
+            inputs: (batch, frames, num_inputs), input features as from `ContentEncoder.inputs`.
             masked: (batch, frames) bool.
         """
-        heard = torch.where(masked[..., None], self.mask, heard)
-        y, _ = self.encoder.stack(heard)
+        inputs = torch.where(masked[..., None], self.mask, inputs)
+        y, _ = self.encoder.stack(inputs)
         return [head(y) for head in self.heads]
 
 
@@ -150,9 +150,9 @@ class ContentTask(TrainingTask[ContentRecipe]):
             waves = perturbed(waves, recipe.perturb, model.sample_rate)
             # No frames of zeros after the crop: the utterance continues there.
             windows = windows_of(waves, model.window, model.hop)
-            heard = self.generator.encoder.heard(windows)
-        masked = self._masks(rows, heard.shape[1], device)
-        frames = heard.shape[1] - model.look_ahead
+            inputs = self.generator.encoder.inputs(windows)
+        masked = self._masks(rows, inputs.shape[1], device)
+        frames = inputs.shape[1] - model.look_ahead
         middles = (torch.arange(frames, device=device) + 0.5) * model.hop * speeds[:, None]
         starts = torch.tensor(batch.starts, device=device)[:, None]
         units, there = self._targets.at(batch.names, (starts + middles).long())
@@ -160,7 +160,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
         hidden = masked[:, :frames]
         weights = there * torch.where(hidden, 1.0, recipe.unmasked_weight)
         losses, figures = {}, {}
-        for number, logits in enumerate(self.generator(heard, masked)):
+        for number, logits in enumerate(self.generator(inputs, masked)):
             logits = logits[:, model.look_ahead :].float()
             entropy = functional.cross_entropy(logits.mT, units[:, number], reduction="none")
             # Relative to the frames of a whole crop, so that ranks may be averaged.
@@ -191,11 +191,11 @@ class ContentTask(TrainingTask[ContentRecipe]):
         """
         assert isinstance(generator, Predictor)
         # On the CPU, where the crops are.
-        heard, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
+        inputs, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
         model = recipe.saved_model
         encoder = ContentEncoder(model).eval()
-        encoder.load_state_dict(heard.state_dict())
-        layers = LayerFeatures(heard)
+        encoder.load_state_dict(inputs.state_dict())
+        layers = LayerFeatures(inputs)
         clean: list[Tensor] = []
         changed: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
@@ -306,9 +306,9 @@ class LayerFeatures:
         """Features (batch, frames, width or dim) float32 of waves (batch, samples)."""
         encoder = self.encoder
         with torch.no_grad():
-            heard = encoder.heard(encoder.windows_of(waves))
+            inputs = encoder.inputs(encoder.windows_of(waves))
             with torch.autocast(waves.device.type, torch.bfloat16):
-                y, _ = encoder.stack(heard)
+                y, _ = encoder.stack(inputs)
             if self.projected:
                 y = encoder.projected(y.float())
         return y[:, encoder.config.look_ahead :].float()

@@ -117,8 +117,8 @@ def augment(
     inputs = np.zeros(tuple(waves.shape), np.float32)
     targets = np.zeros_like(inputs)
     for row, (wave, length) in enumerate(zip(waves.numpy(), lengths.tolist(), strict=True)):
-        heard, wanted = _augment_row(wave[:length], paths[row], config, sample_rate, noise)
-        inputs[row, :length] = heard
+        augmented, wanted = _augment_row(wave[:length], paths[row], config, sample_rate, noise)
+        inputs[row, :length] = augmented
         targets[row, :length] = wanted
     return Augmented(torch.from_numpy(inputs), torch.from_numpy(targets))
 
@@ -130,32 +130,32 @@ def _augment_row(
     sample_rate: int,
     noise: SpeechStore | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    heard = wanted = wave
+    augmented = wanted = wave
     if noise is not None and (chosen := _chance("noise", path, config.noise_probability, 3)):
         which, where, level = chosen
         snr = _between(config.noise_snr_db, level)
-        heard = mix(wave, noise_crop(noise, wave.shape[0], which, where), snr)
-        wanted = heard if config.noise_in_target else wanted
+        augmented = mix(wave, noise_crop(noise, wave.shape[0], which, where), snr)
+        wanted = augmented if config.noise_in_target else wanted
     if chosen := _chance("band limit", path, config.band_limit_probability, 1):
         low, high = (math.log(limit) for limit in config.band_limit_hz)
         cutoff = math.exp(_between((low, high), chosen[0]))
-        same = wanted is heard
-        heard = low_pass(heard, cutoff, sample_rate)
+        same = wanted is augmented
+        augmented = low_pass(augmented, cutoff, sample_rate)
         if config.band_limit_in_target:
-            wanted = heard if same else low_pass(wanted, cutoff, sample_rate)
+            wanted = augmented if same else low_pass(wanted, cutoff, sample_rate)
     gain = 1.0
     if chosen := _chance("gain", path, config.gain_probability, 1):
         gain = 10 ** (_between(config.gain_db, chosen[0]) / 20)
-    peak = max(float(np.abs(part).max(initial=0)) for part in (heard, wanted))
+    peak = max(float(np.abs(part).max(initial=0)) for part in (augmented, wanted))
     if gain * peak > 1:
         gain = 1 / peak
     if _chance("polarity", path, config.polarity_probability, 0) is not None:
         gain = -gain
     if gain == 1:
-        return heard, wanted
+        return augmented, wanted
     scale = np.float32(gain)
     # Where the gain was reduced, rounding may exceed 1 by one step of float32.
-    return np.clip(heard * scale, -1, 1), np.clip(wanted * scale, -1, 1)
+    return np.clip(augmented * scale, -1, 1), np.clip(wanted * scale, -1, 1)
 
 
 def _chance(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .lengths import mean_of_rows, prepare
+from .lengths import mean_of_rows
 from .spectra import Spectrum, magnitude
+from .wave_loss import WaveLoss
 
 _SPEECH = 50.0
 
@@ -31,7 +32,7 @@ class CompressedLossConfig:
     floor: float = 1e-5
 
 
-class CompressedSpectralLoss(nn.Module):
+class CompressedSpectralLoss(WaveLoss):
     """Mean squared difference of power-compressed magnitudes, mean over resolutions.
 
     Args:
@@ -45,25 +46,14 @@ class CompressedSpectralLoss(nn.Module):
             Spectrum(length, length // 4) for length in config.window_lengths
         )
 
-    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute the loss, a scalar; no gradient flows into `target`.
-
-        Args:
-            prediction, target: (batch, samples).
-            lengths: (batch,) valid samples of each row.
-
-        Raises:
-            TrainingError: shapes, dtypes or lengths that don't fit together.
-        """
+    def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
         parts = []
-        with torch.autocast(prediction.device.type, enabled=False):
-            fake, real, valid = prepare(prediction, target, lengths)
-            for spectrum in self.spectra:
-                assert isinstance(spectrum, Spectrum)
-                with torch.no_grad():
-                    wanted = self._compressed(spectrum, real)
-                error = (self._compressed(spectrum, fake) - wanted).square()
-                parts.append(mean_of_rows(error, spectrum.frames_of(valid)))
+        for spectrum in self.spectra:
+            assert isinstance(spectrum, Spectrum)
+            with torch.no_grad():
+                wanted = self._compressed(spectrum, real)
+            error = (self._compressed(spectrum, fake) - wanted).square()
+            parts.append(mean_of_rows(error, spectrum.frames_of(valid)))
         return torch.stack(parts).mean()
 
     def _compressed(self, spectrum: Spectrum, wave: Tensor) -> Tensor:

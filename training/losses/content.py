@@ -100,7 +100,7 @@ def find_teacher(name: str, layers: tuple[int, ...], sample_rate: int) -> Speech
         encoder = find(name, LayerChoice(layers))
     if encoder.sample_rate != sample_rate:
         raise TrainingError(
-            f"{name} hears {encoder.sample_rate} Hz, and the recipe trains at {sample_rate} Hz"
+            f"{name} takes {encoder.sample_rate} Hz, and the recipe trains at {sample_rate} Hz"
         )
     # A first call raises errors early, and shows the number of layers.
     with torch.no_grad():

@@ -10,10 +10,11 @@ information that a listener needs to understand the words: how the level of each
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .lengths import mean_of_rows, prepare
+from .lengths import mean_of_rows
 from .spectra import Spectrum
+from .wave_loss import WaveLoss
 
 # Relative to full scale, per bin: a band below it counts as silent, with a small correlation.
 _FLOOR = 1e-5
@@ -39,7 +40,7 @@ class EnvelopeLossConfig:
     frames: int = 30
 
 
-class EnvelopeLoss(nn.Module):
+class EnvelopeLoss(WaveLoss):
     """Mean over bands and segments of 1 - correlation.
 
     Args:
@@ -61,27 +62,17 @@ class EnvelopeLoss(nn.Module):
             raise ValueError(f"a band of {config} has no bin")
         self.register_buffer("bands", inside.float(), persistent=False)
 
-    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute the loss, a scalar from 0 to 2; no gradient flows into `target`.
-
-        Args:
-            prediction, target: (batch, samples).
-            lengths: (batch,) valid samples of each row.
-
-        Raises:
-            TrainingError: shapes, dtypes or lengths that don't fit together.
-        """
-        with torch.autocast(prediction.device.type, enabled=False):
-            fake, real, valid = prepare(prediction, target, lengths)
-            counts = self.spectrum.frames_of(valid) - self.config.frames + 1
-            if int(counts.max()) < 1:
-                return fake.sum() * 0
-            with torch.no_grad():
-                wanted = self._stretches(real)
-            got = self._stretches(fake)
-            floor = self.config.frames * (self.config.window_length * _FLOOR) ** 2
-            size = ((wanted.square().sum(-1) + floor) * (got.square().sum(-1) + floor)).sqrt()
-            return mean_of_rows(1 - (wanted * got).sum(-1) / size, counts.clamp(min=0))
+    def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
+        """Compute the loss, from 0 to 2."""
+        counts = self.spectrum.frames_of(valid) - self.config.frames + 1
+        if int(counts.max()) < 1:
+            return fake.sum() * 0
+        with torch.no_grad():
+            wanted = self._stretches(real)
+        got = self._stretches(fake)
+        floor = self.config.frames * (self.config.window_length * _FLOOR) ** 2
+        size = ((wanted.square().sum(-1) + floor) * (got.square().sum(-1) + floor)).sqrt()
+        return mean_of_rows(1 - (wanted * got).sum(-1) / size, counts.clamp(min=0))
 
     def _stretches(self, wave: Tensor) -> Tensor:
         """Band envelopes (batch, segments, bands, frames) without their mean."""

@@ -12,10 +12,11 @@ threshold (1979).
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .lengths import mean_of_rows, prepare
+from .lengths import mean_of_rows
 from .spectra import Spectrum
+from .wave_loss import WaveLoss
 
 # P.862: the power to which speech is scaled, and the scale factors of power and of loudness.
 _ALIGNED_POWER = 1e7
@@ -42,7 +43,7 @@ class LoudnessLossConfig:
     bands: int = 49
 
 
-class LoudnessLoss(nn.Module):
+class LoudnessLoss(WaveLoss):
     """Mean over frames of both disturbances, with their weights in PESQ's score.
 
     Args:
@@ -86,39 +87,29 @@ class LoudnessLoss(nn.Module):
     def _keep(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value.float(), persistent=False)
 
-    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute the loss, a scalar; no gradient flows into `target`. Levels have no influence.
-
-        Args:
-            prediction, target: (batch, samples).
-            lengths: (batch,) valid samples of each row.
-
-        Raises:
-            TrainingError: shapes, dtypes or lengths that don't fit together.
-        """
-        with torch.autocast(prediction.device.type, enabled=False):
-            fake, real, valid = prepare(prediction, target, lengths)
-            counts = self.spectrum.frames_of(valid)
-            with torch.no_grad():
-                wanted = self._bark(real, counts)
-            got = self._bark(fake, counts)
-            loud, heard = self._loudness(wanted), self._loudness(got)
-            # Differences that are small relative to the loudness are masked.
-            masked = 0.25 * torch.minimum(loud, heard)
-            noticed = ((heard - loud).abs() - masked).clamp_min(0)
-            widths = self.widths.to(noticed)
-            total = widths.sum()
-            symmetric = ((noticed * widths).square().sum(-1) / widths.square().sum() + 1e-8).sqrt()
-            with torch.no_grad():
-                added = ((got + 50) / (wanted + 50)) ** 1.2
-                added = torch.where(added < 3, 0.0, added.clamp_max(12))
-                # Loud frames have slightly more weight than soft ones.
-                audible = wanted.sum(-1)
-                weights = ((audible + 1e5 * _POWER_SCALE) / (1e7 * _POWER_SCALE)) ** -0.04
-            asymmetric = (noticed * added * widths).sum(-1) / total
-            frames = _SYMMETRIC * symmetric * total + _ASYMMETRIC * asymmetric * total
-            frames = (frames * weights).clamp_max(45.0)
-            return mean_of_rows(frames[..., None], counts)
+    def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
+        """Compute the loss; levels have no influence."""
+        counts = self.spectrum.frames_of(valid)
+        with torch.no_grad():
+            wanted = self._bark(real, counts)
+        got = self._bark(fake, counts)
+        loud, predicted = self._loudness(wanted), self._loudness(got)
+        # Differences that are small relative to the loudness are masked.
+        masked = 0.25 * torch.minimum(loud, predicted)
+        noticed = ((predicted - loud).abs() - masked).clamp_min(0)
+        widths = self.widths.to(noticed)
+        total = widths.sum()
+        symmetric = ((noticed * widths).square().sum(-1) / widths.square().sum() + 1e-8).sqrt()
+        with torch.no_grad():
+            added = ((got + 50) / (wanted + 50)) ** 1.2
+            added = torch.where(added < 3, 0.0, added.clamp_max(12))
+            # Loud frames have slightly more weight than soft ones.
+            audible = wanted.sum(-1)
+            weights = ((audible + 1e5 * _POWER_SCALE) / (1e7 * _POWER_SCALE)) ** -0.04
+        asymmetric = (noticed * added * widths).sum(-1) / total
+        frames = _SYMMETRIC * symmetric * total + _ASYMMETRIC * asymmetric * total
+        frames = (frames * weights).clamp_max(45.0)
+        return mean_of_rows(frames[..., None], counts)
 
     def _bark(self, wave: Tensor, counts: Tensor) -> Tensor:
         """Power (batch, frames, bands) of speech at PESQ's standard level."""

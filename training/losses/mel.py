@@ -16,6 +16,7 @@ from ...audio.mel import mel_filterbank
 from ...errors import TrainingError
 from .lengths import mean_of_rows, prepare
 from .spectra import Spectrum, magnitude
+from .wave_loss import WaveLoss
 
 # A filter overlaps only its two neighbours, so a dense product would multiply mostly zeros.
 _CHANNELS_A_BLOCK = 40
@@ -104,7 +105,7 @@ class _Scale(nn.Module):
         return mels.clamp(min=self.floor).log10().view(*sizes.shape[:2], -1)
 
 
-class MultiScaleMelLoss(nn.Module):
+class MultiScaleMelLoss(WaveLoss):
     """Sum over scales of the mean absolute difference between log10 mel amplitudes.
 
     Each scale is the mean over a row's frames and channels, then over rows, so the value is in
@@ -143,25 +144,17 @@ class MultiScaleMelLoss(nn.Module):
     ) -> Tensor:
         """Compute the distance at each scale, (scales,); arguments as for `forward`."""
         with torch.autocast(prediction.device.type, enabled=False):
-            fake, real, valid = prepare(prediction, target, lengths)
-            each = []
-            for scale in self.scales:
-                assert isinstance(scale, _Scale)
-                with torch.no_grad():
-                    reference = scale(real)
-                counts = scale.spectrum.frames_of(valid)
-                each.append(mean_of_rows((scale(fake) - reference).abs(), counts))
-            return torch.stack(each)
+            return self._distances(*prepare(prediction, target, lengths))
 
-    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute the loss, a scalar; no gradient flows into `target`.
+    def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
+        return self._distances(fake, real, valid).sum()
 
-        Args:
-            prediction, target: (batch, samples); computed in float32, or float64 if either is,
-                also under autocast.
-            lengths: (batch,) valid samples of each row; samples beyond have no influence.
-
-        Raises:
-            TrainingError: shapes, dtypes or lengths that don't fit together.
-        """
-        return self.distances(prediction, target, lengths).sum()
+    def _distances(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
+        each = []
+        for scale in self.scales:
+            assert isinstance(scale, _Scale)
+            with torch.no_grad():
+                reference = scale(real)
+            counts = scale.spectrum.frames_of(valid)
+            each.append(mean_of_rows((scale(fake) - reference).abs(), counts))
+        return torch.stack(each)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...errors import TrainingError
 from .lengths import mean_of_rows, prepare
 from .spectra import Spectrum, magnitude
+from .wave_loss import WaveLoss
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class STFTLossConfig:
     quiet: float = 0.1
 
 
-class MultiResolutionSTFTLoss(nn.Module):
+class MultiResolutionSTFTLoss(WaveLoss):
     """Mean over resolutions of the weighted sum of
 
     - spectral convergence ‖T − P‖ / ‖T‖ of each row's magnitudes (Frobenius norms), mean of rows;
@@ -81,12 +82,22 @@ class MultiResolutionSTFTLoss(nn.Module):
             "convergence", "log" and, if it has a weight, "complex".
         """
         with torch.autocast(prediction.device.type, enabled=False):
-            fake, real, valid = prepare(prediction, target, lengths)
-            sums: dict[str, Tensor] = {}
-            for spectrum in self.spectra:
-                assert isinstance(spectrum, Spectrum)
-                for name, value in self._resolution(spectrum, fake, real, valid).items():
-                    sums[name] = sums[name] + value if name in sums else value
+            return self._terms(*prepare(prediction, target, lengths))
+
+    def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
+        terms = self._terms(fake, real, valid)
+        loss = self.config.convergence_weight * terms["convergence"]
+        loss = loss + self.config.log_weight * terms["log"]
+        if "complex" in terms:
+            loss = loss + self.config.complex_weight * terms["complex"]
+        return loss
+
+    def _terms(self, fake: Tensor, real: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {}
+        for spectrum in self.spectra:
+            assert isinstance(spectrum, Spectrum)
+            for name, value in self._resolution(spectrum, fake, real, valid).items():
+                sums[name] = sums[name] + value if name in sums else value
         return {name: value / len(self.spectra) for name, value in sums.items()}
 
     def _resolution(
@@ -118,21 +129,3 @@ class MultiResolutionSTFTLoss(nn.Module):
             distance = magnitude(predicted - target) / level.clamp(min=config.quiet)[:, None, None]
             out["complex"] = mean_of_rows(distance, counts)
         return out
-
-    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute the loss, a scalar; no gradient flows into `target`.
-
-        Args:
-            prediction, target: (batch, samples); computed in float32, or float64 if either is,
-                also under autocast.
-            lengths: (batch,) valid samples of each row; samples beyond have no influence.
-
-        Raises:
-            TrainingError: shapes, dtypes or lengths that don't fit together.
-        """
-        terms = self.terms(prediction, target, lengths)
-        loss = self.config.convergence_weight * terms["convergence"]
-        loss = loss + self.config.log_weight * terms["log"]
-        if "complex" in terms:
-            loss = loss + self.config.complex_weight * terms["complex"]
-        return loss

@@ -10,11 +10,12 @@ difference of the mean logarithm from it (spectral flatness: Gray & Markel, IEEE
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from .lengths import mean_of_rows, prepare
+from .lengths import mean_of_rows
 from .spectra import Spectrum
+from .wave_loss import WaveLoss
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TextureLossConfig:
     floor: float = 1e-3
 
 
-class TextureLoss(nn.Module):
+class TextureLoss(WaveLoss):
     """Mean absolute difference of log mean power, and of log flatness, over patches; in nepers.
 
     Args:
@@ -50,34 +51,23 @@ class TextureLoss(nn.Module):
         self.config = config
         self.spectrum = Spectrum(config.window_length, config.hop_length)
 
-    def forward(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute the loss, a scalar; no gradient flows into `target`.
-
-        Args:
-            prediction, target: (batch, samples).
-            lengths: (batch,) valid samples of each row.
-
-        Raises:
-            TrainingError: shapes, dtypes or lengths that don't fit together.
-        """
+    def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
         config = self.config
-        with torch.autocast(prediction.device.type, enabled=False):
-            fake, real, valid = prepare(prediction, target, lengths)
-            counts = self.spectrum.frames_of(valid)
-            patches = ((counts - config.frames) // max(1, config.frames // 2) + 1).clamp(min=0)
-            if int(patches.max()) < 1:
-                return fake.sum() * 0
-            with torch.no_grad():
-                power = self._power(real)
-                inside = torch.arange(power.shape[1], device=power.device) < counts[:, None]
-                total = (power.mean(-1) * inside).sum(1) / counts.clamp(min=1)
-                floor = (config.floor * total + 1e-10)[:, None, None]
-                level, flatness = self._statistics(power + floor)
-            fake_level, fake_flatness = self._statistics(self._power(fake) + floor)
-            apart = (fake_level - level).abs()
-            apart = apart + config.flatness_weight * (fake_flatness - flatness).abs()
-            # The logarithm of an amplitude is half that of its power.
-            return 0.5 * mean_of_rows(apart, patches)
+        counts = self.spectrum.frames_of(valid)
+        patches = ((counts - config.frames) // max(1, config.frames // 2) + 1).clamp(min=0)
+        if int(patches.max()) < 1:
+            return fake.sum() * 0
+        with torch.no_grad():
+            power = self._power(real)
+            inside = torch.arange(power.shape[1], device=power.device) < counts[:, None]
+            total = (power.mean(-1) * inside).sum(1) / counts.clamp(min=1)
+            floor = (config.floor * total + 1e-10)[:, None, None]
+            level, flatness = self._statistics(power + floor)
+        fake_level, fake_flatness = self._statistics(self._power(fake) + floor)
+        apart = (fake_level - level).abs()
+        apart = apart + config.flatness_weight * (fake_flatness - flatness).abs()
+        # The logarithm of an amplitude is half that of its power.
+        return 0.5 * mean_of_rows(apart, patches)
 
     def _power(self, wave: Tensor) -> Tensor:
         """Power spectrogram (batch, frames, bins)."""

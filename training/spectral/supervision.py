@@ -161,8 +161,8 @@ class Supervision(nn.Module):
         if config.unvoiced_weight:
             points = 2 * _NEAR_VOICE * self.sample_rate // 1000 // self.hop + 1
             near = functional.max_pool1d(voiced.float(), points, 1, points // 2)
-            heard = voicing.pulse_share.float() * (1 - near)
-            losses["unvoiced"] = config.unvoiced_weight * heard.mean()
+            pulsed = voicing.pulse_share.float() * (1 - near)
+            losses["unvoiced"] = config.unvoiced_weight * pulsed.mean()
         return losses
 
     def pitch_loss(self, logits: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:

@@ -272,8 +272,8 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         assert isinstance(vocoder, SpeakingVocoder)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            heard = vocoder.hearing(*self._references(self._default[:32], vocoder.voice.device))
-            vocoder.voice.copy_(functional.normalize(heard.mean(0), dim=0))
+            voices = vocoder.hearing(*self._references(self._default[:32], vocoder.voice.device))
+            vocoder.voice.copy_(functional.normalize(voices.mean(0), dim=0))
         return self._base[0].with_vocoder(vocoder, self.recipe.name)
 
 

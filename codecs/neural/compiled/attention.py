@@ -8,6 +8,7 @@ frames.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from ....errors import StateError
 from ....kernels import vector_ir as v
 from ....kernels.cache import kernel
 from ....kernels.linear import (
@@ -35,6 +37,29 @@ from .int8 import linear_int8, pack_int8
 from .packing import Array, PackedStack, addresses, array, on_cache_lines, pack
 
 _SPAN = 2 * v.LANES  # distances per iteration
+
+# Frames for which a row's past has room beyond the window: only when they are used up is the past
+# moved back to the start. With a window of 32, rows of keys are then whole cache lines.
+_SLACK = 9
+
+
+@dataclass
+class AttentionPast:
+    """Keys and values of a row's last frames, and room for the next ones.
+
+    Attributes:
+        memory: (size,) keys (layers, width, columns), the layout that attention reads, and then
+            values (layers, window - 1 + `_SLACK`, width); see `_columns`.
+        at: column of the first of the last `window - 1` frames.
+    """
+
+    memory: Array
+    at: int = 0
+
+    def check(self) -> None:
+        """Raise StateError if the place is outside."""
+        if not 0 <= self.at <= _SLACK:
+            raise StateError(f"keys from column {self.at} on, expected 0 to {_SLACK}")
 
 
 class PackedTransformer:
@@ -90,15 +115,16 @@ class PackedTransformer:
             array(stack.norm.bias).astype(dtype),
         )
 
-    def init_state(self) -> Array:
-        """Create the initial keys and values (2, layers, window - 1, width) of a row.
-
-        Keys are stored as (width, window - 1), the layout that attention reads.
-        """
+    def init_state(self) -> AttentionPast:
+        """Create the initial state of a row."""
         config = self.config
-        return np.zeros((2, config.layers, config.window - 1, config.width), self.dtype)
+        frames = config.window - 1 + _SLACK
+        per_channel = _columns(_in_spans(config.window)) + frames
+        # Vectors are read whole, also at the end of a row.
+        size = config.layers * config.width * per_channel + v.LANES
+        return AttentionPast(np.zeros(size, self.dtype))
 
-    def __call__(self, x: Array, edges: Array, pasts: Sequence[Array]) -> None:
+    def __call__(self, x: Array, edges: Array, pasts: Sequence[Any]) -> None:
         """Apply the layers to x (frames, width) in place, and update each row's past.
 
         Args:
@@ -106,7 +132,11 @@ class PackedTransformer:
             edges: (rows + 1,) boundaries of the rows in x.
             pasts: of each row, from `init_state`.
         """
-        _run_layers(x, edges, addresses(pasts), self.config.window, *self.weights)
+        places = np.array([past.at for past in pasts])
+        memories = addresses([past.memory for past in pasts])
+        _run_layers(x, edges, memories, places, self.config.window, *self.weights)
+        for past, place in zip(pasts, places.tolist(), strict=True):
+            past.at = place
 
 
 def packed_layers(
@@ -130,6 +160,12 @@ def _pack(
 
 def _in_spans(window: int) -> int:
     return -(-window // _SPAN) * _SPAN
+
+
+@kernel
+def _columns(room):  # type: ignore[no-untyped-def]
+    """Return the columns of a row's keys, of whose last frame a window in whole spans is read."""
+    return _SLACK - 1 + room
 
 
 @intrinsic
@@ -248,15 +284,15 @@ _mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
 
 @kernel
 def _run_layers(  # type: ignore[no-untyped-def]
-    x, edges, pasts, window, norms, epsilon, together, distances, scale, outward, widen, narrow,
-    norm, norm_bias,
+    x, edges, pasts, places, window, norms, epsilon, together, distances, scale, outward, widen,
+    narrow, norm, norm_bias,
 ):  # fmt: skip
     """Run layers and the last norm on x (frames, width) in place: concatenated frames of rows.
 
     Args:
         edges: (rows + 1,) row r has the frames from `edges[r]` to `edges[r + 1]`.
-        pasts: (rows,) addresses of keys (layers, width, window - 1) and then values
-            (layers, window - 1, width) of the frames before x; updated.
+        pasts: (rows,) addresses of the memory of `AttentionPast`s; updated.
+        places: (rows,) their `at`; updated.
         window: frames that a frame attends to, including itself.
         norms: (layers, 4, width): weights of both norms, then biases.
         together: joint projection to queries, keys and values. It, outward, widen and narrow have
@@ -268,14 +304,15 @@ def _run_layers(  # type: ignore[no-untyped-def]
     layers = distances.shape[0]
     frames, width = x.shape
     kept, like = window - 1, x.dtype.type(0)
-    longest = kept + most_frames(edges)
-    size = layers * kept * width * x.itemsize
+    columns, size = _columns(distances.shape[2]), x.itemsize
+    most = most_frames(edges)
+    longest = kept + most if most > _SLACK else 0
     mixed = np.empty((frames, width), x.dtype)
     parts = np.empty((frames, together[2].shape[1]), x.dtype)
     # Vectors are read whole, also at the end of a row.
-    across = np.empty((width, longest + _SPAN), x.dtype)
+    across = np.empty((width, longest + _SPAN), x.dtype)  # only for many frames of a row
     values = np.empty((longest + v.LANES, width), x.dtype)
-    heard = np.empty((frames, width), x.dtype)
+    attended = np.empty((frames, width), x.dtype)
     hidden = np.empty((frames, widen[2].shape[1]), x.dtype)
     back = np.empty((frames, max(outward[2].shape[1], narrow[2].shape[1])), x.dtype)
     for b in range(layers):
@@ -285,26 +322,53 @@ def _run_layers(  # type: ignore[no-untyped-def]
             for c in range(width):
                 parts[t, c] *= scale
         for r in range(pasts.shape[0]):
-            keys = at_address(like, pasts[r], (layers, width, kept))[b]
-            past = at_address(like, pasts[r] + size, (layers, kept, width))[b]
-            start, count = edges[r], edges[r + 1] - edges[r]
-            for c in range(width):
-                for t in range(kept):
-                    across[c, t] = keys[c, t]
+            start, count, at = edges[r], edges[r + 1] - edges[r], places[r]
+            keys_at = pasts[r] + b * width * columns * size
+            values_at = pasts[r] + (layers * columns + b * (kept + _SLACK)) * width * size
+            keys = at_address(like, keys_at, (width, columns))
+            past = at_address(like, values_at, (kept + _SLACK, width))
+            new, out = parts[start : start + count], attended[start : start + count]
+            if count <= _SLACK:
+                if at + count > _SLACK:
+                    for c in range(width):
+                        for t in range(kept):
+                            keys[c, t] = keys[c, at + t]
+                    for t in range(kept):
+                        for c in range(width):
+                            past[t, c] = past[at + t, c]
+                    at = 0
                 for t in range(count):
-                    across[c, kept + t] = parts[start + t, width + c]
-                for t in range(kept):
-                    keys[c, t] = across[c, count + t]
-            values[:kept] = past
-            for t in range(count):
+                    for c in range(width):
+                        keys[c, at + kept + t] = new[t, width + c]
+                        past[at + kept + t, c] = new[t, 2 * width + c]
+                _attend(
+                    new, keys_at + at * size, columns * size, values_at + at * width * size,
+                    distances[b], window, out,
+                )  # fmt: skip
+            else:
                 for c in range(width):
-                    values[kept + t, c] = parts[start + t, 2 * width + c]
-            past[:] = values[count : count + kept]
-            _attend(
-                parts[start : start + count], across, values, distances[b], window,
-                heard[start : start + count],
-            )  # fmt: skip
-        _linear(heard, outward[0][b], outward[1][b], outward[2][b], False, back)
+                    for t in range(kept):
+                        across[c, t] = keys[c, at + t]
+                    for t in range(count):
+                        across[c, kept + t] = new[t, width + c]
+                for t in range(kept):
+                    for c in range(width):
+                        values[t, c] = past[at + t, c]
+                for t in range(count):
+                    for c in range(width):
+                        values[kept + t, c] = new[t, 2 * width + c]
+                _attend(
+                    new, across.ctypes.data, across.strides[0], values.ctypes.data,
+                    distances[b], window, out,
+                )  # fmt: skip
+                # After the call, which has addresses only: numba frees an array after its last use.
+                for c in range(width):
+                    for t in range(kept):
+                        keys[c, t] = across[c, count + t]
+                for t in range(kept):
+                    for c in range(width):
+                        past[t, c] = values[count + t, c]
+        _linear(attended, outward[0][b], outward[1][b], outward[2][b], False, back)
         for t in range(frames):
             for c in range(width):
                 x[t, c] += back[t, c]
@@ -315,6 +379,14 @@ def _run_layers(  # type: ignore[no-untyped-def]
             for c in range(width):
                 x[t, c] += back[t, c]
     normalize(x, norm, norm_bias, epsilon, x)
+    for r in range(pasts.shape[0]):
+        count = edges[r + 1] - edges[r]
+        if count > _SLACK:
+            places[r] = 0
+        elif places[r] + count > _SLACK:
+            places[r] = count
+        else:
+            places[r] += count
 
 
 @kernel
@@ -327,13 +399,14 @@ def _linear(x, panels, scales, bias, activated, out):  # type: ignore[no-untyped
 
 
 @kernel
-def _attend(queries, across, values, distances, window, out):  # type: ignore[no-untyped-def]
+def _attend(queries, across, stride, values, distances, window, out):  # type: ignore[no-untyped-def]
     """Compute attention: the mean of values, weighted by the softmax of scores.
 
     Args:
         queries: (frames, at least width), scaled.
-        across: keys (width, at least window - 1 + frames, and a span).
-        values: (at least window + frames, width).
+        across: address of keys (width, at least frames - 1 and the window in whole spans).
+        stride: bytes from the keys of one channel to the next's.
+        values: address of values (at least window - 1 + frames, width), and a vector.
         distances: (head_dim, window in whole spans).
         out: (frames, width).
     """
@@ -346,27 +419,27 @@ def _attend(queries, across, values, distances, window, out):  # type: ignore[no
             # Inside the loop: numba frees an array after its last use.
             weights = scores.ctypes.data
             query = queries.ctypes.data + t * queries.strides[0] + start * size
-            keys = across.ctypes.data + start * across.strides[0] + t * size
+            keys = across + start * stride + t * size
             for o in range(0, room, _SPAN):
                 _scores(
-                    like, query, head_dim, keys + o * size, across.strides[0],
+                    like, query, head_dim, keys + o * size, stride,
                     distances.ctypes.data + o * size, distances.strides[0],
                     window - o, weights + o * size,
                 )  # fmt: skip
             _soften(like, weights, room // v.LANES)
-            place = values.ctypes.data + t * values.strides[0] + start * size
+            place = values + (t * width + start) * size
             to = out.ctypes.data + t * out.strides[0] + start * size
             done = 0
             while done < head_dim:
                 if head_dim - done >= 4 * v.LANES:
                     _mean_of_four(
-                        like, weights, window, place + done * size, values.strides[0],
+                        like, weights, window, place + done * size, width * size,
                         to + done * size,
                     )  # fmt: skip
                     done += 4 * v.LANES
                 else:
                     _mean_of_one(
-                        like, weights, window, place + done * size, values.strides[0],
+                        like, weights, window, place + done * size, width * size,
                         spare.ctypes.data,
                     )  # fmt: skip
                     for c in range(min(v.LANES, head_dim - done)):

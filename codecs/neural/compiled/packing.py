@@ -93,7 +93,7 @@ class PackedStack:
         """Create the initial pasts (blocks, kernel - 1, width) of a row."""
         return np.zeros(self.shape, self.dtype)
 
-    def __call__(self, x: Array, edges: Array, pasts: Sequence[Array]) -> None:
+    def __call__(self, x: Array, edges: Array, pasts: Sequence[Any]) -> None:
         """Apply the blocks to x (frames, width) in place, and update each row's pasts.
 
         Args:

@@ -4,6 +4,7 @@ The encoder computes in float64, like its module, and the decoder in float32.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +28,11 @@ class CompiledRawFrameEncoder:
         self.second = pack_linear(encoder.second, np.float64)
         self.stack = packed_layers(encoder.stack, np.float64)
 
-    def init_state(self) -> Array:
+    def init_state(self) -> Any:
         """Create the initial state of a row."""
         return self.stack.init_state()
 
-    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[Any]) -> Tensor:
         """Map frames (frames, hop) to latents (frames, width) float64; the states are updated."""
         samples = np.ascontiguousarray(windows.double().numpy())
         hidden = _linear(samples, *self.first, activated=True)
@@ -52,11 +53,11 @@ class CompiledRawFrameDecoder:
         self.head = pack_linear(decoder.head, np.float32)
         self.stack = packed_layers(decoder.stack, np.float32)
 
-    def init_state(self) -> Array:
+    def init_state(self) -> Any:
         """Create the initial state of a row."""
         return self.stack.init_state()
 
-    def wave(self, latents: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+    def wave(self, latents: Tensor, edges: Array, states: Sequence[Any]) -> Tensor:
         """Map latents (frames, width) to samples (frames, hop) float32; the states are updated."""
         x = np.array(latents.float().numpy(), np.float32, order="C")
         self.stack(x, edges, states)

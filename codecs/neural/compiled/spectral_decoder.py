@@ -7,6 +7,7 @@ in float64.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from ..layers.pulses import (
     check_source,
 )
 from ..trunks.spectral import SpectralDecoder
-from .attention import packed_layers
+from .attention import AttentionPast, packed_layers
 from .packing import Array, PackedStack, addresses, array, pack_linear
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
@@ -36,7 +37,7 @@ _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
 class CompiledSpectralState:
     """State of one row of a `CompiledSpectralDecoder` between frames."""
 
-    layers: Array  # pasts at the frame rate
+    layers: Any  # of the layers at the frame rate
     head: Array  # pasts at the spectra's rate
     pitch: np.float32  # Hz at the end
     phase: float  # turns
@@ -46,6 +47,8 @@ class CompiledSpectralState:
 
     def check(self) -> None:
         """Raise StateError for impossible values; see `check_source`."""
+        if isinstance(self.layers, AttentionPast):
+            self.layers.check()
         check_source(float(self.pitch), self.phase, self.position)
 
 

@@ -6,6 +6,7 @@ values that are ties within float64's precision.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,12 +44,12 @@ class FrameAnalysis:
         self.filters = [pack(fixed.T, None, np.float64) for fixed in filters]
         self.channels = config.num_lags, config.num_mels, config.num_bands
 
-    def into(self, windows: Array, heard: Array) -> None:
-        """Write features to the first columns of `heard` (frames, num_features or more).
+    def into(self, windows: Array, inputs: Array) -> None:
+        """Write features to the first columns of `inputs` (frames, num_features or more).
 
         Args:
             windows: (frames, window).
-            heard: the output, float64.
+            inputs: the output, float64.
         """
         config = self.config
         most = min(len(windows), _BLOCK)
@@ -63,13 +64,13 @@ class FrameAnalysis:
             _features(
                 samples(amplitudes, config.pitch_window), amplitudes, self.filters[2],
                 spectra(pieces[0]), self.filters[0], spectra(pieces[1]), self.filters[1],
-                self.channels, heard[start : start + _BLOCK],
+                self.channels, inputs[start : start + _BLOCK],
             )  # fmt: skip
 
     def without_pitch(self, windows: Array) -> Array:
         """Return features (frames, num_features - num_lags), without autocorrelation, float64."""
         config, (_, num_mels, num_bands) = self.config, self.channels
-        heard = np.empty((len(windows), config.num_features - config.num_lags))
+        inputs = np.empty((len(windows), config.num_features - config.num_lags))
         most = min(len(windows), _BLOCK)
         mel = np.empty((most, 2, self.mel_fft))
         bands = np.empty((most, 4, self.band_fft))
@@ -79,9 +80,9 @@ class FrameAnalysis:
             _cut_spectral(part, config.hop, *self.windows[:2], *pieces)
             _log_features(
                 spectra(pieces[0]), self.filters[0], num_mels, spectra(pieces[1]),
-                self.filters[1], num_bands, 0, heard[start : start + _BLOCK],
+                self.filters[1], num_bands, 0, inputs[start : start + _BLOCK],
             )  # fmt: skip
-        return heard
+        return inputs
 
 
 class CompiledSpectralEncoder:
@@ -108,11 +109,11 @@ class CompiledSpectralEncoder:
         self.outward = pack_linear(encoder.outward, np.float64)
         self.direct = pack_linear(encoder.direct, np.float64)
 
-    def init_state(self) -> Array:
+    def init_state(self) -> Any:
         """Create the initial state of a row."""
         return self.stack.init_state()
 
-    def latents(self, windows: Tensor, edges: Array, states: Sequence[Array]) -> Tensor:
+    def latents(self, windows: Tensor, edges: Array, states: Sequence[Any]) -> Tensor:
         """Encode to latents (frames, latent_dim) float64.
 
         Args:
@@ -120,42 +121,42 @@ class CompiledSpectralEncoder:
             edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
             states: of each row; updated.
         """
-        heard = self._heard(np.ascontiguousarray(windows.numpy()))
-        x, direct = _two_layers(heard, *self.inward, self.stack.width, *self.direct)
+        inputs = self._inputs(np.ascontiguousarray(windows.numpy()))
+        x, direct = _two_layers(inputs, *self.inward, self.stack.width, *self.direct)
         self.stack(x, edges, states)
         return torch.from_numpy(_layer_and(x, *self.outward, direct, self.latent_dim))
 
-    def _heard(self, windows: Array) -> Array:
+    def _inputs(self, windows: Array) -> Array:
         """Return features and pitch estimate (frames, num_features + PITCH_BINS) of windows."""
-        heard = np.empty((len(windows), self.config.num_features + PITCH_BINS))
-        self.analysis.into(windows, heard)
+        inputs = np.empty((len(windows), self.config.num_features + PITCH_BINS))
+        self.analysis.into(windows, inputs)
         (first, first_bias), (second, second_bias) = self.pitch
-        _guess(heard, first, first_bias, second, second_bias, self.config.num_features)
-        return heard
+        _guess(inputs, first, first_bias, second, second_bias, self.config.num_features)
+        return inputs
 
 
 @kernel
 def _features(  # type: ignore[no-untyped-def]
-    correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, heard
+    correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, inputs
 ):
-    """Write scaled correlations and log amplitudes to `heard`; see `_correlations` and `_logs`.
+    """Write scaled correlations and log amplitudes to `inputs`; see `_correlations` and `_logs`.
 
     Args:
         channels: numbers of lags, mel channels and bands.
     """
     num_lags, num_mels, num_bands = channels
-    _correlations(correlation, amplitudes, lags[0], lags[1], num_lags, heard)
-    _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, heard)
+    _correlations(correlation, amplitudes, lags[0], lags[1], num_lags, inputs)
+    _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, inputs)
 
 
 @kernel
 def _log_features(  # type: ignore[no-untyped-def]
-    mel, mel_filters, num_mels, bands, band_filters, num_bands, start, heard
+    mel, mel_filters, num_mels, bands, band_filters, num_bands, start, inputs
 ):
-    """Write scaled log amplitudes to `heard`, from column `start` on; see `_logs`."""
-    _logs(mel, mel_filters[0], mel_filters[1], num_mels, start, heard)
+    """Write scaled log amplitudes to `inputs`, from column `start` on; see `_logs`."""
+    _logs(mel, mel_filters[0], mel_filters[1], num_mels, start, inputs)
     start += mel.shape[1] * num_mels
-    _logs(bands, band_filters[0], band_filters[1], num_bands, start, heard)
+    _logs(bands, band_filters[0], band_filters[1], num_bands, start, inputs)
 
 
 @kernel
@@ -201,8 +202,8 @@ def _amplitudes(spectra, least):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _correlations(correlation, amplitudes, lags, bias, count, heard):  # type: ignore[no-untyped-def]
-    """Write the scaled autocorrelation at `count` lags to the first columns of `heard`."""
+def _correlations(correlation, amplitudes, lags, bias, count, inputs):  # type: ignore[no-untyped-def]
+    """Write the scaled autocorrelation at `count` lags to the first columns of `inputs`."""
     frames, size = correlation.shape
     at_lags = np.empty((frames, bias.shape[0]))
     linear(correlation, lags, bias, False, at_lags)
@@ -212,12 +213,12 @@ def _correlations(correlation, amplitudes, lags, bias, count, heard):  # type: i
             total += amplitudes[t, k]
         total *= 2 / size
         for i in range(count):
-            heard[t, i] = _PITCH_SCALE * at_lags[t, i] / total
+            inputs[t, i] = _PITCH_SCALE * at_lags[t, i] / total
 
 
 @kernel
-def _logs(spectra, filters, bias, channels, start, heard):  # type: ignore[no-untyped-def]
-    """Write scaled logarithms of filtered amplitudes to `heard`, from column `start` on."""
+def _logs(spectra, filters, bias, channels, start, inputs):  # type: ignore[no-untyped-def]
+    """Write scaled logarithms of filtered amplitudes to `inputs`, from column `start` on."""
     frames, count, _ = spectra.shape
     amplitudes = _amplitudes(spectra, 0.0)
     energies = np.empty((frames * count, bias.shape[0]))
@@ -226,15 +227,15 @@ def _logs(spectra, filters, bias, channels, start, heard):  # type: ignore[no-un
         for i in range(count):
             for c in range(channels):
                 log = math.log10(energies[t * count + i, c] + FLOOR)
-                heard[t, start + i * channels + c] = _LOG_SCALE * log + _LOG_SHIFT
+                inputs[t, start + i * channels + c] = _LOG_SCALE * log + _LOG_SHIFT
 
 
 @kernel
-def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignore[no-untyped-def]
-    """Write the pitch estimate to `heard`, from column `start` on."""
-    frames = heard.shape[0]
+def _guess(inputs, first, first_bias, second, second_bias, start):  # type: ignore[no-untyped-def]
+    """Write the pitch estimate to `inputs`, from column `start` on."""
+    frames = inputs.shape[0]
     hidden = np.empty((frames, first_bias.shape[0]))
-    linear(heard, first, first_bias, True, hidden)
+    linear(inputs, first, first_bias, True, hidden)
     logits = np.empty((frames, second_bias.shape[0]))
     linear(hidden, second, second_bias, False, logits)
     for t in range(frames):
@@ -249,7 +250,7 @@ def _guess(heard, first, first_bias, second, second_bias, start):  # type: ignor
         for c in range(PITCH_BINS):
             total += logits[t, c]
         for c in range(PITCH_BINS):
-            heard[t, start + c] = 4 * (logits[t, c] / total)
+            inputs[t, start + c] = 4 * (logits[t, c] / total)
 
 
 @kernel

@@ -70,6 +70,25 @@ class AnalysisConfig:
         return self.pitch_features + 4 * self.num_bands
 
 
+class AnalysedConfig:
+    """A configuration of a network whose input is an analysis."""
+
+    analysis: AnalysisConfig
+
+    @property
+    def sample_rate(self) -> int:
+        return self.analysis.sample_rate
+
+    @property
+    def hop(self) -> int:
+        return self.analysis.hop
+
+    @property
+    def window(self) -> int:
+        """Samples that the encoder needs for each frame; they end where the frame ends."""
+        return self.analysis.window
+
+
 class SpeechAnalysis(nn.Module):
     """Compute features from windows of samples, each window on its own.
 

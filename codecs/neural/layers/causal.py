@@ -6,6 +6,8 @@ audio, else the end of the previous tile. There is no other code path.
 """
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -69,26 +71,33 @@ class CausalBlock(nn.Module):
         return [self.widen.weight, self.narrow.weight]
 
 
-class CausalStack(nn.Module):
-    """A linear layer, blocks, and a LayerNorm.
+class CausalLayers(nn.Module, ABC):
+    """A linear layer, layers with a state, and a LayerNorm.
 
     Args:
         in_features: input channels; None: `width`, and no linear layer.
-        config: see `StackConfig`.
+        width: channels of the layers.
+        layers: with a state.
+        name: of the attribute that has them.
     """
 
-    def __init__(self, in_features: int | None, config: StackConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.inward = nn.Identity() if in_features is None else nn.Linear(in_features, config.width)
-        self.blocks = nn.ModuleList(CausalBlock(config) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.width)
+    norm: nn.LayerNorm
 
+    def __init__(
+        self, in_features: int | None, width: int, layers: Iterable[nn.Module], name: str
+    ) -> None:
+        super().__init__()
+        self.inward = nn.Identity() if in_features is None else nn.Linear(in_features, width)
+        self.add_module(name, nn.ModuleList(layers))
+        self.norm = nn.LayerNorm(width)
+
+    @abstractmethod
     def init_state(self, batch: int) -> list[Tensor]:
-        """Create the initial state (pasts) of `batch` rows."""
-        like = self.norm.weight
-        shape = (batch, self.config.kernel - 1, self.config.width)
-        return [like.new_zeros(shape) for _ in self.blocks]
+        """Create the initial state of `batch` rows."""
+
+    @abstractmethod
+    def through(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Map x (batch, frames, width) through the layers; return the new state."""
 
     def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Map (batch, frames, in_features) to (batch, frames, width), and return the new state.
@@ -98,17 +107,46 @@ class CausalStack(nn.Module):
             state: after the frames before; None at the start. It is not changed.
         """
         pasts = self.init_state(x.shape[0]) if state is None else state
-        x = self.inward(x)
+        y, after = self.through(self.inward(x), pasts)
+        return self.norm(y), after
+
+    @property
+    def inward_macs(self) -> int:
+        """Multiply-accumulates of the linear layer per frame."""
+        return self.inward.weight.numel() if isinstance(self.inward, nn.Linear) else 0
+
+
+class CausalStack(CausalLayers):
+    """Blocks of causal convolutions.
+
+    Args:
+        in_features: see `CausalLayers`.
+        config: see `StackConfig`.
+    """
+
+    blocks: nn.ModuleList
+
+    def __init__(self, in_features: int | None, config: StackConfig) -> None:
+        blocks = (CausalBlock(config) for _ in range(config.blocks))
+        super().__init__(in_features, config.width, blocks, "blocks")
+        self.config = config
+
+    def init_state(self, batch: int) -> list[Tensor]:
+        """Create the initial state (pasts) of `batch` rows."""
+        like = self.norm.weight
+        shape = (batch, self.config.kernel - 1, self.config.width)
+        return [like.new_zeros(shape) for _ in self.blocks]
+
+    def through(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         after = []
-        for block, past in zip(self.blocks, pasts, strict=True):
+        for block, past in zip(self.blocks, state, strict=True):
             x, past = block(x, past)
             after.append(past)
-        return self.norm(x), after
+        return x, after
 
     @property
     def macs_per_frame(self) -> int:
         """Multiply-accumulates of the linear layers and convolutions per frame."""
         config = self.config
-        inward = self.inward.weight.numel() if isinstance(self.inward, nn.Linear) else 0
         block = config.width * (2 * config.width * config.expansion + config.kernel)
-        return inward + config.blocks * block
+        return self.inward_macs + config.blocks * block

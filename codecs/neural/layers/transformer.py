@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .causal import CausalLayers
+
 _MOST = 127
 
 
@@ -171,47 +173,38 @@ class TransformerLayer(nn.Module):
         return [layer.weight for layer in layers]
 
 
-class CausalTransformer(nn.Module):
-    """A linear layer, transformer layers, and a LayerNorm.
+class CausalTransformer(CausalLayers):
+    """Transformer layers.
 
     Args:
-        in_features: input channels; None: `width`, and no linear layer.
+        in_features: see `CausalLayers`.
         config: see `TransformerConfig`.
     """
 
+    layers: nn.ModuleList
+
     def __init__(self, in_features: int | None, config: TransformerConfig) -> None:
-        super().__init__()
+        layers = (TransformerLayer(config) for _ in range(config.layers))
+        super().__init__(in_features, config.width, layers, "layers")
         self.config = config
-        self.inward = nn.Identity() if in_features is None else nn.Linear(in_features, config.width)
-        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
 
     def init_state(self, batch: int) -> list[Tensor]:
         """Create the initial state of `batch` rows: keys and values of each layer."""
         shape = (batch, self.config.window - 1, self.config.width)
         return [self.norm.weight.new_zeros(shape) for _ in range(2 * self.config.layers)]
 
-    def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Map (batch, frames, in_features) to (batch, frames, width), and return the new state.
-
-        Args:
-            x: the frames.
-            state: after the frames before; None at the start. It is not changed.
-        """
-        pasts = self.init_state(x.shape[0]) if state is None else state
-        x = self.inward(x)
+    def through(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         after = []
-        for layer, keys, values in zip(self.layers, pasts[::2], pasts[1::2], strict=True):
+        for layer, keys, values in zip(self.layers, state[::2], state[1::2], strict=True):
             x, keys, values = layer(x, keys, values)
             after += [keys, values]
-        return self.norm(x), after
+        return x, after
 
     @property
     def macs_per_frame(self) -> int:
         """Multiply-accumulates of linear layers and attention per frame."""
         config = self.config
-        inward = self.inward.weight.numel() if isinstance(self.inward, nn.Linear) else 0
         linear = config.width * (4 * config.width + 2 * config.feed_forward)
         # Scores of keys and of distances, and the weighted sum of values.
         attention = 3 * config.window * config.width
-        return inward + config.layers * (linear + attention)
+        return self.inward_macs + config.layers * (linear + attention)

@@ -37,9 +37,9 @@ def encoder_latents(
     assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
     hidden = g.gelu(g.linear(features.part(0, first.in_features, 2), first))
     guess = g.linear(hidden, second).op("Softmax", axis=-1)
-    heard = g.concat([features, guess * 4.0], 2)
-    y, state = _layers(g, encoder.stack, heard, state)
-    return g.linear(y, encoder.outward) + g.linear(heard, encoder.direct), state
+    inputs = g.concat([features, guess * 4.0], 2)
+    y, state = _layers(g, encoder.stack, inputs, state)
+    return g.linear(y, encoder.outward) + g.linear(inputs, encoder.direct), state
 
 
 def decoder_start(decoder: SpectralDecoder | SampleDecoder) -> list[Tensor]:

@@ -208,23 +208,25 @@ class TileLatents(LatentStream):
     """Map windows of samples to latents with a stateful network.
 
     Args:
-        latents: maps concatenated windows (frames, window) of rows to latents (frames, channels)
-            float32; see `_Runner`.
+        outputs: the network: maps concatenated windows (frames, window) of rows to (frames,
+            channels) float32; see `_Runner`.
         init_state: creates the state of one row.
         batch_size: rows.
         hop: samples per frame.
         window: samples per window, which ends where its frame ends. Zeros are used before the
             start and after the end of the audio.
-        look_ahead: frames that the latents lag behind: frame n's latents are the output of
-            `latents` for frame n + look_ahead.
+        look_ahead: frames that the network lags behind: frame n's latents are of its output for
+            frame n + look_ahead.
         tile: frames per call; None: results do not depend on the number of frames per call.
         channels: of the latents.
         device: of the samples.
+        unrounded: maps the network's output (frames, channels) to latents of the same shape, each
+            frame on its own; None: they are its output.
     """
 
     def __init__(
         self,
-        latents: RowsFunction[S],
+        outputs: RowsFunction[S],
         init_state: Callable[[], S],
         *,
         batch_size: int,
@@ -234,11 +236,13 @@ class TileLatents(LatentStream):
         tile: int | None,
         channels: int,
         device: torch.device,
+        unrounded: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.hop, self.window, self.channels = hop, window, channels
+        self.unrounded = unrounded
         self.look_ahead, self.device = look_ahead, device
         self.empty = torch.zeros(window, dtype=torch.float32, device=device)
-        self.runner = _Runner(latents, init_state, self.empty, tile)
+        self.runner = _Runner(outputs, init_state, self.empty, tile)
         self.states = [self.init_row() for _ in range(batch_size)]
 
     def init_row(self) -> EncoderRow[Any]:
@@ -256,7 +260,7 @@ class TileLatents(LatentStream):
 
     def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         nothing = torch.zeros(0, self.channels, dtype=torch.float32, device=self.device)
-        return self.advance(rows, final, None, nothing)
+        return self.advance(rows, final, self.unrounded, nothing)
 
     def advance(
         self,
@@ -265,11 +269,11 @@ class TileLatents(LatentStream):
         after: Callable[[Tensor], Tensor] | None,
         nothing: Tensor,
     ) -> list[Tensor]:
-        """Take more samples; return each row's settled latents, or what `after` makes of them.
+        """Take more samples; return what `after` makes of the network's output, for each row.
 
         Args:
             rows, final: see `EncoderStream.push`.
-            after: maps latents (frames, channels) to (frames, …), each frame on its own.
+            after: maps the output (frames, channels) to (frames, …), each frame on its own.
             nothing: (0, …) the result of no frames.
         """
         flags = row_flags(final, len(rows))
@@ -314,9 +318,9 @@ class TileEncoder(TileLatents, EncoderStream):
     """Encode windows of samples with a stateful network and a quantizer.
 
     Args:
-        latents: see `TileLatents`.
-        quantize: maps latents (frames, channels) to codes (frames, codebooks) int64, each frame on
-            its own.
+        outputs: see `TileLatents`.
+        quantize: maps the network's output (frames, channels) to codes (frames, codebooks) int64,
+            each frame on its own.
         init_state: see `TileLatents`.
         num_codebooks: of the codes.
         settings: the other arguments of `TileLatents`.
@@ -324,14 +328,14 @@ class TileEncoder(TileLatents, EncoderStream):
 
     def __init__(
         self,
-        latents: RowsFunction[S],
+        outputs: RowsFunction[S],
         quantize: Callable[[Tensor], Tensor],
         init_state: Callable[[], S],
         *,
         num_codebooks: int,
         **settings: Any,
     ) -> None:
-        super().__init__(latents, init_state, **settings)
+        super().__init__(outputs, init_state, **settings)
         self.quantize, self.num_codebooks = quantize, num_codebooks
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:

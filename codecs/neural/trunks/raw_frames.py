@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..layers.transformer import CausalTransformer, TransformerConfig
+from .stacked import StackedDecoder, StackedEncoder
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ class FrameConfig:
         return SampleDecoder(self)
 
 
-class SampleEncoder(nn.Module):
+class SampleEncoder(StackedEncoder):
     """Encode frames of samples to latents.
 
     Args:
         config: see `FrameConfig`.
     """
+
+    stack: CausalTransformer
 
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()
@@ -79,20 +82,9 @@ class SampleEncoder(nn.Module):
         self.first, self.second = nn.Linear(config.hop, width), nn.Linear(width, width)
         self.stack = CausalTransformer(None, config.encoder)
 
-    def init_state(self) -> list[Tensor]:
-        """Create the initial state of one row."""
-        return self.stack.init_state(1)
-
     def latents(
         self, windows: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Map frames (batch, frames, hop) to latents (batch, frames, width), and return the new
-        state.
-
-        Args:
-            windows: the frames' samples.
-            state: after the frames before; None at the start. It is not changed.
-        """
         hidden = functional.gelu(self.first(windows), approximate="tanh")
         latents, after = self.stack(self.second(hidden), state)
         return latents, after
@@ -111,12 +103,14 @@ class SampleEncoder(nn.Module):
         return linear + self.stack.macs_per_frame
 
 
-class SampleDecoder(nn.Module):
+class SampleDecoder(StackedDecoder):
     """Decode latents to frames of samples.
 
     Args:
         config: see `FrameConfig`.
     """
+
+    stack: CausalTransformer
 
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()
@@ -125,20 +119,9 @@ class SampleDecoder(nn.Module):
         with torch.no_grad():
             self.head.weight.mul_(0.1)  # starting loud gains nothing
 
-    def init_state(self) -> list[Tensor]:
-        """Create the initial state of one row."""
-        return self.stack.init_state(1)
-
     def wave(
         self, latents: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Map latents (batch, frames, width) to samples (batch, frames × hop); return the new
-        state.
-
-        Args:
-            latents: of the frames.
-            state: after the frames before; None at the start. It is not changed.
-        """
         y, after = self.stack(latents, state)
         return self.head(y).flatten(1), after
 

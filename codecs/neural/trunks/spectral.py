@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..layers.analysis import AnalysisConfig, SpeechAnalysis, windows_of
+from ..layers.analysis import AnalysedConfig, AnalysisConfig, SpeechAnalysis, windows_of
 from ..layers.causal import StackConfig
 from ..layers.harmonic_head import HarmonicHead, HarmonicHeadConfig, HeadState, Rendered
 from ..layers.pulses import PITCH_BINS
@@ -17,7 +17,7 @@ LayersConfig = StackConfig | TransformerConfig
 
 
 @dataclass(frozen=True)
-class SpectralConfig:
+class SpectralConfig(AnalysedConfig):
     """Configuration of `SpectralEncoder` and `SpectralDecoder`.
 
     Attributes:
@@ -48,19 +48,6 @@ class SpectralConfig:
             raise ValueError("analysis and head must have the same sample_rate and hop")
         if min(self.encoder_look_ahead, self.decoder_look_ahead) < 0:
             raise ValueError("look-ahead can't be negative")
-
-    @property
-    def sample_rate(self) -> int:
-        return self.analysis.sample_rate
-
-    @property
-    def hop(self) -> int:
-        return self.analysis.hop
-
-    @property
-    def window(self) -> int:
-        """Samples that the encoder needs for each frame; they end where the frame ends."""
-        return self.analysis.window
 
     @property
     def delay(self) -> int:
@@ -94,10 +81,10 @@ class SpectralEncoder(nn.Module):
             nn.GELU(approximate="tanh"),
             nn.Linear(config.pitch_hidden, PITCH_BINS),
         )
-        heard = config.analysis.num_features + PITCH_BINS
-        self.stack = config.encoder.make(heard)
+        num_inputs = config.analysis.num_features + PITCH_BINS
+        self.stack = config.encoder.make(num_inputs)
         self.outward = nn.Linear(config.encoder.width, config.latent_dim)
-        self.direct = nn.Linear(heard, config.latent_dim)
+        self.direct = nn.Linear(num_inputs, config.latent_dim)
 
     def init_state(self) -> list[Tensor]:
         """Create the initial state of one row."""
@@ -117,9 +104,9 @@ class SpectralEncoder(nn.Module):
         logits = self.pitch(features[..., : self.config.analysis.pitch_features])
         # At least float32 under autocast; float64 where the weights are.
         guess = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
-        heard = torch.cat([features, 4 * guess], -1)
-        y, state = self.stack(heard, state)
-        return self.outward(y) + self.direct(heard), logits, state
+        inputs = torch.cat([features, 4 * guess], -1)
+        y, state = self.stack(inputs, state)
+        return self.outward(y) + self.direct(inputs), logits, state
 
     def latents(
         self, windows: Tensor, state: list[Tensor] | None = None

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ..layers.strided import Activation, CausalConv, CausalSequence, CausalUpsampling, ResidualUnit
+from .stacked import StackedDecoder, StackedEncoder
 
 _ENDS = 7  # taps of the first and the last convolution
 _LOUDNESS = 0.03  # scale of the last layer's initial weights: starting loud gains nothing
@@ -90,12 +91,14 @@ class WaveformConfig:
             yield ResidualUnit(channels, dilation, self.activation, len(self.dilations) ** -0.5)
 
 
-class WaveformEncoder(nn.Module):
+class WaveformEncoder(StackedEncoder):
     """Encode samples to latents.
 
     Args:
         config: see `WaveformConfig`.
     """
+
+    stack: CausalSequence
 
     def __init__(self, config: WaveformConfig) -> None:
         super().__init__()
@@ -109,20 +112,9 @@ class WaveformEncoder(nn.Module):
         layers += [CausalConv(width, config.latent_dim, 3, activation=activation)]
         self.stack = CausalSequence(layers)
 
-    def init_state(self) -> list[Tensor]:
-        """Create the initial state of one row."""
-        return self.stack.init_state(1)
-
     def latents(
         self, windows: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Map windows (batch, frames, hop) to latents (batch, frames, latent_dim); return the new
-        state.
-
-        Args:
-            windows: the frames' own samples.
-            state: after the samples before; None at the start. It is not changed.
-        """
         y, state = self.stack(windows.flatten(1)[:, None], state)
         return y.transpose(1, 2), state
 
@@ -139,12 +131,14 @@ class WaveformEncoder(nn.Module):
         return self.stack.macs_for(self.config.hop)
 
 
-class WaveformDecoder(nn.Module):
+class WaveformDecoder(StackedDecoder):
     """Decode latents to samples.
 
     Args:
         config: see `WaveformConfig`.
     """
+
+    stack: CausalSequence
 
     def __init__(self, config: WaveformConfig) -> None:
         super().__init__()
@@ -162,20 +156,9 @@ class WaveformDecoder(nn.Module):
         layers += [last]
         self.stack = CausalSequence(layers)
 
-    def init_state(self) -> list[Tensor]:
-        """Create the initial state of one row."""
-        return self.stack.init_state(1)
-
     def wave(
         self, latents: Tensor, state: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Map latents (batch, frames, latent_dim) to samples (batch, frames × hop); return the new
-        state.
-
-        Args:
-            latents: of the frames.
-            state: after the frames before; None at the start. It is not changed.
-        """
         y, state = self.stack(latents.transpose(1, 2), state)
         return y[:, 0], state
 

@@ -59,8 +59,8 @@ class Aligner:
             return None, text
         if wave is None:
             raise DatasetError("too long to align in one piece: give it as segments")
-        found, heard = self._aligner.align(wave, sample_rate, text, planned.source.language)
-        return tuple(found), text if text is not None else heard
+        found, recognised = self._aligner.align(wave, sample_rate, text, planned.source.language)
+        return tuple(found), text if text is not None else recognised
 
     def _given(self, planned: Planned, extra: dict[str, Any]) -> Sequence[AlignedWord] | None:
         import json

@@ -368,15 +368,16 @@ def test_a_source_is_looked_at():
             codec.stream().import_row(0, forged(state, **{place + leaf: value}))
 
 
-def test_codes_held_for_a_block_are_looked_at():
+def test_frames_held_for_a_block_are_looked_at():
     codec = CODECS["dmel"]
     session = codec.stream()
     session.decode(codec.encode(speech(4000), RATE).frames(0, 1))
     state = session.export_row(0)
     _, leaves = unpack(state)
-    codes = torch.full_like(leaves["decoder.codes"], 99)
+    cells = leaves["decoder.cells"]
     for wrong in (
-        {"decoder.codes": codes},
+        {"decoder.cells": torch.full_like(cells, 1e9)},
+        {"decoder.cells": cells.flip(0) + torch.tensor([1.0, 0.0, 0.0])[:, None, None]},
         {"decoder.held": torch.tensor(50)},
         {"decoder.owed": torch.tensor(-1)},
         {"decoder.delay": torch.tensor(10**6)},

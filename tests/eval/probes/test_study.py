@@ -163,10 +163,10 @@ def test_random_tokens_depend_on_the_name_and_the_length_only():
 def test_long_speech_is_left_out_of_recognition(tmp_path):
     task = ProbeTask("t", "ctc", split_by=SplitBy(), max_seconds=0.5)
     with pytest.raises(MetricError, match=r"longer than 0\.5 s"):
-        known.heard(np.zeros(9000, np.float32), 16000, task)
-    assert len(known.heard(np.zeros(9000, np.float32), 16000, TASK)) == 8000
+        known.probe_input(np.zeros(9000, np.float32), 16000, task)
+    assert len(known.probe_input(np.zeros(9000, np.float32), 16000, TASK)) == 8000
     with pytest.raises(MetricError, match="no samples"):
-        known.heard(np.zeros(0, np.float32), 16000, TASK)
+        known.probe_input(np.zeros(0, np.float32), 16000, TASK)
 
 
 def test_global_codes_are_codebooks_in_every_frame():

@@ -119,6 +119,61 @@ def test_decode_is_what_eval_gives_bit_for_bit(name):
     assert len(plain.codes.unique()) > 8
 
 
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"random-projection", "residual-fsq"}))
+def test_unrounded_vectors_are_those_of_codebooks_that_have_them(name):
+    """A codebook with the very vectors that are looked up in it rounds nothing."""
+    x, _ = batch(9, rows=1, frames=16)
+    if name == "fsq":
+        fine = FiniteScalarQuantizerConfig((4095, 4094, 4095), DIM)
+        module = FiniteScalarQuantizer(fine).eval()
+        torch.testing.assert_close(module.unrounded(x), module(x).quantized, rtol=0, atol=1e-3)
+        return
+    module = trained(name)
+
+    def knows_them(stage, inputs, outputs=None):
+        stage.set_codebook(stage.project_in(inputs[0][0]).detach())
+
+    stages = [part for part in module.modules() if isinstance(part, VectorQuantizer)]
+    quantize = VectorQuantizer.quantize
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            VectorQuantizer,
+            "quantize",
+            lambda stage, *inputs: knows_them(stage, inputs) or quantize(stage, *inputs),
+        )
+        quantized = module(x).quantized
+    assert stages
+    torch.testing.assert_close(module.unrounded(x), quantized, rtol=1e-5, atol=1e-5)
+
+
+@every
+def test_unrounded_vectors_do_not_depend_on_the_batch(name):
+    module = trained(name)
+    x, _ = batch(8, rows=5, frames=61)
+    if name == "random-projection":
+        with pytest.raises(QuantizerError, match="does not decode"):
+            module.unrounded(x)
+        return
+    found = module.unrounded(x)
+    assert found.shape == x.shape and found.dtype == torch.float32
+    for row in range(5):
+        assert torch.equal(module.unrounded(x[row, None, 7:30]), found[row, None, 7:30])
+    with pytest.raises(QuantizerError, match="NaN"):
+        module.unrounded(x * float("nan"))
+    if name in ("ema", "gradient"):
+        assert torch.equal(found, x)
+
+
+def test_decoded_parts_of_finite_scalar_stages_add_up():
+    module = ResidualFiniteScalarQuantizer(FiniteScalarQuantizerConfig((5, 4, 3), DIM), 3).eval()
+    codes = module.encode(batch(3)[0])
+    for count in (1, 2, 3):
+        parts = module.decode_parts(codes[:, :count])
+        assert len(parts) == count
+        total = torch.stack(parts).sum(0)
+        torch.testing.assert_close(total, module.decode(codes[:, :count]), rtol=0, atol=1e-5)
+
+
 @every
 def test_codes_do_not_depend_on_the_batch(name):
     module = trained(name)

@@ -202,7 +202,7 @@ def _batch(store, task):
 def test_masked_frames_are_not_heard(store):
     torch.manual_seed(0)
     model = Predictor(SMALL, (10,))
-    heard = torch.randn(1, 30, SMALL.heard)
+    heard = torch.randn(1, 30, SMALL.num_inputs)
     masked = torch.zeros(1, 30, dtype=torch.bool)
     masked[:, 10:20] = True
     other = heard.clone()

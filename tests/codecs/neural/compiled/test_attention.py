@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from syllabary.codecs.neural.compiled.attention import PackedTransformer, packed_layers
+from syllabary.codecs.neural.compiled.attention import (
+    AttentionPast,
+    PackedTransformer,
+    packed_layers,
+)
 from syllabary.codecs.neural.compiled.packing import PackedStack
 from syllabary.codecs.neural.layers.causal import CausalStack, StackConfig
 from syllabary.codecs.neural.layers.transformer import CausalTransformer, TransformerConfig
+from syllabary.errors import StateError
 
 # Heads of a size that fills no vector, some, and four; windows of one frame, and of two spans.
 CONFIGS = {
@@ -39,7 +44,7 @@ def network(name: str, int8: bool) -> CausalTransformer:
     return stack
 
 
-def run(packed: PackedTransformer, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+def run(packed: PackedTransformer, x: np.ndarray, state: AttentionPast) -> np.ndarray:
     """What the layers make of frames of one row; the state is moved on."""
     y = x.copy()
     packed(y, np.array([0, len(y)]), [state])
@@ -84,7 +89,19 @@ def test_any_number_of_frames_at_a_time(name, int8, dtype):
         at += count
     assert at == FRAMES
     assert np.array_equal(np.concatenate(parts), whole)
-    assert np.array_equal(state, end) and state.shape == packed.init_state().shape
+    # Whatever the past's places in memory, the next frame sees the same.
+    assert state.at != end.at
+    assert np.array_equal(run(packed, x[:1], state), run(packed, x[:1], end))
+
+
+def test_a_place_outside_is_refused():
+    packed = PackedTransformer(network("odd", False), np.float32)
+    state = packed.init_state()
+    state.check()
+    for at in (-1, 10):
+        state.at = at
+        with pytest.raises(StateError, match="expected 0 to 9"):
+            state.check()
 
 
 @torch.no_grad()
