@@ -5,9 +5,9 @@ H. Siuzdak et al., "SNAC: Multi-Scale Neural Audio Codec", arXiv 2410.14411.
 A level's codes come at its own rate: at 12, 23 and 47 Hz in the model for speech. A frame of this
 tokenizer is the shortest stretch that the model encodes by itself, with all codes of each level
 within it, level after level: 1 + 2 + 4 codes for speech. So `tokens.codes` are flattened frame by
-frame, a smaller `num_codebooks` leaves out the finest levels, and `levels` gives the codes of each
-level in a row of its own, as the package does. Where the model attends within windows (the models
-for music), the window is the frame.
+frame, and a smaller `num_codebooks` leaves out the finest levels. `Snac.levels` gives the codes of
+each level in a row of its own, as the package does. Where the model attends within windows (the
+models for music), the window is the frame.
 """
 
 from collections.abc import Sequence
@@ -49,41 +49,37 @@ class Snac(Adapter):
         return [self.settings.codebook_size] * sum(self.per_frame)
 
     def encode(self, model: Any, wave: Tensor) -> Tensor:
-        return flattened([level[0] for level in model.encode(wave[None, None])], self.per_frame)
+        return self.flattened([level[0] for level in model.encode(wave[None, None])])
 
     def decode(self, model: Any, codes: Tensor) -> Tensor:
         latents: Any = 0.0
         # A level that is not there as a whole is left out.
-        for quantizer, level in zip(
-            model.quantizer.quantizers, levels(codes, self.per_frame), strict=False
-        ):
+        for quantizer, level in zip(model.quantizer.quantizers, self.levels(codes), strict=False):
             part = quantizer.out_proj(quantizer.decode_code(level[None]))
             latents = latents + part.repeat_interleave(quantizer.stride, dim=-1)
         with _SeededNoise():
             wave: Tensor = model.decoder(latents)
         return wave.flatten()
 
+    def flattened(self, levels: Sequence[Tensor]) -> Tensor:
+        """Turn the codes of each level (frames × its codes of a frame,) into (codes, frames)."""
+        frames = [
+            level.view(-1, count) for level, count in zip(levels, self.per_frame, strict=True)
+        ]
+        return torch.cat(frames, 1).T
 
-def flattened(codes: Sequence[Tensor], per_frame: Sequence[int]) -> Tensor:
-    """Turn the codes of each level (frames × its codes of a frame,) into (codes, frames)."""
-    frames = [level.view(-1, count) for level, count in zip(codes, per_frame, strict=True)]
-    return torch.cat(frames, 1).T
+    def levels(self, codes: Tensor) -> list[Tensor]:
+        """Turn codes (codes, frames) into those of each level, (frames × its codes of a frame,).
 
-
-def levels(codes: Tensor, per_frame: Sequence[int]) -> list[Tensor]:
-    """Turn codes (codes, frames) into those of each level, (frames × its codes of a frame,).
-
-    Args:
-        codes: with all codebooks or the first so many; a level that is not whole is left out.
-        per_frame: number of codes of each level in a frame, as `Snac.per_frame` has it.
-    """
-    found, start = [], 0
-    for count in per_frame:
-        if start + count > len(codes):
-            break
-        found.append(codes[start : start + count].T.reshape(-1))
-        start += count
-    return found
+        They may be the first so many: a level that is not whole is left out.
+        """
+        found, start = [], 0
+        for count in self.per_frame:
+            if start + count > len(codes):
+                break
+            found.append(codes[start : start + count].T.reshape(-1))
+            start += count
+        return found
 
 
 class _SeededNoise(TorchFunctionMode):

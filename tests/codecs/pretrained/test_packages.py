@@ -11,7 +11,6 @@ import torch
 
 import syllabary
 from syllabary.codecs.pretrained.architectures import PACKAGED
-from syllabary.codecs.pretrained.snac import flattened, levels
 from syllabary.errors import CheckpointError
 
 from ... import tiny_models
@@ -52,9 +51,9 @@ def test_codes_and_samples_are_the_packages_own(name):
             samples = model.decode(theirs).flatten()[:length]
         if "snac" in name:
             theirs = [level[0] for level in theirs]
-            ours = levels(tokens.codes[0], codec.adapter.per_frame)
+            ours = codec.adapter.levels(tokens.codes[0])
             assert len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
-            assert torch.equal(flattened(theirs, codec.adapter.per_frame), tokens.codes[0])
+            assert torch.equal(codec.adapter.flattened(theirs), tokens.codes[0])
         else:
             assert torch.equal(tokens.codes, theirs.transpose(0, 1))
         assert torch.equal(codec.decode(tokens)[0], samples)
