@@ -274,7 +274,7 @@ SPEECHTOKENIZER = {
     "lstm_layers": 1,
     "activation": "ELU",
     "codebook_size": 32,
-    "n_q": 4,
+    "n_q": 2,
     "sample_rate": 16000,
 }
 #: Models of their authors' own packages, as those write them: the package, the name of the file

@@ -78,6 +78,9 @@ class PublishedCodec(AudioTokenizer):
         return WholeDecoder(self._work(len(self.adapter.codebook_sizes)), batch_size)
 
     def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
+        if not len(codes):  # some layers can't do with no frame
+            channels = self.adapter.latent_channels or 0
+            return [torch.zeros(0, channels, device=self.device) for _ in range(codes.shape[1])]
         return self.adapter.embed(self.model, codes.T)
 
     def _work(self, num_codebooks: int) -> Work:
