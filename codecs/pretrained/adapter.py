@@ -6,6 +6,7 @@ would be given.
 """
 
 from abc import ABC, abstractmethod
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -90,6 +91,10 @@ class Adapter(ABC):
             LatentsError: there are none.
         """
         raise LatentsError(f"{type(self).__name__} has no latents here")
+
+    def embed_all(self, model: Any, codes: Tensor) -> Tensor:
+        """Return the vectors (frames, channels) of codes, summed as the decoder sums them."""
+        return reduce(torch.add, self.embed(model, codes))
 
     def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
         """Decode vectors (frames, channels) as `decode` decodes the codes that have them."""

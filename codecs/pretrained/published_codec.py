@@ -83,6 +83,11 @@ class PublishedCodec(AudioTokenizer):
             return [torch.zeros(0, channels, device=self.device) for _ in range(codes.shape[1])]
         return self.adapter.embed(self.model, codes.T)
 
+    def embed_codes(self, codes: Tensor, differentiable: bool) -> Tensor:
+        if not len(codes):
+            return super().embed_codes(codes, differentiable)
+        return self.adapter.embed_all(self.model, codes.T)
+
     def _work(self, num_codebooks: int) -> Work:
         adapter, model = self.adapter, self.model
 

@@ -61,6 +61,7 @@ class Mimi(Adapter):
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         self.causal = settings.use_causal_conv
+        self.latent_channels = settings.hidden_size
 
     def find_hop(self) -> int:
         return round(self.settings.sampling_rate / self.settings.frame_rate)
@@ -73,6 +74,35 @@ class Mimi(Adapter):
     def decode(self, model: Any, codes: Tensor) -> Tensor:
         self._renew(model)
         wave: Tensor = model.decode(codes[None]).audio_values
+        return wave.flatten()
+
+    def latents(self, model: Any, wave: Tensor) -> Tensor:
+        vectors: Tensor = model.encoder(wave[None, None]).latents[0]
+        return vectors.T
+
+    def embed(self, model: Any, codes: Tensor) -> list[Tensor]:
+        self._renew(model)
+        quantizer, count = model.quantizer, model.quantizer.num_semantic_quantizers
+        parts = (
+            (quantizer.semantic_residual_vector_quantizer, codes[:count]),
+            (quantizer.acoustic_residual_vector_quantizer, codes[count:]),
+        )
+        found = []
+        for residual, given in parts:
+            for layer, code in zip(residual.layers, given, strict=False):
+                vectors = layer.decode(code[None])
+                if residual.output_proj is not None:
+                    vectors = residual.output_proj(vectors)
+                found.append(vectors[0].T)
+        return found
+
+    def embed_all(self, model: Any, codes: Tensor) -> Tensor:
+        self._renew(model)
+        vectors: Tensor = model.quantizer.decode(codes[None])[0]
+        return vectors.T
+
+    def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
+        wave: Tensor = model.decoder(vectors.T[None]).audio_values
         return wave.flatten()
 
     def _renew(self, model: Any) -> None:

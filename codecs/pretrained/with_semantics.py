@@ -37,6 +37,10 @@ class XCodec2(Adapter):
     whole_frames = False
     _extractor = "Xcodec2FeatureExtractor"
 
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.latent_channels = settings.quantization_dim
+
     def find_codebook_sizes(self) -> list[int]:
         return [prod(self.settings.quantization_levels)]
 
@@ -46,6 +50,27 @@ class XCodec2(Adapter):
 
     def decode(self, model: Any, codes: Tensor) -> Tensor:
         wave: Tensor = model.decode(codes[None]).audio_values
+        return wave.flatten()
+
+    def latents(self, model: Any, wave: Tensor) -> Tensor:
+        given = self._features(wave)
+        heard = model.semantic_encoder(
+            given["input_features"], attention_mask=given["input_features_mask"]
+        ).last_hidden_state
+        branches = [
+            model.semantic_adapter(heard.transpose(1, 2)),
+            model.acoustic_encoder(given["input_values"]),
+        ]
+        frames = min(branch.shape[-1] for branch in branches)
+        both = torch.cat([branch[..., :frames] for branch in branches], 1)
+        vectors: Tensor = model.fc_encoder(both.transpose(1, 2))[0]
+        return vectors
+
+    def embed(self, model: Any, codes: Tensor) -> list[Tensor]:
+        return [model.quantizer.from_codes(codes.T[None])[0]]
+
+    def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
+        wave: Tensor = model.decode(latents=vectors.T[None]).audio_values
         return wave.flatten()
 
     def _features(self, wave: Tensor) -> dict[str, Tensor]:
@@ -84,6 +109,11 @@ class NeuCodec(XCodec2):
         return super().decode(model, codes)
 
     def decode(self, model: Any, codes: Tensor) -> Tensor:
-        native = self.decode_natively(model, codes)
+        return self._resampled(self.decode_natively(model, codes), codes.shape[1])
+
+    def decode_latents(self, model: Any, vectors: Tensor) -> Tensor:
+        return self._resampled(super().decode_latents(model, vectors), len(vectors))
+
+    def _resampled(self, native: Tensor, frames: int) -> Tensor:
         wave = resample(native.cpu().numpy(), self.native_rate, self.sample_rate)
-        return fit(torch.from_numpy(wave).to(native.device), codes.shape[1] * self.hop)
+        return fit(torch.from_numpy(wave).to(native.device), frames * self.hop)

@@ -126,6 +126,27 @@ def test_fewer_codebooks_are_the_first_of_all(count):
         assert not torch.equal(codec.decode(few), codec.decode(all_of_them))
 
 
+QUANTIZED = {
+    "tiny-encodec": lambda model, vectors: model.quantizer.encode(vectors)[:, 0],
+    "tiny-mimi": lambda model, vectors: model.quantizer.encode(vectors)[:, 0],
+    "tiny-dac": lambda model, vectors: model.quantizer(vectors)[1][0],
+    "tiny-wavtokenizer": lambda model, vectors: model.encoder_model.quantizer.encode(vectors),
+    "tiny-xcodec2": lambda model, vectors: model.quantizer(vectors.transpose(1, 2))[1][..., 0],
+    "tiny-neucodec": lambda model, vectors: model.quantizer(vectors.transpose(1, 2))[1][..., 0],
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_the_librarys_quantizer_makes_the_codes_of_the_latents(name):
+    codec, model = syllabary.load(tiny_models.directory(name)), model_of(name)
+    rate = codec.spec.sample_rate
+    wave = synthetic_speech(30 * codec.spec.tokens.hop + 7, 0, rate)
+    vectors = codec.latents(wave, rate).vectors.transpose(1, 2)
+    with torch.no_grad():
+        codes = QUANTIZED[name](model, vectors)
+    assert torch.equal(codes, codec.encode(wave, rate).codes[0])
+
+
 # --- EnCodec with chunks -------------------------------------------------------------------------
 
 
