@@ -15,7 +15,8 @@ from .codecs.families import register_family
 from .lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .codecs.container import read_tokens, write_tokens
+    from .codecs.collating import collate
+    from .codecs.container import read_tokens, tokens_from_bytes, tokens_to_bytes, write_tokens
     from .codecs.interface import AudioTokenizer
     from .codecs.latents import Latents
     from .codecs.registry import list_tokenizers, load, register
@@ -30,10 +31,13 @@ __all__ = [
     "TokenSpec",
     "TokenizerSpec",
     "Tokens",
+    "collate",
     "list_tokenizers",
     "load",
     "read_tokens",
     "register",
+    "tokens_from_bytes",
+    "tokens_to_bytes",
     "write_tokens",
 ]
 
@@ -46,10 +50,13 @@ _PLACES = {
     "TokenSpec": "syllabary.codecs.spec",
     "TokenizerSpec": "syllabary.codecs.spec",
     "Tokens": "syllabary.codecs.tokens",
+    "collate": "syllabary.codecs.collating",
     "list_tokenizers": "syllabary.codecs.registry",
     "load": "syllabary.codecs.registry",
     "read_tokens": "syllabary.codecs.container",
     "register": "syllabary.codecs.registry",
+    "tokens_from_bytes": "syllabary.codecs.container",
+    "tokens_to_bytes": "syllabary.codecs.container",
     "write_tokens": "syllabary.codecs.container",
 }
 

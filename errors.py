@@ -9,6 +9,10 @@ class SyllabaryWarning(UserWarning):
     """Base of all warnings: something the user should know, but no error; the CLI prints it."""
 
 
+class LevelWarning(SyllabaryWarning):
+    """A waveform is far beyond full scale, as if its integers had never been scaled."""
+
+
 class WaveError(SyllabaryError):
     """A waveform has a wrong sample rate, shape or dtype, or holds NaN or infinity."""
 

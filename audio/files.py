@@ -155,7 +155,8 @@ class AudioReader:
         if channels == "mono":
             raise AudioFileError(
                 f"{self.name}: has {self.num_channels} channels and one was expected; choose "
-                "`mix` to average them, or `first` or a channel's number"
+                'channels: "mix" averages them, as in read(path, channels="mix") or --channels '
+                'mix; "first" or a number takes one'
             )
         return "mix"
 

@@ -9,15 +9,16 @@ import copy
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..audio import resampling
 from ..errors import LatentsError, WaveError, WeightsError
 from ..plain_torch import made_plainly, plain_torch, plainly
 from . import checkpoint
@@ -27,7 +28,6 @@ from .batches import (
     latent_rows,
     latents_of_rows,
     tokens_of_rows,
-    wave_rows,
 )
 from .copies import reduced
 from .identity import AsMade, Identity
@@ -36,6 +36,7 @@ from .spec import TokenizerSpec, TokenSpec
 from .streaming import DecoderStream, EncoderStream, StreamSession
 from .tokenizer_module import TokenizerModule
 from .tokens import Tokens
+from .waves import Wave, rows_of
 
 #: The suffix that `_name_for` adds to a name.
 _CHANGED = re.compile(r"@[0-9a-f]{8}$")
@@ -147,42 +148,52 @@ class AudioTokenizer(TokenizerModule):
     @plainly
     def encode(
         self,
-        wave: Tensor | np.ndarray,
+        wave: Wave,
         sample_rate: int,
         lengths: Tensor | Sequence[int] | None = None,
         num_codebooks: int | None = None,
+        resample: bool = False,
     ) -> Tokens:
         """Turn speech into tokens.
 
         Args:
-            wave: (batch, samples) or (samples,), float32 or float64, nominally in [-1, 1].
-            sample_rate: of `wave`, in Hz; must be the tokenizer's own.
+            wave: (batch, samples), (batch, 1, samples) or (samples,), or a list of (samples,) of
+                different lengths; tensors or NumPy arrays. float32 or float64, nominally in
+                [-1, 1], or int16, whose samples count 1 / 32768.
+            sample_rate: of `wave`, in Hz; the tokenizer's own, or any with `resample`.
             lengths: (batch,) valid samples of each row; default: all. What lies beyond a row's
                 length, and the other rows, never change its codes.
             num_codebooks: keep the first so many codebooks (nested codes only); default: all.
+            resample: convert another sample rate, as `syllabary.audio.resample` does, instead of
+                refusing it. The tokens' metadata name the resampler.
 
         Returns:
             `Tokens` with codes (batch, codebooks, frames) int64 on the tokenizer's device, where
-            a row of n samples has ceil(n / hop) frames.
+            a row of n samples at the tokenizer's rate has ceil(n / hop) frames.
 
         Raises:
             WaveError: wrong sample rate, dtype, shape or length; NaN or infinity.
             TokenError: `num_codebooks` out of range.
+
+        Warns:
+            LevelWarning: samples lie far beyond [-1, 1].
         """
         spec = self.spec
-        rows = wave_rows(wave, sample_rate, lengths, spec, self.device)
-        kept = check_codebooks(num_codebooks, spec)
+        given = rows_of(wave, sample_rate, lengths, spec, self.device, resample)
+        rows, kept = given.samples, check_codebooks(num_codebooks, spec)
         with torch.autocast(self.device.type, enabled=False):
             codes = self.start_encoder(len(rows), kept).push(rows, final=True)
         counts = [row.shape[0] for row in rows]
-        return tokens_of_rows(codes, counts, kept, spec, self.device)
+        tokens = tokens_of_rows(codes, counts, kept, spec, self.device)
+        return tokens if given.metadata is None else replace(tokens, metadata=given.metadata)
 
     @plainly
     def latents(
         self,
-        wave: Tensor | np.ndarray,
+        wave: Wave,
         sample_rate: int,
         lengths: Tensor | Sequence[int] | None = None,
+        resample: bool = False,
     ) -> Latents:
         """Turn speech into latents: the vectors of frames as the codes' would be without rounding.
 
@@ -190,7 +201,7 @@ class AudioTokenizer(TokenizerModule):
         to codes, so `embed` gives vectors in the same space, and `decode` takes both.
 
         Args:
-            wave, sample_rate, lengths: as for `encode`.
+            wave, sample_rate, lengths, resample: as for `encode`.
 
         Returns:
             `Latents` with vectors (batch, frames, channels) float32, where frame n is the one that
@@ -203,7 +214,7 @@ class AudioTokenizer(TokenizerModule):
         """
         spec = self.spec
         latent_channels(spec)
-        rows = wave_rows(wave, sample_rate, lengths, spec, self.device)
+        rows = rows_of(wave, sample_rate, lengths, spec, self.device, resample).samples
         with torch.autocast(self.device.type, enabled=False):
             encoder = self.start_encoder(len(rows), spec.tokens.num_codebooks)
             vectors = encoder.push_latents(rows, final=True)
@@ -254,22 +265,28 @@ class AudioTokenizer(TokenizerModule):
             ]
 
     @plainly
-    def decode(self, tokens: Tokens | Latents) -> Tensor:
+    def decode(self, tokens: Tokens | Latents, sample_rate: int | None = None) -> Tensor:
         """Turn tokens, or latents, into speech.
 
         Args:
             tokens: from this tokenizer; tokens with durations are expanded to frames first.
                 `Latents`, if the spec says `decodes_latents`.
+            sample_rate: of the result, in Hz; another one than the tokenizer's is converted to, as
+                `syllabary.audio.resample` does. Default: the tokenizer's.
 
         Returns:
             (batch, max(num_samples)) float32: row i holds exactly ``tokens.num_samples[i]``
-            samples, then zeros.
+            samples, then zeros. At another rate, in the same proportion more or fewer.
 
         Raises:
             TokenMismatchError: the tokens or latents were made by another tokenizer.
             TokenError: a code, length or count is out of range.
             LatentsError: the same of latents; or the tokenizer can't decode latents.
+            WaveError: a rate that can't be converted to.
         """
+        own = self.spec.sample_rate
+        if sample_rate is not None and sample_rate != own:
+            resampling.Resampler(own, sample_rate)  # checks the rate before any work
         with torch.autocast(self.device.type, enabled=False):
             if isinstance(tokens, Latents):
                 rows = latent_rows(tokens, self.spec, self.device)
@@ -278,25 +295,43 @@ class AudioTokenizer(TokenizerModule):
                 rows = code_rows(tokens, self.spec, self.device)
                 waves = self.start_decoder(len(rows)).push(rows, final=True)
         counts = tokens.num_samples.tolist()
-        shape = (len(rows), max(counts, default=0))
+        waves = [wave[:count] for wave, count in zip(waves, counts, strict=True)]
+        if sample_rate is not None and sample_rate != own:
+            waves = [
+                torch.from_numpy(resampling.resample(wave.cpu().numpy(), own, sample_rate))
+                for wave in waves
+            ]
+        shape = (len(rows), max((len(wave) for wave in waves), default=0))
         out = torch.zeros(shape, dtype=torch.float32, device=self.device)
-        for row, (samples, count) in enumerate(zip(waves, counts, strict=True)):
-            out[row, :count] = samples[:count]
+        for row, samples in enumerate(waves):
+            out[row, : len(samples)] = samples
         return out
 
-    def stream(self, batch_size: int = 1, num_codebooks: int | None = None) -> StreamSession:
+    def stream(
+        self,
+        batch_size: int = 1,
+        num_codebooks: int | None = None,
+        sample_rate: int | None = None,
+    ) -> StreamSession:
         """Open a session that encodes and decodes in chunks of any size (a context manager).
 
         Args:
             batch_size: number of independent rows.
             num_codebooks: as in `encode`.
+            sample_rate: of the samples that the session takes and returns, in Hz; another one than
+                the tokenizer's is converted, with the results of `encode(…, resample=True)` and
+                `decode(…, sample_rate=…)`. Default: the tokenizer's.
+
+        Raises:
+            WaveError: a batch size below 1, or a rate that can't be converted.
+            TokenError: `num_codebooks` out of range.
         """
         if batch_size < 1:
             raise WaveError(f"batch_size must be at least 1, got {batch_size}")
         spec = self.spec
         continuous = num_codebooks is None and not spec.tokens.num_codebooks
         kept = 0 if continuous else check_codebooks(num_codebooks, spec)
-        return StreamSession(self, batch_size, kept)
+        return StreamSession(self, batch_size, kept, sample_rate)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors`; `load(directory)` restores the tokenizer.

@@ -6,22 +6,15 @@ Synthesis without Vector Quantization", arXiv 2407.08551), probes, and fine-tuni
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import LatentsError
-from .spec import TokenizerSpec, TokenSpec
-from .tokens import check_same_tokenizer, row_slice
-
-
-class HasSpec(Protocol):
-    """A tokenizer, as far as its spec."""
-
-    @property
-    def spec(self) -> TokenizerSpec:
-        """See `AudioTokenizer.spec`."""
+from .spec import HasSpec, TokenizerSpec, TokenSpec
+from .tokens import check_same_tokenizer
+from .values import row_slice
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -213,8 +206,16 @@ class Latents:
             num_samples=(self.num_samples - start * hop).clamp(0, (stop - start) * hop),
         )
 
-    def to(self, device: torch.device | str) -> "Latents":
-        return self._map(lambda tensor: tensor.to(device))
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Latents":
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Latents":
+        """Return a copy in pinned memory, as a `DataLoader` with `pin_memory` asks for."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def numpy(self) -> np.ndarray:
+        """Return the vectors (batch, frames, channels) float32, 0 beyond each row's length."""
+        return self.vectors.detach().cpu().numpy()
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Latents":
         tensors = {name: getattr(self, name) for name in ("vectors", "lengths", "num_samples")}
@@ -297,3 +298,6 @@ def _check_alike(parts: Sequence[Latents]) -> Latents:
         if part.num_channels != first.num_channels:
             raise LatentsError(f"channels differ: {first.num_channels} and {part.num_channels}")
     return first
+
+
+torch.serialization.add_safe_globals([Latents])

@@ -7,7 +7,7 @@ needs to know when choosing a tokenizer.
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import TokenError
 
@@ -157,6 +157,14 @@ PROMISES = (
 )
 
 
+class HasSpec(Protocol):
+    """A tokenizer, as far as its spec."""
+
+    @property
+    def spec(self) -> "TokenizerSpec":
+        """See `AudioTokenizer.spec`."""
+
+
 @dataclass(frozen=True)
 class TokenizerSpec:
     """Properties of a tokenizer that a user compares before choosing one.
@@ -175,11 +183,11 @@ class TokenizerSpec:
         license: of the weights.
         source: paper or URL.
         description: one line.
+        broken_promises: those of `PROMISES` that the tokenizer can't keep, each with the reason.
+            The contract suite skips these rows and the leaderboard prints them.
         latent_channels: channels of its latents (`AudioTokenizer.latents` and `embed`); None if it
             has none.
         decodes_latents: whether `decode` takes `Latents`.
-        broken_promises: those of `PROMISES` that the tokenizer can't keep, each with the reason.
-            The contract suite skips these rows and the leaderboard prints them.
     """
 
     tokens: TokenSpec
@@ -193,9 +201,9 @@ class TokenizerSpec:
     license: str
     source: str
     description: str
+    broken_promises: dict[str, str] = field(default_factory=dict)
     latent_channels: int | None = None
     decodes_latents: bool = False
-    broken_promises: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = set(self.broken_promises) - set(PROMISES)

@@ -1,15 +1,17 @@
 """`Tokens`: what every tokenizer's `encode` returns and `decode` takes."""
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import TokenError, TokenMismatchError
-from .spec import TokenSpec
+from .spec import HasSpec, TokenSpec
+from .values import check_range, integers, row_slice
 
 _ALWAYS_THERE = ("codes", "lengths", "num_samples")
 
@@ -28,6 +30,9 @@ class Tokens:
         durations: (batch, positions) int64 or None: number of frames of each position, 0 beyond
             the row's length. Set for de-duplicated or merged units.
         global_codes: (batch, global codebooks) or None: codes that apply to a whole row.
+        metadata: for each row, a dictionary of JSON values, or None: what `read_tokens` found in
+            the file, and what `encode` did to the wave. `write_tokens` writes it, and `equal`
+            ignores it.
 
     Raises:
         TokenError: a type, shape, dtype or count is wrong. The range of the codes is checked only
@@ -40,6 +45,7 @@ class Tokens:
     spec: TokenSpec
     durations: Tensor | None = None
     global_codes: Tensor | None = None
+    metadata: tuple[dict[str, Any], ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.spec, TokenSpec):
@@ -72,11 +78,61 @@ class Tokens:
                 raise TokenError(
                     f"{name} must have shape {shape}, got {tuple(getattr(self, name).shape)}"
                 )
+        if self.metadata is not None and len(self.metadata) != batch:
+            raise TokenError(f"{len(self.metadata)} metadata for {batch} rows")
         for name in ("codes", *shapes):
             dtype = getattr(self, name).dtype
             if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
                 raise TokenError(f"{name} must be integers, got {dtype}")
             object.__setattr__(self, name, getattr(self, name).long())
+
+    @classmethod
+    def from_codes(
+        cls,
+        codes: Tensor | np.ndarray | Sequence[Any],
+        tokenizer: HasSpec | TokenSpec,
+        lengths: Tensor | Sequence[int] | None = None,
+        num_samples: Tensor | Sequence[int] | None = None,
+        durations: Tensor | np.ndarray | Sequence[Any] | None = None,
+    ) -> "Tokens":
+        """Create tokens from codes alone: of other programs, or written by a language model.
+
+        Args:
+            codes: (batch, codebooks, positions), or (codebooks, positions) of one utterance, or
+                (positions,) with one codebook; a tensor, an array or lists of integers.
+            tokenizer: whose codes they are.
+            lengths: (batch,) valid positions of each row; default: all.
+            num_samples: (batch,) samples of each row; default: whole frames.
+            durations: (batch, positions) frames of each position, or (positions,) of one utterance.
+
+        Raises:
+            TokenError: a shape or dtype is wrong, or a code, length or count is out of range.
+        """
+        spec = tokenizer if isinstance(tokenizer, TokenSpec) else tokenizer.spec.tokens
+        table = integers(codes, "codes")
+        if table.ndim not in (1, 2, 3):
+            raise TokenError(
+                f"codes must have shape (batch, codebooks, positions), got {tuple(table.shape)}"
+            )
+        table = table[(None,) * (3 - table.ndim)]
+        device = table.device
+        held = None if durations is None else integers(durations, "durations").to(device)
+        if held is not None and held.ndim == 1:
+            held = held[None]
+        counts = [table.shape[2]] * len(table) if lengths is None else lengths
+        valid = integers(counts, "lengths").to(device)
+        made = cls(table, valid, torch.zeros_like(valid), spec, held)
+        frames = made.num_frames * spec.hop
+        samples = frames if num_samples is None else integers(num_samples, "num_samples")
+        mask = made._valid()
+        made = replace(
+            made,
+            codes=made.codes * mask[:, None],
+            num_samples=samples.to(device),
+            durations=None if made.durations is None else made.durations * mask,
+        )
+        made.check()
+        return made
 
     def check(self) -> None:
         """Check all values.
@@ -91,9 +147,9 @@ class Tokens:
             raise TokenError(f"lengths must lie in 0..{positions}, got {self.lengths.tolist()}")
         sizes = self.spec.codebook_sizes[: self.codes.shape[1]]
         codes = self.codes if bool(valid.all()) else self.codes * valid[:, None]
-        _check_range(codes, sizes, "code")
+        check_range(codes, sizes, "code")
         if self.global_codes is not None:
-            _check_range(
+            check_range(
                 self.global_codes[..., None], self.spec.global_codebook_sizes, "global code"
             )
         if self.durations is not None and bool((self.durations[valid] < 1).any()):
@@ -180,7 +236,9 @@ class Tokens:
     def __getitem__(self, rows: int | slice) -> "Tokens":
         """Return a batch of the chosen rows; an integer gives a batch of one."""
         chosen = row_slice(rows, len(self))
-        return self._map(lambda tensor: tensor[chosen])
+        kept = None if self.metadata is None else self.metadata[chosen]
+        # Both at once: metadata must fit the rows.
+        return self._map(lambda tensor: tensor[chosen], metadata=kept)
 
     def frames(self, start: int, stop: int) -> "Tokens":
         """Return positions start..stop of every row, with the matching numbers of samples.
@@ -210,16 +268,38 @@ class Tokens:
             raise TokenError(f"expected 1 to {self.num_codebooks} codebooks, got {count}")
         return replace(self, codes=self.codes[:, :count])
 
-    def to(self, device: torch.device | str) -> "Tokens":
-        return self._map(lambda tensor: tensor.to(device))
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Tokens":
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
+    def pin_memory(self) -> "Tokens":
+        """Return a copy in pinned memory, as a `DataLoader` with `pin_memory` asks for."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def numpy(self) -> np.ndarray:
+        """Return the codes (batch, codebooks, positions) int64, 0 beyond each row's length."""
+        return self.codes.cpu().numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the codes (codebooks, positions) of a batch of one, without padding.
+
+        Raises:
+            TokenError: more than one row.
+        """
+        if len(self) != 1:
+            raise TokenError(
+                f"a batch of {len(self)} is no single array: take a row, as tokens[0], or the "
+                "padded codes, tokens.numpy()"
+            )
+        codes = self.codes[0, :, : int(self.lengths[0])].cpu().numpy()
+        return np.array(codes, dtype=dtype, copy=copy)
+
+    def _map(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Tokens":
         tensors: dict[str, Any] = {
             name: change(tensor)
             for name in ("codes", "lengths", "num_samples", "durations", "global_codes")
             if (tensor := getattr(self, name)) is not None
         }
-        return replace(self, **tensors)
+        return replace(self, **tensors, **others)
 
     # --- concatenation -------------------------------------------------------------------------
 
@@ -282,6 +362,7 @@ class Tokens:
             first,
             **{name: stack(name, True) for name in ("codes", "durations")},
             **{name: stack(name, False) for name in ("lengths", "num_samples", "global_codes")},
+            metadata=_joined_metadata(parts),
         )
 
     # --- durations -----------------------------------------------------------------------------
@@ -339,18 +420,11 @@ def _check_alike(parts: Sequence[Tokens]) -> Tokens:
     return first
 
 
-def row_slice(rows: int | slice, count: int) -> slice:
-    """Return the slice of the chosen rows of a batch of `count`.
-
-    Raises:
-        IndexError: there is no such row.
-    """
-    if isinstance(rows, slice):
-        return rows
-    row = operator.index(rows)
-    if not -count <= row < count:
-        raise IndexError(f"row {row} of a batch of {count}")
-    return slice(row, row + 1 or None)
+def _joined_metadata(parts: Sequence[Tokens]) -> tuple[dict[str, Any], ...] | None:
+    if all(part.metadata is None for part in parts):
+        return None
+    nothing: dict[str, Any] = {}
+    return tuple(row for part in parts for row in part.metadata or [nothing] * len(part))
 
 
 def check_same_tokenizer(given: TokenSpec, expected: TokenSpec, what: str = "tokens") -> None:
@@ -365,16 +439,5 @@ def check_same_tokenizer(given: TokenSpec, expected: TokenSpec, what: str = "tok
         )
 
 
-def _check_range(codes: Tensor, sizes: Sequence[int], what: str) -> None:
-    """Raise `TokenError` if a code (batch, codebooks, positions) exceeds its codebook's size."""
-    if not codes.numel():
-        return
-    lowest, highest = codes.amin((0, 2)).tolist(), codes.amax((0, 2)).tolist()
-    for codebook, (low, high, size) in enumerate(zip(lowest, highest, sizes, strict=True)):
-        if low < 0 or high >= size:
-            wrong = low if low < 0 else high
-            row, position = (codes[:, codebook] == wrong).nonzero()[0].tolist()
-            raise TokenError(
-                f"{what} {wrong} is out of range: codebook {codebook} has {size} codes (row {row}, "
-                f"position {position})"
-            )
+# `torch.load(weights_only=True)` takes what was saved with tokens in it.
+torch.serialization.add_safe_globals([Tokens, TokenSpec, Fraction])

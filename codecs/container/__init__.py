@@ -3,7 +3,7 @@
 Reading and inspecting files loads no torch; `read_tokens` and `write_tokens` do.
 """
 
-from .file import read_tokens, write_tokens
+from .file import read_tokens, tokens_from_bytes, tokens_to_bytes, write_tokens
 from .reader import Chunk, ContainerWarning, SylReader, chunk_size
 from .writer import SylWriter
 
@@ -14,5 +14,7 @@ __all__ = [
     "SylWriter",
     "chunk_size",
     "read_tokens",
+    "tokens_from_bytes",
+    "tokens_to_bytes",
     "write_tokens",
 ]

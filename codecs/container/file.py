@@ -1,7 +1,8 @@
-"""Read and write whole `.syl` files, each with the tokens of one utterance."""
+"""Read and write whole `.syl` files, or their bytes, each with the tokens of one utterance."""
 
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...errors import ContainerError
 from ...filesystem import replacing
@@ -20,33 +21,40 @@ def write_tokens(
 ) -> int:
     """Write a batch of one to a `.syl` file, which appears whole or not at all.
 
+    Args:
+        path: of the file.
+        tokens: of one utterance.
+        metadata: JSON values for the file's header; default: the tokens' own.
+        compress: make the file smaller, with entropy coding.
+
     Returns:
         The size of the file in bytes.
 
     Raises:
         TokenError: more than one row, or codes out of range.
     """
-    path = Path(path)
-    global_codes = None if tokens.global_codes is None else tokens.global_codes[0].tolist()
-    with (
-        replacing(path) as temporary,
-        temporary.open("wb") as file,
-        SylWriter(
-            file,
-            tokens.spec,
-            num_codebooks=tokens.num_codebooks,
-            has_durations=tokens.durations is not None,
-            global_codes=global_codes,
-            metadata=metadata,
-            compress=compress,
-        ) as writer,
-    ):
-        writer.write(tokens)
-    return writer.bytes_written
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        return _write(file, tokens, metadata, compress)
+
+
+def tokens_to_bytes(
+    tokens: "Tokens", metadata: dict[str, Any] | None = None, compress: bool = False
+) -> bytes:
+    """Return the bytes of the `.syl` file of a batch of one; see `write_tokens`.
+
+    For databases, messages and columns of tables. A larger batch is one utterance after the other:
+    ``[tokens_to_bytes(tokens[row]) for row in range(len(tokens))]``.
+
+    Raises:
+        TokenError: more than one row, or codes out of range.
+    """
+    file = BytesIO()
+    _write(file, tokens, metadata, compress)
+    return file.getvalue()
 
 
 def read_tokens(path: str | Path) -> "Tokens":
-    """Read a `.syl` file as a batch of one.
+    """Read a `.syl` file as a batch of one, with its metadata.
 
     Raises:
         ContainerError: it is not a `.syl` file, or it is damaged.
@@ -59,3 +67,35 @@ def read_tokens(path: str | Path) -> "Tokens":
             return SylReader(file, str(path)).tokens()
     except OSError as error:
         raise ContainerError(f"{path}: {error.strerror}") from None
+
+
+def tokens_from_bytes(data: bytes) -> "Tokens":
+    """Return the tokens in the bytes of a `.syl` file; see `read_tokens`.
+
+    Raises:
+        ContainerError: these are not the bytes of a `.syl` file, or they are damaged.
+
+    Warns:
+        ContainerWarning: they are truncated; the tokens before the cut are returned.
+    """
+    return SylReader(BytesIO(data), "bytes").tokens()
+
+
+def _write(
+    file: BinaryIO, tokens: "Tokens", metadata: dict[str, Any] | None, compress: bool
+) -> int:
+    """Write the file of a batch of one; return its size."""
+    if metadata is None and tokens.metadata is not None and len(tokens) == 1:
+        metadata = tokens.metadata[0]
+    global_codes = None if tokens.global_codes is None else tokens.global_codes[0].tolist()
+    with SylWriter(
+        file,
+        tokens.spec,
+        num_codebooks=tokens.num_codebooks,
+        has_durations=tokens.durations is not None,
+        global_codes=global_codes,
+        metadata=metadata,
+        compress=compress,
+    ) as writer:
+        writer.write(tokens)
+    return writer.bytes_written

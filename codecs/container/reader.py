@@ -215,6 +215,7 @@ class SylReader:
             spec=self.spec,
             durations=None if durations is None else torch.from_numpy(durations)[None],
             global_codes=torch.tensor([self.global_codes]) if self.global_codes else None,
+            metadata=(self.metadata,) if self.metadata else None,
         )
 
     def continue_after(self, positions: int) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from ...errors import CapacityError, WaveError
@@ -13,7 +12,7 @@ from ..latents import Latents
 from ..tokens import Tokens
 from .latency import StreamStats
 from .pool import PooledTokenizer, PoolStream, StreamPool
-from .session import StreamEnd
+from .session import Chunk, StreamEnd
 
 T = TypeVar("T")
 
@@ -22,8 +21,9 @@ class AsyncStreamPool:
     """A `StreamPool` whose streams have awaitable methods.
 
     Args:
-        tokenizer, capacity, num_codebooks: see `StreamPool`. The constructor runs the tokenizer
-            once, which may take seconds, so create the pool before the event loop is busy.
+        tokenizer, capacity, num_codebooks, idle_s: see `StreamPool`. The constructor runs the
+            tokenizer once, which may take seconds, so create the pool before the event loop is
+            busy.
         threads: number of threads that run the calls; at most the number of spare cores.
 
     Raises:
@@ -36,10 +36,11 @@ class AsyncStreamPool:
         capacity: int,
         threads: int,
         num_codebooks: int | None = None,
+        idle_s: float | None = None,
     ) -> None:
         if threads < 1:
             raise CapacityError(f"the number of threads must be at least 1, got {threads}")
-        self._pool = StreamPool(tokenizer, capacity, num_codebooks)
+        self._pool = StreamPool(tokenizer, capacity, num_codebooks, idle_s)
         self._closed = False
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="syllabary")
 
@@ -48,6 +49,9 @@ class AsyncStreamPool:
 
     async def __aexit__(self, *failure: object) -> None:
         await self.close()
+
+    def __repr__(self) -> str:
+        return f"Async{self._pool!r}"
 
     @property
     def clients(self) -> int:
@@ -59,13 +63,13 @@ class AsyncStreamPool:
         """Statistics of all present and past clients, excluding the wait for a thread."""
         return self._pool.stats
 
-    def join(self, state: bytes | None = None) -> "AsyncPoolStream":
+    def join(self, state: bytes | None = None, sample_rate: int | None = None) -> "AsyncPoolStream":
         """See `StreamPool.join`. Use as ``async with pool.join() as stream``.
 
         The place is taken at once. A state is imported on a thread, on entering the stream or at
         its first call; that may raise `StateError`, which frees the place again.
         """
-        return AsyncPoolStream(self, self._pool.join(), state)
+        return AsyncPoolStream(self, self._pool.join(sample_rate=sample_rate), state)
 
     async def close(self) -> None:
         """End all streams and threads."""
@@ -94,6 +98,9 @@ class AsyncPoolStream:
         self._order = asyncio.Lock()  # asyncio's locks are fair
         self._cancelled: asyncio.Future[Any] | None = None  # a call whose result was lost
 
+    def __repr__(self) -> str:
+        return f"Async{self._stream!r}"
+
     async def __aenter__(self) -> Self:
         if self._state is not None:
             try:
@@ -107,11 +114,11 @@ class AsyncPoolStream:
     async def __aexit__(self, *failure: object) -> None:
         await self.leave()
 
-    async def encode(self, chunk: Tensor | np.ndarray, final: bool = False) -> Tokens:
+    async def encode(self, chunk: Chunk, final: bool = False) -> Tokens:
         """See `PoolStream.encode`."""
         return await self._run(lambda: self._stream.encode(chunk, final))
 
-    async def latents(self, chunk: Tensor | np.ndarray, final: bool = False) -> Latents:
+    async def latents(self, chunk: Chunk, final: bool = False) -> Latents:
         """See `PoolStream.latents`."""
         return await self._run(lambda: self._stream.latents(chunk, final))
 

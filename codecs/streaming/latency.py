@@ -18,7 +18,7 @@ _PER_OCTAVE = 64
 _BUCKETS = 30 * _PER_OCTAVE  # to a quarter of an hour
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CallStats:
     """Durations of the calls of `encode`, or of `decode`.
 
@@ -47,8 +47,19 @@ class CallStats:
         """Processing time divided by audio time; 0.01 is a hundred times faster than real time."""
         return self.seconds / self.audio_seconds if self.audio_seconds else 0.0
 
+    def __repr__(self) -> str:
+        if not self.calls:
+            return "no calls"
+        factor = self.real_time_factor
+        speed = f" ({1 / factor:.3g} × real time)" if factor else ""
+        return (
+            f"{self.calls:,} calls, {self.frames:,} frames, {self.audio_seconds:.2f} s of audio in "
+            f"{self.seconds:.3g} s{speed}; a call takes {self.call_p50_ms:.3g} ms (p99 "
+            f"{self.call_p99_ms:.3g}, at most {self.call_max_ms:.3g})"
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class StreamStats:
     """Measured processing times and algorithmic latency of a stream.
 
@@ -63,6 +74,16 @@ class StreamStats:
     decode: CallStats
     encoder_latency_ms: float | None
     decoder_latency_ms: float | None
+
+    def __repr__(self) -> str:
+        latency = " + ".join(
+            "the whole utterance" if value is None else f"{value:g} ms"
+            for value in (self.encoder_latency_ms, self.decoder_latency_ms)
+        )
+        return (
+            f"encode: {self.encode}\ndecode: {self.decode}\n"
+            f"algorithmic latency, encoder + decoder: {latency}"
+        )
 
 
 class Histogram:

@@ -18,17 +18,21 @@ from ..batches import (
     latent_rows,
     latents_of_rows,
     tokens_of_rows,
-    wave_rows,
 )
 from ..latents import Latents, latent_channels
 from ..spec import TokenizerSpec
 from ..tokens import Tokens
+from ..waves import Wave, given_rows, warn_of_levels
 from .latency import StreamStats, StreamTiming
 from .migration import check_identity, check_promise, identity, pack, unpack
 from .protocol import DecoderStream, EncoderStream, RowStream, row_flags
+from .rates import RowResampler
 from .rows import RowProgress
 from .state import flatten, rebuild, size_in_bytes
 from .tokenizer import StreamingTokenizer
+
+#: What a session takes: samples, or bytes of 16-bit PCM for a single row.
+Chunk = Wave | bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,18 @@ class StreamSession:
     per thread, or use a `StreamPool`.
 
     Attributes:
-        samples_in, frames_out: (per row) samples encoded and frames returned so far.
-        frames_in, samples_out: (per row) frames decoded and samples returned so far.
+        sample_rate: in Hz, of the samples that it takes and returns.
+        samples_in, frames_out: (per row) samples taken and frames returned so far.
+        frames_in, samples_out: (per row) frames taken and samples returned so far.
     """
 
-    def __init__(self, tokenizer: StreamingTokenizer, batch_size: int, num_codebooks: int) -> None:
+    def __init__(
+        self,
+        tokenizer: StreamingTokenizer,
+        batch_size: int,
+        num_codebooks: int,
+        sample_rate: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.num_codebooks = num_codebooks
@@ -81,6 +92,27 @@ class StreamSession:
         self._device = tokenizer.device
         self._full_digest: str | None = None
         self._hop = self._spec.tokens.hop  # cached: dividing fractions in every call is too slow
+        self._warned = False
+        own = self._spec.sample_rate
+        #: Of the samples that the session takes and returns.
+        self.sample_rate = own if sample_rate is None else sample_rate
+        self._heard: list[RowResampler] | None = None
+        self._said: list[RowResampler] | None = None
+        if self.sample_rate != own:
+            self._heard = [RowResampler(self.sample_rate, own) for _ in range(batch_size)]
+            self._said = [RowResampler(own, self.sample_rate) for _ in range(batch_size)]
+
+    def __repr__(self) -> str:
+        own, rows = self._spec.sample_rate, self.batch_size
+        rate = f"{own} Hz" if self._heard is None else f"{self.sample_rate} Hz (as {own} Hz)"
+        state = "ended, " if self._closed else ""
+        encoded = sum(self.samples_in) / self.sample_rate
+        decoded = sum(self.samples_out) / self.sample_rate
+        return (
+            f"StreamSession({self._spec.tokens.tokenizer!r}, {state}{rows} "
+            f"row{'s' if rows > 1 else ''}, {rate}, {encoded:.2f} s encoded, {decoded:.2f} s "
+            "decoded)"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +125,8 @@ class StreamSession:
 
     @property
     def samples_in(self) -> list[int]:
+        if self._heard is not None:
+            return [row.taken for row in self._heard]
         return [row.samples_in for row in self._rows]
 
     @property
@@ -105,6 +139,8 @@ class StreamSession:
 
     @property
     def samples_out(self) -> list[int]:
+        if self._said is not None:
+            return [row.given for row in self._said]
         return [row.samples_out for row in self._rows]
 
     @property
@@ -129,15 +165,16 @@ class StreamSession:
     @plainly
     def encode(
         self,
-        chunk: Tensor | np.ndarray,
+        chunk: Chunk,
         lengths: Tensor | Sequence[int] | None = None,
         final: bool | np.bool_ | Sequence[bool | np.bool_] = False,
     ) -> Tokens:
         """Take more samples and return the frames that they complete, possibly none.
 
         Args:
-            chunk: (batch, samples), or (samples,) for a session of one row, at the tokenizer's
-                own sample rate.
+            chunk: (batch, samples), or (samples,) for a session of one row, at the session's
+                sample rate, and otherwise as for `AudioTokenizer.encode`. Or, for one row, bytes of
+                16-bit PCM (little-endian).
             lengths: (batch,) valid samples of each row in this chunk; default: all. A row of length
                 0 pauses.
             final: whether the audio ends with this chunk, for all rows or (batch,) for each. An
@@ -149,7 +186,7 @@ class StreamSession:
 
         Raises:
             WaveError: as in `AudioTokenizer.encode`; or samples for a row that has ended, or in a
-                session that has.
+                session that has; or bytes that end within a sample.
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("encode")
@@ -161,7 +198,7 @@ class StreamSession:
     @plainly
     def latents(
         self,
-        chunk: Tensor | np.ndarray,
+        chunk: Chunk,
         lengths: Tensor | Sequence[int] | None = None,
         final: bool | np.bool_ | Sequence[bool | np.bool_] = False,
     ) -> Latents:
@@ -188,7 +225,7 @@ class StreamSession:
 
     def _advance(
         self,
-        chunk: Tensor | np.ndarray,
+        chunk: Chunk,
         lengths: Tensor | Sequence[int] | None,
         final: bool | np.bool_ | Sequence[bool | np.bool_],
         as_latents: bool,
@@ -199,15 +236,19 @@ class StreamSession:
         """
         begun = time.perf_counter()
         self._check_weights()
-        tokenizer, spec = self.tokenizer, self._spec
-        device = tokenizer.device
-        rows = wave_rows(chunk, spec.sample_rate, lengths, spec, device, self.batch_size)
+        device = self.tokenizer.device
+        given = given_rows(_samples(chunk), lengths, self.batch_size)
+        if not self._warned:
+            self._warned = warn_of_levels(given)
         finals = row_flags(final, self.batch_size)
-        for index, (row, state) in enumerate(zip(rows, self._rows, strict=True)):
+        for index, (row, state) in enumerate(zip(given, self._rows, strict=True)):
             if row.shape[0] and state.encode_ended:
                 raise WaveError(f"row {index} has ended; reset it before it takes more samples")
         ending = [end and not row.encode_ended for end, row in zip(finals, self._rows, strict=True)]
         encoder = self._encoder_at_work()
+        rows = [row.to(device) for row in given]
+        if self._heard is not None:
+            rows = [h.push(*each) for h, *each in zip(self._heard, rows, ending, strict=True)]
         push = encoder.push_latents if as_latents else encoder.push
         with torch.autocast(device.type, enabled=False):
             frames = push(rows, _uniform(ending))
@@ -280,6 +321,8 @@ class StreamSession:
             wave = wave[: state.samples_due - state.samples_out]
             state.samples_out += wave.shape[0]
             state.decode_ended |= ending[index]
+            if self._said is not None:
+                wave = self._said[index].push(wave, ending[index])
             samples.append(wave)
         if len(samples) == 1:
             out = samples[0][None]
@@ -348,6 +391,9 @@ class StreamSession:
                 if machine is not None:
                     machine.reset(row)
             self._rows[row] = RowProgress()
+            for resamplers in (self._heard, self._said):
+                if resamplers is not None:
+                    resamplers[row].reset()
 
     def export_row(self, row: int) -> bytes:
         """Export the whole state of a row. The row can also go on here, or be `reset` for reuse.
@@ -361,9 +407,10 @@ class StreamSession:
         Raises:
             WaveError: there is no such row, or the session has ended.
             StateError: the tokenizer declares that it can't keep `migration`, or its weights have
-                changed.
+                changed; or the session has a sample rate of its own.
         """
         self._check_open("export")
+        self._check_rate()
         row = self._row_index(row)
         self._check_weights()
         check_promise(self.tokenizer)
@@ -393,6 +440,7 @@ class StreamSession:
                 weights have changed. The session is then unchanged.
         """
         self._check_open("import")
+        self._check_rate()
         row = self._row_index(row)
         self._check_weights()
         check_promise(self.tokenizer)
@@ -487,9 +535,25 @@ class StreamSession:
             raise WaveError(f"this stream has rows 0 to {self.batch_size - 1}, got {index}")
         return index
 
+    def _check_rate(self) -> None:
+        if self._heard is not None:
+            raise StateError(
+                "rows that are resampled can't move, since soxr's state can't be read: resample "
+                "outside of the session, which then works at the tokenizer's rate"
+            )
+
     def _check_open(self, what: str) -> None:
         if self._closed:
             raise WaveError(f"this session has ended: it can't {what} any more; open another one")
+
+
+def _samples(chunk: Chunk) -> Wave:
+    """Return a chunk as a wave; bytes are 16-bit PCM."""
+    if not isinstance(chunk, bytes | bytearray | memoryview):
+        return chunk
+    if len(chunk) % 2:
+        raise WaveError(f"{len(chunk)} bytes end within a 16-bit sample")
+    return np.frombuffer(chunk, "<i2")
 
 
 def _uniform(flags: list[bool]) -> bool | list[bool]:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...codecs.batches import code_rows, wave_rows
+from ...codecs.batches import code_rows
 from ...codecs.interface import AudioTokenizer
 from ...codecs.spec import TokenizerSpec
 from ...codecs.streaming import DecoderStream, EncoderStream
 from ...codecs.tokens import Tokens
+from ...codecs.waves import wave_rows
 from ...errors import CheckpointError, QuantizerError, TokenError, WaveError
 from ...plain_torch import plainly
 from ...quantizers import NearestCode
