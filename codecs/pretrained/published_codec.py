@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...plain_torch import plainly
 from ..batches import code_rows
 from ..interface import AudioTokenizer
+from ..latents import Latents
 from ..spec import TokenizerSpec
 from ..streaming import DecoderStream, EncoderStream
 from ..tokens import Tokens
@@ -121,6 +122,16 @@ class PublishedCodec(AudioTokenizer):
     def native_rate(self) -> int:
         """The sample rate that the model itself decodes to, in Hz; see `decode_natively`."""
         return self.adapter.native_rate
+
+    def decode(self, tokens: Tokens | Latents, sample_rate: int | None = None) -> Tensor:
+        """Turn tokens, or latents, into speech; see `AudioTokenizer.decode`.
+
+        Tokens at `native_rate` are as the model decodes them, without a conversion.
+        """
+        own, native = self.adapter.sample_rate, self.native_rate
+        if isinstance(tokens, Tokens) and sample_rate == native != own:
+            return torch.nn.utils.rnn.pad_sequence(self.decode_natively(tokens), batch_first=True)
+        return super().decode(tokens, sample_rate)
 
     @plainly
     def decode_natively(self, tokens: Tokens) -> list[Tensor]:

@@ -88,8 +88,8 @@ class NeuCodec(XCodec2):
     """NeuCodec: X-Codec 2 with a decoder to 24 kHz.
 
     A tokenizer has one sample rate, here the encoder's 16 kHz, to which decoded audio is resampled;
-    `PublishedCodec.decode_natively` returns it as the model makes it. The feature extractor gives
-    one frame less than X-Codec 2's, so the last frame is padded with zeros first.
+    `decode(tokens, sample_rate=24_000)` returns it as the model makes it. The feature extractor
+    gives one frame less than X-Codec 2's, so the last frame is padded with zeros first.
     """
 
     whole_frames = True

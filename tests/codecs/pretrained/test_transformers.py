@@ -207,6 +207,11 @@ def test_neucodec_decodes_to_the_rate_of_its_tokens_and_to_its_own():
     native = codec.decode_natively(tokens)
     assert codec.native_rate == 24000
     assert [len(wave) for wave in native] == [13_500, 1851, 0]
+    wide = codec.decode(tokens, sample_rate=24000)
+    assert wide.shape == (3, 13_500)
+    for row, wave in zip(wide, native, strict=True):
+        assert torch.equal(row[: len(wave)], wave) and not row[len(wave) :].any()
+    assert codec.decode(tokens, sample_rate=48000).shape == (3, 27_000)
     whole = codec.decode(tokens)[0]
     assert whole.shape == (9000,)
     # The end of an utterance is resampled together with the rest of its last frame.
@@ -220,7 +225,8 @@ def test_neucodec_decodes_to_the_rate_of_its_tokens_and_to_its_own():
 @pytest.mark.parametrize("architecture", TRANSFORMERS)
 def test_every_architecture_has_a_tiny_model_and_loads_by_its_model_type(architecture):
     entry = TRANSFORMERS[architecture]
-    names = [name for name, (_, kind, _) in tiny_models.MODELS.items() if kind == entry.model]
+    models = tiny_models.MODELS | tiny_models.CONTINUOUS
+    names = [name for name, (_, kind, _) in models.items() if kind == entry.model]
     assert names
     for name in names:
         fields = json.loads((tiny_models.directory(name) / "config.json").read_text())
