@@ -10,6 +10,7 @@ from ..catalogue import Catalogue
 from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
 from .families import family_class, name_with
 from .pretrained.architectures import PACKAGED, TRANSFORMERS
+from .pretrained.architectures import published as known_models
 from .shipped import Shipped
 
 if TYPE_CHECKING:
@@ -146,6 +147,12 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     if options:
         raise CheckpointError(f"options {sorted(options)} apply to bundled tokenizers only")
     if published:
+        for _, model in known_models():
+            if model.id == key and model.folder is not None:
+                raise UnknownTokenizerError(
+                    f"{key!r} is not on the hub in the form that loads by its id: download it from "
+                    f"{model.folder}, and load that folder"
+                )
         directory = _download(key)
     from .checkpoint import is_ours, read_config
     from .pretrained.lyra import LyraTokenizer, is_lyra

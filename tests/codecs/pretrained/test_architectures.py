@@ -4,7 +4,12 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+import syllabary
 from syllabary.codecs.pretrained.architectures import LYRA, PACKAGED, TRANSFORMERS, published
+
+from syllabary.errors import UnknownTokenizerError
 
 from ...conftest import ROOT
 
@@ -44,6 +49,12 @@ def test_ids_are_known_once():
     assert len(set(ids)) == len(ids) >= 18
     architectures = [*TRANSFORMERS.values(), *PACKAGED.values(), LYRA]
     assert len({architecture.name for architecture in architectures}) == len(architectures) >= 13
+
+
+@pytest.mark.parametrize("name", ["google/lyra", "fnlp/SpeechTokenizer"])
+def test_models_that_are_folders_say_where_those_come_from(name):
+    with pytest.raises(UnknownTokenizerError, match=r"download it from .*, and load that folder"):
+        syllabary.load(name)
 
 
 def test_the_table_loads_no_torch():
