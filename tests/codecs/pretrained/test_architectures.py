@@ -8,7 +8,6 @@ import pytest
 
 import syllabary
 from syllabary.codecs.pretrained.architectures import LYRA, PACKAGED, TRANSFORMERS, published
-
 from syllabary.errors import UnknownTokenizerError
 
 from ...conftest import ROOT
