@@ -64,7 +64,8 @@ class Mimi(Adapter):
         self.latent_channels = settings.hidden_size
 
     def find_hop(self) -> int:
-        return round(self.settings.sampling_rate / self.settings.frame_rate)
+        hop: int = round(self.settings.sampling_rate / self.settings.frame_rate)
+        return hop
 
     def encode(self, model: Any, wave: Tensor) -> Tensor:
         self._renew(model)
