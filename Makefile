@@ -47,7 +47,7 @@ $(READY): pyproject.toml constraints.txt | $(TYPES)
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12"; exit 1; }
 	@echo "Making an environment in $(VENV): two or three minutes, most of them torch."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[eval,asr,peers,ssl,train,lm,serve,dev]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[eval,asr,peers,ssl,published,train,lm,serve,dev]"
 	@touch $@
 
 $(TYPES):
