@@ -97,8 +97,9 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
     """Load a tokenizer.
 
     Args:
-        name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, or the
-            id of a published model (``owner/model``).
+        name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, the
+            folder of a run of `syllabary train` (its `best/`, or else `last/`), or the id of a
+            published model (``owner/model``).
         device: torch device to load it on; default: CPU.
         options: override fields of a bundled tokenizer's configuration, for example
             ``load("dmel", num_levels=32)``.
@@ -153,8 +154,9 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
         raise CheckpointError(f"options {sorted(options)} apply to bundled tokenizers only")
     if published:
         directory = _download(key)
-    from .checkpoint import is_ours, read_config
+    from .checkpoint import checkpoint_in, is_ours, read_config
 
+    directory = checkpoint_in(directory)
     if is_ours(directory):
         return family_class(read_config(directory)["family"]).from_pretrained(directory)
     from .pretrained.transformers_codec import TransformersCodec

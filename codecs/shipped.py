@@ -52,6 +52,7 @@ class Shipped:
             )
         changed = name_with(name, options)
         tokenizer = checkpoint.build(kind, fields["config"] | options, changed)
+        checkpoint.state(tokenizer, fields)
         checkpoint.load_weights(tokenizer, directory)
         tokenizer.keep_name()
         return tokenizer.eval()

@@ -182,7 +182,9 @@ class Recipe:
 
     Attributes:
         task: (of the class) the name of its `TrainingTask` in `recipe_registry.TASKS`.
-        name: name of the tokenizer.
+        name: name of the tokenizer; where a bundled recipe or tokenizer has that name, the
+            tokenizer gets the name of the run's folder, so that it is never taken for that one.
+        license: of the trained weights, for the tokenizer's `config.json`; "" states none.
         seed: of all random choices.
         steps: number of optimizer steps.
         batch_size: rows of a batch, over all ranks.
@@ -200,6 +202,7 @@ class Recipe:
     task: ClassVar[str]
 
     name: str
+    license: str = ""
     seed: int = 0
     steps: int = 100_000
     batch_size: int = 16

@@ -98,7 +98,7 @@ class NeuralCodec(AudioTokenizer):
             macs_per_second=round(
                 frames * (self.encoder.macs_per_frame + self.decoder.macs_per_frame)
             ),
-            license="Apache-2.0",
+            license=self.license,
             source=source,
             description=description,
         )
