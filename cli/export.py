@@ -16,14 +16,14 @@ from . import options
     "--onnx", is_flag=True, help="Write encoder.onnx, decoder.onnx and onnx.json instead."
 )
 @click.option("--name", metavar="NAME", help="Give the exported tokenizer another name.")
-@click.option("--license", metavar="TEXT", help="State the licence of its weights.")
+@click.option("--license", "licence", metavar="TEXT", help="State the licence of its weights.")
 @options.force
 def export(
     tokenizer: str,
     output: str | None,
     onnx: bool,
     name: str | None,
-    license: str | None,
+    licence: str | None,
     force: bool,
 ) -> None:
     """Save a checkpoint for inference (float16, at most half the size), without training state.
@@ -35,16 +35,16 @@ def export(
     if output is None:
         raise click.UsageError("--output is required")
     target = Path(output)
-    if onnx and (name or license):
+    if onnx and (name or licence):
         raise click.UsageError("--name and --license are for checkpoints, not for --onnx")
     if onnx:
         _export_onnx(tokenizer, target, force)
     else:
-        _export(tokenizer, target, name, license, force)
+        _export(tokenizer, target, name, licence, force)
 
 
 def _export(
-    tokenizer: str, target: Path, name: str | None, license: str | None, force: bool
+    tokenizer: str, target: Path, name: str | None, licence: str | None, force: bool
 ) -> None:
     from ..codecs.checkpoint import WEIGHTS_FILE
     from ..codecs.checkpoint import export as write
@@ -54,7 +54,7 @@ def _export(
         raise CheckpointError(f"{printable(target)} has a checkpoint already; --force replaces it")
     found = load(tokenizer)
     found.name = name or found.name
-    found.license = license or found.license
+    found.license = licence or found.license
     write(found, target)
     _print_size(target, [WEIGHTS_FILE])
 
