@@ -159,6 +159,8 @@ class _Run:
                 metrics,
                 recipe.validation.pictures if self.board.is_there else 0,
             )
+            for note in self.feed.notes:
+                observer.said(note)
             for store in self.feed.stores:
                 if store.failures:
                     first = store.failures[0]
