@@ -24,6 +24,7 @@ from .list import list_command
 from .queue import queue
 from .roundtrip import roundtrip
 from .serve import serve
+from .stats import stats
 from .stream import stream
 from .train import train
 
@@ -53,8 +54,8 @@ def cli() -> None:
 
 
 for command in (
-    encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, list_command, fit,
-    train, queue, export, dataset, demo, serve,
+    encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, stats, list_command,
+    fit, train, queue, export, dataset, demo, serve,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -67,9 +67,7 @@ def test_a_folder_without_a_manifest_and_with_stereo_files(run, tmp_path):
         soundfile.write(path, np.stack([wave, wave], 1), 16000, subtype="PCM_16")
     folder = tmp_path / "run"
     more = ("--device", "cpu", "--cache", tmp_path / "cache", "data.max_share=0.5")
-    code, _, err = run(
-        "train", "tiny", "steps=2", "--data", tmp_path / "wavs", "-o", folder, *more
-    )
+    code, _, err = run("train", "tiny", "steps=2", "--data", tmp_path / "wavs", "-o", folder, *more)
     assert code == 0, err
     assert "no splits: 6 files for training, 2 for validation, by speakers (3 and 1)" in err
     assert syllabary.load(folder).name == "run"
