@@ -137,6 +137,7 @@ def _encode(
     from ..codecs.batches import check_codebooks
     from ..codecs.registry import load
     from ..jobs.bulk import is_whole_encoding, refuse_overwriting
+    from ..jobs.first_use import FirstUse
     from ..jobs.one_file import encode_file
     from ..jobs.token_manifest import write_token_manifest
 
@@ -151,18 +152,21 @@ def _encode(
         coder = _coder(given.bpe, tokenizer.spec.tokens, given.codebooks)
         kept, digest = 1, coder.spec.digest
 
+    first = FirstUse(tokenizer)
+
     def work(job: "Job", stop: Event) -> "FileReport":
-        return encode_file(
-            tokenizer,
-            job.source,
-            sys.stdout.buffer if job.piped else job.target,
-            name=printable(job.source.name),
-            channels=given.channels,
-            num_codebooks=given.codebooks,
-            compress=given.compress,
-            stop=stop,
-            coder=coder,
-        )
+        with first.of(job.source):
+            return encode_file(
+                tokenizer,
+                job.source,
+                sys.stdout.buffer if job.piped else job.target,
+                name=printable(job.source.name),
+                channels=given.channels,
+                num_codebooks=given.codebooks,
+                compress=given.compress,
+                stop=stop,
+                coder=coder,
+            )
 
     def is_whole(job: "Job") -> bool:
         options = {"channels": given.channels, "compress": given.compress}

@@ -16,6 +16,7 @@ from .streams.tiles import TileEncoder
 from .trunks.raw_frames import FrameConfig
 from .trunks.spectral import SpectralConfig
 from .trunks.waveform import WaveformConfig
+from .without_compiling import may_compile
 
 #: Configurations of an encoder and decoder pair (the trunk).
 TrunkConfig = SpectralConfig | WaveformConfig | FrameConfig
@@ -67,6 +68,9 @@ class NeuralCodec(AudioTokenizer):
     def dequantize(self, codes: Tensor) -> Tensor:
         """Convert codes to latents; see `dequantizing`."""
         return self.dequantizing()(codes)
+
+    #: Whether `start_encoder` works within `without_compiling`.
+    encodes_without_compiling = False
 
     # --- the interface -------------------------------------------------------------------------
 
@@ -152,7 +156,7 @@ class NeuralCodec(AudioTokenizer):
 
     def _running_encoder(self) -> tuple[Any, int | None]:
         """Return the encoder for this device, and its tile size (None if it has none)."""
-        if is_compilable(self.encoder) and self.device.type == "cpu":
+        if is_compilable(self.encoder) and self.device.type == "cpu" and may_compile():
             return self.prepared(self._compiled_encoder), None
         return self.prepared(self._exact_encoder), TILE
 
