@@ -214,7 +214,8 @@ def read(directory: Path, kind: type[T]) -> T:
             f"{directory} holds a tokenizer of family {fields['family']}, not {kind.family}"
         )
     tokenizer = build(kind, fields["config"], fields["name"])
-    state(tokenizer, fields)
+    tokenizer.license = fields.get("license", UNSTATED)
+    tokenizer.caution = fields.get("caution", "")
     load_weights(tokenizer, directory)
     if tokenizer.spec.tokens.digest != fields["digest"]:
         raise CheckpointError(
@@ -225,12 +226,6 @@ def read(directory: Path, kind: type[T]) -> T:
         warnings.warn(f"{directory}: {tokenizer.caution}", UnfinishedWarning, stacklevel=2)
     tokenizer.keep_name()
     return tokenizer.eval()
-
-
-def state(tokenizer: TokenizerModule, fields: dict[str, Any]) -> None:
-    """Give a tokenizer the licence and the caution of a `config.json`."""
-    tokenizer.license = fields.get("license", UNSTATED)
-    tokenizer.caution = fields.get("caution", "")
 
 
 def export(tokenizer: TokenizerModule, directory: Path) -> None:
