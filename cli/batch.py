@@ -103,6 +103,7 @@ def execute(
         Whether every file was done, and done wholly.
     """
     from ..jobs.bulk import ERRORS_NAME, run
+    from ..jobs.library_noise import as_note, caught_noise
 
     # If the tokens or the audio go to standard output, messages go to standard error.
     piped = jobs[0].piped
@@ -116,12 +117,18 @@ def execute(
     totals = {"seconds": 0.0, "frames": 0, "bytes": 0}
     savings = []
     report = None
-    with _progress(len(jobs), shown=folder is not None and not as_json) as advance:
+    shown = folder is not None and not as_json
+    with caught_noise() as noise, _progress(len(jobs), shown=shown) as advance:
         for outcome in run(jobs, work, workers=workers, errors=errors, is_whole=is_whole):
             counts[outcome.status] += 1
             if finished is not None:
                 outcomes.append(outcome)
             report = outcome.report
+            said = as_note(noise())
+            if said and report:
+                report.notes.append(said)
+            elif said:
+                click.echo(f"{_name(outcome.job)}: {said}", err=True)
             if report:
                 totals["seconds"] += report.seconds
                 totals["frames"] += report.frames
