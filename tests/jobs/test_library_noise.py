@@ -2,12 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 
-import numpy as np
-import soundfile
+import pytest
 
+from syllabary.audio.files import write
+from syllabary.cli.main import main
+from syllabary.jobs import one_file
 from syllabary.jobs.library_noise import as_note, caught_noise
 
 from ..conftest import synthetic_speech
@@ -26,17 +27,19 @@ def test_what_a_library_writes_is_caught_and_what_python_writes_is_shown(capfd):
     assert as_note(" \n") == ""
 
 
-def test_a_damaged_mp3_has_the_decoders_words_in_its_note(tmp_path):
-    """In a process of its own, whose standard error is the descriptor that libraries write to."""
-    wave = np.tile(synthetic_speech(16_000), 6)
-    soundfile.write(tmp_path / "a.mp3", wave, 16_000)
-    data = bytearray((tmp_path / "a.mp3").read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 4_000] = bytes(range(250)) * 16
-    (tmp_path / "a.mp3").write_bytes(data)
-    command = [sys.executable, "-m", "syllabary", "encode", "a.mp3", "-o", "a.syl"]
-    command += ["--codec", "dmel", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, done.stderr
-    assert any(note.startswith("a library said:") for note in lines[0]["notes"]), done
-    assert "mpg123" not in done.stderr
+def test_it_is_a_note_of_the_file(monkeypatch, tmp_path, capfd):
+    write(tmp_path / "a.wav", synthetic_speech(8_000), 16_000)
+    digest = one_file.content_digest
+
+    def noisy(path):
+        os.write(2, b"[some/decoder.c] warning: an odd frame\n")
+        return digest(path)
+
+    monkeypatch.setattr(one_file, "content_digest", noisy)
+    command = ["encode", str(tmp_path / "a.wav"), "--codec", "dmel", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    out, err = capfd.readouterr()
+    assert ended.value.code == 0 and "odd frame" not in err
+    notes = json.loads(out.splitlines()[0])["notes"]
+    assert notes == ["a library said: [some/decoder.c] warning: an odd frame"]
