@@ -92,8 +92,9 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
     """Load a tokenizer.
 
     Args:
-        name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, or the
-            id of a published model (``owner/model``).
+        name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, the
+            folder of a run of `syllabary train` (its `best/`, or else `last/`), or the id of a
+            published model (``owner/model``).
         device: torch device to load it on; default: CPU.
         options: override fields of a bundled tokenizer's configuration, for example
             ``load("dmel", num_levels=32)``.
@@ -154,11 +155,12 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
                     f"{model.folder}, and load that folder"
                 )
         directory = _download(key)
-    from .checkpoint import is_ours, read_config
+    from .checkpoint import checkpoint_in, is_ours, read_config
     from .pretrained.lyra import LyraTokenizer, is_lyra
 
     if is_lyra(directory):
         return LyraTokenizer.from_published(directory)
+    directory = checkpoint_in(directory)
     if is_ours(directory):
         return family_class(read_config(directory)["family"]).from_pretrained(directory)
     from .pretrained.loading import load_published, weights_beside
