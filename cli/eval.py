@@ -175,13 +175,14 @@ def _installed(text: str) -> tuple[tuple[str, ...], dict[str, str]]:
     """
     from ..eval.harness.plan import version_of
     from ..eval.metrics import catalogue
+    from ..eval.requirements import MetricError
 
     found, lacking = [], {}
     named = {catalogue.ALIASES.get(part.strip(), part.strip()) for part in text.split(",")}
     for name in catalogue.parse(text):
         try:
             package = catalogue.find(name).package
-        except catalogue.MetricError as error:  # another package's, which is broken
+        except MetricError as error:  # another package's, which is broken
             reason = str(error)
         else:
             if package is None or version_of(package) is not None:

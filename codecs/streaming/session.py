@@ -256,7 +256,8 @@ class StreamSession:
         rows = given if device.type == "cpu" else [row.to(device) for row in given]
         if self._resamplers_in is not None:
             rows = [
-                h.push(*each) for h, *each in zip(self._resamplers_in, rows, ending, strict=True)
+                resampler.push(row, end)
+                for resampler, row, end in zip(self._resamplers_in, rows, ending, strict=True)
             ]
         push = encoder.push_latents if as_latents else encoder.push
         with torch.autocast(device.type, enabled=False):
