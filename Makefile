@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+PIP = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 # Where type checkers and editors find this folder by the name `syllabary`, whatever it is called.
 TYPES = .cache/types/syllabary
 # Each worker begins with a stretch of the tests, so that what a file's tests share is made once, and
@@ -47,7 +48,9 @@ $(READY): pyproject.toml constraints.txt | $(TYPES)
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12"; exit 1; }
 	@echo "Making an environment in $(VENV): two or three minutes, most of them torch."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[eval,asr,peers,ssl,train,lm,serve,dev]"
+	$(PIP) -e ".[scores,asr,peers,ssl,published,train,lm,serve,dev]"
+	@$(PIP) pesq >$(VENV)/pesq.txt 2>&1 || \
+	  echo "PESQ is left out: its package has no wheel, and building it failed (it needs gcc and Python's headers; $(VENV)/pesq.txt)"
 	@touch $@
 
 $(TYPES):

@@ -27,6 +27,7 @@ from ..filesystem import files_below, printable, replacing, what_it_is
 from .files import SUFFIXES, AudioReader, Channels, read
 
 #: If a folder holds a file of this name, it lists the folder's utterances.
+LIST_SUFFIX = ".txt"
 MANIFEST_NAME = "manifest.jsonl"
 
 #: Keys of a line by field of `Utterance`; `offset` is the key that other toolkits use, too.
@@ -252,8 +253,9 @@ def collect(
     error with its name while the other utterances are processed.
 
     Args:
-        inputs: files, manifests (.jsonl), folders (through their manifest.jsonl if they have one,
-            else searched for `suffixes`, subfolders included) and glob patterns.
+        inputs: files, manifests (.jsonl), lists of paths (.txt, one a line), folders (through their
+            manifest.jsonl if they have one, else searched for `suffixes`, subfolders included) and
+            glob patterns.
         split: keep only this split of the manifests.
         suffixes: of the files to find in folders.
 
@@ -290,6 +292,8 @@ def _named_by(given: str | Path, suffixes: frozenset[str]) -> list[Utterance]:
         return items
     if path.suffix == ".jsonl":
         return _listed(path)
+    if path.suffix == LIST_SUFFIX and path.is_file():
+        return _read_list(path)
     if path.exists():
         is_stream = stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISSOCK(path.stat().st_mode)
         return [Utterance(path, PurePosixPath(path.name), stream=is_stream)]
@@ -299,6 +303,55 @@ def _named_by(given: str | Path, suffixes: frozenset[str]) -> list[Utterance]:
     if not items:
         raise ManifestError(f"{given}: matches no file")
     return items
+
+
+def _read_list(path: Path) -> list[Utterance]:
+    """Read a text file of paths, one a line, relative to its folder like those of manifests."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}") from None
+    names = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if not names:
+        raise ManifestError(f"{path}: it is empty, expected a path in each line")
+    for number, name in enumerate(names, 1):
+        if not _can_be_a_name(name):
+            raise ManifestError(f"{path}, path {number}: {name!r}, which no file can be called")
+    first = Path(names[0])
+    if not (path.parent / first).exists() and first.exists():
+        raise ManifestError(
+            f"{path}: {first} is not in {path.parent}: paths in a list are relative to the list's "
+            "folder; put the list where they begin, or write whole paths"
+        )
+    return [
+        Utterance(path.parent / name, _inside(os.path.relpath(path.parent / name, path.parent)))
+        for name in names
+    ]
+
+
+def without(items: Sequence[Utterance], patterns: Sequence[str]) -> list[Utterance]:
+    """Leave out utterances that match a glob pattern, by their names in the inputs.
+
+    Args:
+        items: from `collect`.
+        patterns: ``*.tmp.wav`` for the last part of a name, ``test/*`` for the whole name.
+
+    Raises:
+        ManifestError: a pattern matches nothing, or nothing is left.
+    """
+    left = list(items)
+    for pattern in patterns:
+        kept = [item for item in left if not _matches(item.name, pattern)]
+        if len(kept) == len(left):
+            raise ManifestError(f"--exclude {pattern}: matches none of the inputs")
+        left = kept
+    if not left:
+        raise ManifestError(f"--exclude {' '.join(patterns)}: nothing is left of the inputs")
+    return left
+
+
+def _matches(name: PurePosixPath, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(str(name), pattern) or fnmatch.fnmatchcase(name.name, pattern)
 
 
 def _listed(manifest: Path) -> list[Utterance]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..audio.manifests import Utterance
+from ..audio.manifests import LIST_SUFFIX, Utterance
 from ..cores import usable_cores, use_one_thread
 from ..errors import SyllabaryError
 from ..filesystem import printable
@@ -69,7 +69,7 @@ def place(
 
 def _is_one(path: Path) -> bool:
     """Whether an input is a single recording: a file, or a pipe from a shell's `<(…)`."""
-    return path.exists() and not path.is_dir() and path.suffix != ".jsonl"
+    return path.exists() and not path.is_dir() and path.suffix not in (".jsonl", LIST_SUFFIX)
 
 
 def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
@@ -87,9 +87,23 @@ def execute(
     workers: int,
     as_json: bool,
     is_whole: Callable[["Job"], bool] | None = None,
-) -> None:
-    """Run the jobs, show progress, print a summary, and end with exit code 1 if any failed."""
+    finished: Callable[[Sequence["Outcome"]], None] | None = None,
+) -> bool:
+    """Run the jobs, show progress, and print a summary.
+
+    Args:
+        jobs, work, is_whole: see `jobs.bulk.run`.
+        verb: what is done, in the past tense.
+        folder: of the outputs; None for a single file or a pipe.
+        workers: number of threads.
+        as_json: print JSON lines.
+        finished: called with all outcomes, before the summary.
+
+    Returns:
+        Whether every file was done, and done wholly.
+    """
     from ..jobs.bulk import ERRORS_NAME, run
+    from ..jobs.library_noise import as_note, caught_noise
 
     # If the tokens or the audio go to standard output, messages go to standard error.
     piped = jobs[0].piped
@@ -97,15 +111,24 @@ def execute(
     start = time.perf_counter()
     counts: Counter[str] = Counter()
     notes: Counter[str] = Counter()
+    outcomes: list[Outcome] = []
     failures: list[Outcome] = []
     partial = 0
     totals = {"seconds": 0.0, "frames": 0, "bytes": 0}
     savings = []
     report = None
-    with _progress(len(jobs), shown=folder is not None and not as_json) as advance:
+    shown = folder is not None and not as_json
+    with caught_noise() as noise, _progress(len(jobs), shown=shown) as advance:
         for outcome in run(jobs, work, workers=workers, errors=errors, is_whole=is_whole):
             counts[outcome.status] += 1
+            if finished is not None:
+                outcomes.append(outcome)
             report = outcome.report
+            said = as_note(noise())
+            if said and report:
+                report.notes.append(said)
+            elif said:
+                click.echo(f"{_name(outcome.job)}: {said}", err=True)
             if report:
                 totals["seconds"] += report.seconds
                 totals["frames"] += report.frames
@@ -120,6 +143,8 @@ def execute(
                 click.echo(json.dumps(_as_json(outcome), ensure_ascii=False), err=piped)
             advance(totals["seconds"])
     elapsed = time.perf_counter() - start
+    if finished is not None:
+        finished(outcomes)
     if folder is None and failures:
         raise SyllabaryError(failures[0].error)
     if as_json:
@@ -152,8 +177,7 @@ def execute(
         for outcome in failures[:SHOWN_FAILURES]:
             click.echo(f"failed: {outcome.error}", err=True)
         click.echo(f"{len(failures)} of {len(jobs)} failed; reasons in {errors}", err=True)
-    if failures or partial:
-        sys.exit(1)
+    return not failures and not partial
 
 
 def _name(job: "Job") -> str:

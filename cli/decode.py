@@ -133,7 +133,7 @@ def decode(
                 shutil.copyfileobj(spool, sys.stdout.buffer)
             return report
 
-    execute(
+    whole = execute(
         jobs,
         work,
         verb="decoded",
@@ -144,6 +144,8 @@ def decode(
         if resume and not force
         else None,
     )
+    if not whole:
+        sys.exit(1)
 
 
 class Tokenizers:

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,10 @@ from .batch import clock_of
 
 if TYPE_CHECKING:
     from ..eval.harness.run import Progress
+    from ..eval.results.schema import Result
 
+#: Seconds without a line after which a log gets one.
+_BEAT = 60.0
 #: Share of the work after which the remaining time is shown.
 _TELLING = 0.02
 
@@ -45,7 +49,7 @@ _TELLING = 0.02
     default="default",
     show_default=True,
     metavar="LIST",
-    help="Scores of each reconstruction: names, default or all.",
+    help="Scores of each reconstruction: names, default, all or none.",
 )
 @click.option(
     "--studies",
@@ -111,25 +115,26 @@ def eval_command(
     Every system reconstructs every item once; the reconstructions are scored, and studies measure
     the system as a whole. Failures are counted and listed, never imputed. The same command resumes
     an interrupted run; other --codecs or --metrics are added to the results. The exit code is 1 if
-    items could not be reconstructed or a study failed.
+    items could not be reconstructed or a study failed; a study for which the data have nothing,
+    such as a probe of labels that no line has, is not applicable, which is no failure.
 
     `syllabary leaderboard` makes a web page of the results.
     """
     from ..eval.harness.run import describe, evaluate
     from ..eval.harness.work import Request
-    from ..eval.metrics import catalogue as metric_catalogue
     from ..eval.metrics import words
     from ..eval.recognition import listening_with, open_recognizer
     from ..eval.studies import catalogue as study_catalogue
     from ..eval.systems import catalogue as system_catalogue
 
     folder = Path(output or "results")
+    chosen, lacking = _installed(metrics)
     names = system_catalogue.names(codecs)
     request = Request(
         inputs=data,
         split=split,
         limit=limit,
-        metrics=metric_catalogue.parse(metrics),
+        metrics=chosen,
         studies=tuple(study_catalogue.parse(studies, probes)),
         seed=seed,
         command=_command(codecs, data, split, metrics, studies, probes, asr, limit, seed),
@@ -140,7 +145,7 @@ def eval_command(
     found, reasons = describe(names, plan.studies)
     if fresh and folder.exists():
         _delete(folder)
-    for name, reason in reasons.items():
+    for name, reason in (*lacking.items(), *reasons.items()):
         click.echo(f"left out: {name}: {reason}", err=True)
     seconds = sum(item.duration_s or 0.0 for item in plan.data.items)
     length = f" ({seconds / 60:.1f} min)" if seconds else ""
@@ -160,6 +165,34 @@ def eval_command(
     if failed:
         click.echo(f"{failed} items or studies failed; each result.json says why", err=True)
         sys.exit(1)
+
+
+def _installed(text: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the metrics of a list whose packages are installed, and why others are left out.
+
+    Raises:
+        SyllabaryError: a metric was named whose package is not installed.
+    """
+    from ..eval.harness.plan import version_of
+    from ..eval.metrics import catalogue
+    from ..eval.requirements import MetricError
+
+    found, lacking = [], {}
+    named = {catalogue.ALIASES.get(part.strip(), part.strip()) for part in text.split(",")}
+    for name in catalogue.parse(text):
+        try:
+            package = catalogue.find(name).package
+        except MetricError as error:  # another package's, which is broken
+            reason = str(error)
+        else:
+            if package is None or version_of(package) is not None:
+                found.append(name)
+                continue
+            reason = f'no package {package}: pip install "syllabary[eval]"'
+        if name in named:
+            raise SyllabaryError(f"metric {name}: {reason}")
+        lacking[f"metric {name}"] = reason
+    return tuple(found), lacking
 
 
 def _command(
@@ -218,11 +251,12 @@ def _telling() -> Iterator[Callable[["Progress"], None]]:
     start = time.perf_counter()
     live = sys.stderr.isatty()
     shown = start
+    last = "starting"
     columns = (BarColumn(None), TaskProgressColumn(), TextColumn("{task.description}"))
     bar = Bar(*columns, console=Console(stderr=True), transient=True, disable=not live)
 
     def tell(progress: "Progress") -> None:
-        nonlocal shown
+        nonlocal shown, last
         now = time.perf_counter()
         if not progress.total:
             return
@@ -233,14 +267,31 @@ def _telling() -> Iterator[Callable[["Progress"], None]]:
         failures = f"  {progress.failures} failed" if progress.failures else ""
         missing = f"  {progress.missing} scores missing" if progress.missing else ""
         text = f"{clock}{what}{failures}{missing}"
+        last = f"{100 * progress.done / progress.total:3.0f} %  {text}"
         bar.update(task, completed=progress.done, total=progress.total, description=text)
         if not live and (now - shown >= 30 or progress.done == progress.total):
             shown = now
-            click.echo(f"{100 * progress.done / progress.total:3.0f} %  {text}", err=True)
+            click.echo(last, err=True)
+
+    ended = threading.Event()
+
+    def beat() -> None:
+        """Say in a log now and then that it still runs, though nothing was finished."""
+        nonlocal shown
+        while not ended.wait(_BEAT / 4):
+            now = time.perf_counter()
+            if now - shown >= _BEAT:
+                shown = now
+                click.echo(f"{last}  (running for {clock_of(now - start)})", err=True)
 
     with bar:
         task = bar.add_task("", total=None)
-        yield tell
+        if not live:
+            threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield tell
+        finally:
+            ended.set()
 
 
 def _print_results(paths: list[Path]) -> int:
@@ -267,7 +318,7 @@ def _print_results(paths: list[Path]) -> int:
         of = {metric.name: metric for metric in result.metrics}
         cells = []
         for name in (metric.name for metric in shown):
-            value = of[name].domains[EVERYWHERE].value
+            value = of[name].domains[EVERYWHERE].value if name in of else None
             cells.append("–" if value is None else f"{value:.{of[name].digits}f}")
         errors = sum(item.error is not None for item in result.items)
         errors += sum(study.error is not None for study in result.studies)
@@ -276,7 +327,18 @@ def _print_results(paths: list[Path]) -> int:
         rate = "–" if result.bitrate is None else f"{result.bitrate / 1000:.3g}"
         table.add_row(result.system.name, rate, *cells, str(failed))
     Console().print(table)
+    for study, why in _not_applicable(results).items():
+        click.echo(f"not applicable: {study}: {why}", err=True)
     return total
+
+
+def _not_applicable(results: "list[Result]") -> dict[str, str]:
+    """Return studies that no system has for want of data, with the reason."""
+    reasons: dict[str, set[str]] = {}
+    for result in results:
+        for study in result.studies:
+            reasons.setdefault(study.name, set()).add(study.unsuitable or "")
+    return {name: min(why) for name, why in reasons.items() if "" not in why and len(why) == 1}
 
 
 def _list(context: click.Context) -> None:

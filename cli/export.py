@@ -15,8 +15,17 @@ from . import options
 @click.option(
     "--onnx", is_flag=True, help="Write encoder.onnx, decoder.onnx and onnx.json instead."
 )
+@click.option("--name", metavar="NAME", help="Give the exported tokenizer another name.")
+@click.option("--license", "licence", metavar="TEXT", help="State the licence of its weights.")
 @options.force
-def export(tokenizer: str, output: str | None, onnx: bool, force: bool) -> None:
+def export(
+    tokenizer: str,
+    output: str | None,
+    onnx: bool,
+    name: str | None,
+    licence: str | None,
+    force: bool,
+) -> None:
     """Save a checkpoint for inference (float16, at most half the size), without training state.
 
     TOKENIZER is a folder written by `train` or `save_pretrained`, or a bundled name. Weights are
@@ -26,20 +35,27 @@ def export(tokenizer: str, output: str | None, onnx: bool, force: bool) -> None:
     if output is None:
         raise click.UsageError("--output is required")
     target = Path(output)
+    if onnx and (name or licence):
+        raise click.UsageError("--name and --license are for checkpoints, not for --onnx")
     if onnx:
         _export_onnx(tokenizer, target, force)
     else:
-        _export(tokenizer, target, force)
+        _export(tokenizer, target, name, licence, force)
 
 
-def _export(tokenizer: str, target: Path, force: bool) -> None:
+def _export(
+    tokenizer: str, target: Path, name: str | None, licence: str | None, force: bool
+) -> None:
     from ..codecs.checkpoint import WEIGHTS_FILE
     from ..codecs.checkpoint import export as write
     from ..codecs.registry import load
 
     if (target / WEIGHTS_FILE).exists() and not force:
         raise CheckpointError(f"{printable(target)} has a checkpoint already; --force replaces it")
-    write(load(tokenizer), target)
+    found = load(tokenizer)
+    found.name = name or found.name
+    found.license = licence or found.license
+    write(found, target)
     _print_size(target, [WEIGHTS_FILE])
 
 

@@ -8,16 +8,21 @@ from typing import Any
 
 import click
 
+from ..audio.manifests import LIST_SUFFIX, collect
 from ..errors import ContainerError
 from . import options
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="IN...")
 @options.as_json
 def info(files: tuple[str, ...], as_json: bool) -> None:
-    """Print the headers and statistics of .syl files, and check every byte of them."""
+    """Print the headers and statistics of .syl files, and check every byte of them.
+
+    IN is a file, a folder of them, a text file of paths, a glob pattern, or `-` for standard input.
+    """
     failed = 0
+    files = tuple(name for given in files for name in _named_by(given))
     for index, name in enumerate(files):
         try:
             fields = _inspect(name)
@@ -40,6 +45,15 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
             click.echo("the file is cut short: this is what came before the cut", err=True)
     if failed:
         sys.exit(1)
+
+
+def _named_by(given: str) -> list[str]:
+    """Return the files that an argument names."""
+    path = Path(given)
+    is_one = path.exists() and not path.is_dir() and path.suffix != LIST_SUFFIX
+    if given == "-" or is_one:
+        return [given]
+    return [str(item.path) for item in collect([given], suffixes=frozenset([".syl"]))]
 
 
 def _inspect(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 
 from .. import __version__
 from ..errors import SyllabaryError, SyllabaryWarning
+from .compiling import telling_of_compiling
 from .convert import convert
 from .dataset import dataset
 from .decode import decode
@@ -24,6 +25,7 @@ from .list import list_command
 from .queue import queue
 from .roundtrip import roundtrip
 from .serve import serve
+from .stats import stats
 from .stream import stream
 from .train import train
 
@@ -53,8 +55,8 @@ def cli() -> None:
 
 
 for command in (
-    encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, list_command, fit,
-    train, queue, export, dataset, demo, serve,
+    encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, stats,
+    list_command, fit, train, queue, export, dataset, demo, serve,
 ):  # fmt: skip
     cli.add_command(command)
 
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; always ends with `SystemExit`."""
     try:
         _refuse_empty(sys.argv[1:] if arguments is None else arguments)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), telling_of_compiling():
             warnings.showwarning = _say_or(warnings.showwarning)
             cli.main(arguments, prog_name="syllabary", standalone_mode=False)
     except click.ClickException as error:

@@ -39,7 +39,12 @@ def code_rows(tokens: Tokens, spec: TokenizerSpec, device: torch.device) -> list
     tokens = tokens.restore()
     counts = tokens.lengths.tolist()
     codes = tokens.codes.to(device)
-    return [row[:, :count] for row, count in zip(codes, counts, strict=True)]
+    nothing = codes.new_zeros(codes.shape[1], 0)
+    # A server's sessions have many rows, of which few have frames.
+    return [
+        row[:, :count] if count else nothing
+        for row, count in zip(codes.unbind(), counts, strict=True)
+    ]
 
 
 def latent_rows(latents: Latents, spec: TokenizerSpec, device: torch.device) -> list[Tensor]:
@@ -140,8 +145,9 @@ def tokens_of_rows(
         stacked = torch.zeros(
             len(codes), num_codebooks, max(lengths, default=0), dtype=torch.long, device=device
         )
-        for index, row in enumerate(codes):
-            stacked[index, :, : row.shape[1]] = row
+        for index, (row, length) in enumerate(zip(codes, lengths, strict=True)):
+            if length:
+                stacked[index, :, :length] = row
     return Tokens(
         codes=stacked,
         lengths=torch.tensor(lengths, dtype=torch.long, device=device),

@@ -3,21 +3,30 @@
 import copy
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, SyllabaryWarning
 from ..filesystem import replacing
 from ..typed_fields import from_json, to_json
-from .tokenizer_module import TokenizerModule
+from .tokenizer_module import UNSTATED, TokenizerModule
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FORMAT = "syllabary-tokenizer"
 FORMAT_VERSION = 1
+
+#: Subfolders of a run of `syllabary train` that hold its tokenizers, the one to prefer first.
+RUN_FOLDERS = ("best", "last")
+
+
+class UnfinishedWarning(SyllabaryWarning):
+    """A tokenizer was loaded whose codes are not useful yet."""
+
 
 C = TypeVar("C")
 T = TypeVar("T", bound=TokenizerModule)
@@ -80,15 +89,45 @@ def save(
         "family": tokenizer.family,
         "name": spec.tokenizer,
         "digest": spec.digest,
+        **_stated(tokenizer),
         "config": config_to_json(tokenizer.config),
     }
     _write(directory / WEIGHTS_FILE, to_bytes(tensors))
     _write(directory / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
+def _stated(tokenizer: TokenizerModule) -> dict[str, str]:
+    """Return the optional fields of `config.json` that have something to say."""
+    fields = {}
+    if tokenizer.license != UNSTATED:
+        fields["license"] = tokenizer.license
+    if tokenizer.caution:
+        fields["caution"] = tokenizer.caution
+    return fields
+
+
 def _write(path: Path, content: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def checkpoint_in(directory: Path) -> Path:
+    """Return the folder of the checkpoint: the folder itself, or `best/` or `last/` of a run.
+
+    Raises:
+        CheckpointError: it is a run's folder, and no tokenizer has been saved yet.
+    """
+    if (directory / CONFIG_FILE).exists():
+        return directory
+    for name in RUN_FOLDERS:
+        if (directory / name / CONFIG_FILE).exists():
+            return directory / name
+    if (directory / "recipe.json").exists():
+        raise CheckpointError(
+            f"{directory}: this run of `syllabary train` has not saved a tokenizer yet; the first "
+            "validation writes best/ and last/, and so does stopping the run"
+        )
+    return directory
 
 
 def is_ours(directory: Path) -> bool:
@@ -123,8 +162,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     missing = {"family", "name", "digest", "config"} - set(fields)
     if missing:
         raise CheckpointError(f"{path}: {', '.join(sorted(missing))} missing")
-    for name, kind in {"family": str, "name": str, "digest": str, "config": dict}.items():
-        if not isinstance(fields[name], kind):
+    kinds = {"family": str, "name": str, "digest": str, "config": dict}
+    for name, kind in (kinds | {"license": str, "caution": str}).items():
+        if name in fields and not isinstance(fields[name], kind):
             raise CheckpointError(f"{path}: {name} is {fields[name]!r}")
     return fields
 
@@ -160,19 +200,30 @@ def load_weights(tokenizer: TokenizerModule, directory: Path) -> None:
 
 
 def read(directory: Path, kind: type[T]) -> T:
-    """Load a tokenizer of class `kind` from a saved directory and check its digest."""
+    """Load a tokenizer of class `kind` from a saved directory and check its digest.
+
+    Raises:
+        CheckpointError: it can't be read, is of another class, or was changed.
+
+    Warns:
+        UnfinishedWarning: its codes are not useful yet; the message says why.
+    """
     fields = read_config(directory)
     if fields["family"] != kind.family:
         raise CheckpointError(
             f"{directory} holds a tokenizer of family {fields['family']}, not {kind.family}"
         )
     tokenizer = build(kind, fields["config"], fields["name"])
+    tokenizer.license = fields.get("license", UNSTATED)
+    tokenizer.caution = fields.get("caution", "")
     load_weights(tokenizer, directory)
     if tokenizer.spec.tokens.digest != fields["digest"]:
         raise CheckpointError(
             f"{directory}: the weights do not match the digest in {CONFIG_FILE}: one of the two "
             "files was changed"
         )
+    if tokenizer.caution:
+        warnings.warn(f"{directory}: {tokenizer.caution}", UnfinishedWarning, stacklevel=2)
     tokenizer.keep_name()
     return tokenizer.eval()
 

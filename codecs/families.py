@@ -14,6 +14,8 @@ FAMILIES = {
     "fsq": "syllabary.codecs.fsq.tokenizer:FSQCodec",
     "rvq": "syllabary.codecs.rvq.tokenizer:RVQCodec",
     "ts3": "syllabary.codecs.ts3.tokenizer:TS3Codec",
+    "lyra": "syllabary.codecs.pretrained.lyra:LyraTokenizer",
+    "packaged": "syllabary.codecs.pretrained.packaged_codec:PackagedCodec",
     "transformers": "syllabary.codecs.pretrained.transformers_codec:TransformersCodec",
 }
 

@@ -218,8 +218,12 @@ class Latents:
         return self.vectors.detach().cpu().numpy()
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Latents":
-        tensors = {name: getattr(self, name) for name in ("vectors", "lengths", "num_samples")}
-        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
+        return replace(
+            self,
+            vectors=change(self.vectors),
+            lengths=change(self.lengths),
+            num_samples=change(self.num_samples),
+        )
 
     # --- concatenation -------------------------------------------------------------------------
 

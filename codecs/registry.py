@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import Catalogue
 from ..errors import CheckpointError, SyllabaryError, UnknownTokenizerError
 from .families import family_class, name_with
+from .pretrained.architectures import PACKAGED, TRANSFORMERS
+from .pretrained.architectures import published as known_models
 from .shipped import Shipped
 
 if TYPE_CHECKING:
@@ -64,13 +66,6 @@ PRESETS = {
 #: Model sizes from the TS3-Codec paper, for which no weights exist.
 UNTRAINED = ("ts3-x1", "ts3-x2", "ts3-x3", "ts3-x4", "ts3-1.6b")
 
-#: Published models that are known to load, by short name.
-PUBLISHED = {
-    "encodec": "facebook/encodec_24khz",
-    "mimi": "kyutai/mimi",
-    "dac": "descript/dac_16khz",
-}
-
 #: Functions that make a tokenizer of options: those of other packages, and of `register`.
 TOKENIZERS: Catalogue[Callable[..., "AudioTokenizer"]] = Catalogue(
     "tokenizer", ENTRY_POINT_GROUP, {}
@@ -97,8 +92,9 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
     """Load a tokenizer.
 
     Args:
-        name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, or the
-            id of a published model (``owner/model``).
+        name: a bundled name (`list_tokenizers`), a directory that `save_pretrained` wrote, the
+            folder of a run of `syllabary train` (its `best/`, or else `last/`), or the id of a
+            published model (``owner/model``).
         device: torch device to load it on; default: CPU.
         options: override fields of a bundled tokenizer's configuration, for example
             ``load("dmel", num_levels=32)``.
@@ -143,7 +139,7 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
         )
     if not directory.is_dir() and not published:
         near = difflib.get_close_matches(key, list_tokenizers(), n=3, cutoff=0.5)
-        near += [model for name, model in PUBLISHED.items() if name in key.lower()]
+        near += _published_like(key)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `syllabary list`."
         raise UnknownTokenizerError(
             f"no tokenizer {key!r}: not a bundled name, a directory, or a published model's id "
@@ -152,17 +148,38 @@ def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":
     if options:
         raise CheckpointError(f"options {sorted(options)} apply to bundled tokenizers only")
     if published:
+        for _, model in known_models():
+            if model.id == key and model.folder is not None:
+                raise UnknownTokenizerError(
+                    f"{key!r} is not on the hub in the form that loads by its id: download it from "
+                    f"{model.folder}, and load that folder"
+                )
         directory = _download(key)
-    from .checkpoint import is_ours, read_config
+    from .checkpoint import checkpoint_in, is_ours, read_config
+    from .pretrained.lyra import LyraTokenizer, is_lyra
 
+    if is_lyra(directory):
+        return LyraTokenizer.from_published(directory)
+    directory = checkpoint_in(directory)
     if is_ours(directory):
         return family_class(read_config(directory)["family"]).from_pretrained(directory)
-    from .pretrained.transformers_codec import TransformersCodec
+    from .pretrained.loading import load_published, weights_beside
 
-    return TransformersCodec.from_published(directory, key if published else None)
+    if published and (weights := weights_beside(directory)):
+        directory = _download(key, ("*.json", *weights))
+    return load_published(directory, key if published else None)
 
 
-def _download(model: str) -> Path:
+def _published_like(key: str) -> list[str]:
+    """Ids of published models whose architecture, or own name, a user may have meant."""
+    found = []
+    for name, architecture in (TRANSFORMERS | PACKAGED).items():
+        if name in key.lower():
+            found += [model.id for model in architecture.models[:1] if model.folder is None]
+    return found
+
+
+def _download(model: str, patterns: tuple[str, ...] = ("*.json", "*.safetensors")) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -171,6 +188,6 @@ def _download(model: str) -> Path:
             '`pip install "syllabary[ssl]"`'
         ) from None
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(model, allow_patterns=list(patterns)))
     except Exception as error:  # any error of the hub's client: offline, gated, not found
         raise UnknownTokenizerError(f"can't fetch {model!r} from the hub: {error}") from None

@@ -16,6 +16,8 @@ from .families import family_class, name_with
 if TYPE_CHECKING:
     from .interface import AudioTokenizer
 
+#: Of the weights of all of them.
+LICENSE = "Apache-2.0"
 MODELS = Path(__file__).parent.parent / "assets" / "models"
 
 
@@ -40,7 +42,10 @@ class Shipped:
         fields = checkpoint.read_config(directory)
         kind = family_class(fields["family"])
         if not options:
-            return kind.from_pretrained(directory)
+            found = kind.from_pretrained(directory)
+            found.license = LICENSE
+            found.keep_name()
+            return found
         fixed = sorted(set(options) - set(self.free))
         if fixed and self.otherwise:
             return self.otherwise(name, **options)
@@ -52,6 +57,7 @@ class Shipped:
             )
         changed = name_with(name, options)
         tokenizer = checkpoint.build(kind, fields["config"] | options, changed)
+        tokenizer.license = LICENSE
         checkpoint.load_weights(tokenizer, directory)
         tokenizer.keep_name()
         return tokenizer.eval()

@@ -13,6 +13,9 @@ from torch import Tensor
 from ..plain_torch import PlainModule
 from .spec import TokenizerSpec
 
+#: Licence of weights whose `config.json` states none.
+UNSTATED = "not stated"
+
 
 class TokenizerModule(PlainModule):
     """A configuration, weights and a name, and what they say about the tokens.
@@ -36,6 +39,11 @@ class TokenizerModule(PlainModule):
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
         #: The name and the digest of the weights that it belongs to: see `keep_name`.
         self._named: tuple[str, str] | None = None
+        #: Licence of the weights, as its `config.json` states it.
+        self.license = UNSTATED
+        #: What keeps its codes from being useful, such as codebooks that have not started to learn;
+        #: loading it warns of this. Empty for a finished tokenizer.
+        self.caution = ""
 
     @abstractmethod
     def describe(self) -> TokenizerSpec:

@@ -1,5 +1,6 @@
 """Waveforms into a tokenizer: from what users have to checked rows of samples at its own rate."""
 
+import math
 import operator
 import warnings
 from collections.abc import Sequence
@@ -138,12 +139,26 @@ def given_rows(
             raise WaveError(f"{len(counts)} lengths for {len(sizes)} rows")
         if any(not 0 <= count <= size for count, size in zip(counts, sizes, strict=True)):
             raise WaveError(f"lengths must lie in 0..{max(sizes, default=0)}, got {counts}")
+    if isinstance(whole, Tensor):
+        whole = _scaled(whole)
+        if _sums_up(whole):  # with the padding, which is most often finite, too
+            nothing = whole.new_zeros(0)
+            return [
+                row[:count] if count else nothing
+                for row, count in zip(whole.unbind(), counts, strict=True)
+            ]
     rows = [_scaled(row[:count]) for row, count in zip(whole, counts, strict=True)]
     for index, row in enumerate(rows):
-        # NaN and infinity survive a sum, at a twentieth of the cost of testing every sample.
-        if not bool(row.sum().isfinite()) and not bool(row.isfinite().all()):
+        if not _sums_up(row) and not bool(row.isfinite().all()):
             raise WaveError(f"row {index} of the wave holds NaN or infinity")
     return rows
+
+
+def _sums_up(wave: Tensor) -> bool:
+    """Whether the sum is finite: NaN and infinity survive it, at a twentieth of the cost of testing
+    every sample.
+    """
+    return math.isfinite(float(wave.sum()))
 
 
 def warn_of_levels(rows: Sequence[Tensor]) -> bool:

@@ -1,10 +1,13 @@
 """Detect changes of a module's weights, so that values derived from them can be cached."""
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_version = operator.attrgetter("_version")
 
 #: Values compared in each tensor, evenly spaced, to detect changes that torch does not count.
 SAMPLES = 64
@@ -24,25 +27,30 @@ class WeightWatch:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._tensors: list[tuple[dict[str, Any], str, Tensor, int, int]] = []
-        self._uncounted: list[tuple[dict[str, Any], str, Tensor, int]] = []
-        self._parts: list[tuple[dict[str, Any], str, Any]] = []
-        self._holders: list[tuple[dict[str, Any], int]] = []
+        # What must still be in each dictionary under its name: tensors, submodules, None.
+        self._places: list[tuple[dict[str, Any], str]] = []
+        self._parts: list[Any] = []
+        self._holders: list[dict[str, Any]] = []
+        self._tensors: list[Tensor] = []
+        self._counted: list[Tensor] = []
         kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for part in module.modules():
             for holder in (part._parameters, part._buffers, part._modules):
-                self._holders += [(holder, len(holder))] if holder else []
-            self._parts += [(part._modules, name, child) for name, child in part._modules.items()]
-            for holder, name, tensor in _tensors_of(part):
+                if holder:
+                    self._holders.append(holder)
+                    self._places += [(holder, name) for name in holder]
+                    self._parts += holder.values()
+            for tensor in _tensors_of(part):
                 if tensor is None or tensor.is_meta:
-                    self._parts.append((holder, name, tensor))
                     continue
-                if tensor.is_inference():
-                    self._uncounted.append((holder, name, tensor, tensor.data_ptr()))
-                else:
-                    address, version = tensor.data_ptr(), tensor._version
-                    self._tensors.append((holder, name, tensor, address, version))
+                self._tensors.append(tensor)
+                if not tensor.is_inference():
+                    self._counted.append(tensor)
                 kinds.setdefault((tensor.device, tensor.dtype), []).extend(_samples_of(tensor))
+        self._where = [list(part) for part in zip(*self._places, strict=True)] or [[], []]
+        self._sizes = list(map(len, self._holders))
+        self._addresses = list(map(Tensor.data_ptr, self._tensors))
+        self._versions = list(map(_version, self._counted))
         # Views of the storages themselves, which can be read again after they were moved.
         self._samples = list(kinds.values())
         self._values = self._read()
@@ -53,23 +61,14 @@ class WeightWatch:
         Args:
             sampled: compare samples of the values, too, which takes about three times as long.
         """
-        for holder, name, tensor, address, version in self._tensors:
-            if (
-                holder.get(name) is not tensor
-                or tensor._version != version
-                or tensor.data_ptr() != address
-            ):
-                return False
-        for holder, name, tensor, address in self._uncounted:
-            if holder.get(name) is not tensor or tensor.data_ptr() != address:
-                return False
-        for holder, name, part in self._parts:
-            if holder.get(name) is not part:
-                return False
-        for holder, count in self._holders:
-            if len(holder) != count:
-                return False
-        return not sampled or all(map(torch.equal, self._values, self._read()))
+        # Without a loop in Python: a session asks before every frame.
+        return (
+            all(map(operator.is_, map(dict.get, *self._where), self._parts))
+            and list(map(_version, self._counted)) == self._versions
+            and list(map(Tensor.data_ptr, self._tensors)) == self._addresses
+            and list(map(len, self._holders)) == self._sizes
+            and (not sampled or all(map(torch.equal, self._values, self._read())))
+        )
 
     def _read(self) -> list[Tensor]:
         """Return the sampled values' bits, for each device and dtype."""
@@ -77,10 +76,9 @@ class WeightWatch:
             return [torch.cat(part).view(torch.uint8) for part in self._samples if part]
 
 
-def _tensors_of(part: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor | None]]:
-    for holder in (part._parameters, part._buffers):
-        for name, tensor in holder.items():
-            yield holder, name, tensor
+def _tensors_of(part: nn.Module) -> Iterator[Tensor | None]:
+    yield from part._parameters.values()
+    yield from part._buffers.values()
 
 
 def _samples_of(tensor: Tensor) -> list[Tensor]:

@@ -11,6 +11,10 @@ class MetricError(SyllabaryError):
     """A metric can't be computed; the message has the reason."""
 
 
+class NotApplicableError(MetricError):
+    """A measurement does not apply to the data, which lack what it is made of: not a failure."""
+
+
 def package(name: str, extra: str = "eval") -> ModuleType:
     """Import a package (or a module of it) that only a measurement needs.
 

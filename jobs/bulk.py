@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from ..audio.resampling import resampler_name
 from ..codecs.container import SylReader
 from ..errors import ContainerError, SyllabaryError
 from ..filesystem import content_digest, is_free, printable, remove_leftovers
-from .one_file import FileReport
+from .one_file import FileReport, described
 
 ERRORS_NAME = "errors.jsonl"
 #: Paths that stand for standard input and output. They are compared, and not opened.
@@ -51,8 +51,8 @@ class Outcome:
 def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
     """Create one job per item, recreating the items' folder tree under `folder`.
 
-    Raises:
-        SyllabaryError: two inputs would have the same output.
+    Of several inputs with the same output, the first keeps it; the others get jobs that fail and
+    name the first, so that one clash does not stop a corpus.
     """
     jobs: dict[PurePosixPath, Job] = {}
     failing = []
@@ -64,10 +64,13 @@ def plan(items: Sequence[Utterance], folder: Path, suffix: str) -> list[Job]:
         known = item.name.suffix.lower() in SUFFIXES | {".syl"}
         name = item.name.with_name((item.name.stem if known else item.name.name) + suffix)
         if name in jobs:
-            raise SyllabaryError(
-                f"{jobs[name].source.path} and {item.path} would both become {folder / name}; "
-                "convert them in separate runs with separate output folders"
+            reason = (
+                f"{printable(item.path)}: would become {printable(folder / name)}, like "
+                f"{printable(jobs[name].source.path)}; encode it in a run of its own with another "
+                "output folder"
             )
+            failing.append(Job(replace(item, unreadable=reason), folder / name))
+            continue
         jobs[name] = Job(item, folder / name)
     return [*jobs.values(), *failing]
 
@@ -130,6 +133,8 @@ def is_whole_encoding(
                         f"{wanted}; use --force to overwrite it"
                     )
             if any(of.get(name) != value for name, value in now.items()):
+                return False
+            if reader.metadata.get("utterance", {}) != described(source):
                 return False
             return reader.is_whole() and of.get("sha256") == content_digest(source.path)
     except ContainerError:

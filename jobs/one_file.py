@@ -100,7 +100,8 @@ def encode_file(
         coder: transforms the tokens before they are written, which needs all of them in memory.
 
     The metadata has the source's name, size, SHA-256, rate and channels, its `segment` (first
-    sample and number of samples) if it is one, the options, and the resampler.
+    sample and number of samples) if it is one, what its manifest says of the utterance (see
+    `described`), the options, and the resampler.
 
     Raises:
         AudioFileError, WaveError, TokenError: from reading, encoding and writing.
@@ -135,6 +136,8 @@ def encode_file(
             },
             "options": {"channels": channels, "compress": compress},
         }
+        if known := described(given):
+            metadata["utterance"] = known
         if reader.segment is not None:
             metadata["source"]["segment"] = list(reader.segment)
             notes.append("a segment of the file, as the manifest says")
@@ -171,6 +174,12 @@ def encode_file(
         notes=notes,
         saving=saving,
     )
+
+
+def described(item: Utterance) -> dict[str, str]:
+    """Return what a manifest says of an utterance: its `speaker`, `text`, `split` and `lang`."""
+    said = {"speaker": item.speaker, "text": item.text, "split": item.split, "lang": item.language}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _utterance(source: Path | Utterance) -> Utterance:

@@ -39,6 +39,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from ..errors import SyllabaryWarning
+from .compiling import announce
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _RELATIVE_IMPORT = re.compile(r"^\s*from (\.+)([\w.]*) import (\([^)]*\)|[^\n(]*)", re.MULTILINE)
@@ -100,6 +101,7 @@ class KernelFiles(FunctionCache):  # type: ignore[misc]  # numba has no types
                 return CompileResult._rebuild(target_context, *pickle.loads(data))
             except Exception:  # of any kind: an intact file, but not for this numba; compile again
                 continue
+        announce(self._stem.rstrip("-"))
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -134,6 +136,15 @@ class KernelFiles(FunctionCache):  # type: ignore[misc]  # numba has no types
             if not found.name.startswith(f"{self._stem}{self._stamp}-"):
                 with suppress(OSError):
                     found.unlink()
+
+
+def is_compiled(function: Any) -> bool:
+    """Whether a file of this kernel in its present form is stored, for some processor."""
+    files = getattr(function, "_cache", None)
+    if not isinstance(files, KernelFiles) or files._stamp is None:
+        return False
+    pattern = f"{files._stem}{files._stamp}-*.nbc"
+    return any(True for place in _places(files._source.parent) for _ in place.glob(pattern))
 
 
 # --- identity of a kernel ----------------------------------------------------------------------

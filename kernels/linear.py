@@ -292,15 +292,22 @@ def run_blocks(  # type: ignore[no-untyped-def]
         for r in range(pasts.shape[0]):
             past = at_address(like, pasts[r], (blocks, kept, width))[b]
             start, count = edges[r], edges[r + 1] - edges[r]
-            padded[:kept] = past
-            padded[kept : kept + count] = x[start : start + count]
+            # Loops instead of slices: numba compiles the error of a slice assignment for 4 s.
+            for t in range(kept):
+                for c in range(width):
+                    padded[t, c] = past[t, c]
+            for t in range(count):
+                for c in range(width):
+                    padded[kept + t, c] = x[start + t, c]
             for t in range(count):
                 for c in range(width):
                     mixed[start + t, c] = taps_bias[b, c]
                 for k in range(kernel):
                     for c in range(width):
                         mixed[start + t, c] += padded[t + k, c] * taps[b, k, c]
-            past[:] = padded[count : count + kept]
+            for t in range(kept):
+                for c in range(width):
+                    past[t, c] = padded[count + t, c]
         normalize(mixed, norms[b, 0], norms[b, 1], epsilon, mixed)
         linear(mixed, widen[b], widen_bias[b], True, hidden)
         linear(hidden, narrow[b], narrow_bias[b], False, back)

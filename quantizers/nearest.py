@@ -27,6 +27,7 @@ _QUERIES_PER_CODE = 1 / 8
 _FEW_ROWS = 8
 # Rows to convert to float32 at once, if they have another dtype.
 _BLOCK = 4096
+_NO_SCORES = np.zeros(0)
 # Rows per block in which undecided rows are copied at once.
 _LARGE_BLOCK = 1 << 16
 
@@ -145,6 +146,26 @@ class NearestCode:
         except NotFiniteError:
             raise not_finite(x) from None
         return torch.from_numpy(codes), torch.from_numpy(scores)
+
+    def codes(self, rows: np.ndarray) -> np.ndarray:
+        """Find the nearest codes of few rows, without the checks of `__call__` (CPU).
+
+        Args:
+            rows: (n, D) float32, contiguous.
+
+        Returns:
+            (n,) int64.
+
+        Raises:
+            QuantizerError: NaN or infinite values.
+        """
+        found = np.empty(len(rows), np.int64)
+        try:
+            engine = self._engine(self._few if len(rows) < _FEW_ROWS else self.backend)
+            engine.search(rows, found, _NO_SCORES)
+        except NotFiniteError:
+            raise not_finite(torch.from_numpy(rows)) from None
+        return found
 
     def search_rows(self, x: Tensor, codes: np.ndarray, scores: np.ndarray) -> None:
         """Search on this thread only, for callers that distribute rows to threads themselves (CPU).

@@ -27,6 +27,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 DYNAMIC = {
     "lazy_exports": "the places that a package gives it",
     "codecs.families": "FAMILIES, and what the front door adds to it",
+    "codecs.pretrained.architectures": "the adapters in TRANSFORMERS and PACKAGED",
     "semantic.encoders.catalogue": "KINDS",
     "training.recipe_registry": "TASKS and RECIPES",
     "eval.studies.other_processors": "the class of a tokenizer that is examined",

@@ -12,12 +12,14 @@ class DataConfig:
     """The training, validation and noise data.
 
     Attributes:
-        manifest: a manifest, or a folder of speech with one; "" stands for $SYLLABARY_SPEECH.
+        manifest: a manifest, or any folder of speech; "" stands for $SYLLABARY_SPEECH.
         noise: the same for noise; required if `augment.noise_probability` is above 0. "" stands
             for $SYLLABARY_NOISE.
         exclude_sources: sources of the manifest that are left out.
-        train_split, valid_split, noise_split: splits of the manifests; "" takes all lines.
-        sample_rate: Hz.
+        train_split, valid_split, noise_split: splits of the manifests; "" takes all lines. Speech
+            without any split is divided into the first two, by speakers where they are known.
+        sample_rate: Hz; files at other rates are resampled.
+        channels: how files with several channels are read, see `audio.read`.
         crop_samples: samples of each crop, a row of a batch.
         temperature, max_share: balance the sources, see `CropSampler`.
         augment: augmentation of crops.
@@ -30,6 +32,7 @@ class DataConfig:
     valid_split: str = "valid"
     noise_split: str = ""
     sample_rate: int = 16000
+    channels: Literal["mix", "first", "mono"] = "mix"
     crop_samples: int = 16000
     temperature: float = 1.0
     max_share: float = 1.0
@@ -182,7 +185,8 @@ class Recipe:
 
     Attributes:
         task: (of the class) the name of its `TrainingTask` in `recipe_registry.TASKS`.
-        name: name of the tokenizer.
+        name: name of the tokenizer; where a bundled recipe or tokenizer has that name, the
+            tokenizer gets the name of the run's folder, so that it is never taken for that one.
         seed: of all random choices.
         steps: number of optimizer steps.
         batch_size: rows of a batch, over all ranks.
@@ -195,6 +199,7 @@ class Recipe:
             discriminator if it has one. "" initializes from the seed.
         log_every: steps between lines of the log, which contain means over these steps.
         save_every, save_minutes: a state is saved after either; 0 disables one.
+        license: of the trained weights, for the tokenizer's `config.json`; "" states none.
     """
 
     task: ClassVar[str]
@@ -215,6 +220,7 @@ class Recipe:
     log_every: int = 50
     save_every: int = 0
     save_minutes: float = 5.0
+    license: str = ""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.log_every) < 1:

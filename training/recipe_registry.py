@@ -43,6 +43,7 @@ TASKS: "dict[str, str | type[TrainingTask[Any]]]" = {
 #: The bundled recipes: a `Recipe`, or the location (as above) of a function without arguments that
 #: makes one.
 RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
+    "rvq-small": ".spectral.recipes:rvq_small",
     "rvq-16k": ".spectral.recipes:rvq_16k",
     "rvq-16k-waveform": ".spectral.recipes:rvq_16k_waveform",
     "fsq-16k": ".spectral.recipes:fsq_16k",
@@ -58,6 +59,29 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     **{f"content-stage-{n}": f".content.recipes:stage_{n}" for n in (1, 2, 3, 4)},
     "content-from-whisper": ".content.recipes:from_whisper",
     "units-vocoder": ".spectral.recipes:units_vocoder",
+}
+
+#: What each bundled recipe is for, in a line.
+DESCRIPTIONS = {
+    "rvq-small": "small codec, 0.4 to 3.2 kbit/s: ten minutes on two cores, to try things out",
+    "rvq-16k": "residual codebooks, 0.5 to 4 kbit/s: 70 minutes on one core",
+    "rvq-16k-waveform": "the same with a SEANet-like trunk, for comparison: days on a CPU",
+    "fsq-16k": "one implicit codebook, 0.8 kbit/s: 70 minutes on one core",
+    "ts3-16k-stage-1": "encoder and decoder of ts3-16k: an hour on one core",
+    "ts3-16k": "causal transformer, one codebook, 0.8 kbit/s: from runs/ts3-16k-stage-1",
+    "ts3-16k-40hz": "the same at 40 Hz, 0.64 kbit/s: an hour on one core",
+    **{f"ts3-x{n}": f"the paper's TS3-Codec X{n}: on GPUs" for n in (1, 2, 3, 4)},
+    "ts3-1.6b": "the largest TS3-Codec, 1.6 billion parameters: on GPUs",
+    "dmel-vocoder": "vocoder for dMel, 40 frames a second",
+    "dmel-fine-vocoder": "vocoder for dMel, 80 frames a second",
+    "dmel-fine-vocoder-stage-2": "the second vocoder, trained on with the envelope loss",
+    "dmel-fine-vocoder-stage-3": "the same with the loudness loss",
+    "content-stage-1": "encoder of units-16k: targets are units of cepstra",
+    "content-stage-2": "the same: targets are units of the encoder of stage 1",
+    "content-stage-3": "the same: targets are units of the encoder of stage 2",
+    "content-stage-4": "the same: a projection that leaves noise, rooms and voices out",
+    "content-from-whisper": "encoder of units-16k, larger: targets are units of Whisper's encoder",
+    "units-vocoder": "vocoder of units-16k, from the decoder of rvq-16k",
 }
 
 #: Aliases: earlier names of recipes, which model cards and scripts may use.

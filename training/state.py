@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..codecs.checkpoint import WEIGHTS_FILE
+from ..codecs.checkpoint import WEIGHTS_FILE, checkpoint_in
 from ..codecs.shipped import MODELS
 from ..errors import TrainingError
 from ..filesystem import printable, replacing
@@ -26,6 +26,7 @@ _VERSION = 1
 #: and teacher, and reports, but not what the steps compute.
 FREE = frozenset(
     {
+        "license",
         "steps",
         "log_every",
         "save_every",
@@ -82,6 +83,8 @@ def beginning(place: Path) -> dict[str, Any]:
     """
     if not place.exists() and (MODELS / place / WEIGHTS_FILE).exists():
         place = MODELS / place
+    if place.is_dir() and not (place / STATE_FILE).exists():
+        place = checkpoint_in(place)  # a run whose state was deleted or not copied
     weights = place / WEIGHTS_FILE
     if not weights.exists():
         return load(place / STATE_FILE if place.is_dir() else place)

@@ -104,7 +104,7 @@ class DMel(AudioTokenizer):
             min_codebooks=config.num_mels,
             parameters=self._learned_levels + sum(p.numel() for p in self.vocoder.parameters()),
             macs_per_second=round(encode + self.vocoder.macs_per_second),
-            license="Apache-2.0",
+            license=self.license if config.vocoder else "Apache-2.0",
             source="arXiv 2407.15835",
             description=(
                 "fitted levels"

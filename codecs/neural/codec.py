@@ -17,6 +17,7 @@ from .streams.tiles import TileEncoder
 from .trunks.raw_frames import FrameConfig
 from .trunks.spectral import SpectralConfig
 from .trunks.waveform import WaveformConfig
+from .without_compiling import may_compile
 
 #: Configurations of an encoder and decoder pair (the trunk).
 TrunkConfig = SpectralConfig | WaveformConfig | FrameConfig
@@ -69,6 +70,9 @@ class NeuralCodec(AudioTokenizer):
         """Convert codes to latents; see `dequantizing`."""
         return self.dequantizing()(codes)
 
+    #: Whether `start_encoder` works within `without_compiling`.
+    encodes_without_compiling = False
+
     # --- the interface -------------------------------------------------------------------------
 
     def token_tensors(self) -> dict[str, Tensor]:
@@ -99,7 +103,7 @@ class NeuralCodec(AudioTokenizer):
             macs_per_second=round(
                 frames * (self.encoder.macs_per_frame + self.decoder.macs_per_frame)
             ),
-            license="Apache-2.0",
+            license=self.license,
             source=source,
             description=description,
             latent_channels=network.latent_dim,
@@ -168,7 +172,7 @@ class NeuralCodec(AudioTokenizer):
 
     def _running_encoder(self) -> tuple[Any, int | None]:
         """Return the encoder for this device, and its tile size (None if it has none)."""
-        if is_compilable(self.encoder) and self.device.type == "cpu":
+        if is_compilable(self.encoder) and self.device.type == "cpu" and may_compile():
             return self.prepared(self._compiled_encoder), None
         return self.prepared(self._exact_encoder), TILE
 

@@ -17,6 +17,7 @@ from ...quantizers.modules.residual import ResidualVectorQuantizer, ResidualVect
 from ...quantizers.modules.vector import VectorQuantizer, VectorQuantizerConfig
 from ..neural.codec import NeuralCodec, TrunkConfig
 from ..neural.trunks.spectral import SpectralConfig
+from ..neural.without_compiling import PlainStages, may_compile
 from ..spec import TokenizerSpec
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class RVQCodec(NeuralCodec):
     """
 
     family = "rvq"
+    encodes_without_compiling = True
     Config = RVQConfig
 
     def __init__(self, config: RVQConfig, name: str | None = None) -> None:
@@ -75,6 +77,9 @@ class RVQCodec(NeuralCodec):
         if self.device.type != "cpu":
             quantizer: ResidualVectorQuantizer = self.still_quantizer()
             return lambda latents, count: quantizer.encode(latents, count).transpose(1, 2)
+        if not may_compile():
+            plain: PlainStages = self.prepared(self._plain_stages)
+            return lambda latents, count: plain.encode(latents[0], count)[None]
         stages: CompiledStages = self.prepared(self._stages)
         return lambda latents, count: stages.encode(latents[0], count)[None]
 
@@ -106,6 +111,9 @@ class RVQCodec(NeuralCodec):
         )
 
         return CompiledStages(self._quantizers(), self.prepared(self._decoded))
+
+    def _plain_stages(self) -> PlainStages:
+        return PlainStages(self._quantizers(), self.prepared(self._decoded))
 
     def _table(self) -> Tensor:
         """Table of what each code adds to the latents; a row of zeros first, for "no code"."""

@@ -35,6 +35,10 @@ from .tokenizer import StreamingTokenizer
 Chunk = Wave | bytes | bytearray | memoryview
 
 
+#: Calls in which a session looks for samples far beyond full scale.
+_CALLS_WATCHED = 100
+
+
 @dataclass(frozen=True)
 class StreamEnd:
     """The remaining output of a session when it was flushed.
@@ -96,15 +100,17 @@ class StreamSession:
         own = self._spec.sample_rate
         #: Of the samples that the session takes and returns.
         self.sample_rate = own if sample_rate is None else sample_rate
-        self._heard: list[RowResampler] | None = None
-        self._said: list[RowResampler] | None = None
+        self._resamplers_in: list[RowResampler] | None = None
+        self._resamplers_out: list[RowResampler] | None = None
         if self.sample_rate != own:
-            self._heard = [RowResampler(self.sample_rate, own) for _ in range(batch_size)]
-            self._said = [RowResampler(own, self.sample_rate) for _ in range(batch_size)]
+            self._resamplers_in = [RowResampler(self.sample_rate, own) for _ in range(batch_size)]
+            self._resamplers_out = [RowResampler(own, self.sample_rate) for _ in range(batch_size)]
 
     def __repr__(self) -> str:
         own, rows = self._spec.sample_rate, self.batch_size
-        rate = f"{own} Hz" if self._heard is None else f"{self.sample_rate} Hz (as {own} Hz)"
+        rate = (
+            f"{own} Hz" if self._resamplers_in is None else f"{self.sample_rate} Hz (as {own} Hz)"
+        )
         state = "ended, " if self._closed else ""
         encoded = sum(self.samples_in) / self.sample_rate
         decoded = sum(self.samples_out) / self.sample_rate
@@ -125,8 +131,8 @@ class StreamSession:
 
     @property
     def samples_in(self) -> list[int]:
-        if self._heard is not None:
-            return [row.taken for row in self._heard]
+        if self._resamplers_in is not None:
+            return [row.taken for row in self._resamplers_in]
         return [row.samples_in for row in self._rows]
 
     @property
@@ -139,8 +145,8 @@ class StreamSession:
 
     @property
     def samples_out(self) -> list[int]:
-        if self._said is not None:
-            return [row.given for row in self._said]
+        if self._resamplers_out is not None:
+            return [row.given for row in self._resamplers_out]
         return [row.samples_out for row in self._rows]
 
     @property
@@ -238,7 +244,8 @@ class StreamSession:
         self._check_weights()
         device = self.tokenizer.device
         given = given_rows(_samples(chunk), lengths, self.batch_size)
-        if not self._warned:
+        # Later calls are spared: integers that were not divided are loud from the start.
+        if not self._warned and self.timing.encode.calls < _CALLS_WATCHED:
             self._warned = warn_of_levels(given)
         finals = row_flags(final, self.batch_size)
         for index, (row, state) in enumerate(zip(given, self._rows, strict=True)):
@@ -246,9 +253,12 @@ class StreamSession:
                 raise WaveError(f"row {index} has ended; reset it before it takes more samples")
         ending = [end and not row.encode_ended for end, row in zip(finals, self._rows, strict=True)]
         encoder = self._encoder_at_work()
-        rows = [row.to(device) for row in given]
-        if self._heard is not None:
-            rows = [h.push(*each) for h, *each in zip(self._heard, rows, ending, strict=True)]
+        rows = given if device.type == "cpu" else [row.to(device) for row in given]
+        if self._resamplers_in is not None:
+            rows = [
+                resampler.push(row, end)
+                for resampler, row, end in zip(self._resamplers_in, rows, ending, strict=True)
+            ]
         push = encoder.push_latents if as_latents else encoder.push
         with torch.autocast(device.type, enabled=False):
             frames = push(rows, _uniform(ending))
@@ -318,16 +328,16 @@ class StreamSession:
         for index, (state, wave) in enumerate(zip(self._rows, waves, strict=True)):
             state.frames_in += frames[index]
             state.samples_due += counts[index]
-            wave = wave[: state.samples_due - state.samples_out]
-            state.samples_out += wave.shape[0]
+            length = wave.shape[0]
+            if length > state.samples_due - state.samples_out:
+                length = state.samples_due - state.samples_out
+                wave = wave[:length]
+            state.samples_out += length
             state.decode_ended |= ending[index]
-            if self._said is not None:
-                wave = self._said[index].push(wave, ending[index])
+            if self._resamplers_out is not None:
+                wave = self._resamplers_out[index].push(wave, ending[index])
             samples.append(wave)
-        if len(samples) == 1:
-            out = samples[0][None]
-        else:
-            out = torch.nn.utils.rnn.pad_sequence(samples, batch_first=True)
+        out = samples[0][None] if len(samples) == 1 else _side_by_side(samples, device)
         self.timing.decode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return out
 
@@ -391,7 +401,7 @@ class StreamSession:
                 if machine is not None:
                     machine.reset(row)
             self._rows[row] = RowProgress()
-            for resamplers in (self._heard, self._said):
+            for resamplers in (self._resamplers_in, self._resamplers_out):
                 if resamplers is not None:
                     resamplers[row].reset()
 
@@ -536,7 +546,7 @@ class StreamSession:
         return index
 
     def _check_rate(self) -> None:
-        if self._heard is not None:
+        if self._resamplers_in is not None:
             raise StateError(
                 "rows that are resampled can't move, since soxr's state can't be read: resample "
                 "outside of the session, which then works at the tokenizer's rate"
@@ -554,6 +564,16 @@ def _samples(chunk: Chunk) -> Wave:
     if len(chunk) % 2:
         raise WaveError(f"{len(chunk)} bytes end within a 16-bit sample")
     return np.frombuffer(chunk, "<i2")
+
+
+def _side_by_side(rows: list[Tensor], device: torch.device) -> Tensor:
+    """Return (batch, samples), rows padded with zeros."""
+    lengths = [row.shape[0] for row in rows]
+    out = torch.zeros(len(rows), max(lengths), dtype=torch.float32, device=device)
+    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        if length:
+            out[index, :length] = row
+    return out
 
 
 def _uniform(flags: list[bool]) -> bool | list[bool]:

@@ -164,7 +164,8 @@ def evaluate(
 ) -> list[Path]:
     """Evaluate systems as far as results are missing, and write a `result.json` for each.
 
-    A system whose digest differs from that of its existing results is evaluated again.
+    A system whose digest differs from that of its existing results is evaluated again, and those
+    results are moved aside.
 
     Args:
         plan: what is measured.
@@ -223,7 +224,10 @@ def evaluate(
 
 
 def _make_way(system: SystemRecord, folder: Path) -> None:
-    """Delete the results of another version of a system."""
+    """Move the results of another system of the same name aside, such as of an earlier training.
+
+    They get the beginning of its digest after the folder's name; unfinished ones are deleted.
+    """
     path = folder / SYSTEM_NAME
     stale = folder.with_name(f".old-{folder.name}")
     if stale.exists():
@@ -237,9 +241,13 @@ def _make_way(system: SystemRecord, folder: Path) -> None:
         if name != system.name:
             raise PlanError(f"{folder} holds results of {name}, and would of {system.name}")
         if digest != system.entry.digest:
-            # By a rename first: half of a deleted folder could be taken for the new version's.
-            folder.rename(stale)
-            shutil.rmtree(stale)
+            aside = folder.with_name(f"{folder.name}-{str(digest)[:8]}")
+            if (folder / RESULT_NAME).exists() and not aside.exists():
+                folder.rename(aside)
+            else:
+                # By a rename first: half of a deleted folder could be taken for the new one's.
+                folder.rename(stale)
+                shutil.rmtree(stale)
     elif (folder / _LINES).exists():
         raise PlanError(f"{folder} holds results of nobody knows what: there is no {SYSTEM_NAME}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from ...typed_fields import to_json
 from ..metrics import catalogue as metrics
 from ..metrics.interface import Clip, Ratio
 from ..metrics.scoring import score
+from ..requirements import NotApplicableError
 from ..results.files import as_bytes
 from ..studies import catalogue as studies
 from ..studies.interface import Bench, Findings
@@ -205,6 +206,8 @@ class Worker:
             line["findings"] = to_json(_plain_findings(study.run(bench)))
             line["took_s"] = round(time.perf_counter() - start, 2)
             as_bytes(line)  # a study of another package may contain values that can't be written
+        except NotApplicableError as error:
+            return line | {"unsuitable": reason_of(error)}
         except Exception as error:
             line.pop("findings", None)
             return line | {"error": reason_of(error)}

@@ -1,6 +1,5 @@
 """Grouping of results: one section per data set, systems by bitrate."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,54 +8,21 @@ from pathlib import Path
 from ...filesystem import files_below
 from ..results.check import load
 from ..results.files import RESULT_NAME, ResultError
-from ..results.schema import DataEntry, MetricEntry, Result, StudyEntry
+from ..results.schema import DataEntry, MetricEntry, StudyEntry
+from .entry import BANDS, ORIGINAL, REFERENCE_BAND, Entry
+from .merging import merged
 
-ORIGINAL = "original"
-"""The reference whose clips are the recordings themselves."""
-
-_EDGES = (600, 1200, 2500, 5000, 10000)
-REFERENCE_BAND = len(_EDGES) + 1
-BANDS = (
-    "up to 0.6 kbit/s",
-    "0.6–1.2 kbit/s",
-    "1.2–2.5 kbit/s",
-    "2.5–5 kbit/s",
-    "5–10 kbit/s",
-    "above 10 kbit/s",
-    "References",
-)
-"""What systems are compared within; the last is of references, which spend no bits."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A system's result, and the folder to which its clips' paths are relative."""
-
-    result: Result
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return self.result.system.name
-
-    @property
-    def is_reference(self) -> bool:
-        return self.result.system.kind == "reference"
-
-    @property
-    def band(self) -> int:
-        """Index of its bitrate band in `BANDS`."""
-        if self.result.bitrate is None or self.is_reference:
-            return REFERENCE_BAND
-        return sum(self.result.bitrate > edge for edge in _EDGES)
-
-    @property
-    def family(self) -> str:
-        """The name without the setting at its end: ``rvq-16k`` for ``rvq-16k:4``."""
-        match = re.fullmatch(r"(.+?)[:-]\d+(\.\d+)?k?", self.name)
-        # A system without selectable codebooks keeps its name: rvq-16k is not a setting of rvq.
-        keeps = match is None or (":" not in self.name and self.result.system.kind == "tokenizer")
-        return self.name if keeps or match is None else match[1]
+__all__ = [
+    "BANDS",
+    "ORIGINAL",
+    "REFERENCE_BAND",
+    "Board",
+    "Entry",
+    "MetricColumn",
+    "Section",
+    "collect",
+    "find",
+]
 
 
 @dataclass(frozen=True)
@@ -138,7 +104,7 @@ def collect(places: Sequence[Path]) -> Board:
     """Collect the results in these files, or anywhere below these folders.
 
     Raises:
-        ResultError: one is invalid, there is none, or two are of the same system and data.
+        ResultError: one is invalid, there is none, or two contradict or repeat each other.
     """
     paths = find(places)
     if not paths:
@@ -175,14 +141,8 @@ def _sections(entries: Sequence[Entry]) -> tuple[Section, ...]:
     sections = []
     for group in groups.values():
         ordered = sorted(
-            group, key=lambda entry: (entry.band, entry.result.bitrate or 0, entry.name)
+            merged(group), key=lambda entry: (entry.band, entry.result.bitrate or 0, entry.name)
         )
-        first: dict[str, Entry] = {}
-        for entry in ordered:
-            if entry.name in first:
-                problem = f"also in {first[entry.name].folder}, on the same data"
-                raise ResultError(f"{entry.folder}: {entry.name}", [problem])
-            first[entry.name] = entry
         items = {item.name: item.domain for item in ordered[0].result.items}
         for entry in ordered[1:]:
             if {item.name: item.domain for item in entry.result.items} != items:

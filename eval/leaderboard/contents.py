@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ..results.schema import EVERYWHERE, Environment, MetricEntry
 from .board import BANDS, REFERENCE_BAND, Entry, Section
+from .tables import ACCEPTABLE
 
 METRIC_HEADINGS = ("Metric", "What it is", "Range", "Better", "Needs", "Paper", "Computed by")
 SYSTEM_HEADINGS = (
@@ -40,6 +41,14 @@ def bands(section: Section) -> list[tuple[int, str]]:
     """The bitrate bands that contain a system."""
     found = {entry.band for entry in section.entries} - {REFERENCE_BAND}
     return [(place, BANDS[place]) for place in sorted(found)]
+
+
+def acceptable() -> str:
+    """The values beyond which a metric is bad in absolute terms."""
+    groups: dict[float, list[str]] = {}
+    for name, limit in ACCEPTABLE.items():
+        groups.setdefault(limit, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {limit:g}" for limit, names in groups.items())
 
 
 def legend(section: Section) -> list[tuple[str, ...]]:

@@ -25,7 +25,9 @@ def render_markdown(board: Board, title: str) -> str:
         "An item without a score is counted as failed and named, and the mean is over the rest: "
         "nothing is imputed. In parentheses: 95 % intervals, and the number of items where it is "
         "not all of them. Capped are items with more errors than words, as where a recogniser "
-        "falls into a loop: they count as all words wrong. The best of each bitrate band is bold.",
+        "falls into a loop: they count as all words wrong. Bold in each bitrate band: the best "
+        "and what 95 % intervals do not tell apart from it; nothing that is bad in absolute terms "
+        f"({contents.acceptable()}).",
     ]
     if len(board.sections) > 1:
         parts.append("Figures of different data sets do not compare.")

@@ -17,8 +17,22 @@ from .tables import number
 HUES = 10
 """Colours that the style sheet has; more families share them, and labels tell them apart."""
 
-_WIDTH, _HEIGHT = 600.0, 380.0
-_LEFT, _TOP, _RIGHT, _BOTTOM = 54.0, 14.0, 588.0, 338.0
+
+@dataclass(frozen=True)
+class Frame:
+    """The size of a plot, and the room of its axes in it, in px."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+#: On a desk, and on a phone: text has the same size on both, so a plot is drawn for each.
+WIDE = Frame(600.0, 380.0, 54.0, 14.0, 588.0, 338.0)
+NARROW = Frame(350.0, 330.0, 44.0, 14.0, 340.0, 288.0)
 
 
 @dataclass(frozen=True)
@@ -28,12 +42,13 @@ class Plot:
     Attributes:
         heading: above it.
         arrow: direction of better values.
-        svg: the drawing.
+        wide, narrow: the drawing, by the width of the page.
     """
 
     heading: str
     arrow: str
-    svg: Markup
+    wide: Markup
+    narrow: Markup
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,8 @@ def rate_quality(section: Section) -> list[Plot]:
                 Plot(
                     column.heading + unit,
                     "↑" if column.metric.higher_is_better else "↓",
-                    _draw(column, points, references, colours),
+                    _draw(column, points, references, colours, WIDE),
+                    _draw(column, points, references, colours, NARROW),
                 )
             )
     return plots
@@ -88,6 +104,7 @@ def _draw(
     points: Sequence[_Point],
     references: Sequence[tuple[str, float]],
     colours: dict[str, int],
+    frame: Frame,
 ) -> Markup:
     digits = column.metric.digits
     low, high = widened([point.value for point in points])
@@ -96,18 +113,19 @@ def _draw(
     near = [value for _, value in references if low - room <= value <= high + room]
     low, high = widened([low, high, *near], 0.03) if near else (low, high)
     rates = [point.rate for point in points]
-    across = Scale(min(rates) / 1.25, max(rates) * 1.6, _LEFT, _RIGHT, logarithmic=True)
-    up = Scale(low, high, _BOTTOM, _TOP)
+    across = Scale(min(rates) / 1.25, max(rates) * 1.6, frame.left, frame.right, logarithmic=True)
+    up = Scale(low, high, frame.bottom, frame.top)
     places = [(across(point.rate), up(point.value)) for point in points]
-    parts = [_grid(across, up)]
-    marked, boxes = _references(references, up, digits, places)
+    parts = [_grid(across, up, frame)]
+    marked, boxes = _references(references, up, digits, places, frame)
     parts += marked
     for family, members in _families(points).items():
         path = [(across(point.rate), up(point.value)) for point in members]
         boxes += _along(path)
         hue = colours[family]
         parts.append(element("polyline", class_=f"family c{hue}", points=svg.points(path)))
-    labels = place_labels(places, _names(points), (_LEFT + 2, _TOP, _RIGHT + 8, _BOTTOM - 2), boxes)
+    room_for_names = (frame.left + 2, frame.top, frame.right + 8, frame.bottom - 2)
+    labels = place_labels(places, _names(points), room_for_names, boxes)
     for label in labels:
         x, y = places[label.point]
         hue = colours[points[label.point].entry.family]
@@ -121,16 +139,16 @@ def _draw(
         mark = _mark(x, y, point.entry, colours[point.entry.family])
         parts.append(element("g", element("title", title), mark))
     said = f"{column.heading} of {len(points)} systems against their bitrates, as in the tables"
-    return svg.drawing(_WIDTH, _HEIGHT, said, *parts)
+    return svg.drawing(frame.width, frame.height, said, *parts)
 
 
-def _grid(across: Scale, up: Scale) -> Markup:
-    parts = [svg.value_axis(up, _LEFT, _RIGHT, 6)]
+def _grid(across: Scale, up: Scale, frame: Frame) -> Markup:
+    parts = [svg.value_axis(up, frame.left, frame.right, 6)]
     for tick in decade_ticks(across.low, across.high):
         x = across(tick)
-        parts.append(element("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=_BOTTOM))
-        parts.append(svg.tick_text(f"{tick:g}", x, _BOTTOM + 17, "middle"))
-    parts.append(svg.tick_text("kbit/s", _RIGHT, _BOTTOM + 34, "end"))
+        parts.append(element("line", class_="grid", x1=x, x2=x, y1=frame.top, y2=frame.bottom))
+        parts.append(svg.tick_text(f"{tick:g}", x, frame.bottom + 17, "middle"))
+    parts.append(svg.tick_text("kbit/s", frame.right, frame.bottom + 34, "end"))
     return Markup("").join(parts)
 
 
@@ -139,6 +157,7 @@ def _references(
     up: Scale,
     digits: int,
     places: Sequence[tuple[float, float]],
+    frame: Frame,
 ) -> tuple[list[Markup], list[Box]]:
     """Draw dashed lines with their names if there is room; off the scale, name and value only."""
     parts: list[Markup] = []
@@ -148,16 +167,21 @@ def _references(
         text = name
         if up.low <= value <= up.high:
             y = up(value)
-            parts.append(element("line", class_="reference", x1=_LEFT, x2=_RIGHT, y1=y, y2=y))
-            baseline = y - 3 if y - LINE > _TOP else y + LINE
+            parts.append(
+                element("line", class_="reference", x1=frame.left, x2=frame.right, y1=y, y2=y)
+            )
+            baseline = y - 3 if y - LINE > frame.top else y + LINE
         else:
             above = value > up.high
             text = f"{'▲' if above else '▼'} {name} {number(value, digits)}"
-            baseline = _TOP + LINE if above else _BOTTOM - 4
+            baseline = frame.top + LINE if above else frame.bottom - 4
         width = CHARACTER * len(text)
-        lefts = [_LEFT + 6 + 12 * step for step in range(int((_RIGHT - _LEFT - width) / 12))]
+        lefts = [
+            frame.left + 6 + 12 * step
+            for step in range(int((frame.right - frame.left - width) / 12))
+        ]
         left = min(
-            lefts or [_LEFT + 6],
+            lefts or [frame.left + 6],
             key=lambda x: sum(
                 overlap((x, baseline - LINE + 2, x + width + 4, baseline + 1), other)
                 for other in taken

@@ -1,5 +1,6 @@
 """Tables for both the page and its Markdown version: columns, rows and formatted cells."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,19 @@ from .board import BANDS, REFERENCE_BAND, Entry, Section
 
 _MINUS = "\N{MINUS SIGN}"
 _ARROWS = {True: "↑", False: "↓", None: ""}
+#: The worst values that are marked as best: below them even the best system fails its listeners.
+#: Opinion scores of 1 are "bad" and of 2 "poor" (ITU-T P.800); PESQ's scale ends at 1.04. Every
+#: second word wrong, or a voice as near to another person's as to itself, is no success either.
+ACCEPTABLE = {
+    "pesq-wb": 1.5,
+    "pesq-nb": 1.5,
+    "stoi": 0.6,
+    "estoi": 0.4,
+    "dnsmos": 2.0,
+    "plcmos": 2.0,
+    "speaker": 0.6,
+    **dict.fromkeys(("dwer", "wer", "dcer", "cer"), 0.5),
+}
 PROMISES = "promises"
 """The study whose shares are coloured as well."""
 
@@ -24,6 +38,7 @@ class Column:
         explanation: in a sentence.
         count: items in most of its means, if not all items.
         failed: items without a score, for systems with that count.
+        limit: the worst value that may be marked as best; None: any.
     """
 
     heading: str
@@ -33,6 +48,14 @@ class Column:
     explanation: str = ""
     count: str = ""
     failed: int = 0
+    limit: float | None = None
+
+    @property
+    def width(self) -> int:
+        """Characters in the longer of two lines of the heading and of the line below it."""
+        longest = max(map(len, self.heading.split()), default=0)
+        half = math.ceil((len(self.heading) + len(self.arrow)) / 2) + 2
+        return max(7, half, longest + 2)
 
     @property
     def arrow(self) -> str:
@@ -57,8 +80,10 @@ class Cell:
         failed: items without a score, if different from its column's.
         capped: items whose errors were capped.
         why: why there is no figure, or empty.
-        best: best of its band, at the displayed precision.
-        best_of_all: best of all bands.
+        low, high: ends of the interval.
+        best: best of its band, or not told apart from the best by the intervals; never for what is
+            bad in absolute terms, see `ACCEPTABLE`.
+        best_of_all: the same among all bands.
         level: of a promise: ``kept``, ``nearly`` or ``broken``; else empty.
     """
 
@@ -72,6 +97,8 @@ class Cell:
     best: bool = False
     best_of_all: bool = False
     level: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +160,12 @@ def quality(section: Section, domain: str = EVERYWHERE) -> Table:
     for found in section.metrics:
         metric = found.metric
         column = Column(
-            found.heading, metric.unit, metric.higher_is_better, metric.digits, metric.description
+            found.heading,
+            metric.unit,
+            metric.higher_is_better,
+            metric.digits,
+            metric.description,
+            limit=ACCEPTABLE.get(metric.name),
         )
         cells = []
         for entry in entries:
@@ -211,6 +243,8 @@ def _figure(figure: Figure | None, digits: int, whole: int) -> Cell:
         f"{figure.count} of {whole}",
         figure.failed,
         figure.capped,
+        low=figure.low,
+        high=figure.high,
     )
 
 
@@ -228,6 +262,8 @@ def _value(found: StudyEntry, name: str, study_name: str) -> Cell:
                 interval(value.low, value.high, value.digits),
                 "" if value.count is None else f"n = {value.count}",
                 level=level,
+                low=value.low,
+                high=value.high,
             )
     return Cell("–", why=found.missing.get(name, "not measured"))
 
@@ -301,17 +337,33 @@ def _with_best(column: Column, cells: list[Cell], bands: Sequence[int]) -> list[
 
 
 def _best(column: Column, cells: Sequence[Cell], among: Sequence[int]) -> set[int]:
-    """Return the places of the best cells, if there are several different ones."""
-    # At the displayed precision, so that equal figures are marked alike.
-    shown = {
-        place: round(value, column.digits)
-        for place in among
-        if (value := cells[place].value) is not None
-    }
-    if len(set(shown.values())) < 2:
+    """Return the places of the best cell and of those that intervals don't tell apart from it.
+
+    None, if that would be all of several, or the best is bad in absolute terms.
+    """
+    there = {place: value for place in among if (value := cells[place].value) is not None}
+    if len(there) < 2:
         return set()
-    best = max(shown.values()) if column.higher_is_better else min(shown.values())
-    return {place for place, value in shown.items() if value == best}
+    sign = 1 if column.higher_is_better else -1
+    top = max(there, key=lambda place: sign * there[place])
+    if column.limit is not None and sign * there[top] < sign * column.limit:
+        return set()
+    found = {place for place in there if _alike(cells[top], cells[place], column.digits)}
+    if column.limit is not None:
+        found = {place for place in found if sign * there[place] >= sign * column.limit}
+    return set() if len(found) == len(there) else found
+
+
+def _alike(one: Cell, other: Cell, digits: int) -> bool:
+    """Whether two figures are equal as displayed, or their intervals overlap."""
+    assert one.value is not None and other.value is not None
+    if round(one.value, digits) == round(other.value, digits):
+        return True
+    ends = one.low, one.high, other.low, other.high
+    if any(end is None for end in ends):
+        return False
+    low, high, other_low, other_high = (end for end in ends if end is not None)
+    return low <= other_high and other_low <= high
 
 
 def notes(section: Section, name: str) -> list[str]:

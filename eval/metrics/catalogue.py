@@ -85,7 +85,7 @@ class UnknownMetricError(SyllabaryError):
 
 
 def _check_name(name: str) -> None:
-    if not name or "," in name or name in ("all", "default") or name.split() != [name]:
+    if not name or "," in name or name in ("all", "default", "none") or name.split() != [name]:
         raise MetricError(f"{name!r} is no name for a metric")
 
 
@@ -135,7 +135,7 @@ def register(metric: Metric) -> None:
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Parse a comma-separated list of metric names, with groups `all` and `default`.
+    """Parse a comma-separated list of metric names, with groups `all` and `default`, or `none`.
 
     Returns:
         Each name once, in the given order, as in `find`.
@@ -143,6 +143,8 @@ def parse(text: str) -> tuple[str, ...]:
     Raises:
         UnknownMetricError: an unknown name, or an empty list.
     """
+    if text.strip() == "none":
+        return ()
     chosen = expand(text, {"all": names, "default": lambda: DEFAULT})
     if not chosen:
         raise UnknownMetricError(f"no metric named; there are all, default, {', '.join(names())}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...audio.manifests import Utterance
 from ..metrics.interface import MetricError
+from ..requirements import NotApplicableError
 from .characters import normalise
 from .task import ProbeTask, field_of, label_of
 
@@ -91,6 +92,8 @@ def read_trials(path: str, known: set[str]) -> tuple[tuple[str, str, bool], ...]
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise NotApplicableError(f"trials: {path}: {error.strerror}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise MetricError(f"trials: {path}: {error}") from None
     trials = []
@@ -179,18 +182,20 @@ def _hash(text: str) -> str:
 def _check(task: ProbeTask, train: Sequence[Example], test: Sequence[Example]) -> None:
     for part, there, least in (("train", train, 10), ("test", test, 4)):
         if len(there) < least:
-            raise MetricError(
+            raise NotApplicableError(
                 f"task {task.name}: {len(there)} utterances to {part} on, at least {least} needed; "
                 f"they are those with where={task.where}, {part}={getattr(task, part)} and a "
                 f"label {task.label!r}"
             )
     labels = {example.label for example in train}
     if len(labels) < 2:
-        raise MetricError(f"task {task.name}: all of the train part has the label {labels.pop()!r}")
+        raise NotApplicableError(
+            f"task {task.name}: all of the train part has the label {labels.pop()!r}"
+        )
     if task.kind == "verification":
         tested = {example.label for example in test}
         if common := labels & tested:
-            raise MetricError(
+            raise NotApplicableError(
                 f"task {task.name}: {len(common)} of the labels to verify were trained on, such as "
                 f"{min(common)!r}"
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..bootstrap import interval
-from ..metrics.interface import MetricError
+from ..requirements import NotApplicableError
 
 _EER_RESAMPLES = 200
 
@@ -40,11 +40,11 @@ def rate(numerators: np.ndarray, denominators: np.ndarray, seed: int) -> Score:
         MetricError: the denominators are 0 in all.
     """
     if not denominators.sum():
-        raise MetricError("nothing to count errors in: the test part has no text")
+        raise NotApplicableError("nothing to count errors in: the test part has no text")
     seeds = 100 * numerators.sum(1) / denominators.sum()
     ends = interval(numerators.mean(0), denominators, seed)
     if ends is None:
-        raise MetricError("one test utterance is too few for an interval")
+        raise NotApplicableError("one test utterance is too few for an interval")
     return Score(float(seeds.mean()), 100 * ends[0], 100 * ends[1], tuple(map(float, seeds)))
 
 
@@ -64,7 +64,7 @@ def verification(similarity: np.ndarray, pairs: np.ndarray, same: np.ndarray, se
         MetricError: no pair of one speaker, or none of two.
     """
     if same.all() or not same.any():
-        raise MetricError("verification needs pairs of one speaker and pairs of two")
+        raise NotApplicableError("verification needs pairs of one speaker and pairs of two")
     seeds = np.array([equal_error_rate(row, same) for row in similarity])
     utterances = int(pairs.max()) + 1
     rng = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ def verification(similarity: np.ndarray, pairs: np.ndarray, same: np.ndarray, se
         if weights[same].any() and weights[~same].any():
             resampled.append(np.mean([equal_error_rate(row, same, weights) for row in similarity]))
     if not resampled:
-        raise MetricError("too few test utterances for an interval")
+        raise NotApplicableError("too few test utterances for an interval")
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Score(
         100 * float(seeds.mean()),

@@ -185,7 +185,7 @@ class StudyEntry:
     Attributes:
         missing: reasons, by the name of a value that could not be measured.
         error: why nothing could be measured at all.
-        unsuitable: why the study does not apply to the system.
+        unsuitable: why the study does not apply to the system, or to the data.
     """
 
     name: str

@@ -11,6 +11,7 @@ from ...codecs.interface import AudioTokenizer
 from ...codecs.tokens import Tokens
 from ...errors import SyllabaryError
 from ..metrics.interface import MetricError
+from ..requirements import NotApplicableError
 from ..systems.interface import System
 from .interface import Bench
 
@@ -66,7 +67,7 @@ def even_clips(bench: Bench, count: int, least_s: float, most_s: float) -> list[
                 clips.append(SpeechClip(item, wave[: round(most_s * rate)]))
                 break
     if not clips:
-        raise MetricError(f"no utterance of at least {least_s:g} s that is not silent")
+        raise NotApplicableError(f"no utterance of at least {least_s:g} s that is not silent")
     return clips
 
 

@@ -24,6 +24,7 @@ from ...audio.manifests import Utterance
 from ...errors import SyllabaryError
 from ..bootstrap import interval
 from ..metrics.interface import MetricError
+from ..requirements import NotApplicableError
 from .clips import frame_codes, needs_tokens, tokenizer_of
 from .interface import Bench, Curve, Findings, Study, Value
 
@@ -75,7 +76,9 @@ def choose_speech(items: Sequence[Utterance], everything: Sequence[Utterance], s
     test = [item for item in items if _digest(f"{item.name}") % 3 == 0]
     train = [item for item in items if _digest(f"{item.name}") % 3 != 0]
     if not train or not test:
-        raise MetricError("language model: too few utterances to train on some and predict others")
+        raise NotApplicableError(
+            "language model: too few utterances to train on some and predict others"
+        )
     note = "two thirds of the utterances, the rest being predicted (there are no others)"
     return Speech(even_order(train, seed), test, note)
 
@@ -117,7 +120,8 @@ def run(bench: Bench) -> Findings:
     rows, asked = learnt.codes, predicted.codes
     seconds = sum(predicted.seconds)
     if len(rows) < HELD_OUT or not asked or not seconds:
-        raise MetricError(
+        kind = MetricError if learnt.failed or predicted.failed else NotApplicableError
+        raise kind(
             f"language model: {len(rows)} utterances to train on and {len(asked)} to predict; "
             f"expected at least {HELD_OUT} and 1"
         )

@@ -4,8 +4,9 @@ import hashlib
 import json
 from functools import partial
 
-from ...errors import SyllabaryError
+from ...errors import ManifestError, SyllabaryError
 from ..probes.task import ProbeTask
+from ..requirements import NotApplicableError
 from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
 
@@ -37,7 +38,11 @@ def _run(task: ProbeTask, bench: Bench) -> Findings:
     from ..probes.sampling import choose
     from ..probes.task import utterances_of
 
-    parts = choose(task, utterances_of(task, lambda: list(bench.everything)))
+    try:
+        utterances = utterances_of(task, lambda: list(bench.everything))
+    except ManifestError as error:  # the task's own data set is not here
+        raise NotApplicableError(str(error)) from None
+    parts = choose(task, utterances)
     codes = encode(
         bench.system, bench.wave, task, parts.train + parts.test, bench.folder / "probe-codes"
     )

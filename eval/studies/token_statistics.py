@@ -8,6 +8,7 @@ import numpy as np
 from ...codecs.tokens import Tokens
 from ...errors import SyllabaryError
 from ..metrics.interface import MetricError
+from ..requirements import NotApplicableError
 from ..unit_measures.held_out import HeldOutBits, held_out_bits
 from ..unit_measures.rates import Usage, bitrate, usage
 from .clips import frame_codes, needs_tokens
@@ -26,7 +27,8 @@ def run(bench: Bench) -> Findings:
     found, failed = _tokens(bench)
     if len(found) < 2:
         reason = next(iter(failed.values()), "there are too few items")
-        raise MetricError(f"token statistics need tokens of two utterances: {reason}")
+        kind = MetricError if failed else NotApplicableError
+        raise kind(f"token statistics need tokens of two utterances: {reason}")
     sizes = found[0].spec.codebook_sizes[: found[0].num_codebooks]
     rows = [frame_codes(tokens) for tokens in found]
     frames = sum(codes.shape[1] for codes in rows)

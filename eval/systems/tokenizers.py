@@ -1,6 +1,7 @@
 """Tokenizers as systems, with all of their codebooks or the first few."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ class TokenizerSystem(BaseSystem):
 
     Args:
         given: `NAME` or `NAME:CODEBOOKS`, where NAME is what `syllabary.load` takes: a registered
-            name, a directory (called by its last part here), or a published model's id.
+            name, a directory (called by its path), or a published model's id.
         tokenizer: that goes by that name, if it is at hand; default: loaded.
 
     Attributes:
@@ -41,7 +42,8 @@ class TokenizerSystem(BaseSystem):
         kept = check_codebooks(int(count) if count else None, spec)
         self.tokenizer = self._tokenizer
         self.num_codebooks = kept
-        known = Path(name).resolve().name if Path(name).is_dir() else name
+        # By its path, since many runs have a folder `best`.
+        known = os.path.normpath(name) if Path(name).is_dir() else name
         self.name = known + (f":{count}" if count else "")
         self.sample_rate = spec.sample_rate
         rate = spec.tokens.bitrate(kept) / 1000

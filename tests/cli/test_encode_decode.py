@@ -140,7 +140,7 @@ def test_names_that_are_not_text(run, tmp_path):
     code, out, err = run("encode", folder, "-o", tmp_path / "out", "--json")
     assert code == 1 and "b.wav" in err
     assert "caf\\\\udce9.wav" in out
-    assert len(list((tmp_path / "out").iterdir())) == 4  # three outputs and errors.jsonl
+    assert len(list((tmp_path / "out").iterdir())) == 5  # three outputs and two lists
     odd.write_bytes(b"no audio")
     code, _, err = run("encode", folder, "-o", tmp_path / "out2")
     assert code == 1 and "2 of 4 failed" in err

@@ -23,6 +23,30 @@ def test_list(run, monkeypatch):
     assert all(spec["bitrate"] > 0 and spec["license"] for spec in specs)
 
 
+def test_list_of_published_models(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, _ = run("list", "--published")
+    assert code == 0 and max(map(len, out.splitlines())) <= 100
+    assert "google/lyra (folder)" in out and "facebook/encodec_48khz" in out
+    assert "CC-BY-NC-4.0" in out
+    code, out, _ = run("list", "--published", "--json")
+    models = {fields["id"]: fields for fields in map(json.loads, out.splitlines())}
+    assert len(models) >= 17 and all(model["license"] for model in models.values())
+    assert models["hubertsiuzdak/snac_24khz"]["bitrate"] == 984.375
+    assert models["neuphonic/neucodec"]["decoded_sample_rate"] == 24_000
+    assert models["eustlb/pocket-tts-audio-tokenizer"]["latent_channels"] == 32
+
+
+def test_the_list_of_published_models_loads_no_torch():
+    code = (
+        "import sys; from syllabary.cli.main import main\n"
+        "try: main(['list', '--published'])\n"
+        "except SystemExit as ended: assert ended.code == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def test_info(run, tmp_path):
     write(tmp_path / "x.wav", synthetic_speech(16000), 16000)
     assert run("encode", tmp_path / "x.wav", "--compress")[0] == 0

@@ -4,11 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 
+import syllabary
 from syllabary.cli.train import Duration
 from syllabary.training import recipe_registry as recipes
 
+from ..conftest import synthetic_speech
 from ..training.loop import tiny
 
 
@@ -49,7 +53,39 @@ def test_bad_arguments(run, corpus, tmp_path, monkeypatch):
 
 def test_list(run):
     code, out, _ = run("train", "--list")
-    assert code == 0 and out.split() == list(recipes.RECIPES)
+    names = [line.split()[0] for line in out.splitlines()]
+    assert code == 0 and names == list(recipes.RECIPES)
+    assert "rvq-small" in names and recipes.DESCRIPTIONS.keys() == set(names) - {"tiny"}
+
+
+def test_a_folder_without_a_manifest_and_with_stereo_files(run, tmp_path):
+    """Speakers are folders, none is in both parts; several channels are averaged."""
+    for index in range(8):
+        wave = synthetic_speech(8000 + 160 * index, index)
+        path = tmp_path / "wavs" / f"s{index % 4}" / f"{index}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.stack([wave, wave], 1), 16000, subtype="PCM_16")
+    folder = tmp_path / "run"
+    more = ("--device", "cpu", "--cache", tmp_path / "cache", "data.max_share=0.5")
+    code, _, err = run("train", "tiny", "steps=2", "--data", tmp_path / "wavs", "-o", folder, *more)
+    assert code == 0, err
+    assert "no splits: 6 files for training, 2 for validation, by speakers (3 and 1)" in err
+    assert syllabary.load(folder).name == "run"
+
+
+def test_fine_tuning(run, tmp_path, corpus):
+    code, out, _ = run("train", "--from", "rvq-16k", "steps=7", "--show")
+    recipe = json.loads(out)["recipe"]
+    assert code == 0 and recipe["start_from"] == "rvq-16k" and recipe["steps"] == 7
+    assert recipe["quantize_from"] == 0 and recipe["supervision"]["own_pitch_from"] == 0
+    assert (
+        recipe["optimizer"]["lr"]
+        < json.loads(run("train", "rvq-16k", "--show")[1])["recipe"]["optimizer"]["lr"]
+    )
+    code, _, err = run("train", "--from", "mimi", "--show")
+    assert code == 2 and "no recipe of 'mimi' is known" in err
+    code, _, err = run("train", "dmel-vocoder", "--from", "dmel", "--show")
+    assert code == 2 and "can't be fine-tuned" in err
 
 
 def test_help_and_list_load_no_torch():

@@ -51,11 +51,11 @@ class CropSampler:
         temperature: a source's share is proportional to its duration to this power: 1 for
             proportional, 0 for equal shares (as the exponent 1/T of multilingual models, Conneau et
             al. 2020, https://arxiv.org/abs/1911.02116).
-        max_share: maximal share of a source; the excess goes to the others.
+        max_share: maximal share of a source; the excess goes to the others. With so few sources
+            that one must have more (a single source has everything), all have the same share.
 
     Raises:
-        TrainingError: a setting is out of its range, ranks do not divide the batch, or there are
-            too few sources for `max_share`.
+        TrainingError: a setting is out of its range, or ranks do not divide the batch.
     """
 
     def __init__(
@@ -205,11 +205,8 @@ def _shares(totals: np.ndarray, temperature: float, max_share: float) -> np.ndar
             f"temperature must not be negative and max_share lie in (0, 1], got {temperature} and "
             f"{max_share}"
         )
-    if max_share * len(totals) < 1 - 1e-9:
-        raise TrainingError(
-            f"{len(totals)} sources can't have at most {max_share} each; max_share must be at "
-            f"least {1 / len(totals):.4g}"
-        )
+    if max_share * len(totals) < 1:
+        return np.full(len(totals), 1 / len(totals))
     weights = (totals / totals.max()) ** temperature
     capped = np.zeros(len(totals), bool)
     shares = weights / weights.sum()

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from ...audio.manifests import Utterance, collect
 from ...errors import TrainingError
 from ..data import CropBatch, SpeechStore, augment, build_store, validation_batches
+from ..data.automatic_split import split_automatically
 from ..recipe import Recipe
 from ..task import Batch
 from ..training_set import TrainingSet
@@ -30,7 +33,8 @@ def default_cache() -> Path:
 class Feed:
     """The stores that a recipe uses, and batches from them.
 
-    A data set is decoded at its first use and kept under `cache`, in a folder whose name is derived
+    A folder or manifest without splits is divided by speakers: see `split_automatically`. A data
+    set is decoded at its first use and kept under `cache`, in a folder whose name is derived
     from the manifest's path and the selection from it.
 
     Args:
@@ -54,34 +58,47 @@ class Feed:
         self.recipe, self.ranks = recipe, ranks
         data = recipe.data
 
-        def store(manifest: str, variable: str, split: str, without: Sequence[str]) -> SpeechStore:
-            place = manifest or os.environ.get(variable, "")
-            if not place:
-                field = "data.noise" if variable == "SYLLABARY_NOISE" else "data.manifest"
-                raise TrainingError(f"the recipe names no data: set {field} or ${variable}")
+        def store(
+            place: str, items: Sequence[Utterance], split: str, without: Sequence[str]
+        ) -> SpeechStore:
             chosen = [str(Path(place).resolve()), split, sorted(without), data.sample_rate]
             name = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:16]
             return build_store(
-                place,
+                items,
                 (cache or default_cache()) / name,
                 data.sample_rate,
                 split=split or None,
                 exclude_sources=without,
+                channels=data.channels,
                 progress=progress,
             )
 
-        self.train = store(
-            data.manifest, "SYLLABARY_SPEECH", data.train_split, data.exclude_sources
-        )
-        self.valid = store(
-            data.manifest, "SYLLABARY_SPEECH", data.valid_split, data.exclude_sources
-        )
+        #: What the user should know of how the data was prepared.
+        self.notes: list[str] = []
+        place = _place(data.manifest, "data.manifest", "SYLLABARY_SPEECH")
+        items = self._with_splits(collect([place]))
+        self.train = store(place, items, data.train_split, data.exclude_sources)
+        self.valid = store(place, items, data.valid_split, data.exclude_sources)
         self.noise = None
         if data.augment.noise_probability > 0:
-            self.noise = store(data.noise, "SYLLABARY_NOISE", data.noise_split, ())
+            noise = _place(data.noise, "data.noise", "SYLLABARY_NOISE")
+            self.noise = store(noise, collect([noise]), data.noise_split, ())
         #: The training utterances and their crops, for the task's own statistics.
         self.training_set = TrainingSet(recipe, self.train)
         self._mine = self.training_set.crops(ranks.rank, ranks.size)
+
+    def _with_splits(self, items: Sequence[Utterance]) -> Sequence[Utterance]:
+        """Divide the utterances into the recipe's splits, if they have none."""
+        data = self.recipe.data
+        wanted = data.train_split and data.valid_split
+        if not wanted or any(item.split is not None for item in items):
+            return items
+        found = split_automatically([item for item in items if item.unreadable is None])
+        self.notes.append(found.note)
+        # Folders that can't be read stay, and are reported like files that can't.
+        unreadable = tuple(item for item in items if item.unreadable is not None)
+        parts = (data.train_split, found.train + unreadable), (data.valid_split, found.valid)
+        return [replace(item, split=split) for split, part in parts for item in part]
 
     @property
     def stores(self) -> tuple[SpeechStore, ...]:
@@ -154,6 +171,18 @@ class Feed:
             count=config.utterances,
             min_samples=int(config.min_seconds * rate),
         )
+
+
+def _place(given: str, field: str, variable: str) -> str:
+    """Return the path of data; the environment's where the recipe names none.
+
+    Raises:
+        TrainingError: neither does.
+    """
+    place = given or os.environ.get(variable, "")
+    if not place:
+        raise TrainingError(f"the recipe names no data: set {field} or ${variable}")
+    return place
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
+from ...codecs.tokenizer_module import UNSTATED
 from ...errors import TrainingError
 from ...filesystem import printable, remove_leftovers, replacing
 from ...quantizers.modules.distributed import from_first_rank
@@ -22,7 +23,7 @@ from ..recipe_registry import find_task
 from ..task import Batch
 from .board import FOLDER as BOARD_FOLDER
 from .board import Board
-from .checkpoints import BEST, LAST, save_tokenizer
+from .checkpoints import BEST, LAST, own_name, save_tokenizer
 from .feed import Feed
 from .journal import LOG_FILE, Journal
 from .observer import Observer
@@ -158,6 +159,8 @@ class _Run:
                 metrics,
                 recipe.validation.pictures if self.board.is_there else 0,
             )
+            for note in self.feed.notes:
+                observer.said(note)
             for store in self.feed.stores:
                 if store.failures:
                     first = store.failures[0]
@@ -244,7 +247,15 @@ class _Run:
         return step != self.validated_at and due and self.task.is_whole(step)
 
     def _tokenizer(self) -> Any:
-        return self.task.tokenizer(self.stepper.average.module).to(self.ranks.device).eval()
+        made = self.task.tokenizer(self.stepper.average.module).to(self.ranks.device).eval()
+        made.name = own_name(made, self.recipe, self.output)
+        made.license = self.recipe.license or UNSTATED
+        if not self.task.is_whole(self.step):
+            made.caution = (
+                f"saved at step {self.step}, before its codebooks started to learn: its codes mean "
+                "nothing yet; the command that trained it goes on with it"
+            )
+        return made
 
     def _validate(self) -> None:
         # First, so that an error here does not cost training time.

@@ -7,6 +7,7 @@ from ...codecs.dmel.config import DMelConfig
 from ...codecs.dmel.neural_vocoder import NeuralVocoderConfig
 from ...codecs.fsq.tokenizer import FSQConfig
 from ...codecs.neural.layers.analysis import AnalysisConfig
+from ...codecs.neural.layers.causal import StackConfig
 from ...codecs.neural.layers.harmonic_head import HarmonicHeadConfig
 from ...codecs.neural.layers.transformer import TransformerConfig
 from ...codecs.neural.trunks.spectral import SpectralConfig
@@ -17,7 +18,13 @@ from ...codecs.ts3.tokenizer import CodebookConfig, TS3Config
 from ...semantic.speaking.config import SpeakingConfig
 from ..data.augment import AugmentConfig
 from ..losses import MelLossConfig
-from ..recipe import AdversarialConfig, DataConfig, OptimizerConfig, ScheduleConfig
+from ..recipe import (
+    AdversarialConfig,
+    DataConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    ValidationConfig,
+)
 from .codec_task import FSQRecipe, RVQRecipe, TS3Recipe
 from .supervision import SupervisionConfig
 from .unit_vocoder_task import UnitVocoderRecipe
@@ -55,6 +62,30 @@ def rvq_16k() -> RVQRecipe:
         **_common(20_480),
         quantize_from=3500,
         supervision=SupervisionConfig(own_pitch_from=7_000),
+    )
+
+
+def rvq_small() -> RVQRecipe:
+    """A small codec of 0.4 to 3.2 kbit/s that is intelligible after ten minutes on two cores."""
+    common = _common(12_800)
+    return RVQRecipe(
+        name="rvq-small",
+        steps=1_500,
+        **common | {"schedule": ScheduleConfig(warmup_steps=50, final_ratio=0.03)},
+        # Few codes, so that a few minutes of speech are enough for each of them.
+        model=RVQConfig(
+            network=SpectralConfig(
+                pitch_hidden=128,
+                encoder=StackConfig(width=160, blocks=3),
+                latent_dim=96,
+                decoder=StackConfig(width=224, blocks=3),
+            ),
+            codebook_size=256,
+        ),
+        quantize_from=500,
+        supervision=SupervisionConfig(own_pitch_from=900),
+        # Without the packages of the other scores, and rarely, as it takes the time of steps.
+        validation=ValidationConfig(every=500, utterances=8, max_seconds=4.0, best_by="mel"),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....kernels.cache import kernel
 from ....kernels.linear import linear
 from ....quantizers.modules.vector import VectorQuantizer
 from ....quantizers.nearest import NearestCode
@@ -40,12 +41,18 @@ class CompiledStages:
             QuantizerError: NaN or infinite values.
         """
         residual = latents.numpy().copy()
-        codes = torch.empty(len(residual), num_codebooks, dtype=torch.long)
+        codes = np.empty((len(residual), num_codebooks), np.int64)
         for index, (panels, bias, search) in enumerate(self.stages[:num_codebooks]):
-            projected = np.empty((len(residual), len(bias)))
-            linear(residual.astype(np.float64), panels, bias, False, projected)
-            width = search.codebook.shape[1]
-            codes[:, index] = search(torch.from_numpy(projected[:, :width].astype(np.float32)))
+            projected = _projected(residual, panels, bias, search.codebook.shape[1])
+            codes[:, index] = search.codes(projected)
             if index + 1 < num_codebooks:
-                residual -= self.tables[index][codes[:, index].numpy()]
-        return codes
+                residual -= self.tables[index][codes[:, index]]
+        return torch.from_numpy(codes)
+
+
+@kernel
+def _projected(x, panels, bias, width):  # type: ignore[no-untyped-def]
+    """Apply a linear layer in float64; return `width` outputs, float32."""
+    padded = np.empty((x.shape[0], bias.shape[0]))
+    linear(x.astype(np.float64), panels, bias, False, padded)
+    return padded[:, :width].astype(np.float32)

@@ -13,6 +13,7 @@ processed together.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -113,11 +114,14 @@ class _Runner(Generic[S]):
         results: list[list[Tensor]] = [[] for _ in rows]
         for block in _blocks([frames.shape[0] for frames in rows]):
             members = [states[row] for row, _, _ in block]
-            edges = np.cumsum([0, *(stop - start for _, start, stop in block)])
+            counts = [stop - start for _, start, stop in block]
+            edges = np.array([0, *accumulate(counts)])
             pieces = [rows[row][start:stop] for row, start, stop in block]
             frames = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
             result, states_after = self.function(frames, edges, [each.network for each in members])
-            parts = (result if after is None else after(result)).split(np.diff(edges).tolist())
+            if after is not None:
+                result = after(result)
+            parts = result.split(counts) if len(counts) > 1 else (result,)
             for (row, _, _), state, network, part in zip(
                 block, members, states_after, parts, strict=True
             ):
@@ -277,31 +281,59 @@ class TileLatents(LatentStream):
             nothing: (0, …) the result of no frames.
         """
         flags = row_flags(final, len(rows))
-        windows = [self._windows(*each) for each in zip(self.states, rows, flags, strict=True)]
-        parts = self.runner.push(windows, [state.tile for state in self.states], after)
-        return [
-            self._settled(index, torch.cat(found) if found else nothing, flags[index])
-            for index, found in enumerate(parts)
+        results = [nothing] * len(rows)
+        # A server's sessions have many rows, of which few have samples.
+        busy = [index for index, row in enumerate(rows) if flags[index] or row.shape[0]]
+        states = [self.states[index] for index in busy]
+        cut = self._windows if self.device.type == "cpu" else self._windows_elsewhere
+        windows = [
+            cut(state, rows[index], flags[index]) for state, index in zip(states, busy, strict=True)
         ]
+        parts = self.runner.push(windows, [state.tile for state in states], after)
+        for index, found in zip(busy, parts, strict=True):
+            whole = found[0] if len(found) == 1 else torch.cat(found) if found else nothing
+            results[index] = self._settled(index, whole, flags[index])
+        return results
+
+    def _count(self, state: EncoderRow[Any], new: int, final: bool) -> tuple[int, int]:
+        """Count new samples; return the number of those that are held, and of whole frames."""
+        held = self.window - self.hop + state.taken - state.pushed * self.hop
+        state.taken += new
+        frames = state.taken // self.hop - state.pushed
+        if final and state.taken:
+            frames = -(-state.taken // self.hop) + self.look_ahead - state.pushed
+        return held, frames
 
     def _windows(self, state: EncoderRow[Any], row: Tensor, final: bool) -> Tensor:
-        """Return the windows (frames, window) that new samples complete; update the state."""
-        hop = self.hop
-        held = self.window - hop + state.taken - state.pushed * hop
-        state.taken += row.shape[0]
-        frames = state.taken // hop - state.pushed
-        if final and state.taken:
-            frames = -(-state.taken // hop) + self.look_ahead - state.pushed
+        """Return the windows (frames, window) that new samples complete; update the state.
+
+        In NumPy, whose operations on a frame take a fraction of torch's.
+        """
+        held, frames = self._count(state, row.shape[0], final)
+        size, step = held + row.shape[0], frames * self.hop
+        samples = np.empty(max(size, step - self.hop + self.window), np.float32)
+        kept = state.samples.numpy()
+        samples[:held] = kept[:held]
+        samples[held:size] = row.numpy()
+        samples[size:] = 0
+        if not final:
+            kept[: max(0, size - step)] = samples[step:size]
+        shape, strides = (frames, self.window), (4 * self.hop, 4)
+        return torch.from_numpy(np.ndarray(shape, np.float32, samples, strides=strides))
+
+    def _windows_elsewhere(self, state: EncoderRow[Any], row: Tensor, final: bool) -> Tensor:
+        """`_windows` on another device than the CPU."""
+        held, frames = self._count(state, row.shape[0], final)
         samples = torch.cat([state.samples[:held], row])
-        rest = samples[frames * hop :]
+        rest = samples[frames * self.hop :]
         if not final:
             state.samples[: rest.shape[0]] = rest
         if not frames:
             return self.empty.expand(0, -1)
-        missing = (frames - 1) * hop + self.window - samples.shape[0]
+        missing = (frames - 1) * self.hop + self.window - samples.shape[0]
         if missing > 0:
             samples = functional.pad(samples, (0, missing))
-        return samples.unfold(0, self.window, hop)[:frames]
+        return samples.unfold(0, self.window, self.hop)[:frames]
 
     def _settled(self, index: int, found: Tensor, final: bool) -> Tensor:
         """Return the frames (frames, …) of (windows, …), without the look-ahead."""
@@ -420,20 +452,23 @@ class TileDecoder(DecoderStream):
     ) -> list[Tensor]:
         """Decode new frames (frames, …) of each row, after `inputs` has made inputs of all."""
         flags = row_flags(final, len(rows))
-        if not rows:
-            return []
-        whole = inputs(rows[0] if len(rows) == 1 else torch.cat(list(rows)))
+        results = [self.nothing] * len(rows)
+        busy = [index for index, row in enumerate(rows) if flags[index] or row.shape[0]]
+        if not busy:
+            return results
+        chosen = [rows[index] for index in busy]
+        states = [self.states[index] for index in busy]
+        whole = inputs(chosen[0] if len(busy) == 1 else torch.cat(chosen))
+        pieces = whole.split([row.shape[0] for row in chosen])
         frames = [
-            self._flushed(*each)
-            for each in zip(
-                self.states, whole.split([row.shape[0] for row in rows]), flags, strict=True
-            )
+            self._flushed(state, piece, flags[index])
+            for state, piece, index in zip(states, pieces, busy, strict=True)
         ]
-        parts = self.runner.push(frames, [state.tile for state in self.states])
-        return [
-            self._settled(index, torch.cat(wave).flatten() if wave else self.nothing, flags[index])
-            for index, wave in enumerate(parts)
-        ]
+        parts = self.runner.push(frames, [state.tile for state in states])
+        for index, wave in zip(busy, parts, strict=True):
+            samples = torch.cat(wave).flatten() if wave else self.nothing
+            results[index] = self._settled(index, samples, flags[index])
+        return results
 
     def _flushed(self, state: DecoderRow[Any], frames: Tensor, final: bool) -> Tensor:
         """Count a row's new inputs; at the end, append what flushes the delayed samples."""

@@ -17,6 +17,7 @@ from syllabary.errors import SyllabaryError
 from syllabary.eval.harness import run, work
 from syllabary.eval.harness.lines import ResultLines
 from syllabary.eval.harness.plan import PlanError
+from syllabary.eval.leaderboard.board import collect
 from syllabary.eval.studies.interface import Findings, Study, Value
 from syllabary.eval.systems.interface import Reconstruction
 from syllabary.eval.systems.references import Original
@@ -192,6 +193,11 @@ def test_another_version_of_a_system_is_measured_anew(setting, monkeypatch):
     assert second["system"]["digest"] == "b" * 64
     assert not [item for item in second["items"] if item["error"]]
     assert second["bitrate"] != first["bitrate"]
+    # The results of the other one are kept aside, and both are on the board, by their digests.
+    (aside,) = setting[1].glob("loud-aaaaaaaa")
+    assert json.loads((aside / "result.json").read_text()) == first
+    names = [entry.name for entry in collect([setting[1]]).sections[0].entries]
+    assert sorted(names) == ["loud@aaaaaaaa", "loud@bbbbbbbb"]
 
 
 def test_systems_that_spoil_their_output_fail(setting, monkeypatch):
@@ -253,13 +259,14 @@ def test_an_empty_file_has_the_same_results_after_a_stop(setting, tmp_path):
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "two").mkdir()
-    tiny_codecs.fsq().save_pretrained(tmp_path / "two" / "fsq-16k")
-    wanted = ["original", "opus-6", "no-such", "fsq-16k", str(tmp_path / "two" / "fsq-16k")]
+    folder = tmp_path / "two" / "fsq-16k"
+    tiny_codecs.fsq().save_pretrained(folder)
+    wanted = ["original", "opus-6", "no-such", "fsq-16k", str(folder), f"{folder}/"]
     systems, reasons = run.describe(wanted)
-    assert [system.name for system in systems] == ["original", "fsq-16k"]
+    assert [system.name for system in systems] == ["original", "fsq-16k", str(folder)]
     assert list(reasons) == ["opus-6", "no-such", wanted[-1]]
     assert "install opus-tools" in reasons["opus-6"] and "no-such" in reasons["no-such"]
-    assert reasons[wanted[-1]] == "another system is called fsq-16k already"
+    assert reasons[wanted[-1]] == f"another system is called {folder} already"
     with pytest.raises(SyllabaryError, match="nothing to measure: opus-6"):
         run.describe(["opus-6"])
 

@@ -13,7 +13,16 @@ from syllabary.eval.leaderboard.board import BANDS, REFERENCE_BAND, collect, fin
 from syllabary.eval.leaderboard.build import write_site
 from syllabary.eval.leaderboard.failures import failures
 from syllabary.eval.leaderboard.listening import draw, listening
-from syllabary.eval.leaderboard.tables import interval, number, quality, reasons, study
+from syllabary.eval.leaderboard.tables import (
+    Cell,
+    Column,
+    _with_best,
+    interval,
+    number,
+    quality,
+    reasons,
+    study,
+)
 from syllabary.eval.results.files import ResultError
 
 from .imagined import SYSTEMS, result, write_results
@@ -102,14 +111,33 @@ def test_the_best_of_a_band_is_marked_and_references_never_are(board):
     cells = {row.entry.name: row.cells[pesq] for row in table.rows}
     within = ("codec2-700", "ts3-16k:2", "rvq-16k:2")
     best = max(within, key=lambda name: cells[name].value)
-    assert [name for name in within if cells[name].best] == [best]
+    alike = [name for name in within if cells[name].high >= cells[best].low]
+    assert len(alike) < len(within)
+    assert [name for name in within if cells[name].best] == alike
     assert not cells["opus-6"].best, "alone in its band"
     assert cells["opus-6"].best_of_all and not cells["original"].best_of_all
     dwer = next(i for i, column in enumerate(table.columns) if column.heading == "dWER")
-    lowest = min(
-        within, key=lambda n: next(r for r in table.rows if r.entry.name == n).cells[dwer].value
-    )
-    assert next(r for r in table.rows if r.entry.name == lowest).cells[dwer].best
+    found = {row.entry.name: row.cells[dwer] for row in table.rows}
+    lowest = min(within, key=lambda name: found[name].value)
+    assert found[lowest].best == (found[lowest].value <= 0.5)
+
+
+@pytest.mark.parametrize(
+    ("figures", "marked"),
+    [
+        ([(2.0, 1.9, 2.1), (3.0, 2.9, 3.1)], [1]),
+        ([(2.95, 2.85, 3.05), (3.0, 2.9, 3.1), (2.0, 1.9, 2.1)], [0, 1]),  # a tie
+        ([(2.95, 2.85, 3.05), (3.0, 2.9, 3.1)], []),  # all are alike
+        ([(2.95, None, None), (3.0, None, None)], [1]),  # nothing says that they are
+        ([(1.1, 1.0, 1.2), (1.4, 1.3, 1.5)], []),  # both are bad
+        ([(1.45, 1.35, 1.65), (1.6, 1.5, 1.7), (1.1, 1.0, 1.2)], [1]),  # one of the tie is
+    ],
+)
+def test_ties_go_by_intervals_and_nothing_bad_is_best(figures, marked):
+    column = Column("PESQ-wb", "", True, 2, limit=1.5)
+    cells = [Cell(f"{v:.2f}", v, low=low, high=high) for v, low, high in figures]
+    found = _with_best(column, cells, [1] * len(cells))
+    assert [place for place, cell in enumerate(found) if cell.best] == marked
 
 
 def test_counts_and_failures_stand_beside_the_mean(board, site):
@@ -277,6 +305,39 @@ def test_results_that_do_not_belong_together(tmp_path):
         collect([tmp_path])
     with pytest.raises(ResultError, match=r"no result\.json"):
         collect([tmp_path / "site"])
+
+
+def test_folders_measured_by_different_metrics_are_joined(tmp_path):
+    """As one evaluation by all of the metrics."""
+    write_results(tmp_path / "whole", FEW[:3], clips=0)
+    for folder, kept in (("a", {"stoi", "dwer"}), ("b", {"pesq-wb", "mel"})):
+        for path in (tmp_path / "whole").rglob("result.json"):
+            fields = json.loads(path.read_text())
+            fields["metrics"] = [m for m in fields["metrics"] if m["name"] in kept]
+            fields["studies"] = [s for s in fields["studies"] if folder == "a"]
+            for item in fields["items"]:
+                for what in ("scores", "failures", "capped"):
+                    held = item.get(what, {})
+                    item[what] = {name: value for name, value in held.items() if name in kept}
+            copy = tmp_path / folder / path.parent.name / path.name
+            copy.parent.mkdir(parents=True)
+            copy.write_text(json.dumps(fields))
+    board = collect([tmp_path / "a", tmp_path / "b"])
+    whole = collect([tmp_path / "whole"])
+    tables = [quality(b.sections[0]) for b in (board, whole)]
+    rows = [{column.heading: [row.cells[place].text for row in table.rows]
+             for place, column in enumerate(table.columns)} for table in tables]  # fmt: skip
+    assert set(rows[0]) == {"kbit/s", "STOI", "dWER", "PESQ-wb", "Mel"}
+    assert rows[0].items() <= rows[1].items()
+    # Figures that contradict each other are refused.
+    path = next((tmp_path / "b").rglob("result.json"))
+    fields = json.loads(path.read_text())
+    fields["items"][0]["bits"] = 1 + (fields["items"][0]["bits"] or 0)
+    seconds = sum(item["seconds"] for item in fields["items"])
+    fields["bitrate"] = sum(item["bits"] for item in fields["items"]) / seconds
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ResultError, match="other bits or seconds"):
+        collect([tmp_path / "a", tmp_path / "b"])
 
 
 def test_metrics_of_different_methods_never_share_a_column(tmp_path):

@@ -49,10 +49,10 @@ def test_a_directory(rvq, tmp_path):
     folder = tmp_path / "my:7"
     rvq.save_pretrained(folder)
     system = catalogue.find(str(folder))
-    assert system.name == "my:7" and system.digest == TokenizerSystem("tiny", rvq).digest
+    assert system.name == str(folder) and system.digest == TokenizerSystem("tiny", rvq).digest
     assert catalogue.find(f"{folder}:2").num_codebooks == 2
     assert catalogue.find(system.given).digest == system.digest
-    assert catalogue.find(f"{folder}:2").name == "my:7:2"
+    assert catalogue.find(f"{folder}/.:2").name == f"{folder}:2"
 
 
 def test_what_is_said_of_it(rvq):
