@@ -155,8 +155,8 @@ def _encode(
     first = FirstUse(tokenizer)
     if first.waits:
         click.echo(
-            "first use on this machine: PyTorch encodes up to a minute of audio; more than that, and "
-            "decoding, first compile for this processor",
+            "first use on this machine: PyTorch encodes up to a minute of audio; more than that, "
+            "and decoding, first compile for this processor",
             err=True,
         )
 
