@@ -153,6 +153,12 @@ def _encode(
         kept, digest = 1, coder.spec.digest
 
     first = FirstUse(tokenizer)
+    if first.waits:
+        click.echo(
+            "first use on this machine: PyTorch encodes up to a minute of audio; more than that, "
+            "and decoding, first compile for this processor",
+            err=True,
+        )
 
     def work(job: "Job", stop: Event) -> "FileReport":
         with first.of(job.source):

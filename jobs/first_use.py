@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from ..codecs.interface import AudioTokenizer
 
-#: Seconds of audio that PyTorch encodes in about the time that compiling takes.
-PAYS_OFF = 90.0
+#: Seconds of audio that PyTorch encodes in less time than compiling takes.
+PAYS_OFF = 60.0
 
 
 class FirstUse:
@@ -28,7 +28,8 @@ class FirstUse:
 
     def __init__(self, tokenizer: "AudioTokenizer") -> None:
         self.seconds = 0.0
-        self._waits = (
+        #: Whether the next file may still be encoded without compiled kernels.
+        self.waits = (
             isinstance(tokenizer, NeuralCodec)
             and tokenizer.encodes_without_compiling
             and tokenizer.device.type == "cpu"
@@ -37,11 +38,11 @@ class FirstUse:
 
     def of(self, item: Utterance) -> "AbstractContextManager[None]":
         """Return the context in which to encode an utterance."""
-        if not self._waits:
+        if not self.waits:
             return nullcontext()
         seconds = item.duration_s if item.duration_s is not None else _seconds_of(item)
         if seconds is None or self.seconds + seconds > PAYS_OFF:
-            self._waits = False
+            self.waits = False
             return nullcontext()
         self.seconds += seconds
         return without_compiling()
