@@ -81,7 +81,10 @@ class Adapter(ABC):
     # --- where `latent_channels` is set ----------------------------------------------------------
 
     def latents(self, model: Any, wave: Tensor) -> Tensor:
-        """Encode as `encode` does, to the vectors (frames, channels) before quantization."""
+        """Encode as `encode` does, to vectors (frames, channels) without rounding to codes.
+
+        They are in the decoder's space: `decode_latents` takes them.
+        """
         raise NotImplementedError
 
     def embed(self, model: Any, codes: Tensor) -> list[Tensor]:

@@ -63,8 +63,16 @@ class XCodec2(Adapter):
         ]
         frames = min(branch.shape[-1] for branch in branches)
         both = torch.cat([branch[..., :frames] for branch in branches], 1)
-        vectors: Tensor = model.fc_encoder(both.transpose(1, 2))[0]
-        return vectors
+        return self._unrounded(model.quantizer, model.fc_encoder(both.transpose(1, 2))[0])
+
+    @staticmethod
+    def _unrounded(outer: Any, vectors: Tensor) -> Tensor:
+        """What the quantizer makes of vectors, without its rounding: the decoder's space."""
+        inner = outer.quantizer
+        # Both bound the values, the outer one for the sake of the first checkpoint.
+        bounded = inner.bound(inner.bound(outer.project_in(vectors)))
+        found: Tensor = outer.project_out(bounded / (inner.levels // 2))
+        return found
 
     def embed(self, model: Any, codes: Tensor) -> list[Tensor]:
         return [model.quantizer.from_codes(codes.T[None])[0]]
