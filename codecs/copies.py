@@ -30,7 +30,7 @@ def reduced(tokenizer: TokenizerModule) -> tuple[Any, ...] | None:
     kind = type(tokenizer)
     if any(map(_is_normalised, tokenizer.modules())):
         fields = checkpoint.config_to_json(tokenizer.config)
-        given = {"training": tokenizer.training, "_named": tokenizer._named}
+        given: dict[str, Any] = {"training": tokenizer.training, "_named": tokenizer._named}
         given |= {"license": tokenizer.license, "caution": tokenizer.caution}
         weights = pack(tokenizer.state_dict(), None)
         return _rebuilt, (kind, fields, tokenizer.name, str(tokenizer.device), weights, given)
