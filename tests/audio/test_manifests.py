@@ -50,7 +50,11 @@ def test_folders_globs_and_files(tree):
     assert names(collect([tree])) == ["a.wav", "z.mp3", "b/c.flac", "b/d/e.OPUS"]
     assert names(collect([f"{tree}/b/**/*.flac", tree / "a.wav"])) == ["c.flac", "a.wav"]
     assert names(collect([f"{tree}/*/d/*"])) == ["b/d/e.OPUS"]
-    assert names(collect([tree / "b" / "notes.txt"])) == ["notes.txt"]
+    assert names(collect([f"{tree}/b/*.txt"])) == ["notes.txt"]  # no list: nobody named it as one
+    with pytest.raises(ManifestError, match="it is empty, expected a path in each line"):
+        collect([tree / "b" / "notes.txt"])
+    (tree / "b" / "notes.txt").write_text("c.flac\nd/e.OPUS\n")
+    assert names(collect([tree / "b" / "notes.txt"])) == ["c.flac", "d/e.OPUS"]
 
 
 def test_a_folder_with_a_manifest_is_read_through_it(tree):
