@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -137,7 +137,7 @@ def eval_command(
         metrics=chosen,
         studies=tuple(study_catalogue.parse(studies, probes)),
         seed=seed,
-        command=_command(codecs, data, split, metrics, studies, probes, asr, limit, seed),
+        command=_command(click.get_current_context().params),
     )
     if asr and words.NAMES & set(request.metrics):
         open_recognizer(asr)  # a missing model would fail on every item
@@ -195,32 +195,16 @@ def _installed(text: str) -> tuple[tuple[str, ...], dict[str, str]]:
     return tuple(found), lacking
 
 
-def _command(
-    codecs: str,
-    data: tuple[str, ...],
-    split: str | None,
-    metrics: str,
-    studies: str,
-    probes: str,
-    asr: str | None,
-    limit: int | None,
-    seed: int,
-) -> str:
+def _command(given: dict[str, Any]) -> str:
     """Return the command that repeats the evaluation, without options at their defaults."""
-    words = ["syllabary", "eval", "--codecs", codecs]
-    for given in data:
-        words += ["--data", given]
-    for name, value, default in (
-        ("--split", split, None),
-        ("--metrics", metrics, "default"),
-        ("--studies", studies, "default"),
-        ("--probes", probes, "default"),
-        ("--asr", asr or None, None),
-        ("--limit", limit, None),
-        ("--seed", seed, 0),
-    ):
+    words = ["syllabary", "eval", "--codecs", given["codecs"]]
+    for path in given["data"]:
+        words += ["--data", path]
+    defaults = {"split": None, "metrics": "default", "studies": "default", "probes": "default"}
+    for name, default in (defaults | {"asr": None, "limit": None, "seed": 0}).items():
+        value = None if given[name] == "" else given[name]
         if value != default:
-            words += [name, str(value)]
+            words += [f"--{name}", str(value)]
     return shlex.join(words)
 
 

@@ -9,21 +9,7 @@ import numpy as np
 
 from ...errors import ContainerError, TokenError
 from ..spec import TokenSpec, bits_for
-from . import bits, entropy
-from .layout import (
-    CHECK,
-    CHUNK,
-    CODED,
-    END,
-    MAGIC,
-    MAX_CODES,
-    MAX_DURATION_BITS,
-    MAX_HEADER,
-    PACKED,
-    PREAMBLE,
-    TOTALS,
-    VERSION,
-)
+from . import bits, entropy, layout
 
 if TYPE_CHECKING:
     from ..tokens import Tokens
@@ -105,7 +91,7 @@ class SylWriter:
         self.bytes_written = self.packed_bytes = self.coded_bytes = 0
         self._widths = [bits_for(size) for size in spec.codebook_sizes[: self.num_codebooks]]
         seconds = CODED_CHUNK_SECONDS if compress else CHUNK_SECONDS
-        most = MAX_CODES // self.num_codebooks
+        most = layout.MAX_CODES // self.num_codebooks
         if compress:
             most = min(most, entropy.MAX_CODED_BITS // sum(self._widths))
         if chunk_positions is None:
@@ -132,10 +118,12 @@ class SylWriter:
             data = text.encode()
         except (TypeError, ValueError) as error:
             raise ContainerError(f"the metadata is not JSON: {error}") from None
-        if len(data) > MAX_HEADER:
-            raise ContainerError(f"the metadata takes {len(data)} bytes; at most {MAX_HEADER}")
-        preamble = PREAMBLE.pack(VERSION, 0, len(data))
-        self._put(MAGIC + preamble + CHECK.pack(zlib.crc32(preamble + data)) + data)
+        if len(data) > layout.MAX_HEADER:
+            raise ContainerError(
+                f"the metadata takes {len(data)} bytes; at most {layout.MAX_HEADER}"
+            )
+        preamble = layout.PREAMBLE.pack(layout.VERSION, 0, len(data))
+        self._put(layout.MAGIC + preamble + layout.CHECK.pack(zlib.crc32(preamble + data)) + data)
 
     def write(self, tokens: "Tokens") -> None:
         """Append tokens (a batch of one row).
@@ -167,7 +155,7 @@ class SylWriter:
         self._codes.append(tokens.codes[0, :, :length].T.cpu().numpy().copy())
         if tokens.durations is not None:
             durations = tokens.durations[0, :length].cpu().numpy().copy()
-            if length and int(durations.max()).bit_length() > MAX_DURATION_BITS:
+            if length and int(durations.max()).bit_length() > layout.MAX_DURATION_BITS:
                 raise TokenError(f"a duration of {durations.max()} frames is too long for a file")
             self._durations.append(durations)
         self._waiting += length
@@ -212,7 +200,7 @@ class SylWriter:
         """Write the last chunk and the end mark; a file without the mark reads as truncated."""
         if not self._closed:
             self._write_chunks(all_of_them=True)
-            self._chunk(END, 0, TOTALS.pack(self._positions, self._samples))
+            self._chunk(layout.END, 0, layout.TOTALS.pack(self._positions, self._samples))
             self._closed = True
 
     def _write_chunks(self, all_of_them: bool) -> None:
@@ -230,13 +218,13 @@ class SylWriter:
         self._waiting = len(codes) - at
 
     def _write_chunk(self, codes: np.ndarray, durations: np.ndarray | None) -> None:
-        kind, payload = PACKED, b""
+        kind, payload = layout.PACKED, b""
         packed_size = bits.packed_size(len(codes), self._widths)
         if self.compress:
             coded = entropy.encode(codes, self._widths)
-            if CHECK.size + len(coded) < packed_size:
-                kind, payload = CODED, CHECK.pack(len(coded)) + coded
-        if kind == PACKED:
+            if layout.CHECK.size + len(coded) < packed_size:
+                kind, payload = layout.CODED, layout.CHECK.pack(len(coded)) + coded
+        if kind == layout.PACKED:
             payload = bits.pack(codes, self._widths)
         self.packed_bytes += packed_size
         self.coded_bytes += len(payload)
@@ -247,8 +235,8 @@ class SylWriter:
         self._positions += len(codes)
 
     def _chunk(self, kind: bytes, positions: int, payload: bytes) -> None:
-        head = CHUNK.pack(kind, len(payload), positions)
-        self._put(head + CHECK.pack(zlib.crc32(payload, zlib.crc32(head))) + payload)
+        head = layout.CHUNK.pack(kind, len(payload), positions)
+        self._put(head + layout.CHECK.pack(zlib.crc32(payload, zlib.crc32(head))) + payload)
 
     def _put(self, data: bytes) -> None:
         self._file.write(data)

@@ -1,39 +1,24 @@
 """The interface of vocoders for dMel, and the stream that runs one."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import StateError
 from ...quantizers.levels import inner_edges
 from ..streaming import DecoderStream, row_flags
+from ..streaming.vocoder import Vocoder
 
 #: log10 mel amplitude that bounds the outermost quantization cells.
 UNBOUNDED = 1000.0
 
 
-class MelVocoder(nn.Module, ABC):
-    """Turn levels of log-mel channels into speech.
-
-    Attributes:
-        hop: samples per frame.
-        macs_per_second: multiply-accumulates per second of audio.
-        broken_promises: for `TokenizerSpec.broken_promises`: what this vocoder can't guarantee.
-    """
-
-    hop: int
-    macs_per_second: float
-    broken_promises: Mapping[str, str] = MappingProxyType({})
-
-    @property
-    @abstractmethod
-    def latency(self) -> int:
-        """Samples that the streamed output lags behind the codes."""
+class MelVocoder(Vocoder):
+    """Turn levels of log-mel channels into speech."""
 
     @abstractmethod
     def start(self, levels: Tensor, batch_size: int) -> DecoderStream:

@@ -13,6 +13,8 @@ Screening scores differ from the true ones by less than the bound in `panel_kern
 box distances are widened by four times float32's error; codes within the bound are decided exactly.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -94,6 +96,10 @@ class PanelSearch:
         scaled = np.minimum(np.rint(offsets * per_row * per_code), 2.0**31 - 1)
         self._offsets = scaled.astype(np.int32).reshape(-1, PANEL)
 
+    def _scales(self) -> tuple[Any, ...]:
+        """Return what both searches take after the panels: the grid, and what decides exactly."""
+        return self._longest, self._grid, self._codebook, self._norms, self._metric
+
     def _scratch(self, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return buffers: moved rows, rows in the panels' dtype, and scratch for rounding."""
         from .panel_kernels import TILE
@@ -134,11 +140,7 @@ class PanelSearch:
             self._panels,
             self._offsets,
             self._numbers,
-            self._longest,
-            self._grid,
-            self._codebook,
-            self._norms,
-            self._metric,
+            *self._scales(),
             codes,
             scores,
             moved,
@@ -227,11 +229,7 @@ class CellSearch(PanelSearch):
             self._numbers,
             self._boxes,
             self._group_boxes,
-            self._longest,
-            self._grid,
-            self._codebook,
-            self._norms,
-            self._metric,
+            *self._scales(),
             codes,
             scores,
             moved,

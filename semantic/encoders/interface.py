@@ -24,10 +24,7 @@ class FeatureStream(LatentStream):
         """Take more samples and return the features that they complete.
 
         Args:
-            rows: (samples,) float32 for each row; lengths may differ and may be 0.
-            final: for each row, or for all: whether its audio ends here. By then the row must have
-                output ceil(n / hop) frames in total, where n is the number of samples it was given,
-                and its state is reset.
+            rows, final: see `codecs.streaming.EncoderStream.push`.
 
         Returns:
             (frames, dim) float32 for each row.

@@ -142,7 +142,6 @@ class WaveformDecoder(StackedDecoder):
 
     def __init__(self, config: WaveformConfig) -> None:
         super().__init__()
-        self.config = config
         activation = config.activation
         width = config.decoder_channels << len(config.ratios)
         layers: list[CausalConv | ResidualUnit] = [CausalConv(config.latent_dim, width, _ENDS)]
