@@ -15,6 +15,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -265,7 +266,12 @@ class AudioTokenizer(TokenizerModule):
             ]
 
     @plainly
-    def decode(self, tokens: Tokens | Latents, sample_rate: int | None = None) -> Tensor:
+    def decode(
+        self,
+        tokens: Tokens | Latents,
+        sample_rate: int | None = None,
+        lost: Tensor | np.ndarray | None = None,
+    ) -> Tensor:
         """Turn tokens, or latents, into speech.
 
         Args:
@@ -273,6 +279,7 @@ class AudioTokenizer(TokenizerModule):
                 `Latents`, if the spec says `decodes_latents`.
             sample_rate: of the result, in Hz; another one than the tokenizer's is converted to, as
                 `syllabary.audio.resample` does. Default: the tokenizer's.
+            lost: (batch, frames) bool: frames that never arrived; see `StreamSession.decode`.
 
         Returns:
             (batch, max(num_samples)) float32: row i holds exactly ``tokens.num_samples[i]``
@@ -287,6 +294,10 @@ class AudioTokenizer(TokenizerModule):
         own = self.spec.sample_rate
         if sample_rate is not None and sample_rate != own:
             resampling.Resampler(own, sample_rate)  # checks the rate before any work
+        if lost is not None:
+            kept = tokens.num_codebooks if isinstance(tokens, Tokens) else None
+            with self.stream(tokens.lengths.shape[0], kept, sample_rate) as session:
+                return session.decode(tokens, final=True, lost=lost)
         with torch.autocast(self.device.type, enabled=False):
             if isinstance(tokens, Latents):
                 rows = latent_rows(tokens, self.spec, self.device)

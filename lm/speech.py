@@ -104,6 +104,7 @@ class SpeechStream:
         repair: bool = False,
         frames: int | None = None,
     ) -> None:
+        from ..codecs.streaming.concealment import silence_of
         from ..codecs.tokens import check_same_tokenizer
 
         vocabulary.check_spec(tokenizer.spec.tokens if coder is None else coder.spec)
@@ -117,7 +118,7 @@ class SpeechStream:
         self.vocabulary, self.tokenizer, self._coder = vocabulary, tokenizer, coder
         fill = None
         if repair and coder is None:
-            fill = _silence(tokenizer)[: vocabulary.codebooks]
+            fill = silence_of(tokenizer).tolist()[: vocabulary.codebooks]
         self._codes = WrittenCodes(vocabulary, pattern, repair=repair, fill=fill, frames=frames)
         self._session = tokenizer.stream(num_codebooks=tokenizer.spec.tokens.num_codebooks)
         self.tokens: list[Tokens] = []
@@ -174,12 +175,3 @@ class SpeechStream:
             )
         self.tokens.append(tokens)
         return self._session.decode(tokens, final)[0]
-
-
-def _silence(tokenizer: "AudioTokenizer") -> list[int]:
-    """Codes (codebooks,) of a frame of silence."""
-    import torch
-
-    spec = tokenizer.spec.tokens
-    tokens = tokenizer.encode(torch.zeros(8 * spec.hop), tokenizer.spec.sample_rate)
-    return tokens.codes[0, :, -1].tolist()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from ...errors import CapacityError, WaveError
@@ -122,9 +123,14 @@ class AsyncPoolStream:
         """See `PoolStream.latents`."""
         return await self._run(lambda: self._stream.latents(chunk, final))
 
-    async def decode(self, tokens: Tokens | Latents, final: bool = False) -> Tensor:
+    async def decode(
+        self,
+        tokens: Tokens | Latents | None,
+        final: bool = False,
+        lost: Tensor | np.ndarray | None = None,
+    ) -> Tensor:
         """See `PoolStream.decode`."""
-        return await self._run(lambda: self._stream.decode(tokens, final))
+        return await self._run(lambda: self._stream.decode(tokens, final, lost))
 
     async def flush(self) -> StreamEnd:
         """See `PoolStream.flush`."""

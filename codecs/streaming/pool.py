@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -234,9 +235,14 @@ class PoolStream:
         """See `StreamSession.latents`; the chunk is (samples,) or bytes."""
         return self._call(lambda: self._session.latents(chunk, final=final))
 
-    def decode(self, tokens: Tokens | Latents, final: bool = False) -> Tensor:
+    def decode(
+        self,
+        tokens: Tokens | Latents | None,
+        final: bool = False,
+        lost: Tensor | np.ndarray | None = None,
+    ) -> Tensor:
         """See `StreamSession.decode`; returns (1, samples)."""
-        return self._call(lambda: self._session.decode(tokens, final))
+        return self._call(lambda: self._session.decode(tokens, final, lost))
 
     def flush(self) -> StreamEnd:
         """See `StreamSession.flush`."""

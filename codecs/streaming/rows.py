@@ -1,10 +1,14 @@
 """Counts of a session's rows: samples and frames, in and out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ...errors import StateError
+from ..spec import TokenSpec
 from .protocol import RowStream
 
 
@@ -17,6 +21,8 @@ class RowProgress:
         frames_in, samples_out: frames decoded, and samples returned for them.
         samples_due: audio samples of the decoded tokens.
         encode_ended, decode_ended: whether the row's audio, or tokens, have ended.
+        lost: frames lost since the last one that arrived.
+        last: (codebooks,) int64 codes of that one; -1 where there are none.
     """
 
     samples_in: int = 0
@@ -26,13 +32,36 @@ class RowProgress:
     samples_due: int = 0
     encode_ended: bool = False
     decode_ended: bool = False
+    lost: int = 0
+    last: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
-    def check(self, hop: int) -> None:
-        """Check counts from an imported state.
+    def arrived(self, codes: Tensor) -> None:
+        """Note the codes (codebooks, frames) of frames that arrived."""
+        self.lost, kept = 0, codes.shape[0]
+        self.last[:kept] = codes[:, -1]
+        if kept < len(self.last):
+            self.last[kept:] = -1
+
+    @property
+    def last_codes(self) -> Tensor | None:
+        """(codebooks,) of the last frame that arrived; None if none has."""
+        known = self.last[self.last >= 0]
+        return known if len(known) else None
+
+    def check(self, tokens: TokenSpec) -> None:
+        """Check an imported state.
+
+        Args:
+            tokens: of the tokenizer.
 
         Raises:
-            StateError: they do not agree.
+            StateError: counts do not agree, or there are no such codes.
         """
+        hop = tokens.hop
+        sizes = torch.tensor(tokens.codebook_sizes, dtype=torch.long)
+        last = self.last.cpu()
+        if bool(((last < -1) | (last >= sizes)).any()):
+            raise StateError(f"the row's last codes are {last.tolist()}")
         frames = -(-self.samples_in // hop)
         encoded = 0 <= self.frames_out <= frames
         if self.encode_ended:
@@ -41,7 +70,7 @@ class RowProgress:
         decoded &= -(-self.samples_due // hop) == self.frames_in
         if self.decode_ended:
             decoded &= self.samples_out == self.samples_due
-        if not encoded or not decoded:
+        if not encoded or not decoded or self.lost < 0:
             raise self._disagree()
 
     def check_states(self, states: Mapping[str, tuple[RowStream[Any], Any]]) -> None:

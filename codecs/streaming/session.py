@@ -23,6 +23,7 @@ from ..latents import Latents, latent_channels
 from ..spec import TokenizerSpec
 from ..tokens import Tokens
 from ..waves import Wave, given_rows, warn_of_levels
+from .concealment import Concealment
 from .latency import StreamStats, StreamTiming
 from .migration import check_identity, check_promise, identity, pack, unpack
 from .protocol import DecoderStream, EncoderStream, RowStream, row_flags
@@ -87,7 +88,6 @@ class StreamSession:
         self.batch_size = batch_size
         self.num_codebooks = num_codebooks
         self.timing = StreamTiming()
-        self._rows = [RowProgress() for _ in range(batch_size)]
         self._encoder: EncoderStream | None = None
         self._decoder: DecoderStream | None = None
         self._as_latents = False  # how the last frames were asked for
@@ -95,6 +95,8 @@ class StreamSession:
         self._identity = tokenizer.identity()
         self._device = tokenizer.device
         self._full_digest: str | None = None
+        self._rows = [self._new_row() for _ in range(batch_size)]
+        self._concealment: Concealment | None = None
         self._hop = self._spec.tokens.hop  # cached: dividing fractions in every call is too slow
         self._warned = False
         own = self._spec.sample_rate
@@ -279,16 +281,21 @@ class StreamSession:
     @plainly
     def decode(
         self,
-        tokens: Tokens | Latents,
+        tokens: Tokens | Latents | None,
         final: bool | np.bool_ | Sequence[bool | np.bool_] = False,
+        lost: Tensor | np.ndarray | None = None,
     ) -> Tensor:
         """Take more frames and return the samples that they complete, possibly none.
 
         Args:
             tokens: from this tokenizer, with as many rows as the session; or `Latents`, if the spec
-                says `decodes_latents`. Calls with both may alternate.
+                says `decodes_latents`. Calls with both may alternate. None: a frame was lost in
+                every row that has not ended.
             final: whether the tokens end here, for all rows or (batch,) for each: the remaining
                 samples are returned.
+            lost: (batch, frames) bool: frames of `tokens` that never arrived. They keep their time,
+                and what is heard in their place is made of the last one that did, whatever their
+                codes are; see `codecs/streaming/concealment.py`.
 
         Returns:
             (batch, samples) float32, where rows with fewer samples are padded with zeros;
@@ -304,6 +311,9 @@ class StreamSession:
         self._check_open("decode")
         begun = time.perf_counter()
         self._check_weights()
+        if tokens is None:
+            tokens = self._lost_frames()
+            lost = torch.ones(self.batch_size, tokens.codes.shape[2], dtype=torch.bool)
         as_latents, device = isinstance(tokens, Latents), self.tokenizer.device
         if isinstance(tokens, Latents):
             rows = latent_rows(tokens, self._spec, device)
@@ -320,6 +330,13 @@ class StreamSession:
                 raise TokenError(f"row {index} has ended already: its last frame was cut short")
         ending = [end and not row.decode_ended for end, row in zip(finals, self._rows, strict=True)]
         decoder = self._decoder_at_work()
+        if lost is not None:
+            rows = self._concealed(rows, tokens, lost)
+            as_latents = self._spec.decodes_latents
+        elif not as_latents:
+            for row, state, count in zip(rows, self._rows, frames, strict=True):
+                if count:
+                    state.arrived(row)
         push = decoder.push_latents if as_latents else decoder.push
         with torch.autocast(device.type, enabled=False):
             waves = push(rows, _uniform(ending))
@@ -340,6 +357,50 @@ class StreamSession:
         out = samples[0][None] if len(samples) == 1 else _side_by_side(samples, device)
         self.timing.decode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return out
+
+    def _lost_frames(self) -> Tokens:
+        """Return a frame for every row that has not ended, of codes that do not matter."""
+        going = [0 if row.decode_ended else 1 for row in self._rows]
+        kept = max(1, self.num_codebooks)
+        rows = [torch.zeros(kept, count, dtype=torch.long) for count in going]
+        counts = [count * self._hop for count in going]
+        return tokens_of_rows(rows, counts, kept, self._spec, torch.device("cpu"))
+
+    def _concealed(
+        self, rows: list[Tensor], tokens: Tokens | Latents, lost: Tensor | np.ndarray
+    ) -> list[Tensor]:
+        """Return the rows' frames without gaps; see `Concealment.fill`.
+
+        Raises:
+            TokenError: a mask of another shape or dtype, or of latents.
+        """
+        if not isinstance(tokens, Tokens):
+            raise TokenError("lost frames are those of tokens, got Latents")
+        mask = torch.as_tensor(lost)
+        shape = (self.batch_size, max(row.shape[1] for row in rows))
+        if mask.dtype != torch.bool or mask.ndim != 2 or mask.shape[0] != shape[0]:
+            raise TokenError(
+                f"lost must be bool of shape (batch, frames), here {shape}, got {mask.dtype} "
+                f"{tuple(mask.shape)}"
+            )
+        if mask.shape[1] < shape[1]:
+            raise TokenError(f"lost is for {mask.shape[1]} frames, and there are {shape[1]}")
+        if self._concealment is None:
+            self._concealment = Concealment(self.tokenizer)
+        filled = []
+        for row, state, gone in zip(rows, self._rows, mask.tolist(), strict=True):
+            flags = gone[: row.shape[1]]
+            filled.append(self._concealment.fill(row, flags, state.last_codes, state.lost))
+            for index, one in enumerate(flags):
+                if one:
+                    state.lost += 1
+                else:
+                    state.arrived(row[:, index : index + 1])
+        return filled
+
+    def _new_row(self) -> RowProgress:
+        last = torch.full((self._spec.tokens.num_codebooks,), -1, device=self._device)
+        return RowProgress(last=last)
 
     def flush(self) -> StreamEnd:
         """End all rows that have not ended yet and return their remaining output.
@@ -400,7 +461,7 @@ class StreamSession:
             for machine in (self._encoder, self._decoder):
                 if machine is not None:
                     machine.reset(row)
-            self._rows[row] = RowProgress()
+            self._rows[row] = self._new_row()
             for resamplers in (self._resamplers_in, self._resamplers_out):
                 if resamplers is not None:
                     resamplers[row].reset()
@@ -456,8 +517,8 @@ class StreamSession:
         check_promise(self.tokenizer)
         header, tensors = unpack(data)
         parts = check_identity(header, self.tokenizer, self.num_codebooks)
-        progress = rebuild(RowProgress(), tensors, "progress")
-        progress.check(self._hop)
+        progress = rebuild(self._new_row(), tensors, "progress")
+        progress.check(self._spec.tokens)
         known = set(flatten(progress, "progress"))
         # Streams started for the import become the session's only if nothing fails.
         encoder, decoder = self._encoder, self._decoder

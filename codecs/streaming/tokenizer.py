@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from ..identity import Identity
 from ..spec import TokenizerSpec
@@ -34,3 +35,6 @@ class StreamingTokenizer(Protocol):
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
         """See `AudioTokenizer.start_decoder`."""
+
+    def embed_codes(self, codes: Tensor, differentiable: bool) -> Tensor:
+        """See `AudioTokenizer.embed_codes`."""
