@@ -40,6 +40,17 @@ def demo_clip() -> Path:
     return ROOT / "assets" / "demo.flac"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the contract's tests of the tokenizers in its `SELDOM` as slow."""
+    for item in items:
+        seldom = getattr(item.module, "SELDOM", ())
+        if seldom and hasattr(item, "callspec"):
+            values = item.callspec.params.values()
+            if any(isinstance(value, str) and value in seldom for value in values):
+                item.add_marker("slow")
+
+
 def pytest_addoption(parser):
     parser.addoption("--folders", action="store_true", help="say how long each folder's tests took")
 

@@ -54,6 +54,8 @@ tiny_codecs.register()
 tiny_units.register()
 
 NAMES = syllabary.list_tokenizers()
+#: Whose tests are slow ones: see `conftest.pytest_collection_modifyitems`.
+SELDOM = frozenset(tiny_models.NAMES) - frozenset(tiny_models.OFTEN)
 MADE_HERE = ("mu-law", *tiny_models.NAMES, *tiny_codecs.NAMES, *tiny_units.NAMES)
 
 

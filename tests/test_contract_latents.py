@@ -18,7 +18,7 @@ import syllabary
 from syllabary.errors import LatentsError, StateError, TokenError, TokenMismatchError, WaveError
 
 from .conftest import ROOT
-from .test_contract import MEASURE, NAMES, load, promise, speech, split
+from .test_contract import MEASURE, NAMES, SELDOM, load, promise, speech, split  # noqa: F401
 
 Latents = syllabary.Latents
 

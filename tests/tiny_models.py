@@ -317,8 +317,11 @@ def folder_of(name: str) -> Path:
 
 
 #: Google's weights of Lyra, where they are: see `eval/systems/lyra.py`.
-LYRA = Path(os.environ.get("SYLLABARY_LYRA") or "/work/shared/peers/lyra")
+LYRA = Path(os.environ.get("SYLLABARY_LYRA") or Path(__file__).parents[2] / "shared/peers/lyra")
 NAMES = (*MODELS, *PACKAGED, "lyra-v2")
+#: One of each way to run a model (a stream, the whole, a package's); the contract of the others is
+#: for `make test-all`.
+OFTEN = ("tiny-encodec", "tiny-xcodec2", "tiny-snac")
 
 
 def register() -> None:
