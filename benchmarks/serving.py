@@ -130,7 +130,7 @@ class Speech:
         self.name, self.tokenizer = find_tokenizer(codec)
         self.task, self.seconds = task, seconds
         self.rate = self.tokenizer.spec.sample_rate
-        clip = read(HERE.parent / "assets" / "demo.flac", self.rate)
+        clip, _ = read(HERE.parent / "assets" / "demo.flac", self.rate)
         self._clip = np.resize(clip, int((seconds + 60) * self.rate))
         self._known: dict[int, tuple[Call, bytes]] = {}
 
