@@ -6,6 +6,7 @@ change their codes.
 
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -123,15 +124,20 @@ class PublishedCodec(AudioTokenizer):
         """The sample rate that the model itself decodes to, in Hz; see `decode_natively`."""
         return self.adapter.native_rate
 
-    def decode(self, tokens: Tokens | Latents, sample_rate: int | None = None) -> Tensor:
+    def decode(
+        self,
+        tokens: Tokens | Latents,
+        sample_rate: int | None = None,
+        lost: Tensor | np.ndarray | None = None,
+    ) -> Tensor:
         """Turn tokens, or latents, into speech; see `AudioTokenizer.decode`.
 
         Tokens at `native_rate` are as the model decodes them, without a conversion.
         """
         own, native = self.adapter.sample_rate, self.native_rate
-        if isinstance(tokens, Tokens) and sample_rate == native != own:
+        if isinstance(tokens, Tokens) and lost is None and sample_rate == native != own:
             return torch.nn.utils.rnn.pad_sequence(self.decode_natively(tokens), batch_first=True)
-        return super().decode(tokens, sample_rate)
+        return super().decode(tokens, sample_rate, lost)
 
     @plainly
     def decode_natively(self, tokens: Tokens) -> list[Tensor]:
