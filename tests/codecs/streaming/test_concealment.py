@@ -10,7 +10,7 @@ from syllabary.codecs.streaming.concealment import Concealment, silence_of
 from syllabary.codecs.streaming.migration import pack, unpack
 from syllabary.errors import StateError, TokenError
 
-from ... import tiny_codecs
+from ... import tiny_codecs, tiny_models
 from ...conftest import synthetic_speech
 
 CODECS = {
@@ -19,7 +19,15 @@ CODECS = {
     "ts3": lambda: tiny_codecs.ts3(),
     "dmel": lambda: tiny_codecs.dmel(),
     "units": lambda: tiny_codecs.content_units(),  # its decoder takes codes only
+    "encodec": lambda: published("tiny-encodec"),
+    "snac": lambda: published("tiny-snac"),  # codes only, on whole utterances
 }
+
+
+def published(name):
+    if name not in tiny_models.at_hand():
+        pytest.skip(f"the library of {name} is not installed")
+    return syllabary.load(tiny_models.folder_of(name))
 
 
 @pytest.fixture(scope="module", params=CODECS)
