@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bpe.huggingface_file import special_token
 from ..codecs.spec import TokenSpec
 from ..errors import VocabularyError
 from ..filesystem import printable, replacing
@@ -236,6 +235,8 @@ def _check_free(parts: dict[str, Any], new: dict[str, int], base: str | Path) ->
 def _put(parts: dict[str, Any], new: dict[str, int], markers: set[str]) -> None:
     """Into the model's vocabulary, with what was added to the base: the library numbers added
     tokens by the model's size unless the model knows them."""
+    from ..bpe.huggingface_file import special_token  # imported here, since it loads scipy
+
     model, added = parts["model"], parts.setdefault("added_tokens", [])
     known = _entries(parts)
     taken = set(known.values()) | set(new.values())
