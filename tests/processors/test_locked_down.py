@@ -95,7 +95,8 @@ def test_shipped_tokenizers_encode_and_decode(locked, name):
     # Kernels that tokenizers share are there already.
     said = len(list(scratch.rglob("*.nbc"))) > before
     assert done.stderr.count("NUMBA_CACHE_DIR") == said and "Warning" not in done.stderr
-    assert before or said
+    # Where nothing is compiled yet, PyTorch encodes a short clip of an `rvq` codec.
+    assert before or said or name == "rvq-16k"
     decoded = run(locked, "decode", tokens, "-o", wave)
     assert decoded.returncode == 0, decoded.stderr
     if not before:  # the kernels that encode are kept, and nothing more is said of them
