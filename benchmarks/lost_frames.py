@@ -12,11 +12,9 @@ recogniser finds in the original.
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
 import syllabary
@@ -28,8 +26,6 @@ from syllabary.eval.metrics.interface import Clip
 from syllabary.eval.metrics.pesq import pesq_wb
 from syllabary.eval.recognition import SpeechRecognizer, WordErrors, open_recognizer, word_errors
 from syllabary.eval.systems.opus import Opus
-from syllabary.eval.systems.programs import run_program
-from syllabary.eval.systems.samples import fitted, to_int16
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 from timing import machine
@@ -64,19 +60,6 @@ def decoded(
     silent = syllabary.Tokens(codes, tokens.lengths, tokens.num_samples, tokens.spec)
     waves = {"silence": codec.decode(silent), "concealed": codec.decode(tokens, lost=lost)}
     return {name: found[0].numpy() for name, found in waves.items()}
-
-
-def opus(kbps: str, wave: np.ndarray, share: float) -> np.ndarray:
-    system = Opus(kbps)
-    with tempfile.TemporaryDirectory() as scratch:
-        given, coded, back = (Path(scratch, name) for name in ("a.wav", "a.opus", "b.wav"))
-        soundfile.write(given, to_int16(wave), RATE)
-        run_program([system._programs[0], "--quiet", *system._options, given, coded])
-        loss = ["--packet-loss", str(round(100 * share))]
-        run_program(
-            [system._programs[1], "--quiet", "--rate", str(RATE), "--no-dither", *loss, coded, back]
-        )
-        return fitted(soundfile.read(back, dtype="float32")[0], len(wave))
 
 
 class Scores:
@@ -126,9 +109,9 @@ def main() -> None:
                 print(found.row(name, f"{share:.0%} {kind}", how), flush=True)
     for kind, share in LOSSES if options.opus else ():
         if kind == "random":
-            found = Scores()
+            found, system = Scores(), Opus(options.opus, packet_loss=round(100 * share))
             for item, wave in zip(items, waves, strict=True):
-                estimate = opus(options.opus, wave, share)
+                estimate = system.reconstruct(wave).wave
                 found.add(wave, estimate, words_of(recognizer, item, wave, estimate))
             print(found.row(f"Opus {options.opus}", f"{share:.0%} {kind}", "its own"), flush=True)
 

@@ -169,7 +169,7 @@ def warn_of_levels(rows: Sequence[Tensor]) -> bool:
             another, far louder, signal to a tokenizer.
     """
     for index, row in enumerate(rows):
-        peak = float(row.abs().amax()) if row.numel() else 0.0
+        peak = max(map(abs, row.aminmax())) if row.numel() else 0.0
         if peak > _FAR_BEYOND:
             warnings.warn(
                 f"row {index} of the wave peaks at {peak:.4g}, and full scale is 1: divide 16-bit "

@@ -28,7 +28,7 @@ class WeightWatch:
 
     def __init__(self, module: nn.Module) -> None:
         # What must still be in each dictionary under its name: tensors, submodules, None.
-        self._places: list[tuple[dict[str, Any], str]] = []
+        places: list[tuple[dict[str, Any], str]] = []
         self._parts: list[Any] = []
         self._holders: list[dict[str, Any]] = []
         self._tensors: list[Tensor] = []
@@ -38,7 +38,7 @@ class WeightWatch:
             for holder in (part._parameters, part._buffers, part._modules):
                 if holder:
                     self._holders.append(holder)
-                    self._places += [(holder, name) for name in holder]
+                    places += [(holder, name) for name in holder]
                     self._parts += holder.values()
             for tensor in _tensors_of(part):
                 if tensor is None or tensor.is_meta:
@@ -47,7 +47,7 @@ class WeightWatch:
                 if not tensor.is_inference():
                     self._counted.append(tensor)
                 kinds.setdefault((tensor.device, tensor.dtype), []).extend(_samples_of(tensor))
-        self._where = [list(part) for part in zip(*self._places, strict=True)] or [[], []]
+        self._where = [place[0] for place in places], [place[1] for place in places]
         self._sizes = list(map(len, self._holders))
         self._addresses = list(map(Tensor.data_ptr, self._tensors))
         self._versions = list(map(_version, self._counted))

@@ -193,15 +193,21 @@ def test_streaming_equals_offline(name, num_samples, pieces, rows, seed):
         parts.append(session.flush().tokens)
     assert syllabary.Tokens.concat(parts).equal(offline)
 
-    frames = int(offline.lengths[0])
+    assert torch.equal(
+        decoded_in_pieces(tokenizer, offline, seed, pieces), tokenizer.decode(offline)
+    )
+
+
+def decoded_in_pieces(tokenizer, offline, seed, pieces):
+    """What a stream makes of tokens or latents, whose rows have as many frames each."""
     start = 0
-    with tokenizer.stream(batch_size=rows) as session:
+    with tokenizer.stream(batch_size=len(offline.lengths)) as session:
         pcm = []
-        for count in split(frames, seed + 1, pieces):
+        for count in split(int(offline.lengths[0]), seed + 1, pieces):
             pcm.append(session.decode(offline.frames(start, start + count)))
             start += count
         pcm.append(session.flush().wave)
-    assert torch.equal(torch.cat(pcm, 1), tokenizer.decode(offline))
+    return torch.cat(pcm, 1)
 
 
 def test_one_sample_at_a_time(tokenizer):

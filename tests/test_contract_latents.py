@@ -18,7 +18,16 @@ import syllabary
 from syllabary.errors import LatentsError, StateError, TokenError, TokenMismatchError, WaveError
 
 from .conftest import ROOT
-from .test_contract import MEASURE, NAMES, SELDOM, load, promise, speech, split  # noqa: F401
+from .test_contract import (
+    MEASURE,
+    NAMES,
+    SELDOM,  # noqa: F401
+    decoded_in_pieces,
+    load,
+    promise,
+    speech,
+    split,
+)
 
 Latents = syllabary.Latents
 
@@ -126,16 +135,10 @@ def test_streamed_latents_equal_offline_ones(name, num_samples, pieces, rows, se
         assert not num_samples
         return
     assert Latents.concat(parts).equal(offline)
-    if not tokenizer.spec.decodes_latents:
-        return
-    frames, start = int(offline.lengths[0]), 0
-    with tokenizer.stream(batch_size=rows) as session:
-        pcm = []
-        for count in split(frames, seed + 1, pieces):
-            pcm.append(session.decode(offline.frames(start, start + count)))
-            start += count
-        pcm.append(session.flush().wave)
-    assert torch.equal(torch.cat(pcm, 1), tokenizer.decode(offline))
+    if tokenizer.spec.decodes_latents:
+        assert torch.equal(
+            decoded_in_pieces(tokenizer, offline, seed, pieces), tokenizer.decode(offline)
+        )
 
 
 def test_a_loop_of_latents_gives_every_sample_once(tokenizer):

@@ -6,7 +6,6 @@ fades in the space of latents, where a frame between two others is one; the code
 whose decoder takes codes only are repeated, and those of silence follow.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,40 +39,30 @@ class Concealment:
         self.as_latents = tokenizer.spec.decodes_latents
         self._rate = float(tokenizer.spec.tokens.frame_rate)
 
-    def fill(
-        self, codes: Tensor, lost: Sequence[bool], last: Tensor | None, lost_before: int
-    ) -> Tensor:
+    def fill(self, codes: Tensor, lost: Tensor, last: Tensor | None, lost_before: int) -> Tensor:
         """Return a row's frames without gaps: latents (frames, channels) if the decoder takes them,
         else codes (codebooks, frames).
 
         Args:
             codes: (codebooks, frames) int64; those of lost frames have no influence.
-            lost: of each frame, whether it was lost.
+            lost: (frames,) bool.
             last: (codebooks,) of the last frame that arrived before; None: there was none.
             lost_before: frames lost since then.
         """
-        kept = codes.shape[0]
+        kept, frames = codes.shape
         silence = self._silence[:kept]
-        held = silence if last is None else last[:kept]
-        there, weights = [], []
-        count = lost_before
-        for index, gone in enumerate(lost):
-            count = count + 1 if gone else 0
-            held = held if gone else codes[:, index]
-            there.append(held)
-            weights.append(self._weight(count))
-        arrived = torch.stack(there, 1) if there else codes
+        if last is None or len(last) < kept:  # fewer codebooks arrived before
+            last = silence
+        # The last frame that arrived, counted from 1; 0: none of these.
+        numbers = torch.arange(1, frames + 1, device=codes.device)
+        newest = torch.where(lost.to(codes.device), 0, numbers).cummax(0).values
+        arrived = torch.cat([last[:kept, None], codes], 1)[:, newest]
+        since = numbers - newest + torch.where(newest == 0, lost_before, 0)
+        share = (1 - (since.double() / self._rate - HOLD) / FADE).clamp(0, 1)
         if not self.as_latents:
-            quiet = torch.tensor(weights, device=codes.device) < 0.5
-            return torch.where(quiet, silence[:, None], arrived)
+            return torch.where(share < 0.5, silence[:, None], arrived)
         vectors = self._tokenizer.embed_codes(arrived.T, False)
-        if all(weight == 1 for weight in weights):
-            return vectors
         end = self._tokenizer.embed_codes(silence[None], False)
-        share = torch.tensor(weights, dtype=torch.float32, device=codes.device)[:, None]
+        part = share.float()[:, None]
         # Frames that arrived stay as they are, to the bit.
-        return torch.where(share == 1, vectors, end + share * (vectors - end))
-
-    def _weight(self, lost: int) -> float:
-        """Share of the last frame in the lost-th one after it."""
-        return min(1.0, max(0.0, 1 - (lost / self._rate - HOLD) / FADE))
+        return torch.where(part == 1, vectors, end + part * (vectors - end))

@@ -388,14 +388,14 @@ class StreamSession:
         if self._concealment is None:
             self._concealment = Concealment(self.tokenizer)
         filled = []
-        for row, state, gone in zip(rows, self._rows, mask.tolist(), strict=True):
+        for row, state, gone in zip(rows, self._rows, mask.cpu(), strict=True):
             flags = gone[: row.shape[1]]
             filled.append(self._concealment.fill(row, flags, state.last_codes, state.lost))
-            for index, one in enumerate(flags):
-                if one:
-                    state.lost += 1
-                else:
-                    state.arrived(row[:, index : index + 1])
+            numbers = (~flags).nonzero()
+            end = int(numbers[-1]) + 1 if len(numbers) else 0
+            if end:
+                state.arrived(row[:, :end])
+            state.lost += len(flags) - end
         return filled
 
     def _new_row(self) -> RowProgress:

@@ -22,6 +22,7 @@ class Opus(BaseSystem):
     Args:
         kbps: target; the real rate of variable-rate Opus lies below it, as pauses cost little.
         mode: `vbr`, opusenc's default, or `hard-cbr`.
+        packet_loss: percent of the packets that the decoder loses at random, and conceals.
 
     Raises:
         MissingSystemError: no opus-tools.
@@ -31,12 +32,16 @@ class Opus(BaseSystem):
     source = "RFC 6716; opus-tools"
     in_process = False
 
-    def __init__(self, kbps: str, mode: Literal["vbr", "hard-cbr"] = "vbr") -> None:
+    def __init__(
+        self, kbps: str, mode: Literal["vbr", "hard-cbr"] = "vbr", packet_loss: int = 0
+    ) -> None:
         self._programs = find_programs("opusenc", "opusdec", package="opus-tools")
         self.name = f"opus-{kbps}" + ("" if mode == "vbr" else f"-{mode}")
+        self.name += f"-loss-{packet_loss}" if packet_loss else ""
         self._options = ["--bitrate", kbps, f"--{mode}", "--speech", "--comp", "10"]
         self._options += ["--framesize", "20"]
-        self.setting = " ".join(self._options)
+        self._losing = ["--packet-loss", str(packet_loss)] if packet_loss else []
+        self.setting = " ".join([*self._options, *self._losing])
         version = run_program([self._programs[0], "--version"]).decode().partition("\n")[0]
         # The codec is in a separate library, whose version opusenc prints.
         self.digest = digest_of(self._programs, f"{version} {self.setting}")
@@ -49,7 +54,8 @@ class Opus(BaseSystem):
             soundfile.write(given, to_int16(wave), self.sample_rate)
             run_program([encoder, "--quiet", *self._options, given, coded])
             rate = str(self.sample_rate)
-            run_program([decoder, "--quiet", "--rate", rate, "--no-dither", coded, back])
+            options = ["--quiet", "--rate", rate, "--no-dither", *self._losing]
+            run_program([decoder, *options, coded, back])
             decoded, found = soundfile.read(back, dtype="float32")
             if found != self.sample_rate:
                 raise RuntimeError(f"opusdec gave {found} Hz")

@@ -101,7 +101,7 @@ def test_the_last_frame_is_held_and_fades_into_silence():
     rate, silence = codec.spec.tokens.frame_rate, silence_of(codec)
     last = torch.full_like(silence, 3)
     codes = torch.zeros(len(last), 12, dtype=torch.long)
-    found = Concealment(codec).fill(codes, [True] * 12, last, 0)
+    found = Concealment(codec).fill(codes, torch.ones(12, dtype=torch.bool), last, 0)
     begin, end = codec.embed_codes(torch.stack([last, silence]), False)
     assert torch.equal(found[0], begin) and torch.equal(found[1], begin)  # 40 ms
     assert torch.equal(found[8], end) and torch.equal(found[11], end)  # 160 ms
@@ -111,7 +111,9 @@ def test_the_last_frame_is_held_and_fades_into_silence():
     expected = [min(1, max(0, 1 - (n / float(rate) - 0.04) / 0.12)) for n in range(1, 13)]
     assert shares == pytest.approx(expected, abs=1e-5)
     # In the middle of a gap, it goes on where it was.
-    assert torch.equal(Concealment(codec).fill(codes[:, :5], [True] * 5, last, 4), found[4:9])
+    assert torch.equal(
+        Concealment(codec).fill(codes[:, :5], torch.ones(5, dtype=torch.bool), last, 4), found[4:9]
+    )
 
 
 def test_a_row_moves_within_a_gap():
@@ -170,3 +172,10 @@ def test_concealed_speech_is_nearer_than_speech_with_holes():
     concealed = error(codec.decode(tokens, lost=lost))
     others = error(replaced(silence)), error(replaced(torch.zeros_like(silence)))
     assert concealed < 0.9 * min(others), (concealed, others)
+
+
+def test_more_codebooks_than_arrived_before():
+    codec = tiny_codecs.rvq()
+    with codec.stream() as session:
+        session.decode(codec.encode(synthetic_speech(3200), 16_000, num_codebooks=2))
+        assert session.decode(None).shape == (1, codec.spec.tokens.hop)
