@@ -123,7 +123,8 @@ class PieceEncoder:
         self.recipe = recipe
         self.tokenizer = load(recipe.codec, device=recipe.device)
         self.coder = None
-        spec = self.tokenizer.spec.tokens
+        whole = self.tokenizer.spec  # it looks whether the weights have changed: once is enough
+        self._rate, spec = whole.sample_rate, whole.tokens
         if recipe.bpe is not None:
             from ...semantic.token_bpe import PieceCoder, load_bpe
 
@@ -188,7 +189,7 @@ class PieceEncoder:
         source, filters = planned.source, self.recipe.filters
         if (reason := filters.reason_before(source.text, source.language)) is not None:
             return Dropped(reason)
-        rate = self.tokenizer.spec.sample_rate
+        rate = self._rate
         meter = Meter(rate, filters.needs_speech)
         with self._opener.open(planned) as (reader, sha256):
             held: list[np.ndarray] = []
@@ -258,14 +259,13 @@ class PieceEncoder:
         return found
 
     def _encode(self, waves: Sequence[np.ndarray]) -> list["Tokens"]:
-        rate = self.tokenizer.spec.sample_rate
         if len(waves) == 1:
-            return [self.tokenizer.encode(waves[0], rate, num_codebooks=self._kept)]
+            return [self.tokenizer.encode(waves[0], self._rate, num_codebooks=self._kept)]
         lengths = [wave.size for wave in waves]
         batch = np.zeros((len(waves), max(lengths)), np.float32)
         for row, wave in zip(batch, waves, strict=True):
             row[: wave.size] = wave
-        tokens = self.tokenizer.encode(batch, rate, lengths, num_codebooks=self._kept)
+        tokens = self.tokenizer.encode(batch, self._rate, lengths, num_codebooks=self._kept)
         return [_trimmed(tokens[row : row + 1]) for row in range(len(waves))]
 
     def _item(self, read: _ReadUtterance, tokens: "Tokens", unaligned: list[list[str]]) -> Item:
@@ -275,9 +275,8 @@ class PieceEncoder:
         extra = json.loads(source.extra) if source.extra else {}
         text = source.text
         words: tuple[AlignedWord, ...] | None = None
-        rate = self.tokenizer.spec.sample_rate
         try:
-            words, text = self._aligner.words(read.planned, extra, text, read.wave, rate)
+            words, text = self._aligner.words(read.planned, extra, text, read.wave, self._rate)
         except SyllabaryError as error:
             unaligned.append([source.id, printable(str(error))])
         for name in ("words", "alignment", "alignments"):

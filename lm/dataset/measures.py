@@ -68,10 +68,12 @@ class Meter:
     def push(self, block: np.ndarray, last: bool) -> None:
         """Add a block (samples,) float32."""
         if block.size:
-            magnitude = np.abs(block)
-            self._peak = max(self._peak, float(magnitude.max()))
-            self._clipped += int(np.count_nonzero(magnitude >= FULL_SCALE))
-            self._power += float(np.dot(block.astype(np.float64), block.astype(np.float64)))
+            peak = max(float(block.max()), -float(block.min()))
+            self._peak = max(self._peak, peak)
+            if peak >= FULL_SCALE:
+                self._clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
+            # Not by `np.dot`: in which order that adds is the processor's, and filters compare.
+            self._power += float(np.sum(np.square(block, dtype=np.float64)))
             self._count += block.size
         if self._speech is not None:
             self._speech.push(block, last)
