@@ -6,6 +6,7 @@ other devices stay there. torch is loaded by those who hold tensors already, and
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,22 @@ class Arrays:
             return self.torch.full(shape, value, dtype=self.torch.long, device=self.device)
         return np.full(shape, value, np.int64)
 
+    def empty(self, shape: tuple[int, ...]) -> Array:
+        """int64, to be filled."""
+        if self.torch:
+            return self.torch.empty(shape, dtype=self.torch.long, device=self.device)
+        return np.empty(shape, np.int64)
+
     def false(self, shape: tuple[int, ...]) -> Array:
         if self.torch:
             return self.torch.zeros(shape, dtype=self.torch.bool, device=self.device)
         return np.zeros(shape, bool)
+
+    def column(self, values: Sequence[int]) -> Array:
+        """int64 (values, 1)."""
+        if self.torch:
+            return self.torch.tensor(values, dtype=self.torch.long, device=self.device)[:, None]
+        return np.array(values, np.int64)[:, None]
 
     def arange(self, stop: int) -> Array:
         if self.torch:
@@ -87,13 +100,33 @@ class Arrays:
             return parts[0]
         return self.torch.cat(parts, -1) if self.torch else np.concatenate(parts, -1)
 
+    def view(
+        self, array: Array, start: tuple[int, int], shape: tuple[int, int, int], moves: Any
+    ) -> Array:
+        """A view (batch, n, m) of (batch, rows, columns): element [b, i, j] is at
+        ``start + i × moves[0] + j × moves[1]``, of rows and columns.
+
+        All of them must lie inside the array; moves are not negative.
+        """
+        steps = array.stride() if self.torch else array.strides
+        offset = start[0] * steps[1] + start[1] * steps[2]
+        strides = (steps[0], *(move[0] * steps[1] + move[1] * steps[2] for move in moves))
+        if self.torch:
+            return array.as_strided(shape, strides, array.storage_offset() + offset)
+        if 0 in shape:
+            return np.empty(shape, array.dtype)
+        if array.flags.c_contiguous:  # a tenth of the time of what follows
+            return np.ndarray(shape, array.dtype, array, offset, strides)
+        whole = array[:, start[0] :, start[1] :]
+        return np.lib.stride_tricks.as_strided(whole, shape, strides)
+
     def nonzero(self, mask: Array) -> tuple[Array, ...]:
         return mask.nonzero(as_tuple=True) if self.torch else mask.nonzero()
 
-    def shifted(self, array: Array, by: int) -> Array:
+    def shifted(self, array: Array, by: "int | Array") -> Array:
         """int64, each value plus `by`, also where the given dtype could not hold the sum."""
         if self.torch:
-            return array + by if by else array
+            return array if isinstance(by, int) and not by else array + by
         return np.add(array, by, dtype=np.int64, casting="unsafe")
 
     def bounds(self, array: Array) -> tuple[int, int]:
@@ -104,6 +137,13 @@ class Arrays:
             least, greatest = array.aminmax()
             return int(least), int(greatest)
         return int(array.min()), int(array.max())
+
+    def within(self, array: Array, stop: int) -> bool:
+        """Whether all values lie in 0..stop - 1."""
+        if self.torch or array.dtype != np.int64 or not array.size:
+            least, greatest = self.bounds(array)
+            return least >= 0 and greatest < stop
+        return bool(array.view(np.uint64).max() < stop)  # negative ones are the greatest of all
 
     def rows(self, parts: list[Array]) -> Array:
         """Arrays of the given kind as the rows of one: one more axis, before the last."""

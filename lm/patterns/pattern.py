@@ -51,6 +51,12 @@ class Pattern(PatternTable):
         start = place.start + place.after * frames
         return slice(start, start + place.stride * frames, place.stride)
 
+    def _view(self, make: Arrays, steps: Array, frames: int) -> Array:
+        """Where the codes (batch, codebooks, frames) stand in (batch, streams, steps)."""
+        assert self.even is not None
+        first, shape = self.places[0], (steps.shape[0], self.num_codebooks, frames)
+        return make.view(steps, (first.stream, first.start), shape, self.even)
+
     # --- there and back --------------------------------------------------------------------------
 
     def lay(
@@ -87,7 +93,15 @@ class Pattern(PatternTable):
         for stream in range(1, self.streams):
             if self.specials[stream] != self.specials[0]:
                 steps[:, stream] = self.specials[stream]
-        for codebook, place in enumerate(self.places):
+        if self.even is not None:
+            # All codebooks at once.
+            given = make.shifted(rows, make.column(self.bases)) if any(self.bases) else rows
+            self._view(make, mask, frames)[...] = True if valid is None else valid[:, None]
+            if valid is not None:
+                filling = [self.specials[place.stream] for place in self.places]
+                given = make.where(valid[:, None], given, make.column(filling))
+            self._view(make, steps, frames)[...] = given
+        for codebook, place in enumerate(self.places if self.even is None else ()):
             given, first = rows[:, codebook], self.bases[codebook]
             if first:
                 given = make.shifted(given, first)
@@ -150,8 +164,11 @@ class Pattern(PatternTable):
         counts: Any = None if step_counts is None else self.num_frames(step_counts)
         frames = self.num_frames(total) if counts is None else int(counts.max()) if batch else 0
         valid = None if counts is None else make.arange(frames) < counts[:, None]
-        codes = make.full((batch, self.num_codebooks, frames), 0)
-        for codebook, place in enumerate(self.places):
+        shape = (batch, self.num_codebooks, frames)
+        codes = make.empty(shape) if self.even else make.full(shape, 0)
+        if self.even is not None:
+            codes[...] = self._view(make, rows, frames)
+        for codebook, place in enumerate(self.places if self.even is None else ()):
             if valid is None or not place.after:
                 where = self._slice(place, frames)
                 codes[:, codebook] = rows[:, place.stream, where]

@@ -150,6 +150,22 @@ class PatternTable:
             ends[place.stream] = max(ends[place.stream], first + size)
         return tuple(ends)
 
+    @cached_property
+    def even(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """How far codebooks, and frames, are apart: in streams and steps. None where that is not
+        the same for all, depends on the number of frames, or frames are lost.
+        """
+        first, *_ = self.places
+        moves = {
+            (b.stream - a.stream, b.start - a.start)
+            for a, b in zip(self.places, self.places[1:], strict=False)
+        } or {(0, 0)}
+        if len(moves) > 1 or self.lost_frames or min(min(moves)) < 0:
+            return None
+        if any(place.after or place.stride != first.stride for place in self.places):
+            return None
+        return moves.pop(), (0, first.stride)
+
     @property
     def needs_length(self) -> bool:
         """Whether steps can't be told apart before the number of frames is known."""
@@ -221,8 +237,7 @@ class PatternTable:
             )
 
     def check_codes(self, make: Arrays, rows: Array, valid: Array | None) -> None:
-        least, greatest = make.bounds(rows)
-        if least >= 0 and greatest < min(self.sizes):
+        if make.within(rows, min(self.sizes)):
             return
         for codebook, size in enumerate(self.sizes):
             codes = rows[:, codebook]
@@ -240,13 +255,11 @@ class PatternTable:
         self, make: Arrays, ids: Array, valid: Array | None, holes: bool, first: int = 0
     ) -> Array:
         """Codes of ids (batch, codebooks, frames), in place; `first` numbers the first frame."""
-        for codebook, base in enumerate(self.base):
-            codes = ids[:, codebook]
-            codes -= base
+        if any(self.base):
+            ids -= make.column(self.base)
         if valid is not None:
             ids *= valid[:, None]
-        least, greatest = make.bounds(ids)
-        if least >= 0 and greatest < min(self.sizes):
+        if make.within(ids, min(self.sizes)):
             return ids
         for codebook, (base, size) in enumerate(zip(self.bases, self.sizes, strict=True)):
             codes = ids[:, codebook]
