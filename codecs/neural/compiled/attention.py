@@ -34,7 +34,16 @@ from ....kernels.linear import (
 from ..layers.causal import CausalStack
 from ..layers.transformer import CausalTransformer, TransformerConfig, TransformerLayer
 from .int8 import linear_int8, pack_int8
-from .packing import Array, PackedStack, addresses, array, on_cache_lines, pack
+from .packing import (
+    Array,
+    PackedStack,
+    addresses,
+    array,
+    on_cache_lines,
+    pack,
+    row_addresses,
+    rows_of_zeros,
+)
 
 _SPAN = 2 * v.LANES  # distances per iteration
 
@@ -60,6 +69,29 @@ class AttentionPast:
         """Raise StateError if the place is outside."""
         if not 0 <= self.at <= _SLACK:
             raise StateError(f"keys from column {self.at} on, expected 0 to {_SLACK}")
+
+
+class AttentionPasts:
+    """`AttentionPast` of all rows of a stream.
+
+    Args:
+        rows: number of rows.
+        size: of the memory of each.
+        dtype: of the computation.
+    """
+
+    def __init__(self, rows: int, size: int, dtype: type[np.floating[Any]]) -> None:
+        self.memory = rows_of_zeros(rows, size, dtype)
+        self.addresses = row_addresses(self.memory)
+        self.at = np.zeros(rows, np.int64)
+
+    def row(self, row: int) -> AttentionPast:
+        """Return the past of a row, whose memory is a view."""
+        return AttentionPast(self.memory[row], int(self.at[row]))
+
+    def put(self, row: int, past: AttentionPast | None) -> None:
+        """Set the past of a row; None: the initial one."""
+        self.memory[row], self.at[row] = (0, 0) if past is None else (past.memory, past.at)
 
 
 class PackedTransformer:
@@ -117,12 +149,20 @@ class PackedTransformer:
 
     def init_state(self) -> AttentionPast:
         """Create the initial state of a row."""
+        return AttentionPast(np.zeros(self._size, self.dtype))
+
+    def init_states(self, rows: int) -> AttentionPasts:
+        """Create the initial states of `rows` rows."""
+        return AttentionPasts(rows, self._size, self.dtype)
+
+    @property
+    def _size(self) -> int:
+        """Numbers in a row's memory."""
         config = self.config
         frames = config.window - 1 + _SLACK
         per_channel = _columns(_in_spans(config.window)) + frames
         # Vectors are read whole, also at the end of a row.
-        size = config.layers * config.width * per_channel + v.LANES
-        return AttentionPast(np.zeros(size, self.dtype))
+        return int(config.layers * config.width * per_channel + v.LANES)
 
     def __call__(self, x: Array, edges: Array, pasts: Sequence[Any]) -> None:
         """Apply the layers to x (frames, width) in place, and update each row's past.
@@ -133,10 +173,21 @@ class PackedTransformer:
             pasts: of each row, from `init_state`.
         """
         places = np.array([past.at for past in pasts])
-        memories = addresses([past.memory for past in pasts])
-        _run_layers(x, edges, memories, places, self.config.window, *self.weights)
+        memories, rows = addresses([past.memory for past in pasts]), np.arange(len(pasts))
+        _run_layers(x, edges, rows, memories, places, self.config.window, *self.weights)
         for past, place in zip(pasts, places.tolist(), strict=True):
             past.at = place
+
+    def run(self, x: Array, edges: Array, rows: Array, pasts: AttentionPasts) -> None:
+        """Apply the layers to frames of some rows of a stream; see `__call__`.
+
+        Args:
+            x, edges: see `__call__`; there are as many rows as in `rows`.
+            rows: (busy,) int64 which rows of `pasts` they are.
+            pasts: of all rows; updated.
+        """
+        window = self.config.window
+        _run_layers(x, edges, rows, pasts.addresses, pasts.at, window, *self.weights)
 
 
 def packed_layers(
@@ -284,15 +335,16 @@ _mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
 
 @kernel
 def _run_layers(  # type: ignore[no-untyped-def]
-    x, edges, pasts, places, window, norms, epsilon, together, distances, scale, outward, widen,
+    x, edges, rows, pasts, places, window, norms, epsilon, together, distances, scale, outward, widen,
     narrow, norm, norm_bias,
 ):  # fmt: skip
     """Run layers and the last norm on x (frames, width) in place: concatenated frames of rows.
 
     Args:
         edges: (rows + 1,) row r has the frames from `edges[r]` to `edges[r + 1]`.
-        pasts: (rows,) addresses of the memory of `AttentionPast`s; updated.
-        places: (rows,) their `at`; updated.
+        rows: (rows,) where the past of each row is in `pasts` and `places`.
+        pasts: addresses of the memory of `AttentionPast`s; updated.
+        places: their `at`; updated.
         window: frames that a frame attends to, including itself.
         norms: (layers, 4, width): weights of both norms, then biases.
         together: joint projection to queries, keys and values. It, outward, widen and narrow have
@@ -321,10 +373,10 @@ def _run_layers(  # type: ignore[no-untyped-def]
         for t in range(frames):
             for c in range(width):
                 parts[t, c] *= scale
-        for r in range(pasts.shape[0]):
-            start, count, at = edges[r], edges[r + 1] - edges[r], places[r]
-            keys_at = pasts[r] + b * width * columns * size
-            values_at = pasts[r] + (layers * columns + b * (kept + _SLACK)) * width * size
+        for r in range(rows.shape[0]):
+            start, count, at = edges[r], edges[r + 1] - edges[r], places[rows[r]]
+            keys_at = pasts[rows[r]] + b * width * columns * size
+            values_at = pasts[rows[r]] + (layers * columns + b * (kept + _SLACK)) * width * size
             keys = at_address(like, keys_at, (width, columns))
             past = at_address(like, values_at, (kept + _SLACK, width))
             new, out = parts[start : start + count], attended[start : start + count]
@@ -379,14 +431,14 @@ def _run_layers(  # type: ignore[no-untyped-def]
             for c in range(width):
                 x[t, c] += back[t, c]
     normalize(x, norm, norm_bias, epsilon, x)
-    for r in range(pasts.shape[0]):
-        count = edges[r + 1] - edges[r]
+    for r in range(rows.shape[0]):
+        count, row = edges[r + 1] - edges[r], rows[r]
         if count > _SLACK:
-            places[r] = 0
-        elif places[r] + count > _SLACK:
-            places[r] = count
+            places[row] = 0
+        elif places[row] + count > _SLACK:
+            places[row] = count
         else:
-            places[r] += count
+            places[row] += count
 
 
 @kernel

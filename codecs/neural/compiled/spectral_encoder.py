@@ -5,12 +5,10 @@ values that are ties within float64's precision.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ....kernels.cache import kernel
 from ....kernels.fourier import samples, spectra
@@ -109,22 +107,25 @@ class CompiledSpectralEncoder:
         self.outward = pack_linear(encoder.outward, np.float64)
         self.direct = pack_linear(encoder.direct, np.float64)
 
-    def init_state(self) -> Any:
-        """Create the initial state of a row."""
-        return self.stack.init_state()
+    def init_states(self, rows: int) -> Any:
+        """Create the initial states of `rows` rows."""
+        return self.stack.init_states(rows)
 
-    def latents(self, windows: Tensor, edges: Array, states: Sequence[Any]) -> Tensor:
+    def latents(self, windows: Array, edges: Array, rows: Array, states: Any) -> Array:
         """Encode to latents (frames, latent_dim) float64.
 
         Args:
-            windows: (frames, window), concatenated over rows.
-            edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
-            states: of each row; updated.
+            windows: (frames, window) float32, concatenated over some rows of a stream.
+            edges: (busy + 1,) int64: row `rows[r]` has the frames from `edges[r]` to
+                `edges[r + 1]`.
+            rows: (busy,) int64.
+            states: of all rows; updated.
         """
-        inputs = self._inputs(np.ascontiguousarray(windows.numpy()))
+        inputs = self._inputs(windows)
         x, direct = _two_layers(inputs, *self.inward, self.stack.width, *self.direct)
-        self.stack(x, edges, states)
-        return torch.from_numpy(_layer_and(x, *self.outward, direct, self.latent_dim))
+        self.stack.run(x, edges, rows, states)
+        latents: Array = _layer_and(x, *self.outward, direct, self.latent_dim)
+        return latents
 
     def _inputs(self, windows: Array) -> Array:
         """Return features and pitch estimate (frames, num_features + PITCH_BINS) of windows."""
