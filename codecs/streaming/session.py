@@ -3,6 +3,7 @@
 import operator
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -43,6 +44,7 @@ from .tokenizer import StreamingTokenizer
 Chunk = Wave | bytes | bytearray | memoryview
 
 
+_nothing = nullcontext()
 #: Calls in which a session looks for samples far beyond full scale.
 _CALLS_WATCHED = 100
 
@@ -262,7 +264,7 @@ class StreamSession:
         """
         begun = time.perf_counter()
         self._check_weights()
-        device = self.tokenizer.device
+        device = self._device
         samples, counts = given_batch(_samples(chunk), lengths, self.batch_size)
         # Later calls are spared: integers that were not divided are loud from the start.
         if not self._warned and self.timing.encode.calls < _CALLS_WATCHED:
@@ -280,7 +282,7 @@ class StreamSession:
             rows = rows_of_batch(samples, counts)
             turns = zip(self._resamplers_in, rows, ending, strict=True)
             samples, counts = batch_of_rows([each.push(row, end) for each, row, end in turns], 0)
-        with torch.autocast(device.type, enabled=False):
+        with _without_autocast(device):
             found, frames = encoder.push_batch(samples, counts, ending, as_latents)
         self._as_latents = as_latents
         hop = self._hop
@@ -330,7 +332,7 @@ class StreamSession:
         if tokens is None:
             tokens = self._lost_frames()
             lost = torch.ones(self.batch_size, tokens.codes.shape[2], dtype=torch.bool)
-        as_latents, device = isinstance(tokens, Latents), self.tokenizer.device
+        as_latents, device = isinstance(tokens, Latents), self._device
         if isinstance(tokens, Latents):
             given, frames = latent_batch(tokens, self._spec, device)
         else:
@@ -352,7 +354,7 @@ class StreamSession:
             given, _ = batch_of_rows(rows, 0 if as_latents else 1)
         elif not as_latents:
             self._arrived(given, frames)
-        with torch.autocast(device.type, enabled=False):
+        with _without_autocast(device):
             out, lengths = decoder.push_batch(given, frames, ending, as_latents)
         counts = tokens.num_samples.tolist()
         for index, state in enumerate(self._rows):
@@ -648,3 +650,10 @@ def _samples(chunk: Chunk) -> Wave:
     if len(chunk) % 2:
         raise WaveError(f"{len(chunk)} bytes end within a 16-bit sample")
     return np.frombuffer(chunk, "<i2")
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without autocast; `plainly` has turned it off for the usual devices."""
+    if device.type in ("cpu", "cuda"):
+        return _nothing
+    return torch.autocast(device.type, enabled=False)
