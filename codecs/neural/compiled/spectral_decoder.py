@@ -25,7 +25,7 @@ from ..layers.pulses import (
     check_source,
 )
 from ..trunks.spectral import SpectralDecoder
-from .attention import AttentionPast, packed_layers
+from .attention import AttentionPast, packed_layers, run_packed
 from .packing import Array, BlockPasts, PackedStack, array, pack_linear
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
@@ -110,6 +110,7 @@ class CompiledSpectralDecoder:
         self.head = PackedStack(head.stack, dtype)
         self.pitch = pack_linear(head.pitch, dtype)
         self.gains = pack_linear(head.gains, dtype)
+        self.overlap_gain = np.float32(self.config.overlap_gain)
 
     def init_states(self, rows: int) -> SpectralStates:
         """Create the initial states of `rows` rows."""
@@ -126,26 +127,56 @@ class CompiledSpectralDecoder:
             rows: (busy,) int64.
             states: of all rows; updated.
         """
-        config, z = self.config, latents
-        x = _first_columns(z, *self.inward, self.stack.width)
-        self.stack.run(x, edges, rows, states.layers)
-        raised = _first_columns(
-            np.concatenate([x, z], 1), *self.upsample, config.rate * self.head.width
-        )
-        y = raised.reshape(-1, self.head.width)
-        self.head.run(y, edges * config.rate, rows, states.head)
-        track = _pitch_track(y, *self.pitch)
-        sources = _sources(
-            track, edges, rows, states.pitch, states.phase, states.position, states.sources,
-            self.ramp, config.sample_rate, self.top, self.noise, config.hop,
+        config, layers, head = self.config, self.stack, self.head
+        pieces, y = _sources_and_features(
+            latents, self.inward, layers.width, edges, rows, states.layers.addresses,
+            states.layers.at, layers.window, layers.packed, self.upsample, config.rate,
+            states.head.addresses, states.head.at, head.window, head.packed, self.pitch,
+            states.pitch, states.phase, states.position, states.sources, self.ramp,
+            config.sample_rate, self.top, self.noise, config.hop, self.window,
         )  # fmt: skip
-        pieces = _pieces(sources, edges, self.window, config.step, config.delay, config.rate)
         filtered = samples(_shaped(spectra(pieces), y, *self.gains), config.window)
         wave: Array = _overlap_add(
-            filtered, edges, rows, self.window, config.step, states.overlap,
-            np.float32(config.overlap_gain),
-        )  # fmt: skip
+            filtered, edges, rows, self.window, config.step, states.overlap, self.overlap_gain
+        )
         return wave
+
+
+@kernel
+def _sources_and_features(  # type: ignore[no-untyped-def]
+    z, inward, width, edges, rows, pasts, places, span, packed, upsample, rate, head_pasts,
+    head_places, head_span, head, pitch, pitches, phases, positions, sources, ramp, sample_rate,
+    top, noise, hop, window,
+):  # fmt: skip
+    """Run all layers; return windows of the sources (frames, 2, rate, window), and the features
+    (frames × rate, head's width) that say how to filter them.
+
+    Args:
+        z: (frames, in_features).
+        inward, upsample, pitch: panels and bias of layers between the stacks.
+        width: of the first stack, for which the arguments up to `packed` are those of `run_packed`.
+        head_pasts, head_places, head_span, head: the same for the stack at the spectra's rate.
+        others: see `_sources` and `_pieces`.
+    """
+    frames, channels = z.shape
+    x = np.empty((frames, width + channels), np.float32)
+    y = _first_columns(z, inward[0], inward[1], width)
+    run_packed(y, edges, rows, pasts, places, span, packed)
+    for t in range(frames):
+        for c in range(width):
+            x[t, c] = y[t, c]
+        for c in range(channels):
+            x[t, width + c] = z[t, c]
+    narrow = head[1][0].shape[0]
+    raised = _first_columns(x, upsample[0], upsample[1], rate * narrow)
+    features = raised.reshape(frames * rate, narrow)
+    run_packed(features, edges * rate, rows, head_pasts, head_places, head_span, head)
+    track = _pitch_track(features, pitch[0], pitch[1])
+    moved = _sources(
+        track, edges, rows, pitches, phases, positions, sources, ramp, sample_rate, top, noise, hop
+    )
+    pieces = _pieces(moved, edges, window, ramp.shape[0], sources.shape[2], rate)
+    return pieces, features
 
 
 @kernel
