@@ -86,7 +86,14 @@ def plainly(call: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(call)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.inference_mode(False), torch.no_grad(), plain_torch():
+        # Contexts that change nothing are left out, since streams call for every frame.
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.no_grad(), plain_torch():
+                return call(*args, **kwargs)
+        if torch.is_grad_enabled():
+            with torch.no_grad(), plain_torch():
+                return call(*args, **kwargs)
+        with plain_torch():
             return call(*args, **kwargs)
 
     return run

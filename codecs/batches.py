@@ -31,20 +31,26 @@ def code_rows(tokens: Tokens, spec: TokenizerSpec, device: torch.device) -> list
         TokenMismatchError: the tokens were made by another tokenizer.
         TokenError: they are no tokens, or a code, length or count is out of range.
     """
-    if not isinstance(tokens, Tokens):
-        raise TokenError(f"expected Tokens or Latents, got {type(tokens).__name__}")
-    check_same_tokenizer(tokens.spec, spec.tokens)
-    tokens.check()
-    check_codebooks(tokens.num_codebooks, spec)
-    tokens = tokens.restore()
-    counts = tokens.lengths.tolist()
-    codes = tokens.codes.to(device)
+    codes, counts = code_batch(tokens, spec, device)
     nothing = codes.new_zeros(codes.shape[1], 0)
     # A server's sessions have many rows, of which few have frames.
     return [
         row[:, :count] if count else nothing
         for row, count in zip(codes.unbind(), counts, strict=True)
     ]
+
+
+def code_batch(
+    tokens: Tokens, spec: TokenizerSpec, device: torch.device
+) -> tuple[Tensor, list[int]]:
+    """`code_rows` in one tensor (batch, codebooks, frames) int64, and the frames of each row."""
+    if not isinstance(tokens, Tokens):
+        raise TokenError(f"expected Tokens or Latents, got {type(tokens).__name__}")
+    check_same_tokenizer(tokens.spec, spec.tokens)
+    tokens.check()
+    check_codebooks(tokens.num_codebooks, spec)
+    tokens = tokens.restore()
+    return tokens.codes.to(device), tokens.lengths.tolist()
 
 
 def latent_rows(latents: Latents, spec: TokenizerSpec, device: torch.device) -> list[Tensor]:
@@ -62,14 +68,21 @@ def latent_rows(latents: Latents, spec: TokenizerSpec, device: torch.device) -> 
         TokenMismatchError: the latents were made by another tokenizer.
         LatentsError: the tokenizer can't decode latents; or a value, length or count is wrong.
     """
+    vectors, counts = latent_batch(latents, spec, device)
+    return [row[:count] for row, count in zip(vectors, counts, strict=True)]
+
+
+def latent_batch(
+    latents: Latents, spec: TokenizerSpec, device: torch.device
+) -> tuple[Tensor, list[int]]:
+    """`latent_rows` in one tensor (batch, frames, channels) float32, and the frames of each row."""
     if not spec.decodes_latents:
         name = spec.tokens.tokenizer
         why = "its decoder takes codes only" if spec.latent_channels else "it has none"
         raise LatentsError(f"{name} can't decode latents: {why}; decode the tokens of `encode`")
     latents.check_channels(spec)
     latents.check()
-    vectors = latents.vectors.detach().to(device)
-    return [row[:count] for row, count in zip(vectors, latents.lengths.tolist(), strict=True)]
+    return latents.vectors.detach().to(device), latents.lengths.tolist()
 
 
 def latents_of_rows(

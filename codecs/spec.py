@@ -6,6 +6,7 @@ needs to know when choosing a tokenizer.
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -18,6 +19,12 @@ MAX_CODEBOOK_SIZE = 2**31
 def bits_for(size: int) -> int:
     """Bits that a code from a codebook of `size` takes in a file: ceil(log2(size))."""
     return (size - 1).bit_length()
+
+
+@lru_cache(maxsize=256)
+def _hop(sample_rate: int, numerator: int, denominator: int) -> int:
+    """Samples per frame; kept, since streams ask for every frame, and fractions are slow."""
+    return sample_rate * denominator // numerator
 
 
 def _runs(sizes: tuple[int, ...]) -> list[list[int]]:
@@ -77,7 +84,7 @@ class TokenSpec:
     @property
     def hop(self) -> int:
         """Samples per frame."""
-        return int(self.sample_rate / self.frame_rate)
+        return _hop(self.sample_rate, self.frame_rate.numerator, self.frame_rate.denominator)
 
     @property
     def num_codebooks(self) -> int:

@@ -82,6 +82,8 @@ class Tokens:
             raise TokenError(f"{len(self.metadata)} metadata for {batch} rows")
         for name in ("codes", *shapes):
             dtype = getattr(self, name).dtype
+            if dtype is torch.int64:
+                continue
             if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
                 raise TokenError(f"{name} must be integers, got {dtype}")
             object.__setattr__(self, name, getattr(self, name).long())
@@ -141,23 +143,24 @@ class Tokens:
             TokenError: a code is out of its codebook's range, a length exceeds the positions, or
                 the number of samples does not agree with the number of frames.
         """
-        positions = self.codes.shape[-1]
-        valid = self._valid()
-        if bool((self.lengths < 0).any()) or bool((self.lengths > positions).any()):
-            raise TokenError(f"lengths must lie in 0..{positions}, got {self.lengths.tolist()}")
+        positions, lengths = self.codes.shape[-1], self.lengths.tolist()
+        if any(not 0 <= length <= positions for length in lengths):
+            raise TokenError(f"lengths must lie in 0..{positions}, got {lengths}")
         sizes = self.spec.codebook_sizes[: self.codes.shape[1]]
-        codes = self.codes if bool(valid.all()) else self.codes * valid[:, None]
+        full = all(length == positions for length in lengths)
+        codes = self.codes if full else self.codes * self._valid()[:, None]
         check_range(codes, sizes, "code")
         if self.global_codes is not None:
             check_range(
                 self.global_codes[..., None], self.spec.global_codebook_sizes, "global code"
             )
-        if self.durations is not None and bool((self.durations[valid] < 1).any()):
-            raise TokenError("every duration must be at least 1 frame")
-        for frames, samples in zip(
-            self.num_frames.tolist(), self.num_samples.tolist(), strict=True
-        ):
-            if samples < 0 or self.spec.frames_for(samples) != frames:
+        if self.durations is not None:
+            if bool((self.durations[self._valid()] < 1).any()):
+                raise TokenError("every duration must be at least 1 frame")
+            lengths = self.num_frames.tolist()
+        hop = self.spec.hop
+        for frames, samples in zip(lengths, self.num_samples.tolist(), strict=True):
+            if samples < 0 or -(-samples // hop) != frames:
                 raise TokenError(
                     f"{frames} frames can't stand for {samples} samples: {self.spec.tokenizer} has "
                     f"frames of {self.spec.hop} samples"
@@ -432,7 +435,7 @@ def check_same_tokenizer(given: TokenSpec, expected: TokenSpec, what: str = "tok
 
     Their names may differ (a saved copy may have any name); nothing else may.
     """
-    if replace(given, tokenizer=expected.tokenizer) != expected:
+    if given is not expected and replace(given, tokenizer=expected.tokenizer) != expected:
         raise TokenMismatchError(
             f"these {what} were made by {given.tokenizer} ({given.digest[:12]}), "
             f"not by {expected.tokenizer} ({expected.digest[:12]})"

@@ -44,7 +44,10 @@ def check_range(codes: Tensor, sizes: Sequence[int], what: str) -> None:
     """Raise `TokenError` if a code (batch, codebooks, positions) exceeds its codebook's size."""
     if not codes.numel():
         return
-    lowest, highest = codes.amin((0, 2)).tolist(), codes.amax((0, 2)).tolist()
+    if codes.shape[1] == 1:
+        lowest, highest = ([int(end)] for end in codes.aminmax())
+    else:
+        lowest, highest = codes.amin((0, 2)).tolist(), codes.amax((0, 2)).tolist()
     for codebook, (low, high, size) in enumerate(zip(lowest, highest, sizes, strict=True)):
         if low < 0 or high >= size:
             wrong = low if low < 0 else high

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..audio.resampling import resample, resampler_name
 from ..errors import LevelWarning, WaveError
@@ -123,6 +123,30 @@ def given_rows(
     Raises:
         WaveError: as for `wave_rows`.
     """
+    return _rows(*_given(wave, lengths, batch_size))
+
+
+def given_batch(
+    wave: Wave, lengths: Tensor | Sequence[int] | None, batch_size: int
+) -> tuple[Tensor, list[int]]:
+    """`given_rows` in one tensor (batch, samples) float32, and the valid samples of each row.
+
+    Samples beyond them have any finite values.
+    """
+    whole, counts = _given(wave, lengths, batch_size)
+    if isinstance(whole, Tensor):
+        whole = _scaled(whole)
+        if _sums_up(whole):  # with the padding, which is most often finite, too
+            return whole, counts
+    return nn.utils.rnn.pad_sequence(_rows(whole, counts), batch_first=True), counts
+
+
+def _given(
+    wave: Wave, lengths: Tensor | Sequence[int] | None, batch_size: int | None
+) -> tuple[Tensor | list[Tensor], list[int]]:
+    """Return waves of a dtype that is taken, and the valid samples of each, whose values may be
+    anything.
+    """
     whole: Tensor | list[Tensor]
     if isinstance(wave, list | tuple):
         whole = [_one_of_a_list(each, index) for index, each in enumerate(wave)]
@@ -132,16 +156,25 @@ def given_rows(
         sizes = [whole.shape[1]] * whole.shape[0]
     if batch_size is not None and len(sizes) != batch_size:
         raise WaveError(f"this stream has {batch_size} rows, got {len(sizes)}")
-    counts = sizes
-    if lengths is not None:
-        counts = _whole_numbers(lengths)
-        if len(counts) != len(sizes):
-            raise WaveError(f"{len(counts)} lengths for {len(sizes)} rows")
-        if any(not 0 <= count <= size for count, size in zip(counts, sizes, strict=True)):
-            raise WaveError(f"lengths must lie in 0..{max(sizes, default=0)}, got {counts}")
+    if lengths is None:
+        return whole, sizes
+    counts = _whole_numbers(lengths)
+    if len(counts) != len(sizes):
+        raise WaveError(f"{len(counts)} lengths for {len(sizes)} rows")
+    if any(not 0 <= count <= size for count, size in zip(counts, sizes, strict=True)):
+        raise WaveError(f"lengths must lie in 0..{max(sizes, default=0)}, got {counts}")
+    return whole, counts
+
+
+def _rows(whole: Tensor | list[Tensor], counts: Sequence[int]) -> list[Tensor]:
+    """Return the valid samples of each row, float32.
+
+    Raises:
+        WaveError: NaN or infinity.
+    """
     if isinstance(whole, Tensor):
         whole = _scaled(whole)
-        if _sums_up(whole):  # with the padding, which is most often finite, too
+        if _sums_up(whole):
             nothing = whole.new_zeros(0)
             return [
                 row[:count] if count else nothing

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -27,8 +28,7 @@ class WeightWatch:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        # What must still be in each dictionary under its name: tensors, submodules, None.
-        places: list[tuple[dict[str, Any], str]] = []
+        # What must still be in each dictionary, in this order: tensors, submodules, None.
         self._parts: list[Any] = []
         self._holders: list[dict[str, Any]] = []
         self._tensors: list[Tensor] = []
@@ -38,7 +38,6 @@ class WeightWatch:
             for holder in (part._parameters, part._buffers, part._modules):
                 if holder:
                     self._holders.append(holder)
-                    places += [(holder, name) for name in holder]
                     self._parts += holder.values()
             for tensor in _tensors_of(part):
                 if tensor is None or tensor.is_meta:
@@ -47,7 +46,6 @@ class WeightWatch:
                 if not tensor.is_inference():
                     self._counted.append(tensor)
                 kinds.setdefault((tensor.device, tensor.dtype), []).extend(_samples_of(tensor))
-        self._where = [place[0] for place in places], [place[1] for place in places]
         self._sizes = list(map(len, self._holders))
         self._addresses = list(map(Tensor.data_ptr, self._tensors))
         self._versions = list(map(_version, self._counted))
@@ -63,7 +61,7 @@ class WeightWatch:
         """
         # Without a loop in Python: a session asks before every frame.
         return (
-            all(map(operator.is_, map(dict.get, *self._where), self._parts))
+            all(map(operator.is_, chain.from_iterable(map(dict.values, self._holders)), self._parts))
             and list(map(_version, self._counted)) == self._versions
             and list(map(Tensor.data_ptr, self._tensors)) == self._addresses
             and list(map(len, self._holders)) == self._sizes

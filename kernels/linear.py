@@ -270,13 +270,14 @@ def most_frames(edges):  # type: ignore[no-untyped-def]
 
 @kernel
 def run_blocks(  # type: ignore[no-untyped-def]
-    x, edges, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
+    x, edges, rows, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
 ):
     """Run causal blocks on x (frames, width) in place: concatenated frames of several rows.
 
     Args:
         edges: (rows + 1,) row r has the frames from `edges[r]` to `edges[r + 1]`.
-        pasts: (rows,) addresses of arrays (blocks, kernel - 1, width); updated.
+        rows: (rows,) where the address of each row's past is in `pasts`.
+        pasts: addresses of arrays (blocks, kernel - 1, width); updated.
         taps: (blocks, kernel, width). taps_bias, scales: (blocks, width).
         norms: (blocks, 2, width): weights and biases.
         widen, narrow: panels of each block; widen_bias, narrow_bias: their biases.
@@ -289,8 +290,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
     hidden = np.empty((frames, widen_bias.shape[1]), x.dtype)
     back = np.empty((frames, narrow_bias.shape[1]), x.dtype)
     for b in range(blocks):
-        for r in range(pasts.shape[0]):
-            past = at_address(like, pasts[r], (blocks, kept, width))[b]
+        for r in range(rows.shape[0]):
+            past = at_address(like, pasts[rows[r]], (blocks, kept, width))[b]
             start, count = edges[r], edges[r + 1] - edges[r]
             # Loops instead of slices: numba compiles the error of a slice assignment for 4 s.
             for t in range(kept):

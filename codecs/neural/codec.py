@@ -120,6 +120,25 @@ class NeuralCodec(AudioTokenizer):
         encoder, tile = self._running_encoder()
         quantizing = self.quantizing()
         quantizer: Quantizer = self.still_quantizer()
+        settings: dict[str, Any] = {
+            "batch_size": batch_size,
+            "hop": self.network.hop,
+            "window": self.network.window,
+            "look_ahead": self.network.encoder_look_ahead,
+            "tile": tile,
+            "channels": self.network.latent_dim,
+            "unrounded": lambda latents: quantizer.unrounded(latents[None])[0],
+            "num_codebooks": num_codebooks,
+            "device": self.device,
+        }
+
+        def quantize(latents: Tensor) -> Tensor:
+            return quantizing(latents[None], num_codebooks)[0]
+
+        if hasattr(encoder, "init_states"):
+            from .streams.rows import RowEncoder  # imported here, since numba takes a while
+
+            return RowEncoder(encoder, quantize, **settings)
         if tile is None:
             latents_of = together(encoder.latents)
         else:
@@ -129,20 +148,7 @@ class NeuralCodec(AudioTokenizer):
             latents, after = latents_of(windows, edges, states)
             return latents.float(), after
 
-        return TileEncoder(
-            rounded,
-            lambda latents: quantizing(latents[None], num_codebooks)[0],
-            encoder.init_state,
-            batch_size=batch_size,
-            hop=self.network.hop,
-            window=self.network.window,
-            look_ahead=self.network.encoder_look_ahead,
-            tile=tile,
-            channels=self.network.latent_dim,
-            unrounded=lambda latents: quantizer.unrounded(latents[None])[0],
-            num_codebooks=num_codebooks,
-            device=self.device,
-        )
+        return TileEncoder(rounded, quantize, encoder.init_state, **settings)
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
         decoder, compiled = self._running_decoder()

@@ -119,6 +119,28 @@ class EncoderStream(LatentStream):
     def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         raise LatentsError("this tokenizer has no latents: it makes codes without vectors")
 
+    def push_batch(
+        self, samples: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
+    ) -> tuple[Tensor, list[int]]:
+        """`push`, or `push_latents`, of all rows in one tensor, which a session calls.
+
+        A stream that works on all rows at once overrides this, and thereby handles no row by
+        itself in Python.
+
+        Args:
+            samples: (batch, samples) float32.
+            counts: (batch,) valid samples of each row.
+            final: (batch,) see `push`.
+            as_latents: whether to return latents instead of codes.
+
+        Returns:
+            Codes (batch, codebooks, frames) int64, or latents (batch, frames, channels) float32;
+            zeros follow the frames of a row that has fewer than others. And the frames of each row.
+        """
+        push = self.push_latents if as_latents else self.push
+        new = push(rows_of_batch(samples, counts), uniform(final))
+        return batch_of_rows(new, 0 if as_latents else 1)
+
 
 class DecoderStream(RowStream[Any]):
     """A stateful decoder: codes, or latents, to samples. Rows may switch between both."""
@@ -151,6 +173,53 @@ class DecoderStream(RowStream[Any]):
             LatentsError: the decoder takes codes only.
         """
         raise LatentsError("this tokenizer's decoder takes codes only, no latents")
+
+    def push_batch(
+        self, frames: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
+    ) -> tuple[Tensor, list[int]]:
+        """`push`, or `push_latents`, of all rows in one tensor; see `EncoderStream.push_batch`.
+
+        Args:
+            frames: codes (batch, codebooks, frames), or latents (batch, frames, channels).
+            counts: (batch,) valid frames of each row.
+            final: (batch,) see `push`.
+            as_latents: whether frames are latents.
+
+        Returns:
+            (batch, samples) float32, padded with zeros, and the samples of each row.
+        """
+        axis = 0 if as_latents else 1
+        push = self.push_latents if as_latents else self.push
+        return batch_of_rows(push(rows_of_batch(frames, counts, axis), uniform(final)), 0)
+
+
+def rows_of_batch(batch: Tensor, counts: Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Return the valid part of each row of a batch, along an axis of the rows."""
+    nothing = batch.narrow(axis + 1, 0, 0)
+    # A server's sessions have many rows, of which few have frames.
+    return [
+        row.narrow(axis, 0, count) if count else nothing[index]
+        for index, (row, count) in enumerate(zip(batch.unbind(), counts, strict=True))
+    ]
+
+
+def batch_of_rows(rows: Sequence[Tensor], axis: int) -> tuple[Tensor, list[int]]:
+    """Return rows in one tensor, padded with zeros along an axis, and their sizes along it."""
+    counts = [row.shape[axis] for row in rows]
+    if len(rows) == 1:
+        return rows[0][None], counts
+    shape = list(rows[0].shape)
+    shape[axis] = max(counts)
+    batch = rows[0].new_zeros(len(rows), *shape)
+    for whole, row, count in zip(batch, rows, counts, strict=True):
+        if count:
+            whole.narrow(axis, 0, count).copy_(row)
+    return batch, counts
+
+
+def uniform(flags: Sequence[bool]) -> bool | Sequence[bool]:
+    """Return one flag if all are equal, the only form that some streams support; else all."""
+    return flags[0] if len(set(flags)) == 1 else flags
 
 
 def row_flags(

@@ -3,6 +3,7 @@
 import operator
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,19 +15,26 @@ from ...errors import StateError, TokenError, WaveError
 from ...plain_torch import plainly
 from ..batches import (
     check_codebooks,
-    code_rows,
-    latent_rows,
+    code_batch,
+    latent_batch,
     latents_of_rows,
     tokens_of_rows,
 )
 from ..latents import Latents, latent_channels
 from ..spec import TokenizerSpec
 from ..tokens import Tokens
-from ..waves import Wave, given_rows, warn_of_levels
+from ..waves import Wave, given_batch, warn_of_levels
 from .concealment import Concealment
 from .latency import StreamStats, StreamTiming
 from .migration import check_identity, check_promise, identity, pack, unpack
-from .protocol import DecoderStream, EncoderStream, RowStream, row_flags
+from .protocol import (
+    DecoderStream,
+    EncoderStream,
+    RowStream,
+    batch_of_rows,
+    row_flags,
+    rows_of_batch,
+)
 from .rates import RowResampler
 from .rows import RowProgress
 from .state import flatten, rebuild, size_in_bytes
@@ -36,6 +44,7 @@ from .tokenizer import StreamingTokenizer
 Chunk = Wave | bytes | bytearray | memoryview
 
 
+_nothing = nullcontext()
 #: Calls in which a session looks for samples far beyond full scale.
 _CALLS_WATCHED = 100
 
@@ -199,9 +208,14 @@ class StreamSession:
         """
         self._check_open("encode")
         check_codebooks(self.num_codebooks, self._spec)
-        codes, num_samples = self._advance(chunk, lengths, final, as_latents=False)
-        device = self.tokenizer.device
-        return tokens_of_rows(codes, num_samples, self.num_codebooks, self._spec, device)
+        codes, frames, num_samples = self._advance(chunk, lengths, final, as_latents=False)
+        device = codes.device
+        return Tokens(
+            codes=codes,
+            lengths=torch.tensor(frames, dtype=torch.long, device=device),
+            num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
+            spec=self._spec.tokens,
+        )
 
     @plainly
     def latents(
@@ -228,8 +242,14 @@ class StreamSession:
         """
         self._check_open("encode")
         latent_channels(self._spec)
-        vectors, num_samples = self._advance(chunk, lengths, final, as_latents=True)
-        return latents_of_rows(vectors, num_samples, self._spec, self.tokenizer.device)
+        vectors, frames, num_samples = self._advance(chunk, lengths, final, as_latents=True)
+        device = vectors.device
+        return Latents(
+            vectors=vectors,
+            lengths=torch.tensor(frames, dtype=torch.long, device=device),
+            num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
+            spec=self._spec.tokens,
+        )
 
     def _advance(
         self,
@@ -237,46 +257,44 @@ class StreamSession:
         lengths: Tensor | Sequence[int] | None,
         final: bool | np.bool_ | Sequence[bool | np.bool_],
         as_latents: bool,
-    ) -> tuple[list[Tensor], list[int]]:
-        """Encode a chunk; return each row's new frames and the samples that they stand for.
+    ) -> tuple[Tensor, list[int], list[int]]:
+        """Encode a chunk; return new frames, and how many each row has, and their samples.
 
-        Frames are codes (codebooks, frames) or latents (frames, channels).
+        Frames are codes (batch, codebooks, frames) or latents (batch, frames, channels).
         """
         begun = time.perf_counter()
         self._check_weights()
-        device = self.tokenizer.device
-        given = given_rows(_samples(chunk), lengths, self.batch_size)
+        device = self._device
+        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size)
         # Later calls are spared: integers that were not divided are loud from the start.
         if not self._warned and self.timing.encode.calls < _CALLS_WATCHED:
-            self._warned = warn_of_levels(given)
-        finals = row_flags(final, self.batch_size)
-        for index, (row, state) in enumerate(zip(given, self._rows, strict=True)):
-            if row.shape[0] and state.encode_ended:
-                raise WaveError(f"row {index} has ended; reset it before it takes more samples")
-        ending = [end and not row.encode_ended for end, row in zip(finals, self._rows, strict=True)]
+            self._warned = warn_of_levels(rows_of_batch(samples, counts))
+        ending = row_flags(final, self.batch_size)
+        for index, (count, state) in enumerate(zip(counts, self._rows, strict=True)):
+            if state.encode_ended:
+                if count:
+                    raise WaveError(f"row {index} has ended; reset it before it takes more samples")
+                ending[index] = False
         encoder = self._encoder_at_work()
-        rows = given if device.type == "cpu" else [row.to(device) for row in given]
+        if device.type != "cpu":
+            samples = samples.to(device)
         if self._resamplers_in is not None:
-            rows = [
-                resampler.push(row, end)
-                for resampler, row, end in zip(self._resamplers_in, rows, ending, strict=True)
-            ]
-        push = encoder.push_latents if as_latents else encoder.push
-        with torch.autocast(device.type, enabled=False):
-            frames = push(rows, _uniform(ending))
+            rows = rows_of_batch(samples, counts)
+            turns = zip(self._resamplers_in, rows, ending, strict=True)
+            samples, counts = batch_of_rows([each.push(row, end) for each, row, end in turns], 0)
+        with _without_autocast(device):
+            found, frames = encoder.push_batch(samples, counts, ending, as_latents)
         self._as_latents = as_latents
-        counts = [new.shape[0 if as_latents else 1] for new in frames]
         hop = self._hop
         num_samples = []
-        for state, row, new, end in zip(self._rows, rows, counts, ending, strict=True):
+        for state, count, new, end in zip(self._rows, counts, frames, ending, strict=True):
             start = state.frames_out * hop
-            state.samples_in += row.shape[0]
+            state.samples_in += count
             state.frames_out += new
             state.encode_ended |= end
             num_samples.append(max(0, min(state.samples_in, state.frames_out * hop) - start))
-        samples = sum(row.shape[0] for row in rows)
-        self.timing.encode.record(time.perf_counter() - begun, sum(counts), samples)
-        return frames, num_samples
+        self.timing.encode.record(time.perf_counter() - begun, sum(frames), sum(counts))
+        return found, frames, num_samples
 
     @plainly
     def decode(
@@ -314,49 +332,56 @@ class StreamSession:
         if tokens is None:
             tokens = self._lost_frames()
             lost = torch.ones(self.batch_size, tokens.codes.shape[2], dtype=torch.bool)
-        as_latents, device = isinstance(tokens, Latents), self.tokenizer.device
+        as_latents, device = isinstance(tokens, Latents), self._device
         if isinstance(tokens, Latents):
-            rows = latent_rows(tokens, self._spec, device)
+            given, frames = latent_batch(tokens, self._spec, device)
         else:
-            rows = code_rows(tokens, self._spec, device)
-        if len(rows) != self.batch_size:
-            raise WaveError(f"this stream has {self.batch_size} rows, got {len(rows)}")
-        finals = row_flags(final, self.batch_size)
-        hop, frames = self._hop, [row.shape[0 if as_latents else 1] for row in rows]
+            given, frames = code_batch(tokens, self._spec, device)
+        if len(frames) != self.batch_size:
+            raise WaveError(f"this stream has {self.batch_size} rows, got {len(frames)}")
+        ending = row_flags(final, self.batch_size)
+        hop = self._hop
         for index, (new, state) in enumerate(zip(frames, self._rows, strict=True)):
             if new and state.decode_ended:
                 raise WaveError(f"row {index} has ended; reset it before it takes more frames")
             if new and state.samples_due < state.frames_in * hop:
                 raise TokenError(f"row {index} has ended already: its last frame was cut short")
-        ending = [end and not row.decode_ended for end, row in zip(finals, self._rows, strict=True)]
+            ending[index] &= not state.decode_ended
         decoder = self._decoder_at_work()
         if lost is not None:
-            rows = self._concealed(rows, tokens, lost)
+            rows = self._concealed(rows_of_batch(given, frames, 1), tokens, lost)
             as_latents = self._spec.decodes_latents
+            given, _ = batch_of_rows(rows, 0 if as_latents else 1)
         elif not as_latents:
-            for row, state, count in zip(rows, self._rows, frames, strict=True):
-                if count:
-                    state.arrived(row)
-        push = decoder.push_latents if as_latents else decoder.push
-        with torch.autocast(device.type, enabled=False):
-            waves = push(rows, _uniform(ending))
-        samples = []
+            self._arrived(given, frames)
+        with _without_autocast(device):
+            out, lengths = decoder.push_batch(given, frames, ending, as_latents)
         counts = tokens.num_samples.tolist()
-        for index, (state, wave) in enumerate(zip(self._rows, waves, strict=True)):
+        for index, state in enumerate(self._rows):
             state.frames_in += frames[index]
             state.samples_due += counts[index]
-            length = wave.shape[0]
-            if length > state.samples_due - state.samples_out:
-                length = state.samples_due - state.samples_out
-                wave = wave[:length]
-            state.samples_out += length
+            left = state.samples_due - state.samples_out
+            if lengths[index] > left:
+                lengths[index] = left
+                out[index, left:] = 0
+            state.samples_out += lengths[index]
             state.decode_ended |= ending[index]
-            if self._resamplers_out is not None:
-                wave = self._resamplers_out[index].push(wave, ending[index])
-            samples.append(wave)
-        out = samples[0][None] if len(samples) == 1 else _side_by_side(samples, device)
+        out = out[:, : max(lengths)]
+        if self._resamplers_out is not None:
+            turns = zip(self._resamplers_out, rows_of_batch(out, lengths), ending, strict=True)
+            out, _ = batch_of_rows([each.push(wave, end) for each, wave, end in turns], 0)
         self.timing.decode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return out
+
+    def _arrived(self, codes: Tensor, frames: Sequence[int]) -> None:
+        """Note the last codes of each row, of (batch, codebooks, frames)."""
+        kept = codes.shape[1]
+        for row, (state, count) in enumerate(zip(self._rows, frames, strict=True)):
+            if count:
+                state.lost = 0
+                state.last[:kept] = codes[row, :, count - 1]
+                if kept < len(state.last):
+                    state.last[kept:] = -1
 
     def _lost_frames(self) -> Tokens:
         """Return a frame for every row that has not ended, of codes that do not matter."""
@@ -627,16 +652,8 @@ def _samples(chunk: Chunk) -> Wave:
     return np.frombuffer(chunk, "<i2")
 
 
-def _side_by_side(rows: list[Tensor], device: torch.device) -> Tensor:
-    """Return (batch, samples), rows padded with zeros."""
-    lengths = [row.shape[0] for row in rows]
-    out = torch.zeros(len(rows), max(lengths), dtype=torch.float32, device=device)
-    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        if length:
-            out[index, :length] = row
-    return out
-
-
-def _uniform(flags: list[bool]) -> bool | list[bool]:
-    """Return one flag if all are equal, the only form that some streams support; else the list."""
-    return flags[0] if len(set(flags)) == 1 else flags
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without autocast; `plainly` has turned it off for the usual devices."""
+    if device.type in ("cpu", "cuda"):
+        return _nothing
+    return torch.autocast(device.type, enabled=False)

@@ -26,7 +26,7 @@ from ..neural.trunks.spectral import SpectralConfig
 from ..spec import TokenizerSpec
 
 if TYPE_CHECKING:
-    from ..neural.compiled.residual_stages import CompiledStages
+    from ..neural.compiled.residual_stages import CompiledDecoding, CompiledStages
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,11 @@ class TS3Codec(NeuralCodec):
 
     def dequantizing(self) -> Callable[[Tensor], Tensor]:
         quantizer = self.still_quantizer()
+        if self.device.type == "cpu" and isinstance(quantizer, VectorQuantizer):
+            compiled: CompiledDecoding = self.prepared(self._decoding)
+            return lambda codes: torch.from_numpy(
+                compiled.vectors(codes[..., 0].flatten().numpy())
+            ).unflatten(0, codes.shape[:2])
 
         def dequantize(codes: Tensor) -> Tensor:
             present = codes[..., 0] >= 0
@@ -136,3 +141,8 @@ class TS3Codec(NeuralCodec):
         )
 
         return CompiledStages([self.still_quantizer()], [])
+
+    def _decoding(self) -> "CompiledDecoding":
+        from ..neural.compiled.residual_stages import CompiledDecoding  # as above
+
+        return CompiledDecoding(self.still_quantizer())

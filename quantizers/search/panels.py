@@ -34,8 +34,9 @@ class PanelSearch:
     """Screen all codes, on the grid or in float32, then decide exactly."""
 
     def __init__(self, codebook: Tensor, metric: Metric, *, on_grid: bool = True):
-        from .panel_kernels import PANEL
+        from .panel_kernels import PANEL, TILE, search_panels
 
+        self._search_panels, self._tile = search_panels, TILE
         self._last = LastResort(codebook, metric)
         self._finer: PanelSearch | None = None
         self._on_grid = on_grid
@@ -102,18 +103,17 @@ class PanelSearch:
 
     def _scratch(self, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return buffers: moved rows, rows in the panels' dtype, and scratch for rounding."""
-        from .panel_kernels import TILE
-
         steps = self._panels.shape[1]
         width = 2 * steps if self._on_grid else steps
-        moved = scratch("moved rows", (TILE, width), np.float32)
-        moved[:, dim:] = 0
+        moved = scratch("moved rows", (self._tile, width), np.float32)
+        if width > dim:
+            moved[:, dim:] = 0
         if not self._on_grid:
             return moved, moved, moved
         return (
             moved,
-            scratch("rows on the grid", (TILE, width), np.int16),
-            scratch("roundings", (TILE, width), np.float32),
+            scratch("rows on the grid", (self._tile, width), np.int16),
+            scratch("roundings", (self._tile, width), np.float32),
         )
 
     def _places(self, codes: np.ndarray) -> np.ndarray:
@@ -130,10 +130,8 @@ class PanelSearch:
         self._search_undecided(rows, codes, scores)
 
     def _screen_all(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
-        from .panel_kernels import TILE, search_panels
-
         moved, screened, rounding = self._scratch(rows.shape[1])
-        search_panels(
+        self._search_panels(
             rows,
             self._center,
             self._unit,
@@ -146,11 +144,13 @@ class PanelSearch:
             moved,
             screened,
             rounding,
-            scratch("least of panels", (self._panels.shape[0], TILE), self._offsets.dtype.type),
+            scratch("least of panels", (self._panels.shape[0], self._tile), self._offsets.dtype.type),
         )
 
     def _search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Search rows that the grid can't hold or decide, in float32 and then in float64."""
+        if len(codes) <= self._tile and min(codes.tolist(), default=0) >= 0:
+            return
         if not self._on_grid:
             self._last.search_undecided(rows, codes, scores)
             return
@@ -172,8 +172,9 @@ class CellSearch(PanelSearch):
     """Screen the panels whose boxes can contain the nearest code, then decide exactly."""
 
     def _places(self, codes: np.ndarray) -> np.ndarray:
-        from .panel_kernels import BOXES, PANEL
+        from .panel_kernels import BOXES, PANEL, order_by_home, search_cells
 
+        self._order_by_home, self._search_cells = order_by_home, search_cells
         if self._metric == METRICS.index("ip"):
             raise ValueError("boxes bound distances, not inner products")
         order = cell_order(codes, PANEL)
@@ -198,18 +199,19 @@ class CellSearch(PanelSearch):
 
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Find codes and scores; see `PanelSearch.search`."""
-        for start in range(0, rows.shape[0], _SORTED):
-            part = slice(start, start + _SORTED)
-            self._screen_sorted(rows[part], codes[part], scores[part])
+        if rows.shape[0] <= _SORTED:
+            self._screen_sorted(rows, codes, scores)
+        else:
+            for start in range(0, rows.shape[0], _SORTED):
+                part = slice(start, start + _SORTED)
+                self._screen_sorted(rows[part], codes[part], scores[part])
         self._search_undecided(rows, codes, scores)
 
     def _screen_sorted(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
-        from .panel_kernels import order_by_home, search_cells
-
         moved, screened, rounding = self._scratch(rows.shape[1])
         order = np.arange(rows.shape[0])
         if rows.shape[0] >= 256:
-            order_by_home(
+            self._order_by_home(
                 rows,
                 order,
                 self._center,
@@ -219,7 +221,7 @@ class CellSearch(PanelSearch):
                 rounding,
                 np.empty(rows.shape[0], np.int64),
             )
-        done = search_cells(
+        done = self._search_cells(
             rows,
             order,
             self._center,

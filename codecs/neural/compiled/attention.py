@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from torch import Tensor
 
 from ....errors import StateError
@@ -29,12 +29,22 @@ from ....kernels.linear import (
     linear,
     most_frames,
     normalize,
+    run_blocks,
     spread_constant,
 )
 from ..layers.causal import CausalStack
 from ..layers.transformer import CausalTransformer, TransformerConfig, TransformerLayer
 from .int8 import linear_int8, pack_int8
-from .packing import Array, PackedStack, addresses, array, on_cache_lines, pack
+from .packing import (
+    Array,
+    PackedStack,
+    addresses,
+    array,
+    on_cache_lines,
+    pack,
+    row_addresses,
+    rows_of_zeros,
+)
 
 _SPAN = 2 * v.LANES  # distances per iteration
 
@@ -60,6 +70,29 @@ class AttentionPast:
         """Raise StateError if the place is outside."""
         if not 0 <= self.at <= _SLACK:
             raise StateError(f"keys from column {self.at} on, expected 0 to {_SLACK}")
+
+
+class AttentionPasts:
+    """`AttentionPast` of all rows of a stream.
+
+    Args:
+        rows: number of rows.
+        size: of the memory of each.
+        dtype: of the computation.
+    """
+
+    def __init__(self, rows: int, size: int, dtype: type[np.floating[Any]]) -> None:
+        self.memory = rows_of_zeros(rows, size, dtype)
+        self.addresses = row_addresses(self.memory)
+        self.at = np.zeros(rows, np.int64)
+
+    def row(self, row: int) -> AttentionPast:
+        """Return the past of a row, whose memory is a view."""
+        return AttentionPast(self.memory[row], int(self.at[row]))
+
+    def put(self, row: int, past: AttentionPast | None) -> None:
+        """Set the past of a row; None: the initial one."""
+        self.memory[row], self.at[row] = (0, 0) if past is None else (past.memory, past.at)
 
 
 class PackedTransformer:
@@ -114,15 +147,25 @@ class PackedTransformer:
             array(stack.norm.weight).astype(dtype),
             array(stack.norm.bias).astype(dtype),
         )
+        self.window = config.window
+        self.packed = self.weights
 
     def init_state(self) -> AttentionPast:
         """Create the initial state of a row."""
+        return AttentionPast(np.zeros(self._size, self.dtype))
+
+    def init_states(self, rows: int) -> AttentionPasts:
+        """Create the initial states of `rows` rows."""
+        return AttentionPasts(rows, self._size, self.dtype)
+
+    @property
+    def _size(self) -> int:
+        """Numbers in a row's memory."""
         config = self.config
         frames = config.window - 1 + _SLACK
         per_channel = _columns(_in_spans(config.window)) + frames
         # Vectors are read whole, also at the end of a row.
-        size = config.layers * config.width * per_channel + v.LANES
-        return AttentionPast(np.zeros(size, self.dtype))
+        return int(config.layers * config.width * per_channel + v.LANES)
 
     def __call__(self, x: Array, edges: Array, pasts: Sequence[Any]) -> None:
         """Apply the layers to x (frames, width) in place, and update each row's past.
@@ -133,8 +176,8 @@ class PackedTransformer:
             pasts: of each row, from `init_state`.
         """
         places = np.array([past.at for past in pasts])
-        memories = addresses([past.memory for past in pasts])
-        _run_layers(x, edges, memories, places, self.config.window, *self.weights)
+        memories, rows = addresses([past.memory for past in pasts]), np.arange(len(pasts))
+        _run_layers(x, edges, rows, memories, places, self.config.window, *self.weights)
         for past, place in zip(pasts, places.tolist(), strict=True):
             past.at = place
 
@@ -284,15 +327,16 @@ _mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
 
 @kernel
 def _run_layers(  # type: ignore[no-untyped-def]
-    x, edges, pasts, places, window, norms, epsilon, together, distances, scale, outward, widen,
+    x, edges, rows, pasts, places, window, norms, epsilon, together, distances, scale, outward, widen,
     narrow, norm, norm_bias,
 ):  # fmt: skip
     """Run layers and the last norm on x (frames, width) in place: concatenated frames of rows.
 
     Args:
         edges: (rows + 1,) row r has the frames from `edges[r]` to `edges[r + 1]`.
-        pasts: (rows,) addresses of the memory of `AttentionPast`s; updated.
-        places: (rows,) their `at`; updated.
+        rows: (rows,) where the past of each row is in `pasts` and `places`.
+        pasts: addresses of the memory of `AttentionPast`s; updated.
+        places: their `at`; updated.
         window: frames that a frame attends to, including itself.
         norms: (layers, 4, width): weights of both norms, then biases.
         together: joint projection to queries, keys and values. It, outward, widen and narrow have
@@ -321,10 +365,10 @@ def _run_layers(  # type: ignore[no-untyped-def]
         for t in range(frames):
             for c in range(width):
                 parts[t, c] *= scale
-        for r in range(pasts.shape[0]):
-            start, count, at = edges[r], edges[r + 1] - edges[r], places[r]
-            keys_at = pasts[r] + b * width * columns * size
-            values_at = pasts[r] + (layers * columns + b * (kept + _SLACK)) * width * size
+        for r in range(rows.shape[0]):
+            start, count, at = edges[r], edges[r + 1] - edges[r], places[rows[r]]
+            keys_at = pasts[rows[r]] + b * width * columns * size
+            values_at = pasts[rows[r]] + (layers * columns + b * (kept + _SLACK)) * width * size
             keys = at_address(like, keys_at, (width, columns))
             past = at_address(like, values_at, (kept + _SLACK, width))
             new, out = parts[start : start + count], attended[start : start + count]
@@ -379,14 +423,39 @@ def _run_layers(  # type: ignore[no-untyped-def]
             for c in range(width):
                 x[t, c] += back[t, c]
     normalize(x, norm, norm_bias, epsilon, x)
-    for r in range(pasts.shape[0]):
-        count = edges[r + 1] - edges[r]
+    for r in range(rows.shape[0]):
+        count, row = edges[r + 1] - edges[r], rows[r]
         if count > _SLACK:
-            places[r] = 0
-        elif places[r] + count > _SLACK:
-            places[r] = count
+            places[row] = 0
+        elif places[row] + count > _SLACK:
+            places[row] = count
         else:
-            places[r] += count
+            places[row] += count
+
+
+def run_packed(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
+    """Run the layers of `packed_layers` on x in place: for kernels, which compile one of both kinds.
+
+    Args:
+        x, edges: see `_run_layers`, or `kernels.linear.run_blocks`.
+        rows: which rows of the stream these are.
+        pasts, places: `addresses` and `at` of the states of all rows; updated.
+        window, packed: of the packed layers.
+    """
+    raise NotImplementedError("only for kernels")
+
+
+@overload(run_packed, jit_options={"nogil": True})
+def _run_packed(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
+    def blocks(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
+        weights, norm, epsilon = packed
+        run_blocks(x, edges, rows, pasts, *weights)
+        normalize(x, norm[0], norm[1], epsilon, x)
+
+    def layers(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
+        _run_layers(x, edges, rows, pasts, places, window, *packed)
+
+    return blocks if isinstance(packed[0], types.BaseTuple) else layers
 
 
 @kernel

@@ -33,6 +33,22 @@ def on_cache_lines(values: Array) -> Array:
     return copy
 
 
+def rows_of_zeros(rows: int, size: int, dtype: type[np.floating[Any]]) -> Array:
+    """Return zeros (rows, size), each row on cache lines of its own; unused ones take no memory."""
+    item = np.dtype(dtype).itemsize
+    line = -(-size * item // _LINE) * _LINE
+    room = np.zeros(rows * line + _LINE, np.uint8)  # the system gives pages when they are written
+    start = -room.ctypes.data % _LINE
+    whole = room[start : start + rows * line].view(dtype).reshape(rows, line // item)
+    return whole[:, :size]
+
+
+def row_addresses(values: Array) -> Array:
+    """Return the address (rows,) int64 of each row of an array; the caller must keep the array."""
+    first = values.__array_interface__["data"][0]
+    return first + values.strides[0] * np.arange(len(values), dtype=np.int64)
+
+
 def pack(
     weight: Tensor | Array, bias: Tensor | None, dtype: type[np.floating[Any]]
 ) -> tuple[Array, Array]:
@@ -58,6 +74,32 @@ def pack(
 def pack_linear(layer: nn.Linear, dtype: type[np.floating[Any]]) -> tuple[Array, Array]:
     """Pack a linear layer; see `pack`."""
     return pack(layer.weight, layer.bias, dtype)
+
+
+class BlockPasts:
+    """Pasts of a `PackedStack`, for all rows of a stream.
+
+    Args:
+        rows: number of rows.
+        shape: of one row: (blocks, kernel - 1, width).
+        dtype: of the computation.
+    """
+
+    def __init__(
+        self, rows: int, shape: tuple[int, int, int], dtype: type[np.floating[Any]]
+    ) -> None:
+        self.values = np.zeros((rows, *shape), dtype)
+        self.addresses = row_addresses(self.values)
+        self.at = np.zeros(rows, np.int64)  # not used: see `attention.run_packed`
+
+    def row(self, row: int) -> Array:
+        """Return the past (blocks, kernel - 1, width) of a row, a view."""
+        past: Array = self.values[row]
+        return past
+
+    def put(self, row: int, past: Array | None) -> None:
+        """Set the past of a row; None: the initial one."""
+        self.values[row] = 0 if past is None else past
 
 
 class PackedStack:
@@ -88,6 +130,8 @@ class PackedStack:
             np.stack([array(block.scale) for block in blocks]).astype(dtype),
         )
         self.norm = array(stack.norm.weight).astype(dtype), array(stack.norm.bias).astype(dtype)
+        self.window = 0
+        self.packed = self.weights, self.norm, self.epsilon
 
     def init_state(self) -> Array:
         """Create the initial pasts (blocks, kernel - 1, width) of a row."""
@@ -101,5 +145,10 @@ class PackedStack:
             edges: (rows + 1,) boundaries of the rows in x.
             pasts: of each row, from `init_state`.
         """
-        run_blocks(x, edges, addresses(pasts), *self.weights)
+        rows = np.arange(len(pasts))
+        run_blocks(x, edges, rows, addresses(pasts), *self.weights)
         normalize(x, *self.norm, self.epsilon, x)
+
+    def init_states(self, rows: int) -> BlockPasts:
+        """Create the initial pasts of `rows` rows."""
+        return BlockPasts(rows, self.shape, self.dtype)

@@ -1,4 +1,4 @@
-"""Compiled residual quantization with fixed weights.
+"""Compiled quantization with fixed weights: vectors to codes, and codes to vectors.
 
 `ResidualVectorQuantizer.encode` finds the same codes, but checks in every call whether a codebook
 has changed, and projects in tiles, which takes most of the time for single frames.
@@ -40,7 +40,9 @@ class CompiledStages:
         Raises:
             QuantizerError: NaN or infinite values.
         """
-        residual = latents.numpy().copy()
+        residual = latents.numpy()
+        if num_codebooks > 1:
+            residual = residual.copy()
         codes = np.empty((len(residual), num_codebooks), np.int64)
         for index, (panels, bias, search) in enumerate(self.stages[:num_codebooks]):
             projected = _projected(residual, panels, bias, search.codebook.shape[1])
@@ -48,6 +50,27 @@ class CompiledStages:
             if index + 1 < num_codebooks:
                 residual -= self.tables[index][codes[:, index]]
         return torch.from_numpy(codes)
+
+
+class CompiledDecoding:
+    """The vectors of a factorized codebook's codes, without a table of all of them.
+
+    Args:
+        quantizer: its weights are copied.
+    """
+
+    def __init__(self, quantizer: VectorQuantizer) -> None:
+        assert isinstance(quantizer.project_out, torch.nn.Linear)
+        self.weights = pack_linear(quantizer.project_out, np.float64)
+        self.codebook = array(quantizer.codebook)
+        self.dim = quantizer.project_out.out_features
+
+    def vectors(self, codes: Array) -> Array:
+        """Return vectors (frames, dim) float32 of codes (frames,) int64; zeros for a code of -1."""
+        vectors: Array = _projected(self.codebook[codes], *self.weights, self.dim)
+        if min(codes.tolist(), default=0) < 0:
+            vectors[codes < 0] = 0
+        return vectors
 
 
 @kernel

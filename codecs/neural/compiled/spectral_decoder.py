@@ -5,17 +5,15 @@ in float64.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ....kernels.cache import kernel
 from ....kernels.fourier import samples, spectra
-from ....kernels.linear import at_address, exponentials, linear, sine_of_half_turns
+from ....kernels.linear import exponentials, linear, sine_of_half_turns
 from ..layers.harmonic_head import LOG_GAIN, HarmonicHeadConfig
 from ..layers.pulses import (
     AROUND,
@@ -27,8 +25,8 @@ from ..layers.pulses import (
     check_source,
 )
 from ..trunks.spectral import SpectralDecoder
-from .attention import AttentionPast, packed_layers
-from .packing import Array, PackedStack, addresses, array, pack_linear
+from .attention import AttentionPast, packed_layers, run_packed
+from .packing import Array, BlockPasts, PackedStack, array, pack_linear
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
 
@@ -52,6 +50,46 @@ class CompiledSpectralState:
         check_source(float(self.pitch), self.phase, self.position)
 
 
+class SpectralStates:
+    """`CompiledSpectralState` of all rows of a stream; each attribute has one for each row.
+
+    Args:
+        rows: number of rows.
+        layers, head: of the layers at the frame rate and at the spectra's rate.
+        delay: of the head, in samples.
+    """
+
+    def __init__(self, rows: int, layers: Any, head: BlockPasts, delay: int) -> None:
+        self.layers, self.head = layers, head
+        self.pitch = np.full(rows, PITCH_START, np.float32)
+        self.phase = np.zeros(rows)
+        self.position = np.zeros(rows, np.int64)
+        self.sources = np.zeros((rows, 2, delay), np.float32)
+        self.overlap = np.zeros((rows, delay), np.float32)
+
+    def row(self, row: int) -> CompiledSpectralState:
+        """Return the state of a row, whose arrays are views."""
+        return CompiledSpectralState(
+            layers=self.layers.row(row),
+            head=self.head.row(row),
+            pitch=self.pitch[row],
+            phase=float(self.phase[row]),
+            position=int(self.position[row]),
+            sources=self.sources[row],
+            overlap=self.overlap[row],
+        )
+
+    def put(self, row: int, state: CompiledSpectralState | None) -> None:
+        """Set the state of a row; None: the initial one."""
+        self.layers.put(row, None if state is None else state.layers)
+        self.head.put(row, None if state is None else state.head)
+        self.pitch[row] = PITCH_START if state is None else state.pitch
+        self.phase[row] = 0 if state is None else state.phase
+        self.position[row] = 0 if state is None else state.position
+        self.sources[row] = 0 if state is None else state.sources
+        self.overlap[row] = 0 if state is None else state.overlap
+
+
 class CompiledSpectralDecoder:
     """Decode the frames of several rows on the CPU, concatenated as in the encoder.
 
@@ -72,59 +110,73 @@ class CompiledSpectralDecoder:
         self.head = PackedStack(head.stack, dtype)
         self.pitch = pack_linear(head.pitch, dtype)
         self.gains = pack_linear(head.gains, dtype)
+        self.overlap_gain = np.float32(self.config.overlap_gain)
 
-    def init_state(self) -> CompiledSpectralState:
-        """Create the initial state of a row."""
-        delay = self.config.delay
-        return CompiledSpectralState(
-            layers=self.stack.init_state(),
-            head=self.head.init_state(),
-            pitch=np.float32(PITCH_START),
-            phase=0.0,
-            position=0,
-            sources=np.zeros((2, delay), np.float32),
-            overlap=np.zeros(delay, np.float32),
-        )
+    def init_states(self, rows: int) -> SpectralStates:
+        """Create the initial states of `rows` rows."""
+        layers, head = self.stack.init_states(rows), self.head.init_states(rows)
+        return SpectralStates(rows, layers, head, self.config.delay)
 
-    def wave(
-        self, latents: Tensor, edges: Array, states: Sequence[CompiledSpectralState]
-    ) -> Tensor:
+    def wave(self, latents: Array, edges: Array, rows: Array, states: SpectralStates) -> Array:
         """Decode to samples (frames, hop) float32.
 
         Args:
-            latents: (frames, in_features), concatenated over rows.
-            edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
-            states: of each row; updated.
+            latents: (frames, in_features) float32, contiguous, of some rows of a stream.
+            edges: (busy + 1,) int64: row `rows[r]` has the frames from `edges[r]` to
+                `edges[r + 1]`.
+            rows: (busy,) int64.
+            states: of all rows; updated.
         """
-        config = self.config
-        z = np.ascontiguousarray(latents.float().numpy())
-        x = _first_columns(z, *self.inward, self.stack.width)
-        self.stack(x, edges, [state.layers for state in states])
-        raised = _first_columns(
-            np.concatenate([x, z], 1), *self.upsample, config.rate * self.head.width
-        )
-        y = raised.reshape(-1, self.head.width)
-        self.head(y, edges * config.rate, [state.head for state in states])
-        track = _pitch_track(y, *self.pitch)
-        pitches = np.array([state.pitch for state in states])
-        phases = np.array([state.phase for state in states])
-        positions = np.array([state.position % len(self.noise) for state in states])
-        sources = _sources(
-            track, edges, pitches, phases, positions,
-            addresses([state.sources for state in states]),
-            self.ramp, config.sample_rate, self.top, self.noise, config.delay, config.hop,
+        config, layers, head = self.config, self.stack, self.head
+        pieces, y = _sources_and_features(
+            latents, self.inward, layers.width, edges, rows, states.layers.addresses,
+            states.layers.at, layers.window, layers.packed, self.upsample, config.rate,
+            states.head.addresses, states.head.at, head.window, head.packed, self.pitch,
+            states.pitch, states.phase, states.position, states.sources, self.ramp,
+            config.sample_rate, self.top, self.noise, config.hop, self.window,
         )  # fmt: skip
-        pieces = _pieces(sources, edges, self.window, config.step, config.delay, config.rate)
         filtered = samples(_shaped(spectra(pieces), y, *self.gains), config.window)
-        wave = _overlap_add(
-            filtered, edges, self.window, config.step,
-            addresses([state.overlap for state in states]), config.delay,
-            np.float32(config.overlap_gain),
-        )  # fmt: skip
-        after = zip(states, pitches, phases.tolist(), positions.tolist(), strict=True)
-        for state, pitch, phase, position in after:
-            state.pitch, state.phase, state.position = pitch, phase, position
-        return torch.from_numpy(wave)
+        wave: Array = _overlap_add(
+            filtered, edges, rows, self.window, config.step, states.overlap, self.overlap_gain
+        )
+        return wave
+
+
+@kernel
+def _sources_and_features(  # type: ignore[no-untyped-def]
+    z, inward, width, edges, rows, pasts, places, span, packed, upsample, rate, head_pasts,
+    head_places, head_span, head, pitch, pitches, phases, positions, sources, ramp, sample_rate,
+    top, noise, hop, window,
+):  # fmt: skip
+    """Run all layers; return windows of the sources (frames, 2, rate, window), and the features
+    (frames × rate, head's width) that say how to filter them.
+
+    Args:
+        z: (frames, in_features).
+        inward, upsample, pitch: panels and bias of layers between the stacks.
+        width: of the first stack, for which the arguments up to `packed` are those of `run_packed`.
+        head_pasts, head_places, head_span, head: the same for the stack at the spectra's rate.
+        others: see `_sources` and `_pieces`.
+    """
+    frames, channels = z.shape
+    x = np.empty((frames, width + channels), np.float32)
+    y = _first_columns(z, inward[0], inward[1], width)
+    run_packed(y, edges, rows, pasts, places, span, packed)
+    for t in range(frames):
+        for c in range(width):
+            x[t, c] = y[t, c]
+        for c in range(channels):
+            x[t, width + c] = z[t, c]
+    narrow = head[1][0].shape[0]
+    raised = _first_columns(x, upsample[0], upsample[1], rate * narrow)
+    features = raised.reshape(frames * rate, narrow)
+    run_packed(features, edges * rate, rows, head_pasts, head_places, head_span, head)
+    track = _pitch_track(features, pitch[0], pitch[1])
+    moved = _sources(
+        track, edges, rows, pitches, phases, positions, sources, ramp, sample_rate, top, noise, hop
+    )
+    pieces = _pieces(moved, edges, window, ramp.shape[0], sources.shape[2], rate)
+    return pieces, features
 
 
 @kernel
@@ -200,31 +252,34 @@ def _repeat(noise, position, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def _sources(  # type: ignore[no-untyped-def]
-    track, edges, pitches, phases, positions, pasts, ramp, sample_rate, top, noise, delay, hop
+    track, edges, rows, pitches, phases, positions, pasts, ramp, sample_rate, top, noise, hop
 ):
     """Return pulses and noise (2, rows × delay + samples); each row starts with its `delay` last
     ones.
 
     Args:
-        track: (points,) Hz, of all rows.
-        pitches, phases, positions: (rows,) of the states; updated.
-        pasts: (rows,) addresses of the states' sources (2, delay); updated.
+        track: (points,) Hz, of the rows in `rows`.
+        pitches, phases, positions, pasts: `pitch`, `phase`, `position` and `sources` of
+            `SpectralStates`; updated.
     """
-    rows = pasts.shape[0]
+    count, delay = rows.shape[0], pasts.shape[2]
     rate = hop // ramp.shape[0]
-    out = np.empty((2, rows * delay + edges[rows] * hop), np.float32)
+    out = np.empty((2, count * delay + edges[count] * hop), np.float32)
     pulses, white = out[0], out[1]
-    for r in range(rows):
-        past = at_address(np.float32(0), pasts[r], (2, delay))
+    for r in range(count):
+        row = rows[r]
+        past = pasts[row]
         points = track[edges[r] * rate : edges[r + 1] * rate]
         start = r * delay + edges[r] * hop
         done = start + delay
         end = done + points.shape[0] * ramp.shape[0]
         pulses[start:done] = past[0]
         white[start:done] = past[1]
-        phases[r] = _pulses(points, pitches[r], phases[r], ramp, sample_rate, top, pulses[done:end])
-        pitches[r] = points[-1]
-        positions[r] = _repeat(noise, positions[r], white[done:end])
+        phases[row] = _pulses(
+            points, pitches[row], phases[row], ramp, sample_rate, top, pulses[done:end]
+        )
+        pitches[row] = points[-1]
+        positions[row] = _repeat(noise, positions[row] % noise.shape[0], white[done:end])
         past[0] = pulses[end - delay : end]
         past[1] = white[end - delay : end]
     return out
@@ -279,25 +334,25 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _overlap_add(pieces, edges, window, step, pasts, delay, gain):  # type: ignore[no-untyped-def]
+def _overlap_add(pieces, edges, rows, window, step, pasts, gain):  # type: ignore[no-untyped-def]
     """Overlap-add windowed pieces (frames, rate, window) to samples (frames, hop), with a gain.
 
     Args:
-        pasts: (rows,) addresses of the overlap (delay,) from earlier pieces; updated.
+        pasts: `overlap` of `SpectralStates`, from earlier pieces; updated.
     """
     frames, rate, size = pieces.shape
-    hop = rate * step
+    hop, delay = rate * step, pasts.shape[1]
     out = np.empty((frames, hop), np.float32)
     # Buffer to which frames are added one by one: the current hop's samples, and later ones.
     open_ = np.empty(hop + delay, np.float32)
-    for row in range(pasts.shape[0]):
-        past = at_address(np.float32(0), pasts[row], (delay,))
+    for r in range(rows.shape[0]):
+        past = pasts[rows[r]]
         open_[:delay] = past
-        for t in range(edges[row], edges[row + 1]):
+        for t in range(edges[r], edges[r + 1]):
             open_[delay:] = 0
-            for r in range(rate):
+            for n in range(rate):
                 for j in range(size):
-                    open_[r * step + j] += pieces[t, r, j] * window[j]
+                    open_[n * step + j] += pieces[t, n, j] * window[j]
             for j in range(hop):
                 out[t, j] = open_[j] * gain
             for j in range(delay):

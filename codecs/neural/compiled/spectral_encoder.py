@@ -5,12 +5,10 @@ values that are ties within float64's precision.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ....kernels.cache import kernel
 from ....kernels.fourier import samples, spectra
@@ -18,12 +16,12 @@ from ....kernels.linear import exponentials, linear
 from ..layers.analysis import FLOOR, SpeechAnalysis
 from ..layers.pulses import PITCH_BINS
 from ..trunks.spectral import SpectralEncoder
-from .attention import packed_layers
+from .attention import packed_layers, run_packed
 from .packing import Array, array, pack, pack_linear
 
-# Frames whose spectra are in memory at once: larger buffers are returned to the system after each
-# call, and allocating them again costs more than the transforms.
-_BLOCK = 8
+#: Frames whose spectra are in memory at once: larger buffers are returned to the system after each
+#: call, and allocating them again costs more than the transforms.
+BLOCK = 8
 _LOG_SCALE, _LOG_SHIFT = SpeechAnalysis.LOG_SCALE, SpeechAnalysis.LOG_SHIFT
 _PITCH_SCALE = SpeechAnalysis.CORRELATION_SCALE
 
@@ -41,46 +39,41 @@ class FrameAnalysis:
         windows = analysis.mel_window, analysis.band_window, analysis.pitch_window
         self.windows = [array(window).astype(np.float64) for window in windows]
         filters = analysis.mel_filters, analysis.band_filters, analysis.lags
-        self.filters = [pack(fixed.T, None, np.float64) for fixed in filters]
+        self.filters = tuple(pack(fixed.T, None, np.float64) for fixed in filters)
         self.channels = config.num_lags, config.num_mels, config.num_bands
 
-    def into(self, windows: Array, inputs: Array) -> None:
-        """Write features to the first columns of `inputs` (frames, num_features or more).
+    def spectra(self, windows: Array) -> tuple[Array, Array, Array, Array]:
+        """Transform windows (frames, window), at most `BLOCK`, for `_features`.
 
-        Args:
-            windows: (frames, window).
-            inputs: the output, float64.
+        Returns:
+            Spectra of the mel pieces and of the bands' pieces, (frames, pieces, bins), and of the
+            pitch window its amplitudes (frames, bins) and its autocorrelation (frames, samples).
         """
-        config = self.config
-        most = min(len(windows), _BLOCK)
-        mel = np.empty((most, 2, self.mel_fft))
-        bands = np.empty((most, 4, self.band_fft))
-        pitch = np.empty((most, 1, config.pitch_window))
-        for start in range(0, len(windows), _BLOCK):
-            part = windows[start : start + _BLOCK]
-            pieces = mel[: len(part)], bands[: len(part)], pitch[: len(part)]
-            _cut(part, config.hop, *self.windows, *pieces)
-            amplitudes = _amplitudes(spectra(pieces[2]), FLOOR)
-            _features(
-                samples(amplitudes, config.pitch_window), amplitudes, self.filters[2],
-                spectra(pieces[0]), self.filters[0], spectra(pieces[1]), self.filters[1],
-                self.channels, inputs[start : start + _BLOCK],
-            )  # fmt: skip
+        frames, size = len(windows), self.config.pitch_window
+        bands = np.empty((frames, 4, self.band_fft))
+        if self.mel_fft == size:  # one transform for both
+            mel = pitch = np.empty((frames, 3, size))
+        else:
+            mel, pitch = np.empty((frames, 2, self.mel_fft)), np.empty((frames, 1, size))
+        _cut(windows, self.config.hop, *self.windows, mel, bands, pitch)
+        of_mel = spectra(mel)
+        amplitudes = _amplitudes_of_last(of_mel if pitch is mel else spectra(pitch), FLOOR)
+        return of_mel, spectra(bands), amplitudes, samples(amplitudes, size)
 
     def without_pitch(self, windows: Array) -> Array:
         """Return features (frames, num_features - num_lags), without autocorrelation, float64."""
         config, (_, num_mels, num_bands) = self.config, self.channels
         inputs = np.empty((len(windows), config.num_features - config.num_lags))
-        most = min(len(windows), _BLOCK)
+        most = min(len(windows), BLOCK)
         mel = np.empty((most, 2, self.mel_fft))
         bands = np.empty((most, 4, self.band_fft))
-        for start in range(0, len(windows), _BLOCK):
-            part = windows[start : start + _BLOCK]
+        for start in range(0, len(windows), BLOCK):
+            part = windows[start : start + BLOCK]
             pieces = mel[: len(part)], bands[: len(part)]
             _cut_spectral(part, config.hop, *self.windows[:2], *pieces)
             _log_features(
                 spectra(pieces[0]), self.filters[0], num_mels, spectra(pieces[1]),
-                self.filters[1], num_bands, 0, inputs[start : start + _BLOCK],
+                self.filters[1], num_bands, 0, inputs[start : start + BLOCK],
             )  # fmt: skip
         return inputs
 
@@ -103,36 +96,67 @@ class CompiledSpectralEncoder:
         inward = encoder.stack.inward
         assert isinstance(guess, nn.Linear) and isinstance(logits, nn.Linear)
         assert isinstance(inward, nn.Linear)
-        self.pitch = [pack_linear(layer, np.float64) for layer in (guess, logits)]
+        self.pitch = pack_linear(guess, np.float64), pack_linear(logits, np.float64)
         self.inward = pack_linear(inward, np.float64)
         self.stack = packed_layers(encoder.stack, np.float64)
         self.outward = pack_linear(encoder.outward, np.float64)
         self.direct = pack_linear(encoder.direct, np.float64)
 
-    def init_state(self) -> Any:
-        """Create the initial state of a row."""
-        return self.stack.init_state()
+    def init_states(self, rows: int) -> Any:
+        """Create the initial states of `rows` rows."""
+        return self.stack.init_states(rows)
 
-    def latents(self, windows: Tensor, edges: Array, states: Sequence[Any]) -> Tensor:
+    def latents(self, windows: Array, edges: Array, rows: Array, states: Any) -> Array:
         """Encode to latents (frames, latent_dim) float64.
 
         Args:
-            windows: (frames, window), concatenated over rows.
-            edges: (rows + 1,) int64: row r has the frames from `edges[r]` to `edges[r + 1]`.
-            states: of each row; updated.
+            windows: (frames, window) float32, concatenated over some rows of a stream.
+            edges: (busy + 1,) int64: row `rows[r]` has the frames from `edges[r]` to
+                `edges[r + 1]`.
+            rows: (busy,) int64.
+            states: of all rows; updated.
         """
-        inputs = self._inputs(np.ascontiguousarray(windows.numpy()))
-        x, direct = _two_layers(inputs, *self.inward, self.stack.width, *self.direct)
-        self.stack(x, edges, states)
-        return torch.from_numpy(_layer_and(x, *self.outward, direct, self.latent_dim))
-
-    def _inputs(self, windows: Array) -> Array:
-        """Return features and pitch estimate (frames, num_features + PITCH_BINS) of windows."""
+        analysis, pitch = self.analysis, self.pitch
         inputs = np.empty((len(windows), self.config.num_features + PITCH_BINS))
-        self.analysis.into(windows, inputs)
-        (first, first_bias), (second, second_bias) = self.pitch
-        _guess(inputs, first, first_bias, second, second_bias, self.config.num_features)
-        return inputs
+        latents = np.empty((len(windows), self.latent_dim))
+        for start in range(0, len(windows), BLOCK):
+            part = windows[start : start + BLOCK]
+            _encode(
+                *analysis.spectra(part), analysis.filters, analysis.channels,
+                start, start + len(part) == len(windows), inputs, pitch, self.inward, self.direct,
+                self.stack.width, edges, rows, states.addresses, states.at, self.stack.window,
+                self.stack.packed, self.outward, latents,
+            )  # fmt: skip
+        return latents
+
+
+@kernel
+def _encode(  # type: ignore[no-untyped-def]
+    mel, bands, amplitudes, correlation, filters, channels, start, last, inputs, pitch, inward,
+    direct, width, edges, rows, pasts, places, window, packed, outward, latents,
+):  # fmt: skip
+    """Write the features of a block of frames to `inputs`; after the last one, encode all.
+
+    Args:
+        mel, bands, amplitudes, correlation: see `FrameAnalysis.spectra`.
+        filters, channels: of `FrameAnalysis`.
+        start: the block's first frame. last: whether it is the last block.
+        inputs: (frames, num_features + PITCH_BINS); scratch.
+        pitch, inward, direct, outward: panels and bias of the layers around the stack.
+        width: of the stack. The arguments that follow are those of `run_packed`.
+        latents: (frames, latent_dim), output.
+    """
+    features = inputs[start : start + mel.shape[0]]
+    _features(
+        correlation, amplitudes, filters[2], mel, filters[0], bands, filters[1], channels, features
+    )
+    if not last:
+        return
+    start = inputs.shape[1] - PITCH_BINS
+    _guess(inputs, pitch[0][0], pitch[0][1], pitch[1][0], pitch[1][1], start)
+    x, around = _two_layers(inputs, inward[0], inward[1], width, direct[0], direct[1])
+    run_packed(x, edges, rows, pasts, places, window, packed)
+    _layer_and(x, outward[0], outward[1], around, latents)
 
 
 @kernel
@@ -154,48 +178,54 @@ def _log_features(  # type: ignore[no-untyped-def]
     mel, mel_filters, num_mels, bands, band_filters, num_bands, start, inputs
 ):
     """Write scaled log amplitudes to `inputs`, from column `start` on; see `_logs`."""
-    _logs(mel, mel_filters[0], mel_filters[1], num_mels, start, inputs)
-    start += mel.shape[1] * num_mels
-    _logs(bands, band_filters[0], band_filters[1], num_bands, start, inputs)
+    _logs(mel, 2, mel_filters[0], mel_filters[1], num_mels, start, inputs)
+    start += 2 * num_mels
+    _logs(bands, 4, band_filters[0], band_filters[1], num_bands, start, inputs)
 
 
 @kernel
 def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch):  # type: ignore[no-untyped-def]
-    """Cut windowed pieces from each window, ending where it ends."""
+    """Cut windowed pieces from each window, ending where it ends; the last of `pitch` is one."""
     _cut_spectral(windows, hop, mel_window, band_window, mel, bands)
     for t in range(windows.shape[0]):
-        _cut_one(windows[t], 0, pitch_window, pitch[t])
+        _cut_pieces(windows[t], 0, pitch_window, pitch[t], pitch.shape[1] - 1, 1)
 
 
 @kernel
 def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: ignore[no-untyped-def]
     """Cut the pieces for mel spectra and bands only; see `_cut`."""
     for t in range(windows.shape[0]):
-        _cut_one(windows[t], hop // 2, mel_window, mel[t])
-        _cut_one(windows[t], hop // 4, band_window, bands[t])
+        _cut_pieces(windows[t], hop // 2, mel_window, mel[t], 0, 2)
+        _cut_pieces(windows[t], hop // 4, band_window, bands[t], 0, 4)
 
 
 @kernel
-def _cut_one(samples, hop, window, out):  # type: ignore[no-untyped-def]
-    """Cut the last pieces of the samples, `hop` apart, windowed and padded with zeros."""
-    count, length = out.shape[0], window.shape[0]
+def _cut_pieces(samples, hop, window, out, first, count):  # type: ignore[no-untyped-def]
+    """Cut the last `count` pieces of the samples, `hop` apart, windowed and padded with zeros."""
+    length = window.shape[0]
     start = samples.shape[0] - length - (count - 1) * hop
     for i in range(count):
-        piece, whole = samples[start + i * hop :], out[i]
+        piece, whole = samples[start + i * hop :], out[first + i]
         for j in range(length):
             whole[j] = np.float64(piece[j]) * window[j]
         whole[length:] = 0
 
 
 @kernel
-def _amplitudes(spectra, least):  # type: ignore[no-untyped-def]
-    """Compute amplitudes (frames × pieces, bins), at least `least`."""
-    frames, count, bins = spectra.shape
+def _amplitudes_of_last(spectra, least):  # type: ignore[no-untyped-def]
+    """Compute amplitudes (frames, bins), at least `least`, of each frame's last piece."""
+    return _amplitudes(spectra, spectra.shape[1] - 1, 1, least)
+
+
+@kernel
+def _amplitudes(spectra, first, count, least):  # type: ignore[no-untyped-def]
+    """Compute amplitudes (frames × count, bins), at least `least`, of some pieces."""
+    frames, _, bins = spectra.shape
     out = np.empty((frames * count, bins))
     for t in range(frames):
         for i in range(count):
             for k in range(bins):
-                value = spectra[t, i, k]
+                value = spectra[t, first + i, k]
                 amplitude = math.sqrt(value.real * value.real + value.imag * value.imag)
                 out[t * count + i, k] = amplitude if amplitude > least else least
     return out
@@ -217,10 +247,12 @@ def _correlations(correlation, amplitudes, lags, bias, count, inputs):  # type: 
 
 
 @kernel
-def _logs(spectra, filters, bias, channels, start, inputs):  # type: ignore[no-untyped-def]
-    """Write scaled logarithms of filtered amplitudes to `inputs`, from column `start` on."""
-    frames, count, _ = spectra.shape
-    amplitudes = _amplitudes(spectra, 0.0)
+def _logs(spectra, count, filters, bias, channels, start, inputs):  # type: ignore[no-untyped-def]
+    """Write scaled logarithms of the first `count` pieces' filtered amplitudes to `inputs`, from
+    column `start` on.
+    """
+    frames = spectra.shape[0]
+    amplitudes = _amplitudes(spectra, 0, count, 0.0)
     energies = np.empty((frames * count, bias.shape[0]))
     linear(amplitudes, filters, bias, False, energies)
     for t in range(frames):
@@ -272,12 +304,10 @@ def one_layer(x, panels, bias, width):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _layer_and(x, panels, bias, other, width):  # type: ignore[no-untyped-def]
-    """Apply a linear layer of `width` outputs, and add `other`."""
+def _layer_and(x, panels, bias, other, out):  # type: ignore[no-untyped-def]
+    """Apply a linear layer, and add `other`."""
     padded = np.empty((x.shape[0], bias.shape[0]))
     linear(x, panels, bias, False, padded)
-    out = np.empty((x.shape[0], width))
     for t in range(x.shape[0]):
-        for c in range(width):
+        for c in range(out.shape[1]):
             out[t, c] = padded[t, c] + other[t, c]
-    return out

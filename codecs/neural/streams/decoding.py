@@ -69,12 +69,26 @@ def start_decoding(
         wave, after = module.wave(latents, state)
         return wave.unflatten(1, (-1, hop)), after
 
+    settings: dict[str, Any] = {
+        "inputs": inputs,
+        "inputs_of_latents": inputs_of_latents,
+        "batch_size": batch_size,
+        "num_codebooks": num_codebooks,
+        "in_features": in_features,
+        "hop": hop,
+        "delay": delay,
+        "device": device,
+    }
     module: Any = decoder
     running: Any = decoder
     tile: int | None = TILE
     wave_of: RowsFunction[Any] = in_tiles(module_wave)
     if compiled and is_compilable(decoder) and device.type == "cpu":
         running, tile = compiled(decoder), None
+        if hasattr(running, "init_states"):
+            from .rows import RowDecoder  # imported here, since numba takes a while to import
+
+            return RowDecoder(running, tile=None, **settings)
         wave_of = together(running.wave)
 
     def decode(frames: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
@@ -82,16 +96,4 @@ def start_decoding(
         # Codes that do not come from speech may give any gain.
         return wave.clamp(-1, 1), after
 
-    return TileDecoder(
-        decode,
-        running.init_state,
-        inputs=inputs,
-        inputs_of_latents=inputs_of_latents,
-        batch_size=batch_size,
-        num_codebooks=num_codebooks,
-        in_features=in_features,
-        hop=hop,
-        delay=delay,
-        tile=tile,
-        device=device,
-    )
+    return TileDecoder(decode, running.init_state, tile=tile, **settings)

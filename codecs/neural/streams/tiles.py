@@ -30,9 +30,9 @@ S = TypeVar("S")
 #: states to results (frames, …) and new states.
 RowsFunction = Callable[[Tensor, np.ndarray[Any, Any], list[S]], tuple[Tensor, list[S]]]
 
-# Frames per call where any number is allowed: they share each read of the weights, in bounded
-# memory.
-_BLOCK = 256
+#: Frames per call where any number is allowed: they share each read of the weights, in bounded
+#: memory.
+BLOCK = 256
 
 
 @dataclass
@@ -112,7 +112,7 @@ class _Runner(Generic[S]):
         after: Callable[[Tensor], Tensor] | None,
     ) -> list[list[Tensor]]:
         results: list[list[Tensor]] = [[] for _ in rows]
-        for block in _blocks([frames.shape[0] for frames in rows]):
+        for block in blocks_of([frames.shape[0] for frames in rows], BLOCK):
             members = [states[row] for row, _, _ in block]
             counts = [stop - start for _, start, stop in block]
             edges = np.array([0, *accumulate(counts)])
@@ -154,11 +154,11 @@ class _Runner(Generic[S]):
         return results
 
 
-def _blocks(counts: Sequence[int]) -> list[list[tuple[int, int, int]]]:
-    """Group frames of rows into blocks of at most `_BLOCK`, as triples (row, start, end).
+def blocks_of(counts: Sequence[int], size: int) -> list[list[tuple[int, int, int]]]:
+    """Group frames of rows into blocks of at most `size`, as triples (row, start, end).
 
     Args:
-        counts: number of frames of each row.
+        counts: number of frames, or samples, of each row.
     """
     blocks: list[list[tuple[int, int, int]]] = []
     room = 0
@@ -167,7 +167,7 @@ def _blocks(counts: Sequence[int]) -> list[list[tuple[int, int, int]]]:
         while start < count:
             if not room:
                 blocks.append([])
-                room = _BLOCK
+                room = size
             stop = min(count, start + room)
             blocks[-1].append((row, start, stop))
             room -= stop - start
@@ -432,12 +432,12 @@ class TileDecoder(DecoderStream):
         return max(0, state.given)
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
-        frames = [
-            functional.pad(codes.T, (0, missing), value=-1) if missing else codes.T
-            for codes in rows
-            for missing in [self.num_codebooks - codes.shape[0]]
-        ]
-        return self._push(frames, final, self.inputs)
+        return self._push([self.filled(codes.T) for codes in rows], final, self.inputs)
+
+    def filled(self, codes: Tensor) -> Tensor:
+        """Return codes (frames, num_codebooks) of (frames, codebooks): -1 where there are none."""
+        missing = self.num_codebooks - codes.shape[1]
+        return functional.pad(codes, (0, missing), value=-1) if missing else codes
 
     def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         if self.inputs_of_latents is None:
@@ -464,11 +464,15 @@ class TileDecoder(DecoderStream):
             self._flushed(state, piece, flags[index])
             for state, piece, index in zip(states, pieces, busy, strict=True)
         ]
-        parts = self.runner.push(frames, [state.tile for state in states])
+        parts = self._run(busy, frames)
         for index, wave in zip(busy, parts, strict=True):
             samples = torch.cat(wave).flatten() if wave else self.nothing
             results[index] = self._settled(index, samples, flags[index])
         return results
+
+    def _run(self, busy: Sequence[int], frames: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Return the network's samples, in pieces (frames, hop), of some rows' new frames."""
+        return self.runner.push(frames, [self.states[index].tile for index in busy])
 
     def _flushed(self, state: DecoderRow[Any], frames: Tensor, final: bool) -> Tensor:
         """Count a row's new inputs; at the end, append what flushes the delayed samples."""

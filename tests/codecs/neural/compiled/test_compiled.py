@@ -48,9 +48,10 @@ def scrambled(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
-def one_row(frames: torch.Tensor) -> np.ndarray:
-    """The edges of frames that are all of one row."""
-    return np.array([0, len(frames)])
+def of_one_row(function, frames, states) -> torch.Tensor:
+    """What a compiled network makes of frames that are all of its only row."""
+    found = function(frames.numpy(), np.array([0, len(frames)]), np.array([0]), states)
+    return torch.from_numpy(found)
 
 
 @pytest.fixture(params=CONFIGS, scope="module")
@@ -122,7 +123,7 @@ def test_latents(encoder: SpectralEncoder, config: SpectralConfig):
     with torch.no_grad():
         expected, _ = exact.latents(windows.double(), exact.init_state())
     compiled = compiled_encoder(encoder)
-    found = compiled.latents(windows[0], one_row(windows[0]), [compiled.init_state()])
+    found = of_one_row(compiled.latents, windows[0].contiguous(), compiled.init_states(1))
     torch.testing.assert_close(found, expected[0], rtol=0, atol=1e-12)
 
 
@@ -131,7 +132,7 @@ def test_samples(decoder: SpectralDecoder, config: SpectralConfig):
     with torch.no_grad():
         expected, _ = decoder.wave(latents, decoder.init_state())
     compiled = compiled_decoder(decoder)
-    found = compiled.wave(latents[0], one_row(latents[0]), [compiled.init_state()])
+    found = of_one_row(compiled.wave, latents[0], compiled.init_states(1))
     assert float(expected.std()) > 0.01
     assert float((found.flatten() - expected[0]).abs().max()) < 2e-3 * float(expected.abs().max())
 
@@ -142,18 +143,18 @@ def test_any_number_of_frames_at_a_time(encoder, decoder, config, threads):
     latents = torch.randn(len(windows), config.latent_dim).cumsum(0) / 4
     coder, renderer = compiled_encoder(encoder), compiled_decoder(decoder)
     runs = [
-        (coder.init_state, coder.latents, windows),
-        (renderer.init_state, renderer.wave, latents),
+        (coder.init_states, coder.latents, windows.contiguous()),
+        (renderer.init_states, renderer.wave, latents),
     ]
     before = torch.get_num_threads()
-    for init_state, function, frames in runs:
-        whole = function(frames, one_row(frames), [init_state()])
+    for init_states, function, frames in runs:
+        whole = of_one_row(function, frames, init_states(1))
         try:
             torch.set_num_threads(threads)
-            parts, at, states = [], 0, [init_state()]
+            parts, at, states = [], 0, init_states(1)
             for count in PIECES:
                 piece = frames[at : at + count]
-                parts.append(function(piece, one_row(piece), states))
+                parts.append(of_one_row(function, piece, states))
                 at += count
         finally:
             torch.set_num_threads(before)

@@ -1,0 +1,121 @@
+# mypy: allow-untyped-calls
+# numba reads the types of a kernel's arguments from its calls.
+"""Cut the windows that new samples complete, for all rows of a stream in one call."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....kernels.cache import kernel
+from .packing import Array
+
+
+@dataclass(frozen=True)
+class Windows:
+    """New windows of some rows of a stream.
+
+    Attributes:
+        rows: (busy,) int64 the rows that have new windows.
+        edges: (busy + 1,) int64: row `rows[r]` has the windows from `edges[r]` to `edges[r + 1]`.
+        skipped: (busy,) int64 of these, how many of the first ones are before the start of the
+            audio by the look-ahead.
+        samples: (windows, window) float32.
+    """
+
+    rows: Array
+    edges: Array
+    skipped: Array
+    samples: Array
+
+
+class HeldSamples:
+    """The latest samples of all rows of a stream, from which windows reach back.
+
+    Args:
+        rows: number of rows.
+        hop: samples from a window to the next.
+        window: samples of a window, which ends where its frame ends; zeros before the start and
+            after the end of the audio.
+        look_ahead: windows of zeros after the last frame.
+
+    Attributes:
+        samples: (rows, window - 1) float32; the first ones of a row are those that future windows
+            include.
+        taken: (rows,) int64 samples so far.
+        pushed: (rows,) int64 windows so far.
+    """
+
+    def __init__(self, rows: int, hop: int, window: int, look_ahead: int) -> None:
+        self.shape = hop, window, look_ahead
+        self.samples = np.zeros((rows, window - 1), np.float32)
+        self.taken, self.pushed = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+
+    def push(self, samples: Array, starts: Array, counts: Array, final: Array) -> Windows:
+        """Take new samples of each row.
+
+        Args:
+            samples: float32, of all rows in one dimension.
+            starts, counts: (rows,) int64: where the samples of a row are.
+            final: (rows,) bool: whether a row ends with them.
+        """
+        return Windows(
+            *_cut_rows(
+                samples, starts, counts, final, self.samples, self.taken, self.pushed, *self.shape
+            )
+        )
+
+    def reset(self, row: int) -> None:
+        """Forget the samples of a row."""
+        self.samples[row] = 0
+        self.taken[row] = self.pushed[row] = 0
+
+
+@kernel
+def _cut_rows(  # type: ignore[no-untyped-def]
+    samples, starts, counts, final, held, taken, pushed, hop, window, look_ahead
+):
+    """Compute the fields of `Windows`; `held`, `taken` and `pushed` are updated."""
+    rows = counts.shape[0]
+    new = np.empty(rows, np.int64)
+    busy = total = 0
+    for r in range(rows):
+        after = taken[r] + counts[r]
+        new[r] = after // hop - pushed[r]
+        if final[r] and after:
+            new[r] = -(-after // hop) + look_ahead - pushed[r]
+        if new[r]:
+            busy += 1
+            total += new[r]
+    chosen, skipped = np.empty(busy, np.int64), np.empty(busy, np.int64)
+    edges = np.zeros(busy + 1, np.int64)
+    out = np.empty((total, window), np.float32)
+    at = done = 0
+    for r in range(rows):
+        start, count, frames = starts[r], counts[r], new[r]
+        known = window - hop + taken[r] - pushed[r] * hop
+        for n in range(frames):
+            first = n * hop
+            # Held samples, new ones, and zeros after the end.
+            end = min(max(known - first, 0), window)
+            last = min(max(known + count - first, 0), window)
+            for i in range(end):
+                out[done + n, i] = held[r, first + i]
+            from_ = start + first - known
+            for i in range(end, last):
+                out[done + n, i] = samples[from_ + i]
+            for i in range(last, window):
+                out[done + n, i] = 0
+        if frames:
+            chosen[at], edges[at + 1] = r, done + frames
+            skipped[at] = min(frames, max(0, look_ahead - pushed[r]))
+            at += 1
+            done += frames
+        if (count or frames) and not final[r]:
+            step = frames * hop
+            for i in range(step, known):
+                held[r, i - step] = held[r, i]
+            for i in range(max(step, known), known + count):
+                held[r, i - step] = samples[start + i - known]
+        taken[r] += count
+        pushed[r] += frames
+    return chosen, edges, skipped, out

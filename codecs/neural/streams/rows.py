@@ -1,0 +1,280 @@
+"""Streams of compiled networks, which keep the states of all rows in the same arrays.
+
+They do what the streams of tiles do where a network takes any number of frames, and export the
+same states. A frame of any number of rows takes the same few calls of compiled code, from samples
+to codes and from codes to samples: the states of rows are not taken apart in Python.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...streaming import row_flags
+from ..compiled.windows import HeldSamples, Windows
+from .tiles import BLOCK, DecoderRow, EncoderRow, TileDecoder, TileEncoder, TileState, blocks_of
+
+Array = np.ndarray[Any, Any]
+
+
+class RowStates(Protocol):
+    """The states of a network, of all rows of a stream."""
+
+    def row(self, row: int) -> Any:
+        """Return the state of a row; its arrays are views."""
+
+    def put(self, row: int, state: Any) -> None:
+        """Copy a state into a row; None: the initial state."""
+
+
+class RowNetwork(Protocol):
+    """A compiled network."""
+
+    def init_states(self, rows: int) -> Any:
+        """Return the initial `RowStates`."""
+
+
+class RowEncoder(TileEncoder):
+    """Encode windows of samples with a compiled network and a quantizer.
+
+    Args:
+        network: with a method `latents(windows, edges, rows, states)`.
+        quantize: see `TileEncoder`.
+        batch_size: rows.
+        settings: the other arguments of `TileEncoder`; `tile` must be None.
+    """
+
+    def __init__(
+        self, network: Any, quantize: Callable[[Tensor], Tensor], *, batch_size: int, **settings: Any
+    ) -> None:
+        def one_state() -> Any:
+            return network.init_states(1).row(0)
+
+        super().__init__(_unused, quantize, one_state, batch_size=0, **settings)
+        self.network = network
+        self.networks: RowStates = network.init_states(batch_size)
+        self.held = HeldSamples(batch_size, self.hop, self.window, self.look_ahead)
+        self.rows = np.arange(batch_size)
+
+    # --- states ----------------------------------------------------------------------------------
+
+    def export_row(self, row: int) -> EncoderRow[Any]:
+        held = self.held
+        return EncoderRow(
+            TileState(self.networks.row(row), None),
+            torch.from_numpy(held.samples[row]),
+            int(held.taken[row]),
+            int(held.pushed[row]),
+        )
+
+    def import_row(self, row: int, state: EncoderRow[Any]) -> None:
+        self.networks.put(row, state.tile.network)
+        self.held.samples[row] = state.samples.numpy()
+        self.held.taken[row], self.held.pushed[row] = state.taken, state.pushed
+
+    def reset(self, row: int) -> None:
+        if self.held.taken[row]:  # else it is as new, and takes no memory
+            self.networks.put(row, None)
+            self.held.reset(row)
+
+    # --- samples to frames -----------------------------------------------------------------------
+
+    def push_batch(
+        self, samples: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
+    ) -> tuple[Tensor, list[int]]:
+        if sum(counts) > BLOCK * self.hop:
+            return super().push_batch(samples, counts, final, as_latents)
+        flat = np.ascontiguousarray(samples.numpy())
+        found, windows = self._step(
+            flat.ravel(),
+            self.rows * flat.shape[1],
+            np.array(counts, np.int64),
+            np.array(final),
+            self.unrounded if as_latents else self.quantize,
+        )
+        if found is None:
+            empty = (0, self.channels) if as_latents else (self.num_codebooks, 0)
+            kind = torch.float32 if as_latents else torch.long
+            return torch.zeros(len(counts), *empty, dtype=kind), [0] * len(counts)
+        batch, frames = self._in_rows(found, windows)
+        return batch if as_latents else batch.transpose(1, 2), frames
+
+    def _in_rows(self, found: Tensor, windows: Windows) -> tuple[Tensor, list[int]]:
+        """Return results (windows, …) as (batch, frames, …), and the frames of each row."""
+        count = len(self.rows)
+        if count == 1:
+            given = found[int(windows.skipped[0]) :]
+            return given[None], [given.shape[0]]
+        starts = (windows.edges[:-1] + windows.skipped).tolist()
+        stops = windows.edges[1:].tolist()
+        frames = [0] * count
+        for row, start, stop in zip(windows.rows.tolist(), starts, stops, strict=True):
+            frames[row] = stop - start
+        if min(frames) * count == len(found):
+            return found.unflatten(0, (count, -1)).contiguous(), frames
+        batch = found.new_zeros(count, max(frames), *found.shape[1:])
+        if max(frames) == 1 and not windows.skipped.any():
+            batch[torch.from_numpy(windows.rows), 0] = found
+            return batch, frames
+        for row, start, stop in zip(windows.rows.tolist(), starts, stops, strict=True):
+            batch[row, : stop - start] = found[start:stop]
+        return batch, frames
+
+    def advance(
+        self,
+        rows: Sequence[Tensor],
+        final: bool | Sequence[bool],
+        after: Callable[[Tensor], Tensor] | None,
+        nothing: Tensor,
+    ) -> list[Tensor]:
+        flags = row_flags(final, len(rows))
+        arrays = [row.numpy() for row in rows]
+        sizes = [len(row) for row in arrays]
+        pieces = blocks_of(sizes, BLOCK * self.hop)
+        parts: list[list[Tensor]] = [[] for _ in rows]
+        # Rows that end without new samples.
+        ended = [(row, 0, 0) for row, size in enumerate(sizes) if flags[row] and not size]
+        for block in [*pieces, ended] if ended else pieces:
+            starts, counts = np.zeros((2, len(rows)), np.int64)
+            ending, at = np.zeros(len(rows), bool), 0
+            for row, start, stop in block:
+                starts[row], counts[row] = at, stop - start
+                ending[row] = flags[row] and stop == sizes[row]
+                at += stop - start
+            chosen = [arrays[row][start:stop] for row, start, stop in block]
+            flat = np.concatenate(chosen)
+            found, windows = self._step(flat, starts, counts, ending, after)
+            if found is None:
+                continue
+            firsts = windows.edges[:-1] + windows.skipped
+            for row, first, stop in zip(windows.rows, firsts, windows.edges[1:], strict=True):
+                parts[row].append(found[first:stop])
+        return [
+            part[0] if len(part) == 1 else torch.cat(part) if part else nothing for part in parts
+        ]
+
+    def _step(
+        self,
+        samples: Array,
+        starts: Array,
+        counts: Array,
+        final: Array,
+        after: Callable[[Tensor], Tensor] | None,
+    ) -> tuple[Tensor | None, Windows]:
+        """Take new samples; return what `after` makes of new windows; None if there are none.
+
+        Args:
+            samples, starts, counts, final: see `HeldSamples.push`.
+        """
+        windows = self.held.push(samples, starts, counts, final)
+        found = None
+        if len(windows.rows):
+            latents = self.network.latents(
+                windows.samples, windows.edges, windows.rows, self.networks
+            )
+            found = torch.from_numpy(latents.astype(np.float32))
+            if after is not None:
+                found = after(found)
+        if final.any():
+            for row in np.flatnonzero(final):
+                self.reset(row)
+        return found, windows
+
+
+class RowDecoder(TileDecoder):
+    """Decode codes, or latents, to samples with a compiled network.
+
+    Args:
+        network: with a method `wave(latents, edges, rows, states)`.
+        batch_size: rows.
+        settings: the other arguments of `TileDecoder`; `tile` must be None.
+    """
+
+    def __init__(self, network: Any, *, batch_size: int, **settings: Any) -> None:
+        def one_state() -> Any:
+            return network.init_states(1).row(0)
+
+        super().__init__(_unused, one_state, batch_size=0, **settings)
+        self.network = network
+        self.networks: RowStates = network.init_states(batch_size)
+        # Their networks' states are in `networks`.
+        self.states = [self._as_new() for _ in range(batch_size)]
+
+    def _as_new(self) -> DecoderRow[Any]:
+        return DecoderRow(TileState(None, None), -self.delay)
+
+    # --- states ----------------------------------------------------------------------------------
+
+    def export_row(self, row: int) -> DecoderRow[Any]:
+        state = self.states[row]
+        return DecoderRow(TileState(self.networks.row(row), None), state.given, state.taken)
+
+    def import_row(self, row: int, state: DecoderRow[Any]) -> None:
+        self.networks.put(row, state.tile.network)
+        self.states[row] = DecoderRow(TileState(None, None), state.given, state.taken)
+
+    def reset(self, row: int) -> None:
+        if self.states[row].taken:  # else it is as new, and takes no memory
+            self.networks.put(row, None)
+            self.states[row] = self._as_new()
+
+    # --- frames to samples -----------------------------------------------------------------------
+
+    def push_batch(
+        self, frames: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
+    ) -> tuple[Tensor, list[int]]:
+        inputs = self.inputs_of_latents if as_latents else self.inputs
+        busy = [row for row, count in enumerate(counts) if count]
+        if inputs is None or not busy or any(final) or sum(counts) > BLOCK:
+            return super().push_batch(frames, counts, final, as_latents)
+        values = frames if as_latents else frames.transpose(1, 2)
+        if min(counts) == values.shape[1]:
+            flat = values.flatten(0, 1)
+        else:
+            flat = torch.cat([values[row, : counts[row]] for row in busy])
+        if not as_latents:
+            flat = self.filled(flat)
+        new = [counts[row] for row in busy]
+        wave = self._wave(inputs(flat), np.array([0, *accumulate(new)]), np.array(busy))
+        hop, starts, lengths = self.hop, [], [0] * len(counts)
+        for row, count in zip(busy, new, strict=True):
+            state = self.states[row]
+            start = min(max(0, -state.given), count * hop)
+            starts.append(start)
+            lengths[row] = count * hop - start
+            state.taken += count
+            state.given += count * hop
+        if len(counts) == 1:
+            return wave.flatten()[starts[0] :][None], lengths
+        if min(lengths) * len(counts) == wave.numel():
+            return wave.view(len(counts), -1), lengths
+        out, at, samples = torch.zeros(len(counts), max(lengths)), 0, wave.flatten()
+        for row, count, start in zip(busy, new, starts, strict=True):
+            out[row, : lengths[row]] = samples[at + start : at + count * hop]
+            at += count * hop
+        return out, lengths
+
+    def _run(self, busy: Sequence[int], frames: Sequence[Tensor]) -> list[list[Tensor]]:
+        parts: list[list[Tensor]] = [[] for _ in busy]
+        for block in blocks_of([len(row) for row in frames], BLOCK):
+            counts = [stop - start for _, start, stop in block]
+            pieces = [frames[row][start:stop] for row, start, stop in block]
+            rows = np.array([busy[row] for row, _, _ in block])
+            wave = self._wave(torch.cat(pieces), np.array([0, *accumulate(counts)]), rows)
+            for (row, _, _), part in zip(block, wave.split(counts), strict=True):
+                parts[row].append(part)
+        return parts
+
+    def _wave(self, frames: Tensor, edges: Array, rows: Array) -> Tensor:
+        """Decode inputs (frames, in_features) of some rows to samples (frames, hop)."""
+        latents = np.ascontiguousarray(frames.float().numpy())
+        wave = torch.from_numpy(self.network.wave(latents, edges, rows, self.networks))
+        # Codes that do not come from speech may give any gain.
+        return wave.clamp_(-1, 1)
+
+
+def _unused(*_: Any) -> Any:
+    raise AssertionError("compiled networks run on all rows at once")
