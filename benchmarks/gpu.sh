@@ -48,6 +48,7 @@ part 40 tiles "$PYTHON" benchmarks/gpu_quantizers.py tiles --out "$OUT"
 SPEECH=.gpu/speech/manifest.jsonl
 if [ -e "$SPEECH" ]; then
     "$PYTHON" -m pip install -q --no-index --no-deps --target "$PACKAGES" .gpu/wheels/*.whl
+    part 60 batches "$PYTHON" benchmarks/gpu_batches.py
     continue_training() { # name, seconds, further overrides
         local name=$1 seconds=$2 run="$PACKAGES/runs/$1"
         shift 2

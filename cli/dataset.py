@@ -213,7 +213,7 @@ def _reasons(reasons: dict[str, int]) -> str:
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Utterances in one call of the tokenizer.  [default: 1, on CUDA 16]",
+    help="Utterances in one call of the tokenizer.  [default: 1, on CUDA 256]",
 )
 @options.as_json
 def build(
@@ -250,7 +250,7 @@ def build(
             settings,
             _engine(engine, address, workers, device),
             device=device,
-            batch_size=batch_size or (16 if device.startswith("cuda") else 1),
+            batch_size=batch_size or (256 if device.startswith("cuda") else 1),
             progress=lambda done, total, seconds: shown(done, total),
         )
     _say_built(report, Path(output), time.perf_counter() - began, as_json)

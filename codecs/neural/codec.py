@@ -140,15 +140,16 @@ class NeuralCodec(AudioTokenizer):
 
             return RowEncoder(encoder, quantize, **settings)
         if tile is None:
-            latents_of = together(encoder.latents)
-        else:
-            latents_of = in_tiles(lambda windows, state: encoder.latents(windows.double(), state))
+            latents_of = together(lambda *given: encoder.latents(*given).float())
+            return TileEncoder(latents_of, quantize, encoder.init_state, **settings)
 
-        def rounded(windows: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:
-            latents, after = latents_of(windows, edges, states)
+        def tiles(windows: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+            latents, after = encoder.latents(windows.double(), state)
             return latents.float(), after
 
-        return TileEncoder(rounded, quantize, encoder.init_state, **settings)
+        if self._batches_tiles(batch_size):
+            settings["tiles"] = tiles
+        return TileEncoder(in_tiles(tiles), quantize, encoder.init_state, **settings)
 
     def start_decoder(self, batch_size: int) -> DecoderStream:
         decoder, compiled = self._running_decoder()
@@ -181,6 +182,10 @@ class NeuralCodec(AudioTokenizer):
         if is_compilable(self.encoder) and self.device.type == "cpu" and may_compile():
             return self.prepared(self._compiled_encoder), None
         return self.prepared(self._exact_encoder), TILE
+
+    def _batches_tiles(self, rows: int) -> bool:
+        """Whether the tiles of many rows are encoded together: see `streams/tile_batches.py`."""
+        return rows > 1 and self.device.type != "cpu"
 
     def _running_decoder(self) -> tuple[nn.Module, Any]:
         """Return the decoder, and a function that compiles it if this device allows it."""

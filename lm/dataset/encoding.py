@@ -261,11 +261,7 @@ class PieceEncoder:
     def _encode(self, waves: Sequence[np.ndarray]) -> list["Tokens"]:
         if len(waves) == 1:
             return [self.tokenizer.encode(waves[0], self._rate, num_codebooks=self._kept)]
-        lengths = [wave.size for wave in waves]
-        batch = np.zeros((len(waves), max(lengths)), np.float32)
-        for row, wave in zip(batch, waves, strict=True):
-            row[: wave.size] = wave
-        tokens = self.tokenizer.encode(batch, self._rate, lengths, num_codebooks=self._kept)
+        tokens = self.tokenizer.encode(list(waves), self._rate, num_codebooks=self._kept)
         return [_trimmed(tokens[row : row + 1]) for row in range(len(waves))]
 
     def _item(self, read: _ReadUtterance, tokens: "Tokens", unaligned: list[list[str]]) -> Item:

@@ -31,7 +31,7 @@ PLAN_NAME = "plan.arrow"
 PLAN_FACTS = "plan.json"
 _ROWS_A_BATCH = 1 << 14
 #: The most that a piece of work holds: utterances, and seconds of audio as far as known.
-PIECE_ITEMS = 64
+PIECE_ITEMS = 256
 PIECE_SECONDS = 900.0
 #: Bytes of an audio file a second, where its duration is not known: 16 kHz, 16 bits.
 _BYTES_A_SECOND = 32_000

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 #: (places, tile, …) and the new state.
 TilesFunction = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
 
+#: The most rows of a call.
+PLACES = 256
 # Tiles of each row that are laid out at once; a bound on memory.
 _ROUNDS = 8
+
+
+def places_for(rows: int) -> int:
+    """Rows of each call for a stream of so many: a power of two."""
+    return min(PLACES, 1 << max(0, rows - 1).bit_length())
 
 
 class TileBatches:

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ....errors import StateError
 from ...streaming import DecoderStream, EncoderStream, LatentStream, row_flags
+from .tile_batches import TileBatches, TilesFunction, places_for
 
 S = TypeVar("S")
 
@@ -289,11 +290,15 @@ class TileLatents(LatentStream):
         windows = [
             cut(state, rows[index], flags[index]) for state, index in zip(states, busy, strict=True)
         ]
-        parts = self.runner.push(windows, [state.tile for state in states], after)
+        parts = self.runner_for(after).push(windows, [state.tile for state in states], after)
         for index, found in zip(busy, parts, strict=True):
             whole = found[0] if len(found) == 1 else torch.cat(found) if found else nothing
             results[index] = self._settled(index, whole, flags[index])
         return results
+
+    def runner_for(self, after: Callable[[Tensor], Tensor] | None) -> "_Runner[Any] | TileBatches":
+        """Who runs the network where `after` maps its output."""
+        return self.runner
 
     def _count(self, state: EncoderRow[Any], new: int, final: bool) -> tuple[int, int]:
         """Count new samples; return the number of those that are held, and of whole frames."""
@@ -355,6 +360,9 @@ class TileEncoder(TileLatents, EncoderStream):
             each frame on its own.
         init_state: see `TileLatents`.
         num_codebooks: of the codes.
+        tiles: the network as a function of the tiles of many rows, which then go through it
+            together; None: row by row. Latents are always computed row by row: their last bits
+            would tell.
         settings: the other arguments of `TileLatents`.
     """
 
@@ -365,14 +373,22 @@ class TileEncoder(TileLatents, EncoderStream):
         init_state: Callable[[], S],
         *,
         num_codebooks: int,
+        tiles: TilesFunction | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(outputs, init_state, **settings)
         self.quantize, self.num_codebooks = quantize, num_codebooks
+        self.batches = None
+        if tiles is not None and self.runner.empty is not None:
+            places = places_for(len(self.states))
+            self.batches = TileBatches(tiles, init_state, self.runner.empty, places)
 
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         nothing = torch.zeros(0, self.num_codebooks, dtype=torch.long, device=self.device)
         return [codes.T for codes in self.advance(rows, final, self.quantize, nothing)]
+
+    def runner_for(self, after: Callable[[Tensor], Tensor] | None) -> "_Runner[Any] | TileBatches":
+        return self.batches if self.batches and after is self.quantize else self.runner
 
 
 class TileDecoder(DecoderStream):

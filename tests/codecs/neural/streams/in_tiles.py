@@ -12,5 +12,8 @@ class InTiles(RVQCodec):
     def _running_encoder(self):
         return self.prepared(self._exact_encoder), TILE
 
+    def _batches_tiles(self, rows):
+        return rows > 1
+
     def _running_decoder(self):
         return self.prepared(self._still_decoder), None
