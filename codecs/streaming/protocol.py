@@ -100,7 +100,13 @@ class EncoderStream(LatentStream):
 
     Both methods take the same samples and change the same state: each frame is output once, by the
     call that completes it.
+
+    Attributes:
+        compiled: whether `push_batch` makes codes in compiled code alone, whatever torch's
+            settings are, and refuses samples that are not finite before it takes any.
     """
+
+    compiled = False
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
@@ -143,7 +149,14 @@ class EncoderStream(LatentStream):
 
 
 class DecoderStream(RowStream[Any]):
-    """A stateful decoder: codes, or latents, to samples. Rows may switch between both."""
+    """A stateful decoder: codes, or latents, to samples. Rows may switch between both.
+
+    Attributes:
+        compiled: whether `push_batch` decodes codes in compiled code alone, whatever torch's
+            settings are.
+    """
+
+    compiled = False
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:

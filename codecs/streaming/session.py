@@ -179,7 +179,6 @@ class StreamSession:
 
     # --- encode and decode -----------------------------------------------------------------------
 
-    @plainly
     def encode(
         self,
         chunk: Chunk,
@@ -207,15 +206,24 @@ class StreamSession:
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("encode")
-        check_codebooks(self.num_codebooks, self._spec)
+        if self.num_codebooks < 1:
+            check_codebooks(self.num_codebooks, self._spec)
+        alone = self._encoder is not None and self._encoder.compiled
+        if alone and not torch.is_inference_mode_enabled():
+            return self._encode(chunk, lengths, final)
+        return self._encode_plainly(chunk, lengths, final)
+
+    def _encode(
+        self,
+        chunk: Chunk,
+        lengths: Tensor | Sequence[int] | None,
+        final: bool | np.bool_ | Sequence[bool | np.bool_],
+    ) -> Tokens:
         codes, frames, num_samples = self._advance(chunk, lengths, final, as_latents=False)
-        device = codes.device
-        return Tokens(
-            codes=codes,
-            lengths=torch.tensor(frames, dtype=torch.long, device=device),
-            num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
-            spec=self._spec.tokens,
-        )
+        counts = torch.from_numpy(np.array([frames, num_samples], np.int64)).to(self._device)
+        return Tokens.of_checked(codes, counts[0], counts[1], self._spec.tokens)
+
+    _encode_plainly = plainly(_encode)
 
     @plainly
     def latents(
@@ -265,7 +273,9 @@ class StreamSession:
         begun = time.perf_counter()
         self._check_weights()
         device = self._device
-        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size)
+        finite = as_latents or self._encoder is None or not self._encoder.compiled
+        finite |= self._resamplers_in is not None
+        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size, finite)
         # Later calls are spared: integers that were not divided are loud from the start.
         if not self._warned and self.timing.encode.calls < _CALLS_WATCHED:
             self._warned = warn_of_levels(rows_of_batch(samples, counts))
@@ -296,7 +306,6 @@ class StreamSession:
         self.timing.encode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return found, frames, num_samples
 
-    @plainly
     def decode(
         self,
         tokens: Tokens | Latents | None,
@@ -327,6 +336,17 @@ class StreamSession:
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("decode")
+        alone = self._decoder is not None and self._decoder.compiled
+        if alone and type(tokens) is Tokens and lost is None and not torch.is_inference_mode_enabled():
+            return self._decode(tokens, final, None)
+        return self._decode_plainly(tokens, final, lost)
+
+    def _decode(
+        self,
+        tokens: Tokens | Latents | None,
+        final: bool | np.bool_ | Sequence[bool | np.bool_],
+        lost: Tensor | np.ndarray | None,
+    ) -> Tensor:
         begun = time.perf_counter()
         self._check_weights()
         if tokens is None:
@@ -373,15 +393,30 @@ class StreamSession:
         self.timing.decode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return out
 
+    _decode_plainly = plainly(_decode)
+
     def _arrived(self, codes: Tensor, frames: Sequence[int]) -> None:
         """Note the last codes of each row, of (batch, codebooks, frames)."""
         kept = codes.shape[1]
+        if codes.device.type == "cpu":
+            self._arrived_here(codes.numpy(), frames)
+            return
         for row, (state, count) in enumerate(zip(self._rows, frames, strict=True)):
             if count:
                 state.lost = 0
                 state.last[:kept] = codes[row, :, count - 1]
                 if kept < len(state.last):
                     state.last[kept:] = -1
+
+    def _arrived_here(self, codes: np.ndarray[Any, Any], frames: Sequence[int]) -> None:
+        """`_arrived` on the CPU, where NumPy takes a fraction of torch's time for a number."""
+        kept = codes.shape[1]
+        for row, (state, count) in enumerate(zip(self._rows, frames, strict=True)):
+            if count:
+                state.lost = 0
+                last = state.last.numpy()
+                last[:kept] = codes[row, :, count - 1]
+                last[kept:] = -1
 
     def _lost_frames(self) -> Tokens:
         """Return a frame for every row that has not ended, of codes that do not matter."""

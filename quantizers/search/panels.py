@@ -101,6 +101,12 @@ class PanelSearch:
         """Return what both searches take after the panels: the grid, and what decides exactly."""
         return self._longest, self._grid, self._codebook, self._norms, self._metric
 
+    def for_kernels(self) -> tuple[Any, ...]:
+        """Return this search for `search_few`; a tuple of the same types for like codebooks."""
+        return (
+            self._center, self._unit, self._panels, self._offsets, self._numbers, *self._scales(),
+        )  # fmt: skip
+
     def _scratch(self, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return buffers: moved rows, rows in the panels' dtype, and scratch for rounding."""
         steps = self._panels.shape[1]
@@ -196,6 +202,10 @@ class CellSearch(PanelSearch):
         outer_upper[:groups] = np.maximum.reduceat(upper[:count], starts)
         self._group_boxes = _packed(outer_lower, outer_upper)
         return order
+
+    def for_kernels(self) -> tuple[Any, ...]:
+        patience = self._panels.shape[0] / _BOX_COST
+        return (*super().for_kernels(), self._boxes, self._group_boxes, patience)
 
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Find codes and scores; see `PanelSearch.search`."""

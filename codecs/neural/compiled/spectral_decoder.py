@@ -118,7 +118,7 @@ class CompiledSpectralDecoder:
         return SpectralStates(rows, layers, head, self.config.delay)
 
     def wave(self, latents: Array, edges: Array, rows: Array, states: SpectralStates) -> Array:
-        """Decode to samples (frames, hop) float32.
+        """Decode to samples (frames, hop) float32, clamped to full scale.
 
         Args:
             latents: (frames, in_features) float32, contiguous, of some rows of a stream.
@@ -353,8 +353,9 @@ def _overlap_add(pieces, edges, rows, window, step, pasts, gain):  # type: ignor
             for n in range(rate):
                 for j in range(size):
                     open_[n * step + j] += pieces[t, n, j] * window[j]
+            # Codes that do not come from speech may give any gain.
             for j in range(hop):
-                out[t, j] = open_[j] * gain
+                out[t, j] = max(np.float32(-1), min(np.float32(1), open_[j] * gain))
             for j in range(delay):
                 open_[j] = open_[hop + j]
         past[:] = open_[:delay]

@@ -47,7 +47,8 @@ class FrameAnalysis:
 
         Returns:
             Spectra of the mel pieces and of the bands' pieces, (frames, pieces, bins), and of the
-            pitch window its amplitudes (frames, bins) and its autocorrelation (frames, samples).
+            pitch window its amplitudes (frames, bins), complex without an imaginary part, and its
+            autocorrelation (frames, samples).
         """
         frames, size = len(windows), self.config.pitch_window
         bands = np.empty((frames, 4, self.band_fft))
@@ -91,6 +92,7 @@ class CompiledSpectralEncoder:
     def __init__(self, encoder: SpectralEncoder) -> None:
         self.config = encoder.config.analysis
         self.latent_dim = encoder.config.latent_dim
+        self.in_features = self.config.num_features + PITCH_BINS
         self.analysis = FrameAnalysis(encoder.analysis)
         guess, _, logits = encoder.pitch
         inward = encoder.stack.inward
@@ -106,8 +108,15 @@ class CompiledSpectralEncoder:
         """Create the initial states of `rows` rows."""
         return self.stack.init_states(rows)
 
-    def latents(self, windows: Array, edges: Array, rows: Array, states: Any) -> Array:
-        """Encode to latents (frames, latent_dim) float64.
+    def latents(
+        self,
+        windows: Array,
+        edges: Array,
+        rows: Array,
+        states: Any,
+        dtype: type[np.floating[Any]] = np.float32,
+    ) -> Array:
+        """Encode to latents (frames, latent_dim), computed in float64.
 
         Args:
             windows: (frames, window) float32, concatenated over some rows of a stream.
@@ -115,10 +124,11 @@ class CompiledSpectralEncoder:
                 `edges[r + 1]`.
             rows: (busy,) int64.
             states: of all rows; updated.
+            dtype: that the result is rounded to.
         """
         analysis, pitch = self.analysis, self.pitch
-        inputs = np.empty((len(windows), self.config.num_features + PITCH_BINS))
-        latents = np.empty((len(windows), self.latent_dim))
+        inputs = np.empty((len(windows), self.in_features))
+        latents = np.empty((len(windows), self.latent_dim), dtype)
         for start in range(0, len(windows), BLOCK):
             part = windows[start : start + BLOCK]
             _encode(
@@ -213,8 +223,12 @@ def _cut_pieces(samples, hop, window, out, first, count):  # type: ignore[no-unt
 
 @kernel
 def _amplitudes_of_last(spectra, least):  # type: ignore[no-untyped-def]
-    """Compute amplitudes (frames, bins), at least `least`, of each frame's last piece."""
-    return _amplitudes(spectra, spectra.shape[1] - 1, 1, least)
+    """Compute amplitudes (frames, bins), at least `least`, of each frame's last piece.
+
+    They are complex, as inverse transforms take them.
+    """
+    amplitudes = _amplitudes(spectra, spectra.shape[1] - 1, 1, least)
+    return amplitudes.astype(np.complex128)
 
 
 @kernel
@@ -240,7 +254,7 @@ def _correlations(correlation, amplitudes, lags, bias, count, inputs):  # type: 
     for t in range(frames):
         total = 0.0
         for k in range(amplitudes.shape[1]):
-            total += amplitudes[t, k]
+            total += amplitudes[t, k].real
         total *= 2 / size
         for i in range(count):
             inputs[t, i] = _PITCH_SCALE * at_lags[t, i] / total

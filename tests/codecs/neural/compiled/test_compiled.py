@@ -48,9 +48,10 @@ def scrambled(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
-def of_one_row(function, frames, states) -> torch.Tensor:
+def of_one_row(function, frames, states, **options) -> torch.Tensor:
     """What a compiled network makes of frames that are all of its only row."""
-    found = function(frames.numpy(), np.array([0, len(frames)]), np.array([0]), states)
+    edges, rows = np.array([0, len(frames)]), np.array([0])
+    found = function(frames.numpy(), edges, rows, states, **options)
     return torch.from_numpy(found)
 
 
@@ -123,7 +124,8 @@ def test_latents(encoder: SpectralEncoder, config: SpectralConfig):
     with torch.no_grad():
         expected, _ = exact.latents(windows.double(), exact.init_state())
     compiled = compiled_encoder(encoder)
-    found = of_one_row(compiled.latents, windows[0].contiguous(), compiled.init_states(1))
+    states = compiled.init_states(1)
+    found = of_one_row(compiled.latents, windows[0].contiguous(), states, dtype=np.float64)
     torch.testing.assert_close(found, expected[0], rtol=0, atol=1e-12)
 
 
@@ -134,6 +136,7 @@ def test_samples(decoder: SpectralDecoder, config: SpectralConfig):
     compiled = compiled_decoder(decoder)
     found = of_one_row(compiled.wave, latents[0], compiled.init_states(1))
     assert float(expected.std()) > 0.01
+    expected = expected.clamp(-1, 1)
     assert float((found.flatten() - expected[0]).abs().max()) < 2e-3 * float(expected.abs().max())
 
 
@@ -184,10 +187,11 @@ def test_stages():
     torch.manual_seed(0)
     codec = RVQCodec(RVQConfig()).eval()
     latents = torch.randn(1, 300, codec.network.latent_dim)
-    expected = codec.quantizer.encode(latents)[0].T
+    expected = codec.quantizer.encode(latents)[0].T.numpy()
+    frames = latents[0].numpy()
     compiled = codec.prepared(codec._stages)
     assert isinstance(compiled, CompiledStages)
     for count in (1, 5, 8):
-        assert torch.equal(compiled.encode(latents[0], count), expected[:, :count])
-    alone = [compiled.encode(latents[0, n : n + 1], 8) for n in range(50)]
-    assert torch.equal(torch.cat(alone), expected[:50])
+        assert np.array_equal(compiled.encode(frames, count), expected[:, :count])
+    alone = [compiled.encode(frames[n : n + 1], 8) for n in range(50)]
+    assert np.array_equal(np.concatenate(alone), expected[:50])
