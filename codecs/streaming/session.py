@@ -30,6 +30,7 @@ from .migration import check_identity, check_promise, identity, pack, unpack
 from .protocol import (
     DecoderStream,
     EncoderStream,
+    Rest,
     RowStream,
     batch_of_rows,
     row_flags,
@@ -99,6 +100,7 @@ class StreamSession:
         self.timing = StreamTiming()
         self._encoder: EncoderStream | None = None
         self._decoder: DecoderStream | None = None
+        self._taken = 0  # samples of the last call for frames, of all rows
         self._as_latents = False  # how the last frames were asked for
         self._closed = False
         self._identity = tokenizer.identity()
@@ -219,9 +221,13 @@ class StreamSession:
         lengths: Tensor | Sequence[int] | None,
         final: bool | np.bool_ | Sequence[bool | np.bool_],
     ) -> Tokens:
-        codes, frames, num_samples = self._advance(chunk, lengths, final, as_latents=False)
-        counts = torch.from_numpy(np.array([frames, num_samples], np.int64)).to(self._device)
-        return Tokens.of_checked(codes, counts[0], counts[1], self._spec.tokens)
+        begun = time.perf_counter()
+        codes, frames, taken, rest = self._advance(chunk, lengths, final, as_latents=False)
+        counts = torch.from_numpy(np.array([frames, taken], np.int64)).to(self._device)
+        tokens = Tokens.of_checked(codes, counts[0], counts[1], self._spec.tokens)
+        rest()
+        self.timing.encode.record(time.perf_counter() - begun, sum(frames), self._taken)
+        return tokens
 
     _encode_plainly = plainly(_encode)
 
@@ -250,14 +256,12 @@ class StreamSession:
         """
         self._check_open("encode")
         latent_channels(self._spec)
-        vectors, frames, num_samples = self._advance(chunk, lengths, final, as_latents=True)
-        device = vectors.device
-        return Latents(
-            vectors=vectors,
-            lengths=torch.tensor(frames, dtype=torch.long, device=device),
-            num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
-            spec=self._spec.tokens,
-        )
+        begun = time.perf_counter()
+        vectors, frames, taken, rest = self._advance(chunk, lengths, final, as_latents=True)
+        rest()
+        counts = torch.tensor([frames, taken], dtype=torch.long, device=vectors.device)
+        self.timing.encode.record(time.perf_counter() - begun, sum(frames), self._taken)
+        return Latents(vectors, counts[0], counts[1], self._spec.tokens)
 
     def _advance(
         self,
@@ -265,12 +269,12 @@ class StreamSession:
         lengths: Tensor | Sequence[int] | None,
         final: bool | np.bool_ | Sequence[bool | np.bool_],
         as_latents: bool,
-    ) -> tuple[Tensor, list[int], list[int]]:
-        """Encode a chunk; return new frames, and how many each row has, and their samples.
+    ) -> tuple[Tensor, list[int], list[int], Rest]:
+        """Encode a chunk; return new frames, how many each row has, their samples, and what is left
+        to do.
 
         Frames are codes (batch, codebooks, frames) or latents (batch, frames, channels).
         """
-        begun = time.perf_counter()
         self._check_weights()
         device = self._device
         finite = as_latents or self._encoder is None or not self._encoder.compiled
@@ -293,7 +297,7 @@ class StreamSession:
             turns = zip(self._resamplers_in, rows, ending, strict=True)
             samples, counts = batch_of_rows([each.push(row, end) for each, row, end in turns], 0)
         with _without_autocast(device):
-            found, frames = encoder.push_batch(samples, counts, ending, as_latents)
+            found, frames, rest = encoder.start_batch(samples, counts, ending, as_latents)
         self._as_latents = as_latents
         hop = self._hop
         num_samples = []
@@ -303,8 +307,8 @@ class StreamSession:
             state.frames_out += new
             state.encode_ended |= end
             num_samples.append(max(0, min(state.samples_in, state.frames_out * hop) - start))
-        self.timing.encode.record(time.perf_counter() - begun, sum(frames), sum(counts))
-        return found, frames, num_samples
+        self._taken = sum(counts)
+        return found, frames, num_samples, rest
 
     def decode(
         self,
@@ -375,18 +379,23 @@ class StreamSession:
         elif not as_latents:
             self._arrived(given, frames)
         with _without_autocast(device):
-            out, lengths = decoder.push_batch(given, frames, ending, as_latents)
+            out, lengths, rest = decoder.start_batch(given, frames, ending, as_latents)
         counts = tokens.num_samples.tolist()
+        cut = []  # rows whose last frame is partial
         for index, state in enumerate(self._rows):
             state.frames_in += frames[index]
             state.samples_due += counts[index]
             left = state.samples_due - state.samples_out
             if lengths[index] > left:
                 lengths[index] = left
-                out[index, left:] = 0
+                cut.append((index, left))
             state.samples_out += lengths[index]
             state.decode_ended |= ending[index]
-        out = out[:, : max(lengths)]
+        rest()
+        for index, left in cut:
+            out[index, left:] = 0
+        if cut:
+            out = out[:, : max(lengths)]
         if self._resamplers_out is not None:
             turns = zip(self._resamplers_out, rows_of_batch(out, lengths), ending, strict=True)
             out, _ = batch_of_rows([each.push(wave, end) for each, wave, end in turns], 0)

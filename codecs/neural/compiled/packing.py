@@ -71,6 +71,19 @@ def pack(
     return on_cache_lines(panels), offsets
 
 
+def pack_bands(
+    weight: Tensor, dtype: type[np.floating[Any]]
+) -> tuple[Array, Array, Array]:
+    """Pack sparse weights (outputs, inputs) for `kernels.banded_linear`: panels, bands and bias."""
+    panels, bias = pack(weight, None, dtype)
+    bands = np.zeros((len(panels), 2), np.int64)
+    for band, panel in zip(bands, panels, strict=True):
+        used = np.flatnonzero(panel.any(1))
+        # A loop of compiled code has at least one turn.
+        band[:] = (used[0], used[-1] + 1) if len(used) else (0, 1)
+    return panels, bands, bias
+
+
 def pack_linear(layer: nn.Linear, dtype: type[np.floating[Any]]) -> tuple[Array, Array]:
     """Pack a linear layer; see `pack`."""
     return pack(layer.weight, layer.bias, dtype)

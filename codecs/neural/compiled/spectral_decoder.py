@@ -117,8 +117,10 @@ class CompiledSpectralDecoder:
         layers, head = self.stack.init_states(rows), self.head.init_states(rows)
         return SpectralStates(rows, layers, head, self.config.delay)
 
-    def wave(self, latents: Array, edges: Array, rows: Array, states: SpectralStates) -> Array:
-        """Decode to samples (frames, hop) float32, clamped to full scale.
+    def wave(
+        self, latents: Array, edges: Array, rows: Array, states: SpectralStates, out: Array
+    ) -> None:
+        """Decode to samples, clamped to full scale.
 
         Args:
             latents: (frames, in_features) float32, contiguous, of some rows of a stream.
@@ -126,6 +128,7 @@ class CompiledSpectralDecoder:
                 `edges[r + 1]`.
             rows: (busy,) int64.
             states: of all rows; updated.
+            out: (frames, hop) float32, output.
         """
         config, layers, head = self.config, self.stack, self.head
         pieces, y = _sources_and_features(
@@ -136,10 +139,9 @@ class CompiledSpectralDecoder:
             config.sample_rate, self.top, self.noise, config.hop, self.window,
         )  # fmt: skip
         filtered = samples(_shaped(spectra(pieces), y, *self.gains), config.window)
-        wave: Array = _overlap_add(
-            filtered, edges, rows, self.window, config.step, states.overlap, self.overlap_gain
+        _overlap_add(
+            filtered, edges, rows, self.window, config.step, states.overlap, self.overlap_gain, out
         )
-        return wave
 
 
 @kernel
@@ -334,15 +336,17 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _overlap_add(pieces, edges, rows, window, step, pasts, gain):  # type: ignore[no-untyped-def]
+def _overlap_add(  # type: ignore[no-untyped-def]
+    pieces, edges, rows, window, step, pasts, gain, out
+):
     """Overlap-add windowed pieces (frames, rate, window) to samples (frames, hop), with a gain.
 
     Args:
         pasts: `overlap` of `SpectralStates`, from earlier pieces; updated.
+        out: output.
     """
-    frames, rate, size = pieces.shape
+    rate, size = pieces.shape[1:]
     hop, delay = rate * step, pasts.shape[1]
-    out = np.empty((frames, hop), np.float32)
     # Buffer to which frames are added one by one: the current hop's samples, and later ones.
     open_ = np.empty(hop + delay, np.float32)
     for r in range(rows.shape[0]):
@@ -359,4 +363,3 @@ def _overlap_add(pieces, edges, rows, window, step, pasts, gain):  # type: ignor
             for j in range(delay):
                 open_[j] = open_[hop + j]
         past[:] = open_[:delay]
-    return out

@@ -12,12 +12,12 @@ from torch import nn
 
 from ....kernels.cache import kernel
 from ....kernels.fourier import samples, spectra
-from ....kernels.linear import exponentials, linear
+from ....kernels.linear import banded_linear, exponentials, linear
 from ..layers.analysis import FLOOR, SpeechAnalysis
 from ..layers.pulses import PITCH_BINS
 from ..trunks.spectral import SpectralEncoder
 from .attention import packed_layers, run_packed
-from .packing import Array, array, pack, pack_linear
+from .packing import Array, array, pack_bands, pack_linear
 
 #: Frames whose spectra are in memory at once: larger buffers are returned to the system after each
 #: call, and allocating them again costs more than the transforms.
@@ -39,7 +39,7 @@ class FrameAnalysis:
         windows = analysis.mel_window, analysis.band_window, analysis.pitch_window
         self.windows = [array(window).astype(np.float64) for window in windows]
         filters = analysis.mel_filters, analysis.band_filters, analysis.lags
-        self.filters = tuple(pack(fixed.T, None, np.float64) for fixed in filters)
+        self.filters = tuple(pack_bands(fixed.T, np.float64) for fixed in filters)
         self.channels = config.num_lags, config.num_mels, config.num_bands
 
     def spectra(self, windows: Array) -> tuple[Array, Array, Array, Array]:
@@ -179,7 +179,7 @@ def _features(  # type: ignore[no-untyped-def]
         channels: numbers of lags, mel channels and bands.
     """
     num_lags, num_mels, num_bands = channels
-    _correlations(correlation, amplitudes, lags[0], lags[1], num_lags, inputs)
+    _correlations(correlation, amplitudes, lags, num_lags, inputs)
     _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, inputs)
 
 
@@ -188,9 +188,9 @@ def _log_features(  # type: ignore[no-untyped-def]
     mel, mel_filters, num_mels, bands, band_filters, num_bands, start, inputs
 ):
     """Write scaled log amplitudes to `inputs`, from column `start` on; see `_logs`."""
-    _logs(mel, 2, mel_filters[0], mel_filters[1], num_mels, start, inputs)
+    _logs(mel, 2, mel_filters, num_mels, start, inputs)
     start += 2 * num_mels
-    _logs(bands, 4, band_filters[0], band_filters[1], num_bands, start, inputs)
+    _logs(bands, 4, band_filters, num_bands, start, inputs)
 
 
 @kernel
@@ -246,11 +246,12 @@ def _amplitudes(spectra, first, count, least):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _correlations(correlation, amplitudes, lags, bias, count, inputs):  # type: ignore[no-untyped-def]
+def _correlations(correlation, amplitudes, lags, count, inputs):  # type: ignore[no-untyped-def]
     """Write the scaled autocorrelation at `count` lags to the first columns of `inputs`."""
     frames, size = correlation.shape
+    panels, bands, bias = lags
     at_lags = np.empty((frames, bias.shape[0]))
-    linear(correlation, lags, bias, False, at_lags)
+    banded_linear(correlation, panels, bands, bias, at_lags)
     for t in range(frames):
         total = 0.0
         for k in range(amplitudes.shape[1]):
@@ -261,14 +262,15 @@ def _correlations(correlation, amplitudes, lags, bias, count, inputs):  # type: 
 
 
 @kernel
-def _logs(spectra, count, filters, bias, channels, start, inputs):  # type: ignore[no-untyped-def]
+def _logs(spectra, count, filters, channels, start, inputs):  # type: ignore[no-untyped-def]
     """Write scaled logarithms of the first `count` pieces' filtered amplitudes to `inputs`, from
     column `start` on.
     """
     frames = spectra.shape[0]
     amplitudes = _amplitudes(spectra, 0, count, 0.0)
+    panels, bands, bias = filters
     energies = np.empty((frames * count, bias.shape[0]))
-    linear(amplitudes, filters, bias, False, energies)
+    banded_linear(amplitudes, panels, bands, bias, energies)
     for t in range(frames):
         for i in range(count):
             for c in range(channels):

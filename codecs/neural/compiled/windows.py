@@ -27,6 +27,10 @@ class Windows(NamedTuple):
     firsts: Array
     samples: Array
 
+    def places(self) -> tuple[Array, Array, Array]:
+        """Return rows, and for each where its windows start, the first ones left out, and end."""
+        return self.rows, self.firsts, self.edges[1:]
+
 
 class HeldSamples:
     """The latest samples of all rows of a stream, from which windows reach back.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...streaming import row_flags
+from ...streaming.protocol import Rest
 from ..compiled.windows import HeldSamples, Windows
 from .tiles import BLOCK, DecoderRow, EncoderRow, TileDecoder, TileEncoder, TileState, blocks_of
 
@@ -90,24 +91,36 @@ class RowEncoder(TileEncoder):
 
     # --- samples to frames -----------------------------------------------------------------------
 
-    def push_batch(
+    def start_batch(
         self, samples: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
-    ) -> tuple[Tensor, list[int]]:
+    ) -> tuple[Tensor, list[int], Rest]:
         if sum(counts) > BLOCK * self.hop:
-            return super().push_batch(samples, counts, final, as_latents)
+            return super().start_batch(samples, counts, final, as_latents)
         flat = np.ascontiguousarray(samples.detach().numpy())
-        found, windows = self._step(
-            flat.ravel(),
-            self.rows * flat.shape[1],
-            np.array(counts, np.int64),
-            np.array(final),
-            self._unrounded_array if as_latents else self.quantize_array,
+        starts, ending = self.rows * flat.shape[1], np.array(final)
+        windows = self.held.push(flat.ravel(), starts, np.array(counts, np.int64), ending)
+        places = list(zip(*(part.tolist() for part in windows.places()), strict=True))
+        frames = [0] * len(counts)
+        for row, start, stop in places:
+            frames[row] = stop - start
+        most = max(frames)
+        wide, kind = (
+            (self.channels, np.float32) if as_latents else (self.num_codebooks, np.int64)
         )
-        if found is None:
-            shape = (0, self.channels if as_latents else self.num_codebooks)
-            found = np.zeros(shape, np.float32 if as_latents else np.int64)
-        batch, frames = self._in_rows(found, windows)
-        return torch.from_numpy(batch if as_latents else batch.swapaxes(1, 2)), frames
+        batch = np.zeros((len(frames), most, wide), kind)
+
+        def rest() -> None:
+            if places:
+                found = self._latents(windows)
+                found = self._unrounded_array(found) if as_latents else self.quantize_array(found)
+                if len(found) == batch.shape[0] * most:
+                    batch.reshape(found.shape)[...] = found
+                else:
+                    for row, start, stop in places:
+                        batch[row, : stop - start] = found[start:stop]
+            self._end(ending)
+
+        return torch.from_numpy(batch if as_latents else batch.swapaxes(1, 2)), frames, rest
 
     def _quantize_array(self, latents: Array) -> Array:
         codes: Array = self.quantize(torch.from_numpy(latents)).numpy()
@@ -118,27 +131,6 @@ class RowEncoder(TileEncoder):
             return latents
         found: Array = self.unrounded(torch.from_numpy(latents)).numpy()
         return found
-
-    def _in_rows(self, found: Array, windows: Windows) -> tuple[Array, list[int]]:
-        """Return results (windows, …) as (batch, frames, …), and the frames of each row."""
-        count = len(self.rows)
-        if count == 1:
-            given = found[int(windows.firsts[0]) :] if len(windows.rows) else found
-            return given[None], [len(given)]
-        frames = [0] * count
-        parts = zip(
-            windows.rows.tolist(), windows.firsts.tolist(), windows.edges[1:].tolist(), strict=True
-        )
-        places = list(parts)
-        for row, start, stop in places:
-            frames[row] = stop - start
-        most = max(frames)
-        if min(frames) * count == len(found):
-            return found.reshape(count, most, -1), frames
-        batch = np.zeros((count, most, found.shape[1]), found.dtype)
-        for row, start, stop in places:
-            batch[row, : stop - start] = found[start:stop]
-        return batch, frames
 
     def advance(
         self,
@@ -163,52 +155,37 @@ class RowEncoder(TileEncoder):
                 at += stop - start
             chosen = [arrays[row][start:stop] for row, start, stop in block]
             flat = np.concatenate(chosen)
-            latents, windows = self._step(flat, starts, counts, ending)
-            if latents is None:
-                continue
-            found = torch.from_numpy(latents)
-            if after is not None:
-                found = after(found)
-            for row, first, stop in zip(
-                windows.rows, windows.firsts, windows.edges[1:], strict=True
-            ):
-                parts[row].append(found[first:stop])
+            windows = self.held.push(flat, starts, counts, ending)
+            if len(windows.rows):
+                found = torch.from_numpy(self._latents(windows))
+                if after is not None:
+                    found = after(found)
+                for row, first, stop in zip(*windows.places(), strict=True):
+                    parts[row].append(found[first:stop])
+            self._end(ending)
         return [
             part[0] if len(part) == 1 else torch.cat(part) if part else nothing for part in parts
         ]
 
-    def _step(
-        self,
-        samples: Array,
-        starts: Array,
-        counts: Array,
-        final: Array,
-        after: Callable[[Array], Array] | None = None,
-    ) -> tuple[Array | None, Windows]:
-        """Take new samples; return what `after` makes of new windows; None if there are none.
+    def _latents(self, windows: Windows) -> Array:
+        """Return the network's output (windows, channels) float32; the states are updated."""
+        found: Array = self.network.latents(
+            windows.samples, windows.edges, windows.rows, self.networks
+        )
+        return found
 
-        Args:
-            samples, starts, counts, final: see `HeldSamples.push`.
-        """
-        windows = self.held.push(samples, starts, counts, final)
-        found = None
-        if len(windows.rows):
-            found = self.network.latents(
-                windows.samples, windows.edges, windows.rows, self.networks
-            )
-            if after is not None:
-                found = after(found)
-        if final.any():
+    def _end(self, final: Array) -> None:
+        """Reset the rows that have ended."""
+        if True in final:
             for row in np.flatnonzero(final):
                 self.reset(row)
-        return found, windows
 
 
 class RowDecoder(TileDecoder):
     """Decode codes, or latents, to samples with a compiled network.
 
     Args:
-        network: with a method `wave(latents, edges, rows, states)`.
+        network: with a method `wave(latents, edges, rows, states, out)`.
         input_arrays: `inputs` of `TileDecoder` on arrays; None: as `inputs`.
         batch_size: rows.
         settings: the other arguments of `TileDecoder`; `tile` must be None.
@@ -252,23 +229,20 @@ class RowDecoder(TileDecoder):
 
     # --- frames to samples -----------------------------------------------------------------------
 
-    def push_batch(
+    def start_batch(
         self, frames: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
-    ) -> tuple[Tensor, list[int]]:
+    ) -> tuple[Tensor, list[int], Rest]:
         busy = [row for row, count in enumerate(counts) if count]
         if not busy or any(final) or sum(counts) > BLOCK:
-            return super().push_batch(frames, counts, final, as_latents)
+            return super().start_batch(frames, counts, final, as_latents)
         if as_latents and self.inputs_of_latents is None:
-            return super().push_batch(frames, counts, final, as_latents)
+            return super().start_batch(frames, counts, final, as_latents)
         values = frames.numpy() if as_latents else frames.numpy().swapaxes(1, 2)
         new = [counts[row] for row in busy]
         if len(busy) == len(counts) and min(new) == values.shape[1]:
             flat = values.reshape(-1, values.shape[2])
         else:
             flat = np.concatenate([values[row, : counts[row]] for row in busy])
-        wave = self._wave(
-            self._inputs(flat, as_latents), np.array([0, *accumulate(new)]), np.array(busy)
-        )
         hop, starts, lengths = self.hop, [], [0] * len(counts)
         for row, count in zip(busy, new, strict=True):
             state = self.states[row]
@@ -277,16 +251,24 @@ class RowDecoder(TileDecoder):
             lengths[row] = count * hop - start
             state.taken += count
             state.given += count * hop
-        samples = wave.ravel()
+        inputs, wave = self._inputs(flat, as_latents), np.empty((sum(new), hop), np.float32)
+        edges, rows, samples = np.array([0, *accumulate(new)]), np.array(busy), wave.reshape(-1)
         if len(counts) == 1:
-            return torch.from_numpy(samples[None, starts[0] :]), lengths
-        if min(lengths) * len(counts) == samples.size:
-            return torch.from_numpy(samples.reshape(len(counts), -1)), lengths
-        out, at = np.zeros((len(counts), max(lengths)), np.float32), 0
-        for row, count, start in zip(busy, new, starts, strict=True):
-            out[row, : lengths[row]] = samples[at + start : at + count * hop]
-            at += count * hop
-        return torch.from_numpy(out), lengths
+            out, whole = samples[None, starts[0] :], True
+        elif min(lengths) * len(counts) == samples.size:
+            out, whole = samples.reshape(len(counts), -1), True
+        else:
+            out, whole = np.zeros((len(counts), max(lengths)), np.float32), False
+
+        def rest() -> None:
+            self._wave(inputs, edges, rows, wave)
+            if not whole:
+                at = 0
+                for row, count, start in zip(busy, new, starts, strict=True):
+                    out[row, : lengths[row]] = samples[at + start : at + count * hop]
+                    at += count * hop
+
+        return torch.from_numpy(out), lengths.copy(), rest
 
     def _inputs(self, values: Array, as_latents: bool) -> Array:
         """Return the network's inputs (frames, in_features) of codes or latents of frames."""
@@ -309,17 +291,17 @@ class RowDecoder(TileDecoder):
             counts = [stop - start for _, start, stop in block]
             pieces = [frames[row][start:stop] for row, start, stop in block]
             rows = np.array([busy[row] for row, _, _ in block])
-            whole = torch.cat(pieces).numpy()
-            wave = torch.from_numpy(self._wave(whole, np.array([0, *accumulate(counts)]), rows))
-            for (row, _, _), part in zip(block, wave.split(counts), strict=True):
+            wave = np.empty((sum(counts), self.hop), np.float32)
+            edges = np.array([0, *accumulate(counts)])
+            self._wave(torch.cat(pieces).numpy(), edges, rows, wave)
+            for (row, _, _), part in zip(block, torch.from_numpy(wave).split(counts), strict=True):
                 parts[row].append(part)
         return parts
 
-    def _wave(self, frames: Array, edges: Array, rows: Array) -> Array:
+    def _wave(self, frames: Array, edges: Array, rows: Array, out: Array) -> None:
         """Decode inputs (frames, in_features) of some rows to samples (frames, hop)."""
         inputs = np.ascontiguousarray(frames, np.float32)
-        wave: Array = self.network.wave(inputs, edges, rows, self.networks)
-        return wave
+        self.network.wave(inputs, edges, rows, self.networks, out)
 
 
 def _unused(*_: Any) -> Any:
