@@ -167,13 +167,6 @@ class NearestCode:
             raise not_finite(torch.from_numpy(rows)) from None
         return found
 
-    def for_kernels(self) -> tuple[Any, ...] | None:
-        """Return the search of few rows for `panel_kernels.search_few`; None if it has no such."""
-        if self.codebook.device.type != "cpu" or self._few not in ("panels", "cells"):
-            return None
-        found: tuple[Any, ...] = self._engine(self._few).for_kernels()
-        return found
-
     def search_rows(self, x: Tensor, codes: np.ndarray, scores: np.ndarray) -> None:
         """Search on this thread only, for callers that distribute rows to threads themselves (CPU).
 

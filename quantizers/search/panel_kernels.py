@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from ...kernels import vector_ir as v
 from ...kernels.cache import kernel
@@ -518,56 +518,3 @@ def search_cells(  # type: ignore[no-untyped-def]
             if wanted:
                 scores[row] = score
     return rows.shape[0]
-
-
-def search_few(rows, search, codes):  # type: ignore[no-untyped-def]
-    """Find the nearest codes of at most `TILE` rows: for kernels, which compile what they need.
-
-    Args:
-        rows: (n, D) float32.
-        search: `for_kernels` of a `PanelSearch` or a `CellSearch`.
-        codes: (n,) int64, output; negative for rows that need another search.
-    """
-    raise NotImplementedError("only for kernels")
-
-
-@overload(search_few, jit_options={"nogil": True})
-def _search_few(rows, search, codes):  # type: ignore[no-untyped-def]
-    make = _scratch_on_grid if search[2].dtype == types.int16 else _scratch
-
-    def panels(rows, search, codes):  # type: ignore[no-untyped-def]
-        center, unit, panels, offsets, numbers, longest, grid, codebook, norms, metric = search
-        moved, screened, rounding = make(panels.shape[1])
-        least = np.empty((panels.shape[0], TILE), offsets.dtype)
-        search_panels(
-            rows, center, unit, panels, offsets, numbers, longest, grid, codebook, norms, metric,
-            codes, np.empty(0), moved, screened, rounding, least,
-        )  # fmt: skip
-
-    def cells(rows, search, codes):  # type: ignore[no-untyped-def]
-        (
-            center, unit, panels, offsets, numbers, longest, grid, codebook, norms, metric, boxes,
-            group_boxes, patience,
-        ) = search  # fmt: skip
-        moved, screened, rounding = make(panels.shape[1])
-        search_cells(
-            rows, np.arange(rows.shape[0]), center, unit, panels, offsets, numbers, boxes,
-            group_boxes, longest, grid, codebook, norms, metric, codes, np.empty(0), moved,
-            screened, rounding, patience,
-        )  # fmt: skip
-
-    return panels if len(search) == 10 else cells
-
-
-@kernel
-def _scratch(steps):  # type: ignore[no-untyped-def]
-    """Create what `_prepare` writes, for rows of float32."""
-    moved = np.zeros((TILE, steps), np.float32)
-    return moved, moved, moved
-
-
-@kernel
-def _scratch_on_grid(steps):  # type: ignore[no-untyped-def]
-    """Create what `_prepare` writes, for rows on the grid."""
-    moved, screened = np.zeros((TILE, 2 * steps), np.float32), np.empty((TILE, 2 * steps), np.int16)
-    return moved, screened, np.empty((TILE, 2 * steps), np.float32)

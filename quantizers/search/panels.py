@@ -26,6 +26,8 @@ from .scores import METRICS, Metric, code_norms
 _FAR = np.float32(1e18)  # box coordinate that is far from everything
 # Rows that are sorted by their nearest group at once.
 _SORTED = 1 << 15
+_NO_SCORES = np.empty(0)
+_IN_ORDER = np.arange(64)
 # Cost of searching a panel by its box, in panels of a search of all.
 _BOX_COST = 2.5
 
@@ -101,12 +103,6 @@ class PanelSearch:
         """Return what both searches take after the panels: the grid, and what decides exactly."""
         return self._longest, self._grid, self._codebook, self._norms, self._metric
 
-    def for_kernels(self) -> tuple[Any, ...]:
-        """Return this search for `search_few`; a tuple of the same types for like codebooks."""
-        return (
-            self._center, self._unit, self._panels, self._offsets, self._numbers, *self._scales(),
-        )  # fmt: skip
-
     def _scratch(self, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return buffers: moved rows, rows in the panels' dtype, and scratch for rounding."""
         steps = self._panels.shape[1]
@@ -132,8 +128,28 @@ class PanelSearch:
         Raises:
             NotFiniteError: NaN or infinite values.
         """
-        self._screen_all(rows, codes, scores)
+        if len(rows) <= self._tile and not scores.size:
+            self._screen_few(rows, codes)
+        else:
+            self._screen_all(rows, codes, scores)
         self._search_undecided(rows, codes, scores)
+
+    def _screen_few(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        """`_screen_all` for a single tile of rows, in fewer steps: a stream has one row a call."""
+        least = np.empty((self._panels.shape[0], self._tile), self._offsets.dtype)
+        self._search_panels(
+            rows, self._center, self._unit, self._panels, self._offsets, self._numbers,
+            *self._scales(), codes, _NO_SCORES, *self._small_scratch(), least,
+        )  # fmt: skip
+
+    def _small_scratch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`_scratch` of a call's own: its 10 kB take less time than to find a thread's."""
+        steps = self._panels.shape[1]
+        if not self._on_grid:
+            moved = np.zeros((self._tile, steps), np.float32)
+            return moved, moved, moved
+        moved = np.zeros((self._tile, 2 * steps), np.float32)
+        return moved, np.empty(moved.shape, np.int16), np.empty(moved.shape, np.float32)
 
     def _screen_all(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         moved, screened, rounding = self._scratch(rows.shape[1])
@@ -203,19 +219,25 @@ class CellSearch(PanelSearch):
         self._group_boxes = _packed(outer_lower, outer_upper)
         return order
 
-    def for_kernels(self) -> tuple[Any, ...]:
-        patience = self._panels.shape[0] / _BOX_COST
-        return (*super().for_kernels(), self._boxes, self._group_boxes, patience)
-
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Find codes and scores; see `PanelSearch.search`."""
-        if rows.shape[0] <= _SORTED:
+        if len(rows) <= self._tile and not scores.size:
+            self._screen_few(rows, codes)
+        elif rows.shape[0] <= _SORTED:
             self._screen_sorted(rows, codes, scores)
         else:
             for start in range(0, rows.shape[0], _SORTED):
                 part = slice(start, start + _SORTED)
                 self._screen_sorted(rows[part], codes[part], scores[part])
         self._search_undecided(rows, codes, scores)
+
+    def _screen_few(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        # So few rows are never given up.
+        self._search_cells(
+            rows, _IN_ORDER[: len(rows)], self._center, self._unit, self._panels, self._offsets,
+            self._numbers, self._boxes, self._group_boxes, *self._scales(), codes, _NO_SCORES,
+            *self._small_scratch(), self._panels.shape[0] / _BOX_COST,
+        )  # fmt: skip
 
     def _screen_sorted(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         moved, screened, rounding = self._scratch(rows.shape[1])

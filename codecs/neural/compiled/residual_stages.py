@@ -5,19 +5,15 @@ has changed, and projects in tiles, which takes most of the time for single fram
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numba import typeof
 from torch import Tensor
 
 from ....kernels.cache import kernel
 from ....kernels.linear import linear
 from ....quantizers.modules.vector import VectorQuantizer
 from ....quantizers.nearest import NearestCode
-from ....quantizers.search.panel_kernels import TILE as _FEW
-from ....quantizers.search.panel_kernels import search_few
 from .packing import Array, array, pack_linear
 
 
@@ -37,20 +33,6 @@ class CompiledStages:
             panels, bias = pack_linear(stage.project_in, np.float64)
             self.stages.append((panels, bias, NearestCode(stage.codebook, stage.config.metric)))
         self.tables = [array(table) for table in tables]
-        self.together = self._together()
-
-    def _together(self) -> tuple[Any, ...] | None:
-        """Return all stages for `_quantize`; None if a search is none of few rows."""
-        stages = []
-        for index, (panels, bias, search) in enumerate(self.stages):
-            last = index + 1 == len(self.stages)
-            table = np.zeros((0, 0), np.float32) if last else self.tables[index]
-            found = search.for_kernels()
-            if found is None:
-                return None
-            stages.append((panels, bias, found, table))
-        # A kernel's loop needs stages of one type.
-        return tuple(stages) if len({typeof(stage) for stage in stages}) == 1 else None
 
     def encode(self, latents: Array, num_codebooks: int) -> Array:
         """Quantize latents (frames, dim) float32 to codes (frames, num_codebooks) int64.
@@ -58,39 +40,14 @@ class CompiledStages:
         Raises:
             QuantizerError: NaN or infinite values.
         """
-        codes = np.empty((len(latents), num_codebooks), np.int64)
-        if self.together is not None and 0 < len(latents) <= _FEW:
-            if _quantize(latents, self.together, codes):
-                return codes
-        residual = latents.copy()
+        residual = latents if num_codebooks == 1 else latents.copy()
+        codes = np.empty((len(residual), num_codebooks), np.int64)
         for index, (panels, bias, search) in enumerate(self.stages[:num_codebooks]):
             projected = _projected(residual, panels, bias, search.codebook.shape[1])
             codes[:, index] = search.codes(projected)
             if index + 1 < num_codebooks:
                 residual -= self.tables[index][codes[:, index]]
         return codes
-
-
-@kernel
-def _quantize(x, stages, codes):  # type: ignore[no-untyped-def]
-    """Find the codes (frames, codebooks) of x (frames, dim); return whether all were found.
-
-    Args:
-        stages: of `CompiledStages._together`.
-    """
-    frames, count = codes.shape
-    residual, found = x.copy(), np.empty(frames, np.int64)
-    for n in range(count):
-        panels, bias, search, table = stages[n]
-        search_few(_projected(residual, panels, bias, search[7].shape[1]), search, found)
-        for t in range(frames):
-            if found[t] < 0:
-                return False
-            codes[t, n] = found[t]
-            if n + 1 < count:
-                for c in range(residual.shape[1]):
-                    residual[t, c] -= table[found[t], c]
-    return True
 
 
 class CompiledDecoding:

@@ -16,7 +16,7 @@ from ....kernels.linear import banded_linear, exponentials, linear
 from ..layers.analysis import FLOOR, SpeechAnalysis
 from ..layers.pulses import PITCH_BINS
 from ..trunks.spectral import SpectralEncoder
-from .attention import packed_layers, run_packed
+from .attention import packed_layers
 from .packing import Array, array, pack_bands, pack_linear
 
 #: Frames whose spectra are in memory at once: larger buffers are returned to the system after each
@@ -126,50 +126,50 @@ class CompiledSpectralEncoder:
             states: of all rows; updated.
             dtype: that the result is rounded to.
         """
-        analysis, pitch = self.analysis, self.pitch
+        analysis = self.analysis
         inputs = np.empty((len(windows), self.in_features))
-        latents = np.empty((len(windows), self.latent_dim), dtype)
         for start in range(0, len(windows), BLOCK):
             part = windows[start : start + BLOCK]
-            _encode(
+            x, around = _to_stack(
                 *analysis.spectra(part), analysis.filters, analysis.channels,
-                start, start + len(part) == len(windows), inputs, pitch, self.inward, self.direct,
-                self.stack.width, edges, rows, states.addresses, states.at, self.stack.window,
-                self.stack.packed, self.outward, latents,
+                start, start + len(part) == len(windows), inputs, self.pitch, self.inward,
+                self.direct, self.stack.width,
             )  # fmt: skip
+        # By itself, since a kernel compiles all that it calls once more.
+        self.stack.run(x, edges, rows, states)
+        latents = np.empty((len(windows), self.latent_dim), dtype)
+        _layer_and(x, *self.outward, around, latents)
         return latents
 
 
 @kernel
-def _encode(  # type: ignore[no-untyped-def]
+def _to_stack(  # type: ignore[no-untyped-def]
     mel, bands, amplitudes, correlation, filters, channels, start, last, inputs, pitch, inward,
-    direct, width, edges, rows, pasts, places, window, packed, outward, latents,
+    direct, width,
 ):  # fmt: skip
-    """Write the features of a block of frames to `inputs`; after the last one, encode all.
+    """Write the features of a block of frames to `inputs`; after the last one, return the stack's
+    inputs (frames, width), and what is added to its outputs (frames, latent_dim padded).
 
     Args:
         mel, bands, amplitudes, correlation: see `FrameAnalysis.spectra`.
         filters, channels: of `FrameAnalysis`.
         start: the block's first frame. last: whether it is the last block.
         inputs: (frames, num_features + PITCH_BINS); scratch.
-        pitch, inward, direct, outward: panels and bias of the layers around the stack.
-        width: of the stack. The arguments that follow are those of `run_packed`.
-        latents: (frames, latent_dim), output.
+        pitch, inward, direct: panels and bias of layers.
+        width: of the stack.
     """
     features = inputs[start : start + mel.shape[0]]
     _features(
         correlation, amplitudes, filters[2], mel, filters[0], bands, filters[1], channels, features
     )
     if not last:
-        return
+        return np.empty((0, width)), np.empty((0, width))
     start = inputs.shape[1] - PITCH_BINS
     _guess(inputs, pitch[0][0], pitch[0][1], pitch[1][0], pitch[1][1], start)
-    x, around = _two_layers(inputs, inward[0], inward[1], width, direct[0], direct[1])
-    run_packed(x, edges, rows, pasts, places, window, packed)
-    _layer_and(x, outward[0], outward[1], around, latents)
+    return _two_layers(inputs, inward[0], inward[1], width, direct[0], direct[1])
 
 
-@kernel
+@kernel(inline="always")  # compiled once, as part of its caller
 def _features(  # type: ignore[no-untyped-def]
     correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, inputs
 ):
@@ -183,7 +183,7 @@ def _features(  # type: ignore[no-untyped-def]
     _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, inputs)
 
 
-@kernel
+@kernel(inline="always")  # compiled once, as part of its caller
 def _log_features(  # type: ignore[no-untyped-def]
     mel, mel_filters, num_mels, bands, band_filters, num_bands, start, inputs
 ):
@@ -201,7 +201,7 @@ def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch)
         _cut_pieces(windows[t], 0, pitch_window, pitch[t], pitch.shape[1] - 1, 1)
 
 
-@kernel
+@kernel(inline="always")  # compiled once, as part of its caller
 def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: ignore[no-untyped-def]
     """Cut the pieces for mel spectra and bands only; see `_cut`."""
     for t in range(windows.shape[0]):
@@ -218,7 +218,8 @@ def _cut_pieces(samples, hop, window, out, first, count):  # type: ignore[no-unt
         piece, whole = samples[start + i * hop :], out[first + i]
         for j in range(length):
             whole[j] = np.float64(piece[j]) * window[j]
-        whole[length:] = 0
+        for j in range(length, whole.shape[0]):
+            whole[j] = 0
 
 
 @kernel
@@ -245,7 +246,7 @@ def _amplitudes(spectra, first, count, least):  # type: ignore[no-untyped-def]
     return out
 
 
-@kernel
+@kernel(inline="always")  # compiled once, as part of its caller
 def _correlations(correlation, amplitudes, lags, count, inputs):  # type: ignore[no-untyped-def]
     """Write the scaled autocorrelation at `count` lags to the first columns of `inputs`."""
     frames, size = correlation.shape
@@ -278,7 +279,7 @@ def _logs(spectra, count, filters, channels, start, inputs):  # type: ignore[no-
                 inputs[t, start + i * channels + c] = _LOG_SCALE * log + _LOG_SHIFT
 
 
-@kernel
+@kernel(inline="always")  # compiled once, as part of its caller
 def _guess(inputs, first, first_bias, second, second_bias, start):  # type: ignore[no-untyped-def]
     """Write the pitch estimate to `inputs`, from column `start` on."""
     frames = inputs.shape[0]
@@ -301,7 +302,7 @@ def _guess(inputs, first, first_bias, second, second_bias, start):  # type: igno
             inputs[t, start + c] = 4 * (logits[t, c] / total)
 
 
-@kernel
+@kernel(inline="always")  # compiled once, as part of its caller
 def _two_layers(x, panels, bias, width, other_panels, other_bias):  # type: ignore[no-untyped-def]
     """Apply two linear layers; return `width` outputs of one, all padded ones of the other."""
     first = np.empty((x.shape[0], bias.shape[0]))
