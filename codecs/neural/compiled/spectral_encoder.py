@@ -41,6 +41,9 @@ class FrameAnalysis:
         filters = analysis.mel_filters, analysis.band_filters, analysis.lags
         self.filters = tuple(pack_bands(fixed.T, np.float64) for fixed in filters)
         self.channels = config.num_lags, config.num_mels, config.num_bands
+        # Where the pieces of mel spectra, bands and pitch are: the first one, and how many. An
+        # argument, since numba compiles what is called with constants once for each of them.
+        self.pieces = (0, 2), (0, 4), (2 if self.mel_fft == config.pitch_window else 0, 1)
 
     def spectra(self, windows: Array) -> tuple[Array, Array, Array, Array]:
         """Transform windows (frames, window), at most `BLOCK`, for `_features`.
@@ -56,9 +59,10 @@ class FrameAnalysis:
             mel = pitch = np.empty((frames, 3, size))
         else:
             mel, pitch = np.empty((frames, 2, self.mel_fft)), np.empty((frames, 1, size))
-        _cut(windows, self.config.hop, *self.windows, mel, bands, pitch)
+        _cut(windows, self.config.hop, *self.windows, mel, bands, pitch, self.pieces)
         of_mel = spectra(mel)
-        amplitudes = _amplitudes_of_last(of_mel if pitch is mel else spectra(pitch), FLOOR)
+        of_pitch = of_mel if pitch is mel else spectra(pitch)
+        amplitudes = _complex_amplitudes(of_pitch, self.pieces[2], FLOOR)
         return of_mel, spectra(bands), amplitudes, samples(amplitudes, size)
 
     def without_pitch(self, windows: Array) -> Array:
@@ -71,10 +75,10 @@ class FrameAnalysis:
         for start in range(0, len(windows), BLOCK):
             part = windows[start : start + BLOCK]
             pieces = mel[: len(part)], bands[: len(part)]
-            _cut_spectral(part, config.hop, *self.windows[:2], *pieces)
+            _cut_spectral(part, config.hop, *self.windows[:2], *pieces, self.pieces)
             _log_features(
                 spectra(pieces[0]), self.filters[0], num_mels, spectra(pieces[1]),
-                self.filters[1], num_bands, 0, inputs[start : start + BLOCK],
+                self.filters[1], num_bands, self.pieces, 0, inputs[start : start + BLOCK],
             )  # fmt: skip
         return inputs
 
@@ -131,7 +135,7 @@ class CompiledSpectralEncoder:
         for start in range(0, len(windows), BLOCK):
             part = windows[start : start + BLOCK]
             x, around = _to_stack(
-                *analysis.spectra(part), analysis.filters, analysis.channels,
+                *analysis.spectra(part), analysis.filters, analysis.channels, analysis.pieces,
                 start, start + len(part) == len(windows), inputs, self.pitch, self.inward,
                 self.direct, self.stack.width,
             )  # fmt: skip
@@ -144,15 +148,15 @@ class CompiledSpectralEncoder:
 
 @kernel
 def _to_stack(  # type: ignore[no-untyped-def]
-    mel, bands, amplitudes, correlation, filters, channels, start, last, inputs, pitch, inward,
-    direct, width,
+    mel, bands, amplitudes, correlation, filters, channels, pieces, start, last, inputs, pitch,
+    inward, direct, width,
 ):  # fmt: skip
     """Write the features of a block of frames to `inputs`; after the last one, return the stack's
     inputs (frames, width), and what is added to its outputs (frames, latent_dim padded).
 
     Args:
         mel, bands, amplitudes, correlation: see `FrameAnalysis.spectra`.
-        filters, channels: of `FrameAnalysis`.
+        filters, channels, pieces: of `FrameAnalysis`.
         start: the block's first frame. last: whether it is the last block.
         inputs: (frames, num_features + PITCH_BINS); scratch.
         pitch, inward, direct: panels and bias of layers.
@@ -160,8 +164,9 @@ def _to_stack(  # type: ignore[no-untyped-def]
     """
     features = inputs[start : start + mel.shape[0]]
     _features(
-        correlation, amplitudes, filters[2], mel, filters[0], bands, filters[1], channels, features
-    )
+        correlation, amplitudes, filters[2], mel, filters[0], bands, filters[1], channels, pieces,
+        features,
+    )  # fmt: skip
     if not last:
         return np.empty((0, width)), np.empty((0, width))
     start = inputs.shape[1] - PITCH_BINS
@@ -171,7 +176,7 @@ def _to_stack(  # type: ignore[no-untyped-def]
 
 @kernel(inline="always")  # compiled once, as part of its caller
 def _features(  # type: ignore[no-untyped-def]
-    correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, inputs
+    correlation, amplitudes, lags, mel, mel_filters, bands, band_filters, channels, pieces, inputs
 ):
     """Write scaled correlations and log amplitudes to `inputs`; see `_correlations` and `_logs`.
 
@@ -180,38 +185,47 @@ def _features(  # type: ignore[no-untyped-def]
     """
     num_lags, num_mels, num_bands = channels
     _correlations(correlation, amplitudes, lags, num_lags, inputs)
-    _log_features(mel, mel_filters, num_mels, bands, band_filters, num_bands, num_lags, inputs)
+    _log_features(
+        mel, mel_filters, num_mels, bands, band_filters, num_bands, pieces, num_lags, inputs
+    )
 
 
 @kernel(inline="always")  # compiled once, as part of its caller
 def _log_features(  # type: ignore[no-untyped-def]
-    mel, mel_filters, num_mels, bands, band_filters, num_bands, start, inputs
+    mel, mel_filters, num_mels, bands, band_filters, num_bands, pieces, start, inputs
 ):
     """Write scaled log amplitudes to `inputs`, from column `start` on; see `_logs`."""
-    _logs(mel, 2, mel_filters, num_mels, start, inputs)
-    start += 2 * num_mels
-    _logs(bands, 4, band_filters, num_bands, start, inputs)
+    _logs(mel, pieces[0], mel_filters, num_mels, start, inputs)
+    start += pieces[0][1] * num_mels
+    _logs(bands, pieces[1], band_filters, num_bands, start, inputs)
 
 
 @kernel
-def _cut(windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch):  # type: ignore[no-untyped-def]
+def _cut(  # type: ignore[no-untyped-def]
+    windows, hop, mel_window, band_window, pitch_window, mel, bands, pitch, pieces
+):
     """Cut windowed pieces from each window, ending where it ends; the last of `pitch` is one."""
-    _cut_spectral(windows, hop, mel_window, band_window, mel, bands)
+    _cut_spectral(windows, hop, mel_window, band_window, mel, bands, pieces)
     for t in range(windows.shape[0]):
-        _cut_pieces(windows[t], 0, pitch_window, pitch[t], pitch.shape[1] - 1, 1)
+        _cut_pieces(windows[t], hop, pitch_window, pitch[t], pieces[2])
 
 
 @kernel(inline="always")  # compiled once, as part of its caller
-def _cut_spectral(windows, hop, mel_window, band_window, mel, bands):  # type: ignore[no-untyped-def]
+def _cut_spectral(windows, hop, mel_window, band_window, mel, bands, pieces):  # type: ignore[no-untyped-def]
     """Cut the pieces for mel spectra and bands only; see `_cut`."""
     for t in range(windows.shape[0]):
-        _cut_pieces(windows[t], hop // 2, mel_window, mel[t], 0, 2)
-        _cut_pieces(windows[t], hop // 4, band_window, bands[t], 0, 4)
+        _cut_pieces(windows[t], hop // 2, mel_window, mel[t], pieces[0])
+        _cut_pieces(windows[t], hop // 4, band_window, bands[t], pieces[1])
 
 
 @kernel
-def _cut_pieces(samples, hop, window, out, first, count):  # type: ignore[no-untyped-def]
-    """Cut the last `count` pieces of the samples, `hop` apart, windowed and padded with zeros."""
+def _cut_pieces(samples, hop, window, out, pieces):  # type: ignore[no-untyped-def]
+    """Cut the last pieces of the samples, `hop` apart, windowed and padded with zeros.
+
+    Args:
+        pieces: where they go in `out`: the first one, and how many.
+    """
+    first, count = pieces
     length = window.shape[0]
     start = samples.shape[0] - length - (count - 1) * hop
     for i in range(count):
@@ -223,18 +237,20 @@ def _cut_pieces(samples, hop, window, out, first, count):  # type: ignore[no-unt
 
 
 @kernel
-def _amplitudes_of_last(spectra, least):  # type: ignore[no-untyped-def]
-    """Compute amplitudes (frames, bins), at least `least`, of each frame's last piece.
-
-    They are complex, as inverse transforms take them.
-    """
-    amplitudes = _amplitudes(spectra, spectra.shape[1] - 1, 1, least)
+def _complex_amplitudes(spectra, pieces, least):  # type: ignore[no-untyped-def]
+    """`_amplitudes`, complex as inverse transforms take them."""
+    amplitudes = _amplitudes(spectra, pieces, least)
     return amplitudes.astype(np.complex128)
 
 
 @kernel
-def _amplitudes(spectra, first, count, least):  # type: ignore[no-untyped-def]
-    """Compute amplitudes (frames × count, bins), at least `least`, of some pieces."""
+def _amplitudes(spectra, pieces, least):  # type: ignore[no-untyped-def]
+    """Compute amplitudes (frames × count, bins), at least `least`, of some pieces.
+
+    Args:
+        pieces: the first one, and how many.
+    """
+    first, count = pieces
     frames, _, bins = spectra.shape
     out = np.empty((frames * count, bins))
     for t in range(frames):
@@ -263,12 +279,14 @@ def _correlations(correlation, amplitudes, lags, count, inputs):  # type: ignore
 
 
 @kernel
-def _logs(spectra, count, filters, channels, start, inputs):  # type: ignore[no-untyped-def]
-    """Write scaled logarithms of the first `count` pieces' filtered amplitudes to `inputs`, from
-    column `start` on.
+def _logs(spectra, pieces, filters, channels, start, inputs):  # type: ignore[no-untyped-def]
+    """Write scaled logarithms of pieces' filtered amplitudes to `inputs`, from column `start` on.
+
+    Args:
+        pieces: the first one, and how many.
     """
-    frames = spectra.shape[0]
-    amplitudes = _amplitudes(spectra, 0, count, 0.0)
+    frames, count = spectra.shape[0], pieces[1]
+    amplitudes = _amplitudes(spectra, pieces, 0.0)
     panels, bands, bias = filters
     energies = np.empty((frames * count, bias.shape[0]))
     banded_linear(amplitudes, panels, bands, bias, energies)

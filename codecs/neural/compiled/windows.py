@@ -11,6 +11,9 @@ from ...waves import not_finite
 from .packing import Array
 
 
+_MOST = np.finfo(np.float32).max
+
+
 class Windows(NamedTuple):
     """New windows of some rows of a stream.
 
@@ -92,7 +95,7 @@ def _cut_rows(  # type: ignore[no-untyped-def]
     wrong = -1
     for r in range(rows):
         for i in range(starts[r], starts[r] + counts[r]):
-            if not np.isfinite(samples[i]):
+            if not abs(samples[i]) <= _MOST:
                 wrong = r
     if wrong >= 0:
         nothing = np.empty(0, np.int64)
