@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..errors import TokenError
 
-
 # So few codes are compared as numbers.
 _FEW = 64
 

@@ -16,43 +16,46 @@ _COUNTS = (*range(1, 18), 31, 64)
 def spectra(pieces: Array) -> Array:
     """Transform real pieces (frames, …, samples) to spectra (frames, …, bins)."""
     shape = pieces.shape
-    return _transform("rfft", shape[1:], pieces.dtype.char, shape[-1])(pieces)
+    together = _alike("rfft", shape[1:], pieces.dtype.char, shape[-1])
+    if together:
+        return together(pieces)
+    return np.stack([scipy.fft.rfft(frame) for frame in pieces])
 
 
 def samples(bins: Array, size: int) -> Array:
     """Transform spectra (frames, …, size / 2 + 1) to pieces (frames, …, size)."""
-    return _transform("irfft", bins.shape[1:], bins.dtype.char, size)(bins)
+    together = _alike("irfft", bins.shape[1:], bins.dtype.char, size)
+    if together:
+        return together(bins)
+    return np.stack([scipy.fft.irfft(frame, size) for frame in bins])
 
 
 @lru_cache(maxsize=64)
-def _transform(
+def _alike(
     name: str, shape: tuple[int, ...], dtype: str, size: int
-) -> Callable[[Array], Array]:
-    """Return the quickest function that is bit-identical to one of SciPy's calls per frame.
+) -> Callable[[Array], Array] | None:
+    """Return the quickest function of all frames that is bit-identical to one call per frame.
 
     A library's order of additions may depend on the number of transforms: some are grouped in
     vector code, the rest are not, and compilers may fuse operations differently in the two. If they
-    differ at all, thousands of random numbers show it.
+    differ at all, thousands of random numbers show it; then there is no such function.
     """
     generator = np.random.default_rng(0)
     values = generator.standard_normal((_COUNTS[-1], *shape)).astype(dtype)
     if np.iscomplexobj(values):
         values += values.dtype.type(1j) * generator.standard_normal(values.shape)
-    of_frame = getattr(scipy.fft, name)
+    transform = getattr(scipy.fft, name)
 
     def public(frames: Array) -> Array:
-        return np.asarray(of_frame(frames, size))
+        return np.asarray(transform(frames, size))
 
-    def one_by_one(frames: Array) -> Array:
-        return np.stack([public(frame) for frame in frames])
-
-    each = one_by_one(values)
+    each = np.stack([public(frame) for frame in values])
     for candidate in (_direct(name, size), public):
         if candidate and all(
             np.array_equal(candidate(values[:count]), each[:count]) for count in _COUNTS
         ):
             return candidate
-    return one_by_one
+    return None
 
 
 def _direct(name: str, size: int) -> Callable[[Array], Array] | None:

@@ -299,8 +299,9 @@ def most_frames(edges):  # type: ignore[no-untyped-def]
 
 @kernel
 def run_blocks(  # type: ignore[no-untyped-def]
-    x, edges, rows, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
-):
+    x, edges, rows, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias,
+    scales,
+):  # fmt: skip
     """Run causal blocks on x (frames, width) in place: concatenated frames of several rows.
 
     Args:

@@ -341,7 +341,8 @@ class StreamSession:
         """
         self._check_open("decode")
         alone = self._decoder is not None and self._decoder.compiled
-        if alone and type(tokens) is Tokens and lost is None and not torch.is_inference_mode_enabled():
+        alone &= type(tokens) is Tokens and lost is None
+        if alone and not torch.is_inference_mode_enabled():
             return self._decode(tokens, final, None)
         return self._decode_plainly(tokens, final, lost)
 

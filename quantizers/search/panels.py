@@ -166,7 +166,9 @@ class PanelSearch:
             moved,
             screened,
             rounding,
-            scratch("least of panels", (self._panels.shape[0], self._tile), self._offsets.dtype.type),
+            scratch(
+                "least of panels", (self._panels.shape[0], self._tile), self._offsets.dtype.type
+            ),
         )
 
     def _search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:

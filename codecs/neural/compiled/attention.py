@@ -335,8 +335,8 @@ _mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
 
 @kernel
 def _run_layers(  # type: ignore[no-untyped-def]
-    x, edges, rows, pasts, places, window, norms, epsilon, together, distances, scale, outward, widen,
-    narrow, norm, norm_bias,
+    x, edges, rows, pasts, places, window, norms, epsilon, together, distances, scale, outward,
+    widen, narrow, norm, norm_bias,
 ):  # fmt: skip
     """Run layers and the last norm on x (frames, width) in place: concatenated frames of rows.
 

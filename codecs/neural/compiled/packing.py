@@ -71,9 +71,7 @@ def pack(
     return on_cache_lines(panels), offsets
 
 
-def pack_bands(
-    weight: Tensor, dtype: type[np.floating[Any]]
-) -> tuple[Array, Array, Array]:
+def pack_bands(weight: Tensor, dtype: type[np.floating[Any]]) -> tuple[Array, Array, Array]:
     """Pack sparse weights (outputs, inputs) for `kernels.banded_linear`: panels, bands and bias."""
     panels, bias = pack(weight, None, dtype)
     bands = np.zeros((len(panels), 2), np.int64)

@@ -10,7 +10,6 @@ from ....kernels.cache import kernel
 from ...waves import not_finite
 from .packing import Array
 
-
 _MOST = np.finfo(np.float32).max
 
 

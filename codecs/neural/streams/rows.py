@@ -104,9 +104,7 @@ class RowEncoder(TileEncoder):
         for row, start, stop in places:
             frames[row] = stop - start
         most = max(frames)
-        wide, kind = (
-            (self.channels, np.float32) if as_latents else (self.num_codebooks, np.int64)
-        )
+        wide, kind = (self.channels, np.float32) if as_latents else (self.num_codebooks, np.int64)
         batch = np.zeros((len(frames), most, wide), kind)
 
         def rest() -> None:
