@@ -35,9 +35,6 @@ class _DefaultDtype:
         self.inside = 0
         self.before = torch.float32
 
-    def is_plain(self) -> bool:
-        return not self.inside and torch.get_default_dtype() is torch.float32
-
     def __enter__(self) -> None:
         with self.lock:
             if not self.inside:
@@ -63,8 +60,11 @@ def plain_torch() -> AbstractContextManager[None]:
     if _inherited_threads is not None:
         _settle_after_fork()
     cast = [device for device in _AUTOCAST if torch.is_autocast_enabled(device)]
-    if not cast and _default_dtype.is_plain() and torch.get_default_device() == _CPU:
-        return _nothing
+    if not cast and not _default_dtype.inside:
+        # One new tensor tells both defaults, sooner than the functions that return them.
+        made = torch.empty(0)
+        if made.dtype is torch.float32 and made.device == _CPU:
+            return _nothing
     return _plain_defaults(cast)
 
 

@@ -89,6 +89,21 @@ class Tokens:
             object.__setattr__(self, name, getattr(self, name).long())
 
     @classmethod
+    def of_checked(
+        cls, codes: Tensor, lengths: Tensor, num_samples: Tensor, spec: TokenSpec
+    ) -> "Tokens":
+        """Create tokens of int64 tensors that are known to fit, without looking at them again.
+
+        Streams do for every frame. For the arguments, see the attributes.
+        """
+        made = object.__new__(cls)
+        vars(made).update(
+            codes=codes, lengths=lengths, num_samples=num_samples, spec=spec, durations=None,
+            global_codes=None, metadata=None,
+        )  # fmt: skip
+        return made
+
+    @classmethod
     def from_codes(
         cls,
         codes: Tensor | np.ndarray | Sequence[Any],

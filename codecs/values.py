@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ..errors import TokenError
 
+# So few codes are compared as numbers.
+_FEW = 64
+
 
 def integers(values: object, name: str) -> Tensor:
     """Return a tensor of integers, in any dtype, of a tensor, an array or lists.
@@ -44,8 +47,9 @@ def check_range(codes: Tensor, sizes: Sequence[int], what: str) -> None:
     """Raise `TokenError` if a code (batch, codebooks, positions) exceeds its codebook's size."""
     if not codes.numel():
         return
-    if codes.shape[1] == 1:
-        lowest, highest = ([int(end)] for end in codes.aminmax())
+    if codes.shape[1] == 1 and codes.numel() <= _FEW:
+        numbers = codes.flatten().tolist()  # quicker than two operations of torch
+        lowest, highest = [min(numbers)], [max(numbers)]
     else:
         lowest, highest = codes.amin((0, 2)).tolist(), codes.amax((0, 2)).tolist()
     for codebook, (low, high, size) in enumerate(zip(lowest, highest, sizes, strict=True)):

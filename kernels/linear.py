@@ -211,6 +211,35 @@ def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def banded_linear(x, panels, bands, bias, out):  # type: ignore[no-untyped-def]
+    """Compute `linear` where each panel has weights of 0 for all but some adjacent inputs.
+
+    The same sums, since a product of 0 adds nothing to them.
+
+    Args:
+        x, panels, bias, out: see `linear`; x is finite.
+        bands: (count, 2) int64: each panel's first input with a weight, and the end.
+    """
+    size, like = x.itemsize, x.dtype.type(0)
+    count, steps, width = panels.shape
+    here, there = x.strides[0], out.strides[0]
+    for p in range(count):
+        first, inputs = bands[p, 0], bands[p, 1] - bands[p, 0]
+        panel = panels.ctypes.data + (p * steps + first) * width * 4
+        offset = bias.ctypes.data + p * width * 4
+        done = 0
+        while done < x.shape[0]:
+            row = x.ctypes.data + done * here + first * size
+            to = out.ctypes.data + done * there + p * width * size
+            if x.shape[0] - done < _ROWS:
+                _product_of_row(like, row, here, panel, offset, inputs, to, there)
+                done += 1
+            else:
+                _product_of_rows(like, row, here, panel, offset, inputs, to, there)
+                done += _ROWS
+
+
+@kernel
 def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
     """Apply LayerNorm to x (frames, channels), into out (frames, at least channels)."""
     zero = x.dtype.type(0)
@@ -270,8 +299,9 @@ def most_frames(edges):  # type: ignore[no-untyped-def]
 
 @kernel
 def run_blocks(  # type: ignore[no-untyped-def]
-    x, edges, rows, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias, scales
-):
+    x, edges, rows, pasts, taps, taps_bias, norms, epsilon, widen, widen_bias, narrow, narrow_bias,
+    scales,
+):  # fmt: skip
     """Run causal blocks on x (frames, width) in place: concatenated frames of several rows.
 
     Args:

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from ...quantizers.modules.interface import Quantizer
@@ -18,6 +19,8 @@ from .trunks.raw_frames import FrameConfig
 from .trunks.spectral import SpectralConfig
 from .trunks.waveform import WaveformConfig
 from .without_compiling import may_compile
+
+Array = np.ndarray[Any, Any]
 
 #: Configurations of an encoder and decoder pair (the trunk).
 TrunkConfig = SpectralConfig | WaveformConfig | FrameConfig
@@ -61,6 +64,20 @@ class NeuralCodec(AudioTokenizer):
         Latents are (1, frames, latent_dim). A code of -1 adds nothing; -1 in all codebooks means
         that there is no frame, and its latents are 0.
         """
+
+    def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
+        """Return `quantizing` in compiled code, for the CPU; None if there is none.
+
+        It maps latents (frames, latent_dim) float32 to codes (frames, num_codebooks) int64.
+        """
+        return None
+
+    def dequantizing_arrays(self) -> Callable[[Array], Array] | None:
+        """Return `dequantizing` in compiled code, for the CPU; None if there is none.
+
+        It maps codes (frames, codebooks) int64 to latents (frames, latent_dim) float32.
+        """
+        return None
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """Quantize latents; see `quantizing`."""
@@ -118,7 +135,7 @@ class NeuralCodec(AudioTokenizer):
 
     def start_encoder(self, batch_size: int, num_codebooks: int) -> EncoderStream:
         encoder, tile = self._running_encoder()
-        quantizing = self.quantizing()
+        quantizing, in_arrays = self.quantizing(), self.quantizing_arrays()
         quantizer: Quantizer = self.still_quantizer()
         settings: dict[str, Any] = {
             "batch_size": batch_size,
@@ -138,7 +155,8 @@ class NeuralCodec(AudioTokenizer):
         if hasattr(encoder, "init_states"):
             from .streams.rows import RowEncoder  # imported here, since numba takes a while
 
-            return RowEncoder(encoder, quantize, **settings)
+            quantize_array = in_arrays and (lambda latents: in_arrays(latents, num_codebooks))
+            return RowEncoder(encoder, quantize, quantize_array, **settings)
         if tile is None:
             latents_of = together(lambda *given: encoder.latents(*given).float())
             return TileEncoder(latents_of, quantize, encoder.init_state, **settings)
@@ -159,6 +177,7 @@ class NeuralCodec(AudioTokenizer):
             compiled,
             lambda codes: dequantizing(codes[None])[0],
             lambda latents: latents,
+            input_arrays=self.dequantizing_arrays(),
             batch_size=batch_size,
             num_codebooks=self.spec.tokens.num_codebooks,
             in_features=self.network.latent_dim,

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ...quantizers.modules.residual import ResidualVectorQuantizer, ResidualVectorQuantizerConfig
 from ...quantizers.modules.vector import VectorQuantizer, VectorQuantizerConfig
-from ..neural.codec import NeuralCodec, TrunkConfig
+from ..neural.codec import Array, NeuralCodec, TrunkConfig
 from ..neural.trunks.spectral import SpectralConfig
 from ..neural.without_compiling import PlainStages, may_compile
 from ..spec import TokenizerSpec
@@ -80,8 +80,15 @@ class RVQCodec(NeuralCodec):
         if not may_compile():
             plain: PlainStages = self.prepared(self._plain_stages)
             return lambda latents, count: plain.encode(latents[0], count)[None]
+        in_arrays = self.quantizing_arrays()
+        assert in_arrays is not None
+        return lambda latents, count: torch.from_numpy(in_arrays(latents[0].numpy(), count))[None]
+
+    def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
+        if self.device.type != "cpu" or not may_compile():
+            return None
         stages: CompiledStages = self.prepared(self._stages)
-        return lambda latents, count: stages.encode(latents[0], count)[None]
+        return stages.encode
 
     def dequantizing(self) -> Callable[[Tensor], Tensor]:
         table: Tensor = self.prepared(self._table)

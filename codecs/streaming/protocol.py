@@ -1,7 +1,7 @@
 """The streaming protocol: the stateful encoder and decoder streams that a family implements."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -95,12 +95,26 @@ class LatentStream(RowStream[Any]):
         """
 
 
+#: What fills a tensor that a stream has returned.
+Rest = Callable[[], None]
+
+
+def nothing_left() -> None:
+    """The `Rest` of a tensor that is filled already."""
+
+
 class EncoderStream(LatentStream):
     """A stateful encoder: samples to codes, or to the latents that become these codes.
 
     Both methods take the same samples and change the same state: each frame is output once, by the
     call that completes it.
+
+    Attributes:
+        compiled: whether `start_batch` makes codes in compiled code alone, whatever torch's
+            settings are, and refuses samples that are not finite before it takes any.
     """
+
+    compiled = False
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
@@ -119,13 +133,15 @@ class EncoderStream(LatentStream):
     def push_latents(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
         raise LatentsError("this tokenizer has no latents: it makes codes without vectors")
 
-    def push_batch(
+    def start_batch(
         self, samples: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
-    ) -> tuple[Tensor, list[int]]:
+    ) -> tuple[Tensor, list[int], Rest]:
         """`push`, or `push_latents`, of all rows in one tensor, which a session calls.
 
         A stream that works on all rows at once overrides this, and thereby handles no row by
-        itself in Python.
+        itself in Python. It may leave the work to the function that it returns: reading the weights
+        of a network evicts everything from a core's cache, and all that has been done before need
+        not be read again.
 
         Args:
             samples: (batch, samples) float32.
@@ -135,15 +151,23 @@ class EncoderStream(LatentStream):
 
         Returns:
             Codes (batch, codebooks, frames) int64, or latents (batch, frames, channels) float32;
-            zeros follow the frames of a row that has fewer than others. And the frames of each row.
+            zeros follow the frames of a row that has fewer than others. The frames of each row. And
+            a function that must be called before any other of this stream, and fills the tensor.
         """
         push = self.push_latents if as_latents else self.push
         new = push(rows_of_batch(samples, counts), uniform(final))
-        return batch_of_rows(new, 0 if as_latents else 1)
+        return *batch_of_rows(new, 0 if as_latents else 1), nothing_left
 
 
 class DecoderStream(RowStream[Any]):
-    """A stateful decoder: codes, or latents, to samples. Rows may switch between both."""
+    """A stateful decoder: codes, or latents, to samples. Rows may switch between both.
+
+    Attributes:
+        compiled: whether `start_batch` decodes codes in compiled code alone, whatever torch's
+            settings are.
+    """
+
+    compiled = False
 
     @abstractmethod
     def push(self, rows: Sequence[Tensor], final: bool | Sequence[bool]) -> list[Tensor]:
@@ -174,10 +198,10 @@ class DecoderStream(RowStream[Any]):
         """
         raise LatentsError("this tokenizer's decoder takes codes only, no latents")
 
-    def push_batch(
+    def start_batch(
         self, frames: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
-    ) -> tuple[Tensor, list[int]]:
-        """`push`, or `push_latents`, of all rows in one tensor; see `EncoderStream.push_batch`.
+    ) -> tuple[Tensor, list[int], Rest]:
+        """`push`, or `push_latents`, of all rows in one tensor; see `EncoderStream.start_batch`.
 
         Args:
             frames: codes (batch, codebooks, frames), or latents (batch, frames, channels).
@@ -186,11 +210,13 @@ class DecoderStream(RowStream[Any]):
             as_latents: whether frames are latents.
 
         Returns:
-            (batch, samples) float32, padded with zeros, and the samples of each row.
+            (batch, samples) float32, padded with zeros; the samples of each row; and a function
+            that must be called before any other of this stream, and fills the tensor.
         """
         axis = 0 if as_latents else 1
         push = self.push_latents if as_latents else self.push
-        return batch_of_rows(push(rows_of_batch(frames, counts, axis), uniform(final)), 0)
+        new = push(rows_of_batch(frames, counts, axis), uniform(final))
+        return *batch_of_rows(new, 0), nothing_left
 
 
 def rows_of_batch(batch: Tensor, counts: Sequence[int], axis: int = 0) -> list[Tensor]:

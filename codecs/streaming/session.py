@@ -30,6 +30,7 @@ from .migration import check_identity, check_promise, identity, pack, unpack
 from .protocol import (
     DecoderStream,
     EncoderStream,
+    Rest,
     RowStream,
     batch_of_rows,
     row_flags,
@@ -99,6 +100,7 @@ class StreamSession:
         self.timing = StreamTiming()
         self._encoder: EncoderStream | None = None
         self._decoder: DecoderStream | None = None
+        self._taken = 0  # samples of the last call for frames, of all rows
         self._as_latents = False  # how the last frames were asked for
         self._closed = False
         self._identity = tokenizer.identity()
@@ -179,7 +181,6 @@ class StreamSession:
 
     # --- encode and decode -----------------------------------------------------------------------
 
-    @plainly
     def encode(
         self,
         chunk: Chunk,
@@ -207,15 +208,28 @@ class StreamSession:
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("encode")
-        check_codebooks(self.num_codebooks, self._spec)
-        codes, frames, num_samples = self._advance(chunk, lengths, final, as_latents=False)
-        device = codes.device
-        return Tokens(
-            codes=codes,
-            lengths=torch.tensor(frames, dtype=torch.long, device=device),
-            num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
-            spec=self._spec.tokens,
-        )
+        if self.num_codebooks < 1:
+            check_codebooks(self.num_codebooks, self._spec)
+        alone = self._encoder is not None and self._encoder.compiled
+        if alone and not torch.is_inference_mode_enabled():
+            return self._encode(chunk, lengths, final)
+        return self._encode_plainly(chunk, lengths, final)
+
+    def _encode(
+        self,
+        chunk: Chunk,
+        lengths: Tensor | Sequence[int] | None,
+        final: bool | np.bool_ | Sequence[bool | np.bool_],
+    ) -> Tokens:
+        begun = time.perf_counter()
+        codes, frames, taken, rest = self._advance(chunk, lengths, final, as_latents=False)
+        counts = torch.from_numpy(np.array([frames, taken], np.int64)).to(self._device)
+        tokens = Tokens.of_checked(codes, counts[0], counts[1], self._spec.tokens)
+        rest()
+        self.timing.encode.record(time.perf_counter() - begun, sum(frames), self._taken)
+        return tokens
+
+    _encode_plainly = plainly(_encode)
 
     @plainly
     def latents(
@@ -242,14 +256,12 @@ class StreamSession:
         """
         self._check_open("encode")
         latent_channels(self._spec)
-        vectors, frames, num_samples = self._advance(chunk, lengths, final, as_latents=True)
-        device = vectors.device
-        return Latents(
-            vectors=vectors,
-            lengths=torch.tensor(frames, dtype=torch.long, device=device),
-            num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
-            spec=self._spec.tokens,
-        )
+        begun = time.perf_counter()
+        vectors, frames, taken, rest = self._advance(chunk, lengths, final, as_latents=True)
+        rest()
+        counts = torch.tensor([frames, taken], dtype=torch.long, device=vectors.device)
+        self.timing.encode.record(time.perf_counter() - begun, sum(frames), self._taken)
+        return Latents(vectors, counts[0], counts[1], self._spec.tokens)
 
     def _advance(
         self,
@@ -257,15 +269,17 @@ class StreamSession:
         lengths: Tensor | Sequence[int] | None,
         final: bool | np.bool_ | Sequence[bool | np.bool_],
         as_latents: bool,
-    ) -> tuple[Tensor, list[int], list[int]]:
-        """Encode a chunk; return new frames, and how many each row has, and their samples.
+    ) -> tuple[Tensor, list[int], list[int], Rest]:
+        """Encode a chunk; return new frames, how many each row has, their samples, and what is left
+        to do.
 
         Frames are codes (batch, codebooks, frames) or latents (batch, frames, channels).
         """
-        begun = time.perf_counter()
         self._check_weights()
         device = self._device
-        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size)
+        finite = as_latents or self._encoder is None or not self._encoder.compiled
+        finite |= self._resamplers_in is not None
+        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size, finite)
         # Later calls are spared: integers that were not divided are loud from the start.
         if not self._warned and self.timing.encode.calls < _CALLS_WATCHED:
             self._warned = warn_of_levels(rows_of_batch(samples, counts))
@@ -283,7 +297,7 @@ class StreamSession:
             turns = zip(self._resamplers_in, rows, ending, strict=True)
             samples, counts = batch_of_rows([each.push(row, end) for each, row, end in turns], 0)
         with _without_autocast(device):
-            found, frames = encoder.push_batch(samples, counts, ending, as_latents)
+            found, frames, rest = encoder.start_batch(samples, counts, ending, as_latents)
         self._as_latents = as_latents
         hop = self._hop
         num_samples = []
@@ -293,10 +307,9 @@ class StreamSession:
             state.frames_out += new
             state.encode_ended |= end
             num_samples.append(max(0, min(state.samples_in, state.frames_out * hop) - start))
-        self.timing.encode.record(time.perf_counter() - begun, sum(frames), sum(counts))
-        return found, frames, num_samples
+        self._taken = sum(counts)
+        return found, frames, num_samples, rest
 
-    @plainly
     def decode(
         self,
         tokens: Tokens | Latents | None,
@@ -327,6 +340,18 @@ class StreamSession:
             StateError: the tokenizer's weights have changed.
         """
         self._check_open("decode")
+        alone = self._decoder is not None and self._decoder.compiled
+        alone &= type(tokens) is Tokens and lost is None
+        if alone and not torch.is_inference_mode_enabled():
+            return self._decode(tokens, final, None)
+        return self._decode_plainly(tokens, final, lost)
+
+    def _decode(
+        self,
+        tokens: Tokens | Latents | None,
+        final: bool | np.bool_ | Sequence[bool | np.bool_],
+        lost: Tensor | np.ndarray | None,
+    ) -> Tensor:
         begun = time.perf_counter()
         self._check_weights()
         if tokens is None:
@@ -355,33 +380,53 @@ class StreamSession:
         elif not as_latents:
             self._arrived(given, frames)
         with _without_autocast(device):
-            out, lengths = decoder.push_batch(given, frames, ending, as_latents)
+            out, lengths, rest = decoder.start_batch(given, frames, ending, as_latents)
         counts = tokens.num_samples.tolist()
+        cut = []  # rows whose last frame is partial
         for index, state in enumerate(self._rows):
             state.frames_in += frames[index]
             state.samples_due += counts[index]
             left = state.samples_due - state.samples_out
             if lengths[index] > left:
                 lengths[index] = left
-                out[index, left:] = 0
+                cut.append((index, left))
             state.samples_out += lengths[index]
             state.decode_ended |= ending[index]
-        out = out[:, : max(lengths)]
+        rest()
+        for index, left in cut:
+            out[index, left:] = 0
+        if cut:
+            out = out[:, : max(lengths)]
         if self._resamplers_out is not None:
             turns = zip(self._resamplers_out, rows_of_batch(out, lengths), ending, strict=True)
             out, _ = batch_of_rows([each.push(wave, end) for each, wave, end in turns], 0)
         self.timing.decode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return out
 
+    _decode_plainly = plainly(_decode)
+
     def _arrived(self, codes: Tensor, frames: Sequence[int]) -> None:
         """Note the last codes of each row, of (batch, codebooks, frames)."""
         kept = codes.shape[1]
+        if codes.device.type == "cpu":
+            self._arrived_here(codes.numpy(), frames)
+            return
         for row, (state, count) in enumerate(zip(self._rows, frames, strict=True)):
             if count:
                 state.lost = 0
                 state.last[:kept] = codes[row, :, count - 1]
                 if kept < len(state.last):
                     state.last[kept:] = -1
+
+    def _arrived_here(self, codes: np.ndarray[Any, Any], frames: Sequence[int]) -> None:
+        """`_arrived` on the CPU, where NumPy takes a fraction of torch's time for a number."""
+        kept = codes.shape[1]
+        for row, (state, count) in enumerate(zip(self._rows, frames, strict=True)):
+            if count:
+                state.lost = 0
+                last = state.last.numpy()
+                last[:kept] = codes[row, :, count - 1]
+                last[kept:] = -1
 
     def _lost_frames(self) -> Tokens:
         """Return a frame for every row that has not ended, of codes that do not matter."""

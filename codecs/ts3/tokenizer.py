@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...quantizers.modules.finite_scalar import (
     FiniteScalarQuantizerConfig,
     ResidualFiniteScalarQuantizer,
 )
 from ...quantizers.modules.vector import VectorQuantizer, VectorQuantizerConfig
-from ..neural.codec import NeuralCodec
+from ..neural.codec import Array, NeuralCodec
 from ..neural.layers.transformer import TransformerConfig
 from ..neural.trunks.raw_frames import FrameConfig
 from ..neural.trunks.spectral import SpectralConfig
@@ -111,19 +111,21 @@ class TS3Codec(NeuralCodec):
         )
 
     def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        if in_arrays := self.quantizing_arrays():
+            return lambda latents, count: torch.from_numpy(in_arrays(latents[0].numpy(), 1))[None]
+        quantizer = self.still_quantizer()
+        return lambda latents, count: quantizer.encode(latents).transpose(1, 2)
+
+    def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
         if self.device.type != "cpu" or not isinstance(self.quantizer, VectorQuantizer):
-            quantizer = self.still_quantizer()
-            return lambda latents, count: quantizer.encode(latents).transpose(1, 2)
+            return None
         stages: CompiledStages = self.prepared(self._stages)
-        return lambda latents, count: stages.encode(latents[0], 1)[None]
+        return stages.encode
 
     def dequantizing(self) -> Callable[[Tensor], Tensor]:
+        if in_arrays := self.dequantizing_arrays():
+            return lambda codes: torch.from_numpy(in_arrays(codes[0].numpy()))[None]
         quantizer = self.still_quantizer()
-        if self.device.type == "cpu" and isinstance(quantizer, VectorQuantizer):
-            compiled: CompiledDecoding = self.prepared(self._decoding)
-            return lambda codes: torch.from_numpy(
-                compiled.vectors(codes[..., 0].flatten().numpy())
-            ).unflatten(0, codes.shape[:2])
 
         def dequantize(codes: Tensor) -> Tensor:
             present = codes[..., 0] >= 0
@@ -131,6 +133,14 @@ class TS3Codec(NeuralCodec):
             return torch.where(present[..., None], latents, 0.0)
 
         return dequantize
+
+    def dequantizing_arrays(self) -> Callable[[Array], Array] | None:
+        if self.device.type != "cpu" or not isinstance(self.quantizer, VectorQuantizer):
+            return None
+        if not isinstance(self.quantizer.project_out, nn.Linear):
+            return None
+        decoding: CompiledDecoding = self.prepared(self._decoding)
+        return decoding.vectors
 
     def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
         return [self.embed_codes(codes, differentiable)]

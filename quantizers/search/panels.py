@@ -26,6 +26,8 @@ from .scores import METRICS, Metric, code_norms
 _FAR = np.float32(1e18)  # box coordinate that is far from everything
 # Rows that are sorted by their nearest group at once.
 _SORTED = 1 << 15
+_NO_SCORES = np.empty(0)
+_IN_ORDER = np.arange(64)
 # Cost of searching a panel by its box, in panels of a search of all.
 _BOX_COST = 2.5
 
@@ -126,8 +128,28 @@ class PanelSearch:
         Raises:
             NotFiniteError: NaN or infinite values.
         """
-        self._screen_all(rows, codes, scores)
+        if len(rows) <= self._tile and not scores.size:
+            self._screen_few(rows, codes)
+        else:
+            self._screen_all(rows, codes, scores)
         self._search_undecided(rows, codes, scores)
+
+    def _screen_few(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        """`_screen_all` for a single tile of rows, in fewer steps: a stream has one row a call."""
+        least = np.empty((self._panels.shape[0], self._tile), self._offsets.dtype)
+        self._search_panels(
+            rows, self._center, self._unit, self._panels, self._offsets, self._numbers,
+            *self._scales(), codes, _NO_SCORES, *self._small_scratch(), least,
+        )  # fmt: skip
+
+    def _small_scratch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`_scratch` of a call's own: its 10 kB take less time than to find a thread's."""
+        steps = self._panels.shape[1]
+        if not self._on_grid:
+            moved = np.zeros((self._tile, steps), np.float32)
+            return moved, moved, moved
+        moved = np.zeros((self._tile, 2 * steps), np.float32)
+        return moved, np.empty(moved.shape, np.int16), np.empty(moved.shape, np.float32)
 
     def _screen_all(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         moved, screened, rounding = self._scratch(rows.shape[1])
@@ -144,7 +166,9 @@ class PanelSearch:
             moved,
             screened,
             rounding,
-            scratch("least of panels", (self._panels.shape[0], self._tile), self._offsets.dtype.type),
+            scratch(
+                "least of panels", (self._panels.shape[0], self._tile), self._offsets.dtype.type
+            ),
         )
 
     def _search_undecided(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
@@ -199,13 +223,23 @@ class CellSearch(PanelSearch):
 
     def search(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         """Find codes and scores; see `PanelSearch.search`."""
-        if rows.shape[0] <= _SORTED:
+        if len(rows) <= self._tile and not scores.size:
+            self._screen_few(rows, codes)
+        elif rows.shape[0] <= _SORTED:
             self._screen_sorted(rows, codes, scores)
         else:
             for start in range(0, rows.shape[0], _SORTED):
                 part = slice(start, start + _SORTED)
                 self._screen_sorted(rows[part], codes[part], scores[part])
         self._search_undecided(rows, codes, scores)
+
+    def _screen_few(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        # So few rows are never given up.
+        self._search_cells(
+            rows, _IN_ORDER[: len(rows)], self._center, self._unit, self._panels, self._offsets,
+            self._numbers, self._boxes, self._group_boxes, *self._scales(), codes, _NO_SCORES,
+            *self._small_scratch(), self._panels.shape[0] / _BOX_COST,
+        )  # fmt: skip
 
     def _screen_sorted(self, rows: np.ndarray, codes: np.ndarray, scores: np.ndarray) -> None:
         moved, screened, rounding = self._scratch(rows.shape[1])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 from torch import Tensor
 
 from ....errors import StateError
@@ -29,7 +29,6 @@ from ....kernels.linear import (
     linear,
     most_frames,
     normalize,
-    run_blocks,
     spread_constant,
 )
 from ..layers.causal import CausalStack
@@ -147,8 +146,6 @@ class PackedTransformer:
             array(stack.norm.weight).astype(dtype),
             array(stack.norm.bias).astype(dtype),
         )
-        self.window = config.window
-        self.packed = self.weights
 
     def init_state(self) -> AttentionPast:
         """Create the initial state of a row."""
@@ -180,6 +177,17 @@ class PackedTransformer:
         _run_layers(x, edges, rows, memories, places, self.config.window, *self.weights)
         for past, place in zip(pasts, places.tolist(), strict=True):
             past.at = place
+
+    def run(self, x: Array, edges: Array, rows: Array, pasts: AttentionPasts) -> None:
+        """Apply the layers to frames of some rows of a stream; see `__call__`.
+
+        Args:
+            x, edges: see `__call__`; there are as many rows as in `rows`.
+            rows: (busy,) int64 which rows of `pasts` they are.
+            pasts: of all rows; updated.
+        """
+        window = self.config.window
+        _run_layers(x, edges, rows, pasts.addresses, pasts.at, window, *self.weights)
 
 
 def packed_layers(
@@ -327,8 +335,8 @@ _mean_of_four, _mean_of_one = _mean_of(4), _mean_of(1)
 
 @kernel
 def _run_layers(  # type: ignore[no-untyped-def]
-    x, edges, rows, pasts, places, window, norms, epsilon, together, distances, scale, outward, widen,
-    narrow, norm, norm_bias,
+    x, edges, rows, pasts, places, window, norms, epsilon, together, distances, scale, outward,
+    widen, narrow, norm, norm_bias,
 ):  # fmt: skip
     """Run layers and the last norm on x (frames, width) in place: concatenated frames of rows.
 
@@ -431,31 +439,6 @@ def _run_layers(  # type: ignore[no-untyped-def]
             places[row] = count
         else:
             places[row] += count
-
-
-def run_packed(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
-    """Run the layers of `packed_layers` on x in place: for kernels, which compile one of both kinds.
-
-    Args:
-        x, edges: see `_run_layers`, or `kernels.linear.run_blocks`.
-        rows: which rows of the stream these are.
-        pasts, places: `addresses` and `at` of the states of all rows; updated.
-        window, packed: of the packed layers.
-    """
-    raise NotImplementedError("only for kernels")
-
-
-@overload(run_packed, jit_options={"nogil": True})
-def _run_packed(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
-    def blocks(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
-        weights, norm, epsilon = packed
-        run_blocks(x, edges, rows, pasts, *weights)
-        normalize(x, norm[0], norm[1], epsilon, x)
-
-    def layers(x, edges, rows, pasts, places, window, packed):  # type: ignore[no-untyped-def]
-        _run_layers(x, edges, rows, pasts, places, window, *packed)
-
-    return blocks if isinstance(packed[0], types.BaseTuple) else layers
 
 
 @kernel

@@ -71,6 +71,17 @@ def pack(
     return on_cache_lines(panels), offsets
 
 
+def pack_bands(weight: Tensor, dtype: type[np.floating[Any]]) -> tuple[Array, Array, Array]:
+    """Pack sparse weights (outputs, inputs) for `kernels.banded_linear`: panels, bands and bias."""
+    panels, bias = pack(weight, None, dtype)
+    bands = np.zeros((len(panels), 2), np.int64)
+    for band, panel in zip(bands, panels, strict=True):
+        used = np.flatnonzero(panel.any(1))
+        # A loop of compiled code has at least one turn.
+        band[:] = (used[0], used[-1] + 1) if len(used) else (0, 1)
+    return panels, bands, bias
+
+
 def pack_linear(layer: nn.Linear, dtype: type[np.floating[Any]]) -> tuple[Array, Array]:
     """Pack a linear layer; see `pack`."""
     return pack(layer.weight, layer.bias, dtype)
@@ -90,7 +101,6 @@ class BlockPasts:
     ) -> None:
         self.values = np.zeros((rows, *shape), dtype)
         self.addresses = row_addresses(self.values)
-        self.at = np.zeros(rows, np.int64)  # not used: see `attention.run_packed`
 
     def row(self, row: int) -> Array:
         """Return the past (blocks, kernel - 1, width) of a row, a view."""
@@ -130,8 +140,6 @@ class PackedStack:
             np.stack([array(block.scale) for block in blocks]).astype(dtype),
         )
         self.norm = array(stack.norm.weight).astype(dtype), array(stack.norm.bias).astype(dtype)
-        self.window = 0
-        self.packed = self.weights, self.norm, self.epsilon
 
     def init_state(self) -> Array:
         """Create the initial pasts (blocks, kernel - 1, width) of a row."""
@@ -152,3 +160,14 @@ class PackedStack:
     def init_states(self, rows: int) -> BlockPasts:
         """Create the initial pasts of `rows` rows."""
         return BlockPasts(rows, self.shape, self.dtype)
+
+    def run(self, x: Array, edges: Array, rows: Array, pasts: BlockPasts) -> None:
+        """Apply the blocks to frames of some rows of a stream; see `__call__`.
+
+        Args:
+            x, edges: see `__call__`; there are as many rows as in `rows`.
+            rows: (busy,) int64 which rows of `pasts` they are.
+            pasts: of all rows; updated.
+        """
+        run_blocks(x, edges, rows, pasts.addresses, *self.weights)
+        normalize(x, *self.norm, self.epsilon, x)

@@ -34,22 +34,20 @@ class CompiledStages:
             self.stages.append((panels, bias, NearestCode(stage.codebook, stage.config.metric)))
         self.tables = [array(table) for table in tables]
 
-    def encode(self, latents: Tensor, num_codebooks: int) -> Tensor:
+    def encode(self, latents: Array, num_codebooks: int) -> Array:
         """Quantize latents (frames, dim) float32 to codes (frames, num_codebooks) int64.
 
         Raises:
             QuantizerError: NaN or infinite values.
         """
-        residual = latents.numpy()
-        if num_codebooks > 1:
-            residual = residual.copy()
+        residual = latents if num_codebooks == 1 else latents.copy()
         codes = np.empty((len(residual), num_codebooks), np.int64)
         for index, (panels, bias, search) in enumerate(self.stages[:num_codebooks]):
             projected = _projected(residual, panels, bias, search.codebook.shape[1])
             codes[:, index] = search.codes(projected)
             if index + 1 < num_codebooks:
                 residual -= self.tables[index][codes[:, index]]
-        return torch.from_numpy(codes)
+        return codes
 
 
 class CompiledDecoding:
@@ -66,10 +64,11 @@ class CompiledDecoding:
         self.dim = quantizer.project_out.out_features
 
     def vectors(self, codes: Array) -> Array:
-        """Return vectors (frames, dim) float32 of codes (frames,) int64; zeros for a code of -1."""
-        vectors: Array = _projected(self.codebook[codes], *self.weights, self.dim)
-        if min(codes.tolist(), default=0) < 0:
-            vectors[codes < 0] = 0
+        """Return vectors (frames, dim) float32 of codes (frames, 1); zeros for a code of -1."""
+        column = codes[:, 0]
+        vectors: Array = _projected(self.codebook[column], *self.weights, self.dim)
+        if min(column.tolist(), default=0) < 0:
+            vectors[column < 0] = 0
         return vectors
 
 

@@ -13,7 +13,13 @@ from torch import nn
 
 from ....kernels.cache import kernel
 from ....kernels.fourier import samples, spectra
-from ....kernels.linear import exponentials, linear, sine_of_half_turns
+from ....kernels.linear import (
+    exponentials,
+    linear,
+    normalize,
+    run_blocks,
+    sine_of_half_turns,
+)
 from ..layers.harmonic_head import LOG_GAIN, HarmonicHeadConfig
 from ..layers.pulses import (
     AROUND,
@@ -25,7 +31,7 @@ from ..layers.pulses import (
     check_source,
 )
 from ..trunks.spectral import SpectralDecoder
-from .attention import AttentionPast, packed_layers, run_packed
+from .attention import AttentionPast, packed_layers
 from .packing import Array, BlockPasts, PackedStack, array, pack_linear
 
 _LEAST_GAIN, _MOST_GAIN = LOG_GAIN
@@ -117,8 +123,10 @@ class CompiledSpectralDecoder:
         layers, head = self.stack.init_states(rows), self.head.init_states(rows)
         return SpectralStates(rows, layers, head, self.config.delay)
 
-    def wave(self, latents: Array, edges: Array, rows: Array, states: SpectralStates) -> Array:
-        """Decode to samples (frames, hop) float32.
+    def wave(
+        self, latents: Array, edges: Array, rows: Array, states: SpectralStates, out: Array
+    ) -> None:
+        """Decode to samples, clamped to full scale.
 
         Args:
             latents: (frames, in_features) float32, contiguous, of some rows of a stream.
@@ -126,57 +134,56 @@ class CompiledSpectralDecoder:
                 `edges[r + 1]`.
             rows: (busy,) int64.
             states: of all rows; updated.
+            out: (frames, hop) float32, output.
         """
-        config, layers, head = self.config, self.stack, self.head
+        config, head = self.config, self.head
+        x = _first_columns(latents, *self.inward, self.stack.width)
+        # By itself, since a kernel compiles all that it calls once more.
+        self.stack.run(x, edges, rows, states.layers)
         pieces, y = _sources_and_features(
-            latents, self.inward, layers.width, edges, rows, states.layers.addresses,
-            states.layers.at, layers.window, layers.packed, self.upsample, config.rate,
-            states.head.addresses, states.head.at, head.window, head.packed, self.pitch,
-            states.pitch, states.phase, states.position, states.sources, self.ramp,
-            config.sample_rate, self.top, self.noise, config.hop, self.window,
+            x, latents, self.upsample, config.rate, edges, rows, states.head.addresses,
+            head.weights, head.norm, head.epsilon, self.pitch, states.pitch, states.phase,
+            states.position, states.sources, self.ramp, config.sample_rate, self.top, self.noise,
+            config.hop, self.window,
         )  # fmt: skip
         filtered = samples(_shaped(spectra(pieces), y, *self.gains), config.window)
-        wave: Array = _overlap_add(
-            filtered, edges, rows, self.window, config.step, states.overlap, self.overlap_gain
+        _overlap_add(
+            filtered, edges, rows, self.window, config.step, states.overlap, self.overlap_gain, out
         )
-        return wave
 
 
 @kernel
 def _sources_and_features(  # type: ignore[no-untyped-def]
-    z, inward, width, edges, rows, pasts, places, span, packed, upsample, rate, head_pasts,
-    head_places, head_span, head, pitch, pitches, phases, positions, sources, ramp, sample_rate,
-    top, noise, hop, window,
+    x, z, upsample, rate, edges, rows, pasts, weights, norm, epsilon, pitch, pitches, phases,
+    positions, sources, ramp, sample_rate, top, noise, hop, window,
 ):  # fmt: skip
-    """Run all layers; return windows of the sources (frames, 2, rate, window), and the features
-    (frames × rate, head's width) that say how to filter them.
+    """Run the layers at the spectra's rate; return windows of the sources (frames, 2, rate,
+    window), and the features (frames × rate, head's width) that say how to filter them.
 
     Args:
-        z: (frames, in_features).
-        inward, upsample, pitch: panels and bias of layers between the stacks.
-        width: of the first stack, for which the arguments up to `packed` are those of `run_packed`.
-        head_pasts, head_places, head_span, head: the same for the stack at the spectra's rate.
+        x, z: (frames, width) outputs of the layers at the frame rate, and their inputs.
+        upsample, pitch: panels and bias of layers.
+        rate: spectra per frame.
+        pasts, weights, norm, epsilon: of the `PackedStack` of these layers.
         others: see `_sources` and `_pieces`.
     """
-    frames, channels = z.shape
-    x = np.empty((frames, width + channels), np.float32)
-    y = _first_columns(z, inward[0], inward[1], width)
-    run_packed(y, edges, rows, pasts, places, span, packed)
+    frames, width = x.shape
+    both = np.empty((frames, width + z.shape[1]), np.float32)
     for t in range(frames):
         for c in range(width):
-            x[t, c] = y[t, c]
-        for c in range(channels):
-            x[t, width + c] = z[t, c]
-    narrow = head[1][0].shape[0]
-    raised = _first_columns(x, upsample[0], upsample[1], rate * narrow)
+            both[t, c] = x[t, c]
+        for c in range(z.shape[1]):
+            both[t, width + c] = z[t, c]
+    narrow = norm[0].shape[0]
+    raised = _first_columns(both, upsample[0], upsample[1], rate * narrow)
     features = raised.reshape(frames * rate, narrow)
-    run_packed(features, edges * rate, rows, head_pasts, head_places, head_span, head)
+    run_blocks(features, edges * rate, rows, pasts, *weights)
+    normalize(features, norm[0], norm[1], epsilon, features)
     track = _pitch_track(features, pitch[0], pitch[1])
     moved = _sources(
         track, edges, rows, pitches, phases, positions, sources, ramp, sample_rate, top, noise, hop
     )
-    pieces = _pieces(moved, edges, window, ramp.shape[0], sources.shape[2], rate)
-    return pieces, features
+    return _pieces(moved, edges, window, ramp.shape[0], sources.shape[2], rate), features
 
 
 @kernel
@@ -273,15 +280,18 @@ def _sources(  # type: ignore[no-untyped-def]
         start = r * delay + edges[r] * hop
         done = start + delay
         end = done + points.shape[0] * ramp.shape[0]
-        pulses[start:done] = past[0]
-        white[start:done] = past[1]
+        # Loops instead of slices: numba compiles the error of a slice assignment for long.
+        for j in range(delay):
+            pulses[start + j] = past[0, j]
+            white[start + j] = past[1, j]
         phases[row] = _pulses(
             points, pitches[row], phases[row], ramp, sample_rate, top, pulses[done:end]
         )
         pitches[row] = points[-1]
         positions[row] = _repeat(noise, positions[row] % noise.shape[0], white[done:end])
-        past[0] = pulses[end - delay : end]
-        past[1] = white[end - delay : end]
+        for j in range(delay):
+            past[0, j] = pulses[end - delay + j]
+            past[1, j] = white[end - delay + j]
     return out
 
 
@@ -334,28 +344,33 @@ def _shaped(spectra, x, panels, bias):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _overlap_add(pieces, edges, rows, window, step, pasts, gain):  # type: ignore[no-untyped-def]
+def _overlap_add(  # type: ignore[no-untyped-def]
+    pieces, edges, rows, window, step, pasts, gain, out
+):
     """Overlap-add windowed pieces (frames, rate, window) to samples (frames, hop), with a gain.
 
     Args:
         pasts: `overlap` of `SpectralStates`, from earlier pieces; updated.
+        out: output.
     """
-    frames, rate, size = pieces.shape
+    rate, size = pieces.shape[1:]
     hop, delay = rate * step, pasts.shape[1]
-    out = np.empty((frames, hop), np.float32)
     # Buffer to which frames are added one by one: the current hop's samples, and later ones.
     open_ = np.empty(hop + delay, np.float32)
     for r in range(rows.shape[0]):
         past = pasts[rows[r]]
-        open_[:delay] = past
+        for j in range(delay):
+            open_[j] = past[j]
         for t in range(edges[r], edges[r + 1]):
-            open_[delay:] = 0
+            for j in range(delay, open_.shape[0]):
+                open_[j] = 0
             for n in range(rate):
                 for j in range(size):
                     open_[n * step + j] += pieces[t, n, j] * window[j]
+            # Codes that do not come from speech may give any gain.
             for j in range(hop):
-                out[t, j] = open_[j] * gain
+                out[t, j] = max(np.float32(-1), min(np.float32(1), open_[j] * gain))
             for j in range(delay):
                 open_[j] = open_[hop + j]
-        past[:] = open_[:delay]
-    return out
+        for j in range(delay):
+            past[j] = open_[j]

@@ -2,30 +2,36 @@
 # numba reads the types of a kernel's arguments from its calls.
 """Cut the windows that new samples complete, for all rows of a stream in one call."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ....kernels.cache import kernel
+from ...waves import not_finite
 from .packing import Array
 
+_MOST = np.finfo(np.float32).max
 
-@dataclass(frozen=True)
-class Windows:
+
+class Windows(NamedTuple):
     """New windows of some rows of a stream.
 
     Attributes:
         rows: (busy,) int64 the rows that have new windows.
         edges: (busy + 1,) int64: row `rows[r]` has the windows from `edges[r]` to `edges[r + 1]`.
-        skipped: (busy,) int64 of these, how many of the first ones are before the start of the
-            audio by the look-ahead.
+        firsts: (busy,) int64 of these, the first one that is not before the start of the audio by
+            the look-ahead.
         samples: (windows, window) float32.
     """
 
     rows: Array
     edges: Array
-    skipped: Array
+    firsts: Array
     samples: Array
+
+    def places(self) -> tuple[Array, Array, Array]:
+        """Return rows, and for each where its windows start, the first ones left out, and end."""
+        return self.rows, self.firsts, self.edges[1:]
 
 
 class HeldSamples:
@@ -57,12 +63,16 @@ class HeldSamples:
             samples: float32, of all rows in one dimension.
             starts, counts: (rows,) int64: where the samples of a row are.
             final: (rows,) bool: whether a row ends with them.
+
+        Raises:
+            WaveError: NaN or infinite samples; nothing was taken then.
         """
-        return Windows(
-            *_cut_rows(
-                samples, starts, counts, final, self.samples, self.taken, self.pushed, *self.shape
-            )
+        wrong, *windows = _cut_rows(
+            samples, starts, counts, final, self.samples, self.taken, self.pushed, *self.shape
         )
+        if wrong >= 0:
+            raise not_finite(wrong)
+        return Windows(*windows)
 
     def reset(self, row: int) -> None:
         """Forget the samples of a row."""
@@ -74,10 +84,21 @@ class HeldSamples:
 def _cut_rows(  # type: ignore[no-untyped-def]
     samples, starts, counts, final, held, taken, pushed, hop, window, look_ahead
 ):
-    """Compute the fields of `Windows`; `held`, `taken` and `pushed` are updated."""
+    """Return -1 and the fields of `Windows`; `held`, `taken` and `pushed` are updated.
+
+    If a row has samples that are not finite, its number comes first, and nothing is updated.
+    """
     rows = counts.shape[0]
     new = np.empty(rows, np.int64)
     busy = total = 0
+    wrong = -1
+    for r in range(rows):
+        for i in range(starts[r], starts[r] + counts[r]):
+            if not abs(samples[i]) <= _MOST:
+                wrong = r
+    if wrong >= 0:
+        nothing = np.empty(0, np.int64)
+        return wrong, nothing, nothing, nothing, np.empty((0, window), np.float32)
     for r in range(rows):
         after = taken[r] + counts[r]
         new[r] = after // hop - pushed[r]
@@ -86,7 +107,7 @@ def _cut_rows(  # type: ignore[no-untyped-def]
         if new[r]:
             busy += 1
             total += new[r]
-    chosen, skipped = np.empty(busy, np.int64), np.empty(busy, np.int64)
+    chosen, firsts = np.empty(busy, np.int64), np.empty(busy, np.int64)
     edges = np.zeros(busy + 1, np.int64)
     out = np.empty((total, window), np.float32)
     at = done = 0
@@ -107,7 +128,7 @@ def _cut_rows(  # type: ignore[no-untyped-def]
                 out[done + n, i] = 0
         if frames:
             chosen[at], edges[at + 1] = r, done + frames
-            skipped[at] = min(frames, max(0, look_ahead - pushed[r]))
+            firsts[at] = done + min(frames, max(0, look_ahead - pushed[r]))
             at += 1
             done += frames
         if (count or frames) and not final[r]:
@@ -118,4 +139,4 @@ def _cut_rows(  # type: ignore[no-untyped-def]
                 held[r, i - step] = samples[start + i - known]
         taken[r] += count
         pushed[r] += frames
-    return chosen, edges, skipped, out
+    return wrong, chosen, edges, firsts, out

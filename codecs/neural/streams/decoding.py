@@ -11,6 +11,7 @@ from ..compiled.cache import is_compilable
 from .tiles import RowsFunction, TileDecoder
 
 S = TypeVar("S")
+Array = np.ndarray[Any, Any]
 
 #: Frames per call of a PyTorch network. Streaming single frames computes a whole tile for each.
 #: Compiled networks take any number of frames.
@@ -33,7 +34,7 @@ def in_tiles(function: Callable[[Tensor, S], tuple[Tensor, S]]) -> RowsFunction[
 
 
 def together(
-    function: Callable[[Tensor, np.ndarray[Any, Any], list[S]], Tensor],
+    function: Callable[[Tensor, Array, list[S]], Tensor],
 ) -> RowsFunction[S]:
     """Adapt a compiled function, which updates states in place, to a `RowsFunction`."""
 
@@ -49,6 +50,7 @@ def start_decoding(
     inputs: Callable[[Tensor], Tensor],
     inputs_of_latents: Callable[[Tensor], Tensor] | None,
     *,
+    input_arrays: Callable[[Array], Array] | None = None,
     batch_size: int,
     num_codebooks: int,
     in_features: int,
@@ -62,6 +64,7 @@ def start_decoding(
         decoder: with `init_state` and `wave`.
         compiled: returns the decoder's compiled form, for a CPU; None: use tiles everywhere.
         inputs, inputs_of_latents: see `TileDecoder`.
+        input_arrays: `inputs` on arrays, in compiled code; None: there is none.
         batch_size, num_codebooks, in_features, hop, delay, device: see `TileDecoder`.
     """
 
@@ -88,7 +91,7 @@ def start_decoding(
         if hasattr(running, "init_states"):
             from .rows import RowDecoder  # imported here, since numba takes a while to import
 
-            return RowDecoder(running, tile=None, **settings)
+            return RowDecoder(running, input_arrays, tile=None, **settings)
         wave_of = together(running.wave)
 
     def decode(frames: Tensor, edges: Any, states: list[Any]) -> tuple[Tensor, list[Any]]:

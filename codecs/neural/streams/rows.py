@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...streaming import row_flags
+from ...streaming.protocol import Rest
 from ..compiled.windows import HeldSamples, Windows
 from .tiles import BLOCK, DecoderRow, EncoderRow, TileDecoder, TileEncoder, TileState, blocks_of
 
@@ -43,18 +44,26 @@ class RowEncoder(TileEncoder):
     Args:
         network: with a method `latents(windows, edges, rows, states)`.
         quantize: see `TileEncoder`.
+        quantize_array: the same on arrays, in compiled code; None: as `quantize`.
         batch_size: rows.
         settings: the other arguments of `TileEncoder`; `tile` must be None.
     """
 
     def __init__(
-        self, network: Any, quantize: Callable[[Tensor], Tensor], *, batch_size: int, **settings: Any
+        self,
+        network: Any,
+        quantize: Callable[[Tensor], Tensor],
+        quantize_array: Callable[[Array], Array] | None,
+        *,
+        batch_size: int,
+        **settings: Any,
     ) -> None:
         def one_state() -> Any:
             return network.init_states(1).row(0)
 
         super().__init__(_unused, quantize, one_state, batch_size=0, **settings)
-        self.network = network
+        self.network, self.compiled = network, quantize_array is not None
+        self.quantize_array = quantize_array or self._quantize_array
         self.networks: RowStates = network.init_states(batch_size)
         self.held = HeldSamples(batch_size, self.hop, self.window, self.look_ahead)
         self.rows = np.arange(batch_size)
@@ -82,46 +91,44 @@ class RowEncoder(TileEncoder):
 
     # --- samples to frames -----------------------------------------------------------------------
 
-    def push_batch(
+    def start_batch(
         self, samples: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
-    ) -> tuple[Tensor, list[int]]:
+    ) -> tuple[Tensor, list[int], Rest]:
         if sum(counts) > BLOCK * self.hop:
-            return super().push_batch(samples, counts, final, as_latents)
-        flat = np.ascontiguousarray(samples.numpy())
-        found, windows = self._step(
-            flat.ravel(),
-            self.rows * flat.shape[1],
-            np.array(counts, np.int64),
-            np.array(final),
-            self.unrounded if as_latents else self.quantize,
-        )
-        if found is None:
-            empty = (0, self.channels) if as_latents else (self.num_codebooks, 0)
-            kind = torch.float32 if as_latents else torch.long
-            return torch.zeros(len(counts), *empty, dtype=kind), [0] * len(counts)
-        batch, frames = self._in_rows(found, windows)
-        return batch if as_latents else batch.transpose(1, 2), frames
-
-    def _in_rows(self, found: Tensor, windows: Windows) -> tuple[Tensor, list[int]]:
-        """Return results (windows, …) as (batch, frames, …), and the frames of each row."""
-        count = len(self.rows)
-        if count == 1:
-            given = found[int(windows.skipped[0]) :]
-            return given[None], [given.shape[0]]
-        starts = (windows.edges[:-1] + windows.skipped).tolist()
-        stops = windows.edges[1:].tolist()
-        frames = [0] * count
-        for row, start, stop in zip(windows.rows.tolist(), starts, stops, strict=True):
+            return super().start_batch(samples, counts, final, as_latents)
+        flat = np.ascontiguousarray(samples.detach().numpy())
+        starts, ending = self.rows * flat.shape[1], np.array(final)
+        windows = self.held.push(flat.ravel(), starts, np.array(counts, np.int64), ending)
+        places = list(zip(*(part.tolist() for part in windows.places()), strict=True))
+        frames = [0] * len(counts)
+        for row, start, stop in places:
             frames[row] = stop - start
-        if min(frames) * count == len(found):
-            return found.unflatten(0, (count, -1)).contiguous(), frames
-        batch = found.new_zeros(count, max(frames), *found.shape[1:])
-        if max(frames) == 1 and not windows.skipped.any():
-            batch[torch.from_numpy(windows.rows), 0] = found
-            return batch, frames
-        for row, start, stop in zip(windows.rows.tolist(), starts, stops, strict=True):
-            batch[row, : stop - start] = found[start:stop]
-        return batch, frames
+        most = max(frames)
+        wide, kind = (self.channels, np.float32) if as_latents else (self.num_codebooks, np.int64)
+        batch = np.zeros((len(frames), most, wide), kind)
+
+        def rest() -> None:
+            if places:
+                found = self._latents(windows)
+                found = self._unrounded_array(found) if as_latents else self.quantize_array(found)
+                if len(found) == batch.shape[0] * most:
+                    batch.reshape(found.shape)[...] = found
+                else:
+                    for row, start, stop in places:
+                        batch[row, : stop - start] = found[start:stop]
+            self._end(ending)
+
+        return torch.from_numpy(batch if as_latents else batch.swapaxes(1, 2)), frames, rest
+
+    def _quantize_array(self, latents: Array) -> Array:
+        codes: Array = self.quantize(torch.from_numpy(latents)).numpy()
+        return codes
+
+    def _unrounded_array(self, latents: Array) -> Array:
+        if self.unrounded is None:
+            return latents
+        found: Array = self.unrounded(torch.from_numpy(latents)).numpy()
+        return found
 
     def advance(
         self,
@@ -146,59 +153,56 @@ class RowEncoder(TileEncoder):
                 at += stop - start
             chosen = [arrays[row][start:stop] for row, start, stop in block]
             flat = np.concatenate(chosen)
-            found, windows = self._step(flat, starts, counts, ending, after)
-            if found is None:
-                continue
-            firsts = windows.edges[:-1] + windows.skipped
-            for row, first, stop in zip(windows.rows, firsts, windows.edges[1:], strict=True):
-                parts[row].append(found[first:stop])
+            windows = self.held.push(flat, starts, counts, ending)
+            if len(windows.rows):
+                found = torch.from_numpy(self._latents(windows))
+                if after is not None:
+                    found = after(found)
+                for row, first, stop in zip(*windows.places(), strict=True):
+                    parts[row].append(found[first:stop])
+            self._end(ending)
         return [
             part[0] if len(part) == 1 else torch.cat(part) if part else nothing for part in parts
         ]
 
-    def _step(
-        self,
-        samples: Array,
-        starts: Array,
-        counts: Array,
-        final: Array,
-        after: Callable[[Tensor], Tensor] | None,
-    ) -> tuple[Tensor | None, Windows]:
-        """Take new samples; return what `after` makes of new windows; None if there are none.
+    def _latents(self, windows: Windows) -> Array:
+        """Return the network's output (windows, channels) float32; the states are updated."""
+        found: Array = self.network.latents(
+            windows.samples, windows.edges, windows.rows, self.networks
+        )
+        return found
 
-        Args:
-            samples, starts, counts, final: see `HeldSamples.push`.
-        """
-        windows = self.held.push(samples, starts, counts, final)
-        found = None
-        if len(windows.rows):
-            latents = self.network.latents(
-                windows.samples, windows.edges, windows.rows, self.networks
-            )
-            found = torch.from_numpy(latents.astype(np.float32))
-            if after is not None:
-                found = after(found)
-        if final.any():
+    def _end(self, final: Array) -> None:
+        """Reset the rows that have ended."""
+        if True in final:
             for row in np.flatnonzero(final):
                 self.reset(row)
-        return found, windows
 
 
 class RowDecoder(TileDecoder):
     """Decode codes, or latents, to samples with a compiled network.
 
     Args:
-        network: with a method `wave(latents, edges, rows, states)`.
+        network: with a method `wave(latents, edges, rows, states, out)`.
+        input_arrays: `inputs` of `TileDecoder` on arrays; None: as `inputs`.
         batch_size: rows.
         settings: the other arguments of `TileDecoder`; `tile` must be None.
     """
 
-    def __init__(self, network: Any, *, batch_size: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        network: Any,
+        input_arrays: Callable[[Array], Array] | None,
+        *,
+        batch_size: int,
+        **settings: Any,
+    ) -> None:
         def one_state() -> Any:
             return network.init_states(1).row(0)
 
         super().__init__(_unused, one_state, batch_size=0, **settings)
-        self.network = network
+        self.network, self.input_arrays = network, input_arrays
+        self.compiled = input_arrays is not None
         self.networks: RowStates = network.init_states(batch_size)
         # Their networks' states are in `networks`.
         self.states = [self._as_new() for _ in range(batch_size)]
@@ -223,22 +227,20 @@ class RowDecoder(TileDecoder):
 
     # --- frames to samples -----------------------------------------------------------------------
 
-    def push_batch(
+    def start_batch(
         self, frames: Tensor, counts: Sequence[int], final: Sequence[bool], as_latents: bool
-    ) -> tuple[Tensor, list[int]]:
-        inputs = self.inputs_of_latents if as_latents else self.inputs
+    ) -> tuple[Tensor, list[int], Rest]:
         busy = [row for row, count in enumerate(counts) if count]
-        if inputs is None or not busy or any(final) or sum(counts) > BLOCK:
-            return super().push_batch(frames, counts, final, as_latents)
-        values = frames if as_latents else frames.transpose(1, 2)
-        if min(counts) == values.shape[1]:
-            flat = values.flatten(0, 1)
-        else:
-            flat = torch.cat([values[row, : counts[row]] for row in busy])
-        if not as_latents:
-            flat = self.filled(flat)
+        if not busy or any(final) or sum(counts) > BLOCK:
+            return super().start_batch(frames, counts, final, as_latents)
+        if as_latents and self.inputs_of_latents is None:
+            return super().start_batch(frames, counts, final, as_latents)
+        values = frames.numpy() if as_latents else frames.numpy().swapaxes(1, 2)
         new = [counts[row] for row in busy]
-        wave = self._wave(inputs(flat), np.array([0, *accumulate(new)]), np.array(busy))
+        if len(busy) == len(counts) and min(new) == values.shape[1]:
+            flat = values.reshape(-1, values.shape[2])
+        else:
+            flat = np.concatenate([values[row, : counts[row]] for row in busy])
         hop, starts, lengths = self.hop, [], [0] * len(counts)
         for row, count in zip(busy, new, strict=True):
             state = self.states[row]
@@ -247,15 +249,39 @@ class RowDecoder(TileDecoder):
             lengths[row] = count * hop - start
             state.taken += count
             state.given += count * hop
+        inputs, wave = self._inputs(flat, as_latents), np.empty((sum(new), hop), np.float32)
+        edges, rows, samples = np.array([0, *accumulate(new)]), np.array(busy), wave.reshape(-1)
         if len(counts) == 1:
-            return wave.flatten()[starts[0] :][None], lengths
-        if min(lengths) * len(counts) == wave.numel():
-            return wave.view(len(counts), -1), lengths
-        out, at, samples = torch.zeros(len(counts), max(lengths)), 0, wave.flatten()
-        for row, count, start in zip(busy, new, starts, strict=True):
-            out[row, : lengths[row]] = samples[at + start : at + count * hop]
-            at += count * hop
-        return out, lengths
+            out, whole = samples[None, starts[0] :], True
+        elif min(lengths) * len(counts) == samples.size:
+            out, whole = samples.reshape(len(counts), -1), True
+        else:
+            out, whole = np.zeros((len(counts), max(lengths)), np.float32), False
+
+        def rest() -> None:
+            self._wave(inputs, edges, rows, wave)
+            if not whole:
+                at = 0
+                for row, count, start in zip(busy, new, starts, strict=True):
+                    out[row, : lengths[row]] = samples[at + start : at + count * hop]
+                    at += count * hop
+
+        return torch.from_numpy(out), lengths.copy(), rest
+
+    def _inputs(self, values: Array, as_latents: bool) -> Array:
+        """Return the network's inputs (frames, in_features) of codes or latents of frames."""
+        if as_latents or self.input_arrays is None:
+            tensor = torch.from_numpy(values)
+            if as_latents:
+                assert self.inputs_of_latents is not None
+                found: Array = self.inputs_of_latents(tensor).numpy()
+            else:
+                found = self.inputs(self.filled(tensor)).numpy()
+            return found
+        missing = self.num_codebooks - values.shape[1]
+        if missing:
+            values = np.pad(values, ((0, 0), (0, missing)), constant_values=-1)
+        return self.input_arrays(values)
 
     def _run(self, busy: Sequence[int], frames: Sequence[Tensor]) -> list[list[Tensor]]:
         parts: list[list[Tensor]] = [[] for _ in busy]
@@ -263,17 +289,17 @@ class RowDecoder(TileDecoder):
             counts = [stop - start for _, start, stop in block]
             pieces = [frames[row][start:stop] for row, start, stop in block]
             rows = np.array([busy[row] for row, _, _ in block])
-            wave = self._wave(torch.cat(pieces), np.array([0, *accumulate(counts)]), rows)
-            for (row, _, _), part in zip(block, wave.split(counts), strict=True):
+            wave = np.empty((sum(counts), self.hop), np.float32)
+            edges = np.array([0, *accumulate(counts)])
+            self._wave(torch.cat(pieces).numpy(), edges, rows, wave)
+            for (row, _, _), part in zip(block, torch.from_numpy(wave).split(counts), strict=True):
                 parts[row].append(part)
         return parts
 
-    def _wave(self, frames: Tensor, edges: Array, rows: Array) -> Tensor:
+    def _wave(self, frames: Array, edges: Array, rows: Array, out: Array) -> None:
         """Decode inputs (frames, in_features) of some rows to samples (frames, hop)."""
-        latents = np.ascontiguousarray(frames.float().numpy())
-        wave = torch.from_numpy(self.network.wave(latents, edges, rows, self.networks))
-        # Codes that do not come from speech may give any gain.
-        return wave.clamp_(-1, 1)
+        inputs = np.ascontiguousarray(frames, np.float32)
+        self.network.wave(inputs, edges, rows, self.networks, out)
 
 
 def _unused(*_: Any) -> Any:

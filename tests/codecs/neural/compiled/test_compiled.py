@@ -48,10 +48,21 @@ def scrambled(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
-def of_one_row(function, frames, states) -> torch.Tensor:
+def of_one_row(function, frames, states, **options) -> torch.Tensor:
     """What a compiled network makes of frames that are all of its only row."""
-    found = function(frames.numpy(), np.array([0, len(frames)]), np.array([0]), states)
-    return torch.from_numpy(found)
+    edges, rows = np.array([0, len(frames)]), np.array([0])
+    return torch.from_numpy(function(frames.numpy(), edges, rows, states, **options))
+
+
+def wave_of(renderer):
+    """The compiled decoder's samples as a result."""
+
+    def wave(latents, edges, rows, states):
+        out = np.empty((len(latents), renderer.config.hop), np.float32)
+        renderer.wave(latents, edges, rows, states, out)
+        return out
+
+    return wave
 
 
 @pytest.fixture(params=CONFIGS, scope="module")
@@ -123,7 +134,8 @@ def test_latents(encoder: SpectralEncoder, config: SpectralConfig):
     with torch.no_grad():
         expected, _ = exact.latents(windows.double(), exact.init_state())
     compiled = compiled_encoder(encoder)
-    found = of_one_row(compiled.latents, windows[0].contiguous(), compiled.init_states(1))
+    states = compiled.init_states(1)
+    found = of_one_row(compiled.latents, windows[0].contiguous(), states, dtype=np.float64)
     torch.testing.assert_close(found, expected[0], rtol=0, atol=1e-12)
 
 
@@ -132,8 +144,9 @@ def test_samples(decoder: SpectralDecoder, config: SpectralConfig):
     with torch.no_grad():
         expected, _ = decoder.wave(latents, decoder.init_state())
     compiled = compiled_decoder(decoder)
-    found = of_one_row(compiled.wave, latents[0], compiled.init_states(1))
+    found = of_one_row(wave_of(compiled), latents[0], compiled.init_states(1))
     assert float(expected.std()) > 0.01
+    expected = expected.clamp(-1, 1)
     assert float((found.flatten() - expected[0]).abs().max()) < 2e-3 * float(expected.abs().max())
 
 
@@ -144,7 +157,7 @@ def test_any_number_of_frames_at_a_time(encoder, decoder, config, threads):
     coder, renderer = compiled_encoder(encoder), compiled_decoder(decoder)
     runs = [
         (coder.init_states, coder.latents, windows.contiguous()),
-        (renderer.init_states, renderer.wave, latents),
+        (renderer.init_states, wave_of(renderer), latents),
     ]
     before = torch.get_num_threads()
     for init_states, function, frames in runs:
@@ -184,10 +197,11 @@ def test_stages():
     torch.manual_seed(0)
     codec = RVQCodec(RVQConfig()).eval()
     latents = torch.randn(1, 300, codec.network.latent_dim)
-    expected = codec.quantizer.encode(latents)[0].T
+    expected = codec.quantizer.encode(latents)[0].T.numpy()
+    frames = latents[0].numpy()
     compiled = codec.prepared(codec._stages)
     assert isinstance(compiled, CompiledStages)
     for count in (1, 5, 8):
-        assert torch.equal(compiled.encode(latents[0], count), expected[:, :count])
-    alone = [compiled.encode(latents[0, n : n + 1], 8) for n in range(50)]
-    assert torch.equal(torch.cat(alone), expected[:50])
+        assert np.array_equal(compiled.encode(frames, count), expected[:, :count])
+    alone = [compiled.encode(frames[n : n + 1], 8) for n in range(50)]
+    assert np.array_equal(np.concatenate(alone), expected[:50])

@@ -1,150 +1,164 @@
-"""Rows whose frames are computed together give what each gives alone, codes, samples and states."""
-
-import threading
+"""Compiled networks on all rows of a session: what is exported, refused, and left alone."""
 
 import numpy as np
 import pytest
 import torch
 
-from syllabary.codecs.streaming.state import flatten
+from syllabary.codecs.streaming.state import flatten, rebuild
+from syllabary.codecs.tokens import Tokens
+from syllabary.errors import LevelWarning, WaveError
 
 from .... import tiny_codecs
 from ....conftest import synthetic_speech
 
+HOP = 320
 CODECS = {
-    "convolutions": lambda: tiny_codecs.rvq(encoder_look_ahead=1, decoder_look_ahead=2),
-    "transformer": lambda: tiny_codecs.ts3(decoder_look_ahead=1),
-    "transformer in int8": lambda: tiny_codecs.ts3(int8=True),
-    "the paper's frames": tiny_codecs.ts3_frames,
-    "a vocoder": lambda: tiny_codecs.dmel(look_ahead=1),
+    "rvq": tiny_codecs.rvq(encoder_look_ahead=1, decoder_look_ahead=2),
+    "fsq": tiny_codecs.fsq(),
+    "ts3": tiny_codecs.ts3(int8=True, decoder_look_ahead=1),
 }
-ROWS = (1, 2, 17)
-PUSHES = 6
 
 
-@pytest.fixture(params=CODECS, scope="module")
+@pytest.fixture(params=CODECS)
 def codec(request):
-    return CODECS[request.param]()
+    return CODECS[request.param]
 
 
-def same_state(ours, theirs):
-    ours, theirs = flatten(ours), flatten(theirs)
-    return ours.keys() == theirs.keys() and all(
-        torch.equal(ours[name], theirs[name]) for name in ours
-    )
+def speech(frames, seed=0):
+    return torch.from_numpy(synthetic_speech(frames * HOP, seed))
 
 
-def plan(rng, rows, most):
-    """For each push, how much each row gets of what it counts in, and which rows end."""
-    for _ in range(PUSHES):
-        counts = rng.integers(0, most + 1, rows) * (rng.random(rows) < 0.8)
-        # One row with more frames than the others have together, now and then.
-        if rng.random() < 0.4:
-            counts[rng.integers(rows)] *= 5
-        yield counts, (rng.random(rows) < 0.2).tolist()
+def all_rows(stream, samples, counts, final, as_latents=False):
+    found, frames, rest = stream.start_batch(samples, counts, final, as_latents)
+    rest()
+    return found, frames
 
 
-@pytest.mark.parametrize("rows", ROWS)
-@torch.no_grad()
-def test_encoders(codec, rows):
-    rng = np.random.default_rng(rows)
-    kept = codec.spec.tokens.num_codebooks
-    batch = codec.start_encoder(rows, kept)
-    alone = [codec.start_encoder(1, kept) for _ in range(rows)]
-    frames = 0
-    for push, (counts, final) in enumerate(plan(rng, rows, 4 * codec.spec.tokens.hop)):
-        chunk = [
-            torch.from_numpy(synthetic_speech(int(count), 20 * push + row))
-            for row, count in enumerate(counts)
-        ]
-        together = batch.push(chunk, final)
-        for row, machine in enumerate(alone):
-            (expected,) = machine.push([chunk[row]], final[row])
-            assert torch.equal(together[row], expected)
-            assert same_state(batch.export_row(row), machine.export_row(0))
-            frames += expected.shape[1]
-    assert frames > rows
+def test_rows_one_by_one_and_all_at_once_go_on_from_each_other(codec):
+    """`push` and `start_batch` of a stream, in turn, give what one call gives."""
+    waves = torch.stack([speech(40, seed) for seed in range(3)])
+    expected = codec.encode(waves, 16000).codes
+    encoder, decoder = codec.start_encoder(3, expected.shape[1]), codec.start_decoder(3)
+    pieces, sounds, at = [], [], 0
+    for turn, size in enumerate([HOP, 7, 3 * HOP, HOP - 7, HOP, 12 * HOP, 22 * HOP]):
+        part, last = waves[:, at : at + size], at + size >= waves.shape[1]
+        at += size
+        if turn % 2:
+            codes = torch.stack(encoder.push(list(part), last))
+            sound = torch.stack(decoder.push(list(codes), last))
+        else:
+            codes, frames = all_rows(encoder, part, [part.shape[1]] * 3, [last] * 3)
+            assert frames == [codes.shape[2]] * 3
+            sound, lengths = all_rows(decoder, codes, frames, [last] * 3)
+            assert lengths == [sound.shape[1]] * 3
+        pieces.append(codes)
+        sounds.append(sound)
+    assert torch.equal(torch.cat(pieces, 2), expected)
+    offline = codec.decode(codec.encode(waves, 16000))
+    assert torch.equal(torch.cat(sounds, 1)[:, : offline.shape[1]], offline)
 
 
-@pytest.mark.parametrize("rows", ROWS)
-@torch.no_grad()
-def test_decoders(codec, rows):
-    rng = np.random.default_rng(rows)
-    sizes = torch.tensor(codec.spec.tokens.codebook_sizes)
-    batch = codec.start_decoder(rows)
-    alone = [codec.start_decoder(1) for _ in range(rows)]
-    samples = 0
-    for counts, final in plan(rng, rows, 4):
-        chunk = [
-            torch.from_numpy(rng.integers(0, sizes[:, None].numpy(), (len(sizes), count)))
-            for count in counts
-        ]
-        together = batch.push(chunk, final)
-        for row, machine in enumerate(alone):
-            (expected,) = machine.push([chunk[row]], final[row])
-            assert torch.equal(together[row], expected)
-            assert same_state(batch.export_row(row), machine.export_row(0))
-            samples += len(expected)
-    assert samples > rows * codec.spec.tokens.hop
+def test_rows_of_different_sizes_are_placed_where_they_belong(codec):
+    """Some rows have frames, others none, and others fewer: in the batch and after it."""
+    waves = [speech(9, seed) for seed in range(4)]
+    counts = [[HOP, 0, 2 * HOP, 5], [8 * HOP, 9 * HOP, 0, 4 * HOP], [0, 0, 7 * HOP, 5 * HOP - 5]]
+    encoder = codec.start_encoder(4, codec.spec.tokens.num_codebooks)
+    found, taken = [[] for _ in waves], [0] * 4
+    for turn, sizes in enumerate(counts):
+        chunk = torch.full((4, max(sizes)), float("nan"))  # beyond its samples, anything
+        for row, size in enumerate(sizes):
+            chunk[row, :size] = waves[row][taken[row] : taken[row] + size]
+            taken[row] += size
+        codes, frames = all_rows(encoder, chunk, sizes, [turn == 2] * 4)
+        for row, count in enumerate(frames):
+            found[row].append(codes[row, :, :count])
+            assert not codes[row, :, count:].any()
+    for row, wave in enumerate(waves):
+        assert torch.equal(torch.cat(found[row], 1), codec.encode(wave, 16000).codes[0])
 
 
-def memory(state):
-    """Addresses of the arrays of a state."""
-    return {leaf.data_ptr() for leaf in arrays(state) if leaf.numel()}
+def test_samples_that_are_not_finite_are_refused_before_any_is_taken(codec):
+    wave = torch.stack([speech(6, 1), speech(6, 2)])
+    with codec.stream(batch_size=2) as session:
+        parts = [session.encode(wave[:, : 2 * HOP + 9])]
+        for bad in (float("nan"), float("inf"), -float("inf")):
+            chunk = wave[:, :HOP].clone()
+            chunk[1, 17] = bad
+            with pytest.raises(WaveError, match="row 1 of the wave holds NaN or infinity"):
+                session.encode(chunk)
+        assert session.samples_in == [2 * HOP + 9] * 2
+        # Neither padding nor the largest numbers are in the way.
+        chunk = torch.cat([wave[:, 2 * HOP + 9 :], torch.full((2, 3), float("nan"))], 1)
+        parts.append(session.encode(chunk, [chunk.shape[1] - 3] * 2, final=True))
+    assert Tokens.concat(parts).equal(codec.encode(wave, 16000))
+    with codec.stream() as session, pytest.warns(LevelWarning):
+        session.encode(torch.full((1, HOP), 3e38))
 
 
-def arrays(state):
-    for part in vars(state).values() if hasattr(state, "__dict__") else [state]:
-        if hasattr(part, "__dict__"):
-            yield from arrays(part)
-        elif isinstance(part, np.ndarray):
-            yield torch.from_numpy(part)
-        elif isinstance(part, torch.Tensor):
-            yield part
+def test_a_state_is_a_copy_on_its_way_in_and_of_the_same_form_everywhere(codec):
+    wave = speech(14)
+    many, few = codec.start_encoder(5, 1), codec.start_encoder(1, 1)
+    chunk = torch.zeros(5, 5 * HOP)
+    chunk[3] = wave[: 5 * HOP]
+    all_rows(many, chunk, [0, 0, 0, 5 * HOP, 0], [False] * 5)
+    leaves = flatten(many.export_row(3))
+    state = rebuild(few.init_row(), leaves)
+    few.check_row(state)
+    few.import_row(0, state)
+    for leaf in flatten(state).values():
+        leaf.zero_()  # the stream does not look at it any more
+    rest = wave[None, 5 * HOP :]
+    alone, _ = all_rows(few, rest, [rest.shape[1]], [True])
+    chunk = torch.zeros(5, rest.shape[1])
+    chunk[3] = rest
+    among, _ = all_rows(many, chunk, [0, 0, 0, rest.shape[1], 0], [False, False, False, True, True])
+    assert torch.equal(alone[0], among[3])
+    # The rows have ended, and begin as new ones do.
+    fresh = flatten(few.init_row())
+    for stream, row in ((many, 3), (few, 0), (many, 0)):
+        ended = flatten(stream.export_row(row))
+        assert all(torch.equal(ended[name], leaf) for name, leaf in fresh.items())
 
 
-def test_rows_share_no_memory(codec):
-    """Nor do they hold that of a push: memory would grow with the batch, or rows meet."""
-    rows, hop = 5, codec.spec.tokens.hop
-    with codec.stream(batch_size=rows) as session, codec.stream(batch_size=2) as other:
-        session.decode(session.encode(torch.zeros(rows, 3 * hop)))
-        other.import_row(1, session.export_row(4))
-        session.reset(2)
-        session.decode(session.encode(0.1 * torch.randn(rows, 3 * hop)))
-        machines = [session._encoder, session._decoder, other._encoder, other._decoder]
-        seen: set[int] = set()
-        for machine in machines:
-            for state in machine.states:
-                mine = memory(state)
-                assert not mine & seen
-                seen |= mine
-                for leaf in arrays(state):
-                    assert leaf.untyped_storage().nbytes() == leaf.nbytes
+def test_tokens_of_a_session_are_tokens_like_others(codec):
+    wave = speech(3)[None].requires_grad_()
+    with codec.stream() as session:
+        first, second = session.encode(wave), session.encode(wave)
+        for tokens in (first, second):
+            tokens.check()
+            made = Tokens(tokens.codes, tokens.lengths, tokens.num_samples, tokens.spec)
+            assert vars(made).keys() == vars(tokens).keys() and made.equal(tokens)
+        with torch.inference_mode():
+            third = session.encode(wave)
+            assert not third.codes.is_inference() and not session.decode(third).is_inference()
+    assert not second.codes.requires_grad and len(second.codes) == 1
 
 
-def test_threads_do_not_meet(codec):
-    """Sessions of several rows at once, each in its own thread, on one tokenizer."""
-    hop, rows = codec.spec.tokens.hop, 3
-    waves = [
-        torch.from_numpy(
-            np.stack([synthetic_speech(12 * hop, 10 * n + row) for row in range(rows)])
-        )
-        for n in range(4)
-    ]
-    heard: list[list[torch.Tensor]] = [[] for _ in waves]
+def test_vectors_of_codes_are_the_quantizers():
+    codec = CODECS["ts3"]
+    size = codec.spec.tokens.codebook_sizes[0]
+    codes = torch.arange(-1, size)
+    found = codec.dequantizing()(codes[None, :, None])[0]
+    expected = codec.still_quantizer().decode(codes[1:][None, None])[0]
+    assert not found[0].any()
+    # Both sum in float64; the order may change the last bit of one value in 10^8.
+    assert torch.equal(found[1:], expected)
 
-    def work(index: int) -> None:
-        with codec.stream(batch_size=rows) as session:
-            for chunk in waves[index].split(hop, dim=1):
-                heard[index].append(session.decode(session.encode(chunk)))
-            heard[index].append(session.flush().wave)
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(waves))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for wave, parts in zip(waves, heard, strict=True):
-        assert torch.equal(
-            torch.cat(parts, 1), codec.decode(codec.encode(wave, codec.spec.sample_rate))
-        )
+def test_filters_skip_nothing_but_zeros():
+    from syllabary.codecs.neural.compiled.packing import pack, pack_bands
+    from syllabary.kernels.linear import banded_linear, linear
+
+    generator = np.random.default_rng(0)
+    for outputs, inputs in ((70, 90), (3, 5), (32, 7)):
+        weight = generator.standard_normal((outputs, inputs)).astype(np.float32)
+        places = np.arange(inputs)[None] * outputs / inputs - np.arange(outputs)[:, None]
+        weight[np.abs(places) > 3] = 0
+        weight[: outputs // 3] = 0
+        panels, bands, bias = pack_bands(torch.from_numpy(weight), np.float64)
+        x = generator.standard_normal((9, inputs))
+        whole, skipped = np.empty((2, 9, len(bias)))
+        linear(x, panels, pack(weight, None, np.float64)[1], False, whole)
+        banded_linear(x, panels, bands, bias, skipped)
+        assert np.array_equal(whole, skipped)
+        assert (bands[:, 1] > bands[:, 0]).all() and bands.max() <= inputs
