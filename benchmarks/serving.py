@@ -21,12 +21,13 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -34,6 +35,7 @@ from pathlib import Path
 import numpy as np
 import websockets
 from serving_caller import Call, Caller, reset
+from serving_load import Load
 
 import syllabary
 from syllabary.audio.files import read
@@ -68,11 +70,6 @@ class Served:
         """The workers that compute streams."""
         return self.pids("worker_computes")
 
-    def cpu(self, pid: int) -> float:
-        """Seconds of processor time so far."""
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def memory(self) -> float:
         """MiB of the server's own process."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -88,6 +85,12 @@ class Served:
         writer.close()
         rows = [line for line in text.splitlines() if line.partition("{")[0].split(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in rows)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -243,26 +246,70 @@ def head(*names: str) -> None:
 
 
 def transport(options: argparse.Namespace) -> None:
-    """What the server's own process costs, with a codec that computes nothing."""
+    """What the server's own process costs, with a codec that computes nothing; peers beside it."""
     speech = Speech(NULL, options.task, options.seconds)
-    for number in range(16):
-        speech.call(number)
-    head("sessions", "messages/s", "server % of a core", "worker % of a core", "equal", "p99 ms")
-    with served(options, NULL) as server:
-        for sessions in options.sessions:
-            worker = server.computing[0]
-            before = server.cpu(server.process.pid), server.cpu(worker), time.monotonic()
-            calls = asyncio.run(speak(server.url, speech, sessions))
-            took = time.monotonic() - before[2]
-            spent = [
-                server.cpu(p) - b
-                for p, b in zip((server.process.pid, worker), before, strict=False)
-            ]
-            count = sum(len(call.messages) for call, _ in calls)
-            late = [ms for call, _ in calls for ms in speech.lateness(call)]
-            shares = [100 * each / took for each in spent]
-            equal = f"{sum(right for _, right in calls)} of {sessions}"
-            row(sessions, count / took, *shares, equal, percentile(late, 0.99))
+    head(
+        "server",
+        "sessions",
+        "messages/s",
+        "% of a core",
+        "µs a message",
+        "worker %",
+        "equal",
+        "p99 ms",
+    )
+    for sessions in options.sessions:
+        for peer in options.peers:
+            with echoing(options, peer) as (process, url):
+                calls = [speech.call(number)[0] for number in range(sessions)]
+                count, took, spent = loaded(Load(url, "/echo"), calls, process.pid)
+                shares = [count / took, 100 * spent[0] / took, 1e6 * spent[0] / count]
+                row(f"{peer} echo", sessions, *shares, "", "", "")
+        with served(options, NULL, "--places", str(sessions), "--spares", "0") as server:
+            made = [speech.call(number) for number in range(sessions)]
+            calls = [call for call, _ in made]
+            pids = server.process.pid, server.computing[0]
+            count, took, spent = loaded(Load(server.url), calls, *pids)
+            shares = [count / took, 100 * spent[0] / took, 1e6 * spent[0] / count]
+            late = [ms for call in calls for ms in speech.lateness(call)]
+            equal = f"{sum(call.output == expected for call, expected in made)} of {sessions}"
+            worker = 100 * spent[1] / took
+            row("syllabary", sessions, *shares, worker, equal, percentile(late, 0.99))
+
+
+def loaded(load: Load, calls: list[Call], *pids: int) -> tuple[int, float, list[float]]:
+    """Make calls; return messages sent, seconds, and processor seconds of each process."""
+    before, begun = [cpu(pid) for pid in pids], time.monotonic()
+    load.run(calls)
+    took = time.monotonic() - begun
+    spent = [cpu(pid) - b for pid, b in zip(pids, before, strict=True)]
+    return sum(len(call.messages) for call in calls), took, spent
+
+
+@contextmanager
+def echoing(options: argparse.Namespace, peer: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Run a server of `serving_echo` on the server's cores, and put this process on the others."""
+    cores = {int(core) for core in options.server_cores.split(",")}
+    others = os.sched_getaffinity(0) - cores
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    running = subprocess.Popen(
+        [sys.executable, str(HERE / "serving_echo.py"), peer, str(port)],
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    try:
+        for _ in range(200):
+            assert running.poll() is None, f"{peer} ended"
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        if others:
+            os.sched_setaffinity(0, others)
+        yield running, f"http://127.0.0.1:{port}"
+    finally:
+        running.kill()
+        running.wait()
+        os.sched_setaffinity(0, others | cores)
 
 
 def capacity(options: argparse.Namespace) -> None:
@@ -271,12 +318,15 @@ def capacity(options: argparse.Namespace) -> None:
     for number in range(16):
         speech.call(number)
     head("sessions", "p50 ms", "p99 ms", "longest ms", f"later than {LATE_MS:.0f} ms", "equal")
-    with served(options, options.codec) as server:
+    with served(options, options.codec, "--lateness-ms", "1e6") as server:
         for sessions in options.sessions:
-            calls = asyncio.run(speak(server.url, speech, sessions))
-            late = [ms for call, _ in calls for ms in speech.lateness(call)]
+            made = [speech.call(number) for number in range(sessions)]
+            calls = [call for call, _ in made]
+            load = Load(server.url)
+            load.run(calls)
+            late = [ms for call in calls for ms in speech.lateness(call)]
             over = sum(ms > LATE_MS for ms in late)
-            equal = f"{sum(right for _, right in calls)} of {sessions}"
+            equal = f"{sum(call.output == expected for call, expected in made)} of {sessions}"
             figures = [percentile(late, part) for part in (0.5, 0.99, 1.0)]
             row(sessions, *figures, f"{over} of {len(late)}", equal)
 
@@ -463,6 +513,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--count", type=int, default=100, help="kills, disconnects or messages")
     parser.add_argument("--messages", type=int, default=20, help="malformed: a connection")
     parser.add_argument("--pauses", type=numbers, default=[10, 30, 60], help="slow: seconds")
+    peers = ["aiohttp", "aiohttp+ticks", "websockets"]
+    parser.add_argument("--peers", nargs="*", default=peers, help="transport; also picows")
     parser.add_argument("--server-cores", default="0", metavar="N,…")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
