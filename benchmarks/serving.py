@@ -279,8 +279,9 @@ def transport(options: argparse.Namespace) -> None:
 
 def loaded(load: Load, calls: list[Call], *pids: int) -> tuple[int, float, list[float]]:
     """Make calls; return messages sent, seconds, and processor seconds of each process."""
+    streams = load.connect(calls)
     before, begun = [cpu(pid) for pid in pids], time.monotonic()
-    load.run(calls)
+    load.run(streams, FRAME_MS / 1000)
     took = time.monotonic() - begun
     spent = [cpu(pid) - b for pid, b in zip(pids, before, strict=True)]
     return sum(len(call.messages) for call in calls), took, spent
@@ -323,7 +324,7 @@ def capacity(options: argparse.Namespace) -> None:
             made = [speech.call(number) for number in range(sessions)]
             calls = [call for call, _ in made]
             load = Load(server.url)
-            load.run(calls)
+            load.run(load.connect(calls))
             late = [ms for call in calls for ms in speech.lateness(call)]
             over = sum(ms > LATE_MS for ms in late)
             equal = f"{sum(call.output == expected for call, expected in made)} of {sessions}"

@@ -17,7 +17,7 @@ async def with_aiohttp(port: int) -> None:
     from aiohttp import WSMsgType, web
 
     async def echo(request: web.Request) -> web.WebSocketResponse:
-        websocket = web.WebSocketResponse(compress=False)
+        websocket = web.WebSocketResponse(protocols=("syllabary.v1",), compress=False)
         await websocket.prepare(request)
         async for message in websocket:
             if message.type == WSMsgType.BINARY:

@@ -13,12 +13,21 @@ import select
 import socket
 import struct
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serving_caller import Call
 
-from syllabary.serving.protocol import STREAM_PATH, SUBPROTOCOL, Ack, Message, Ready, dump, parse
-from syllabary.serving.protocol import FROM_SERVER, Ended
+from syllabary.serving.protocol import (
+    FROM_SERVER,
+    STREAM_PATH,
+    SUBPROTOCOL,
+    Ack,
+    Ended,
+    Message,
+    Ready,
+    dump,
+    parse,
+)
 
 _SLEEP = 0.0005
 _ACK_EVERY = 10
@@ -34,7 +43,9 @@ def frame(first: int, payload: bytes) -> bytes:
 
 
 @dataclass
-class _Stream:
+class Stream:
+    """A call on its connection."""
+
     call: Call
     frames: list[bytes]
     socket: socket.socket
@@ -45,7 +56,6 @@ class _Stream:
     out: bytes = b""
     answers: int = 0
     closed: bool = False
-    pauses: list[tuple[int, float]] = field(default_factory=list)
 
     def due(self) -> float:
         return self.start + self.sent * self.call.ms[min(1, len(self.call.ms) - 1)] / 1000
@@ -66,16 +76,19 @@ class Load:
         self._known: dict[int, list[bytes]] = {}
         self.behind = 0.0  # the longest that a message was sent after it was due
 
-    def run(self, calls: list[Call], spread: float = 1.0, seed: int = 0) -> None:
-        """Make all calls, at random phases; return when all have ended."""
+    def connect(self, calls: list[Call]) -> list["Stream"]:
+        """Open a connection for each call, and its stream."""
+        return [self._connect(call) for call in calls]
+
+    def run(self, streams: list["Stream"], spread: float = 1.0, seed: int = 0) -> None:
+        """Make the calls, at random phases; return when all have ended."""
         rng = random.Random(seed)
-        streams = [self._connect(call) for call in calls]
         begin = time.perf_counter() + 0.05
         for stream in streams:
             stream.start = begin + spread * rng.random()
         self._exchange(streams)
 
-    def _connect(self, call: Call) -> _Stream:
+    def _connect(self, call: Call) -> Stream:
         found = socket.create_connection(self._address)
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         found.sendall(
@@ -92,7 +105,7 @@ class Load:
         key = id(call.messages)
         if key not in self._known:
             self._known[key] = [frame(_BINARY, message.pack()) for message in call.messages]
-        stream = _Stream(call, self._known[key], found, 0.0)
+        stream = Stream(call, self._known[key], found, 0.0)
         if self._speaks:
             found.sendall(frame(_TEXT, dump(call.open).encode()))
             while call.ready is None:
@@ -101,7 +114,7 @@ class Load:
         found.setblocking(False)
         return stream
 
-    def _exchange(self, streams: list[_Stream]) -> None:
+    def _exchange(self, streams: list[Stream]) -> None:
         poll = select.epoll()
         by_number = {stream.socket.fileno(): stream for stream in streams}
         for number in by_number:
@@ -112,7 +125,7 @@ class Load:
         while left:
             now = time.perf_counter()
             while due and due[0][0] <= now:
-                at, number = heapq.heappop(due)
+                _, number = heapq.heappop(due)
                 stream = by_number[number]
                 if stream.closed:
                     continue
@@ -146,7 +159,7 @@ class Load:
                     stream.socket.close()
                     left -= 1
 
-    def _write(self, stream: _Stream, data: bytes) -> None:
+    def _write(self, stream: Stream, data: bytes) -> None:
         data = stream.out + data
         try:
             count = stream.socket.send(data)
@@ -154,7 +167,7 @@ class Load:
             count = 0
         stream.out = data[count:]
 
-    def _read(self, stream: _Stream, now: float) -> None:
+    def _read(self, stream: Stream, now: float) -> None:
         buffer, at, call = stream.buffer, 0, stream.call
         while len(buffer) - at >= 2:
             first, size, start = buffer[at], buffer[at + 1], at + 2
@@ -177,7 +190,7 @@ class Load:
                 raise AssertionError(f"{first:#x} {payload!r} after {call.errors}")
         stream.buffer = buffer[at:]
 
-    def _control(self, stream: _Stream, payload: bytes) -> None:
+    def _control(self, stream: Stream, payload: bytes) -> None:
         fields = json.loads(payload)
         if fields["type"] == "ack":
             stream.acknowledged = fields["next"]
