@@ -265,7 +265,8 @@ def transport(options: argparse.Namespace) -> None:
                 count, took, spent = loaded(Load(url, "/echo"), calls, process.pid)
                 shares = [count / took, 100 * spent[0] / took, 1e6 * spent[0] / count]
                 row(f"{peer} echo", sessions, *shares, "", "", "")
-        with served(options, NULL, "--places", str(sessions), "--spares", "0") as server:
+        more = ["--places", str(sessions), "--spares", "0", "--tick-ms", str(options.tick_ms)]
+        with served(options, NULL, *more) as server:
             made = [speech.call(number) for number in range(sessions)]
             calls = [call for call, _ in made]
             pids = server.process.pid, server.computing[0]
@@ -516,6 +517,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--pauses", type=numbers, default=[10, 30, 60], help="slow: seconds")
     peers = ["aiohttp", "aiohttp+ticks", "websockets"]
     parser.add_argument("--peers", nargs="*", default=peers, help="transport; also picows")
+    parser.add_argument("--tick-ms", type=float, default=2.0, help="transport")
     parser.add_argument("--server-cores", default="0", metavar="N,…")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)

@@ -19,6 +19,7 @@ from aiohttp.http import WebSocketReader
 NO_CODE, BROKEN = 1005, 1006
 #: Seconds for the other side to take what was sent before the end.
 _LAST_SECONDS = 2.0
+_BUFFER = memoryview(bytearray(1 << 16))
 _TEXT, _BINARY, _CLOSE, _PONG = 0x81, 0x82, 0x88, 0x8A
 
 
@@ -36,7 +37,7 @@ class _Inbox(WebSocketDataQueue):  # type: ignore[misc]
         self._fail(exc)
 
 
-class WebSocket(asyncio.Protocol):
+class WebSocket(asyncio.BufferedProtocol):
     """A connection, from its handshake on.
 
     Args:
@@ -88,8 +89,11 @@ class WebSocket(asyncio.Protocol):
         if self.close_code is None:
             self._transport.resume_reading()
 
-    def data_received(self, data: bytes) -> None:
-        self._feed(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _BUFFER  # of all connections: it is read out before anything else happens
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._feed(bytes(_BUFFER[:nbytes]))
 
     def _deliver(self, message: Any) -> None:
         kind = message[0]
