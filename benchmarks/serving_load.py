@@ -49,7 +49,8 @@ class Stream:
     call: Call
     frames: list[bytes]
     socket: socket.socket
-    start: float
+    step: float
+    start: float = 0.0
     sent: int = 0
     acknowledged: int = 0
     buffer: bytes = b""
@@ -58,7 +59,7 @@ class Stream:
     closed: bool = False
 
     def due(self) -> float:
-        return self.start + self.sent * self.call.ms[min(1, len(self.call.ms) - 1)] / 1000
+        return self.start + self.sent * self.step
 
 
 class Load:
@@ -67,12 +68,13 @@ class Load:
     Args:
         url: of the server.
         path: of the WebSocket; another than a syllabary server's is an echo, which is not read.
+        speed: of the audio; beyond what the server takes, as fast as it acknowledges.
     """
 
-    def __init__(self, url: str, path: str = STREAM_PATH) -> None:
+    def __init__(self, url: str, path: str = STREAM_PATH, speed: float = 1.0) -> None:
         host, _, port = url.rpartition("/")[2].partition(":")
         self._address, self._path = (host, int(port)), path
-        self._speaks = path == STREAM_PATH
+        self._speaks, self._speed = path == STREAM_PATH, speed
         self._known: dict[int, list[bytes]] = {}
         self.behind = 0.0  # the longest that a message was sent after it was due
 
@@ -105,7 +107,8 @@ class Load:
         key = id(call.messages)
         if key not in self._known:
             self._known[key] = [frame(_BINARY, message.pack()) for message in call.messages]
-        stream = Stream(call, self._known[key], found, 0.0)
+        ms = call.ms[min(1, len(call.ms) - 1)]
+        stream = Stream(call, self._known[key], found, ms / self._speed / 1000)
         if self._speaks:
             found.sendall(frame(_TEXT, dump(call.open).encode()))
             while call.ready is None:
