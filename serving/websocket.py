@@ -55,7 +55,8 @@ class WebSocket(asyncio.BufferedProtocol):
         assert request.transport is not None
         self._transport = request.transport
         self._http = request.protocol
-        self._reader = WebSocketReader(_Inbox(self), most, False, True)
+        # The reader refuses what is as long as its limit, too.
+        self._reader = WebSocketReader(_Inbox(self), most + 1, False, True)
         self._feed = self._reader.feed_data
         self._listener: Callable[[str | bytes], None] | None = None
         self._waiting: deque[str | bytes] = deque()
