@@ -5,7 +5,11 @@
     python benchmarks/serving.py slow --codec ts3-16k --sessions 16 --pauses 10,30,60
     python benchmarks/serving.py kills --codec ts3-16k --count 200
     python benchmarks/serving.py disconnects --codec ts3-16k --count 10000
-    python benchmarks/serving.py malformed --codec ts3-16k --count 1000000 --messages 20
+    python benchmarks/serving.py malformed --codec ts3-16k --count 1000000 --messages 40
+    python benchmarks/serving.py drain --codec ts3-16k --count 10 --sessions 16
+    python benchmarks/serving.py memory --sessions 32 --seconds 300 --minutes 30
+
+`--codec null=serving_null:null` is one that computes nothing, so that nothing hides behind it.
 
 The generator is open-loop: each stream sends its messages when their audio would have been spoken,
 at its own phase, whatever the server does, and a frame's latency counts from then, so a server that
@@ -15,6 +19,7 @@ that are counted is compared with offline, byte for byte.
 """
 
 import argparse
+import signal
 import sys
 import time
 
@@ -116,6 +121,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--server-cores", default="0", metavar="N,…")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers end with this process
     print(f"syllabary {syllabary.__version__}, {vars(options)}\n")
     {run.__name__: run for run in RUNS}[options.run](options)
 

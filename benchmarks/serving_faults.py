@@ -121,7 +121,7 @@ def drain(options: argparse.Namespace) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".key") as key:
         key.write("benchmark" * 8)
         key.flush()
-        more = "--key-file", key.name, "--spares", "0", "--drain-seconds", "4"
+        more = "--key-file", key.name, "--spares", "0", "--drain-seconds", "10"
         for number in range(options.count):
             with (
                 served(options, options.codec, *more) as old,
