@@ -138,7 +138,8 @@ class Caller:
             subprotocols=[SUBPROTOCOL],
             additional_headers=headers,
             compression=None,
-            max_queue=None,
+            # One that stops reading also leaves what comes in the socket.
+            max_queue=None if self.read_pause is None else 1,
             close_timeout=1,
             open_timeout=60,
             proxy=None,

@@ -31,6 +31,8 @@ from ..errors import SyllabaryError
 @click.option("--origins", multiple=True, metavar="ORIGIN", help="Of web pages that may connect.")
 @click.option("--tls-certificate", help="PEM file.")
 @click.option("--tls-key", help="PEM file.")
+@click.option("--tick-ms", type=float, help="Handle what arrives within it together.")
+@click.option("--lateness-ms", type=float, help="No new streams while output is later.")
 @click.option("--drain-seconds", type=float, help="From SIGTERM to the end.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--check", is_flag=True, help="Check the settings, say what would run, and stop.")
@@ -48,6 +50,7 @@ def serve(codecs: tuple[str, ...], path: Path | None, check: bool, **options: An
     """
     try:
         from ..serving.config import load_config
+        from ..serving.event_loop import new_event_loop
         from ..serving.logs import set_up
         from ..serving.server import serve as run
         from ..serving.startup_check import check_config
@@ -71,4 +74,5 @@ def serve(codecs: tuple[str, ...], path: Path | None, check: bool, **options: An
         click.echo(f"listening on {url}")  # the log, on standard error, is JSON
         sys.stdout.flush()
 
-    asyncio.run(run(config, started))
+    with asyncio.Runner(loop_factory=lambda: new_event_loop(config.tick_ms)) as runner:
+        runner.run(run(config, started))

@@ -11,7 +11,8 @@ import struct
 from typing import Any
 
 LENGTH = struct.Struct("<I")
-_MOST = 1 << 20
+#: Bytes to read at a time; for more, the memory would be mapped and unmapped with each read.
+READ_BYTES = 1 << 16
 
 
 def pack(content: Any) -> bytes:
@@ -49,7 +50,7 @@ class Channel:
             timeout = None if wait and not found else 0
             if not select.select([self._socket], [], [], timeout)[0]:
                 return found
-            data = self._socket.recv(_MOST)
+            data = self._socket.recv(READ_BYTES)
             if not data:
                 return None
             self._buffer += data

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .input_pieces import Piece
 from .protocol import CHAIN_START, Ack, End, Ended, Kind, Message, Ready, Refusal, Reset, chain
@@ -66,7 +66,7 @@ class InputLog:
         message = self._entries[self._cursor - self._start].message
         self._cursor += 1
         if self._cursor <= self._sent:
-            return replace(message, replayed=True) if isinstance(message, Message) else message
+            return message._replace(replayed=True) if isinstance(message, Message) else message
         self._sent = self._cursor
         return message
 

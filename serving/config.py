@@ -36,6 +36,8 @@ class Config:
         places: streams a worker.
         limits: see `protocol.Limits`.
         body_bytes: of the body of a single request.
+        tick_ms: messages that arrive within so many milliseconds are handled together; 0: each
+            one at once.
         lateness_ms: new streams are refused while the present ones get their output later.
         checkpoint_seconds: of audio, between two copies of a stream's state.
         drain_seconds: between SIGTERM and the hand-over of the streams.
@@ -60,6 +62,7 @@ class Config:
     places: int = 32
     limits: Limits = field(default_factory=Limits)
     body_bytes: int = 256 << 20
+    tick_ms: float = 2.0
     lateness_ms: float = 20.0
     checkpoint_seconds: float = 2.0
     drain_seconds: float = 10.0
@@ -81,7 +84,13 @@ class Config:
         names = [codec.partition("=")[0] for codec in self.codecs]
         if not names or not all(names) or len(set(names)) != len(names):
             raise ValueError(f"codecs names at least one, each once; got {list(self.codecs)}")
-        for name in ("spares", "workers", "sessions_per_token", "audio_seconds_per_hour"):
+        for name in (
+            "spares",
+            "workers",
+            "sessions_per_token",
+            "audio_seconds_per_hour",
+            "tick_ms",
+        ):
             _check_least(name, getattr(self, name), 0)
         for name in ("places", "body_bytes"):
             _check_least(name, getattr(self, name), 1)

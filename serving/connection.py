@@ -1,12 +1,10 @@
 """One WebSocket of a client: reading its messages into a session, and sending what comes out."""
 
-import asyncio
-import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from .logs import event
 from .protocol import (
@@ -27,6 +25,7 @@ from .protocol import (
     parse,
 )
 from .session import Session
+from .websocket import WebSocket
 from .worker_messages import RowConfig, Totals
 
 if TYPE_CHECKING:
@@ -44,21 +43,13 @@ class Connection:
     Args:
         server: of the connection.
         websocket: accepted.
-        transport: below it.
     """
 
-    def __init__(
-        self,
-        server: "ServerParts",
-        websocket: web.WebSocketResponse,
-        transport: asyncio.Transport | None,
-    ) -> None:
-        self._server, self._engine, self._transport = server, server.engine, transport
-        self._websocket = websocket
-        self._wake = asyncio.Event()
+    def __init__(self, server: "ServerParts", websocket: WebSocket) -> None:
+        self._server, self._engine, self._websocket = server, server.engine, websocket
         self._sent = 0  # number of the next message to send
         self._acknowledged = self._safe = 0  # what the client was told
-        self._ack_due = 0.0
+        self._ack_due = self._heard = 0.0
         self._refusal: Refusal | None = None
         self._sealed: bytes | None = None
         self._told_goaway: GoAway | None = None
@@ -72,34 +63,26 @@ class Connection:
         before, session.connection = session.connection, self
         if before is not None:
             before.refuse(Refusal("superseded", "another connection goes on with this stream"))
-        session.on_change = self._wake.set
+        session.on_change = self.flush
         if session.failure is None:
             self._engine.recover(session)  # in case its worker has died since
         self._sent = session.output.acknowledged
         # Told anew on each connection: what was on the way when the last one broke may be lost.
         self._acknowledged = self._safe = 0
         self._replayed = session.sent
-        self._wake.set()  # there may be output to send again
-        sender = None
+        websocket = self._websocket
         try:
-            await self._websocket.send_str(dump(ready))
-            sender = asyncio.create_task(self._send_all())
-            await self._read_all(session)
-        except ConnectionError:
-            pass
-        except Refusal as refused:
-            self.refuse(refused)
-        except Exception as error:
-            event("fault", session.id, level="error", error=repr(error))
-            self.refuse(Refusal("fault", "an error of the server's own"))
+            websocket.send(dump(ready))
+            if session.output.ended is not None and session.output.ended[0] < self._sent:
+                websocket.send(_ended(*session.output.ended))  # that may have been lost
+            self._heard = time.monotonic()
+            websocket.listen(self._received)
+            self.flush()  # there may be output to send again
+            await websocket.ended
         finally:
             self.closed = True
-            if sender is not None:
-                self._wake.set()
-                with contextlib.suppress(ConnectionError, asyncio.CancelledError, TimeoutError):
-                    await sender
             if session.connection is self:
-                session.on_change = lambda: None
+                session.on_change = _nothing
                 session.park()
             await self._finish(session)
 
@@ -121,37 +104,39 @@ class Connection:
 
     # --- from the client -------------------------------------------------------------------------
 
-    async def _read_all(self, session: Session) -> None:
-        limits = self._engine.limits
-        while True:
-            try:
-                message = await self._websocket.receive(timeout=limits.idle_seconds)
-            except TimeoutError:
-                raise Refusal("too_slow", f"no message for {limits.idle_seconds:.0f} s") from None
-            if session.connection is not self:
-                return  # fenced off: another connection has resumed the stream
-            if message.type == WSMsgType.BINARY:
-                self._take(session, Message.unpack(message.data))
-            elif message.type == WSMsgType.TEXT:
-                self._control(session, message.data)
+    def _received(self, data: str | bytes) -> None:
+        """Take a message. Called for each one, so that nothing waits for a task to be woken."""
+        session = self._session
+        if session.connection is not self or self._refusal is not None:
+            return  # fenced off: another connection has resumed the stream; or being closed
+        try:
+            if isinstance(data, bytes):
+                self._take(session, Message.unpack(data))
             else:
-                return
+                self._control(session, data)
             session.confirmed = True
+            self._heard = time.monotonic()
+        except Refusal as refused:
+            self.refuse(refused)
+        except Exception as error:
+            event("fault", session.id, level="error", error=repr(error))
+            self.refuse(Refusal("fault", "an error of the server's own"))
 
     def _take(self, session: Session, message: Message) -> None:
-        size = HEADER.size + len(message.payload)
-        self._server.security.spend(session.client, session.input.ms_of(message) / 1000)
-        item = session.input.append(message, message.seq)
+        log = session.input
+        if self._engine.config.audio_seconds_per_hour:
+            self._server.security.spend(session.client, log.ms_of(message) / 1000)
+        item = log.append(message, message.seq)
         limit = self._engine.limits.input_ms
         # Who resumes again and again with new credit each time fills the log of a paused row.
         most = 4 * (limit + 1000 * self._engine.config.checkpoint_seconds)
-        if session.input.unacknowledged_ms > limit or session.input.kept_ms > most:
+        if log.unacknowledged_ms > limit or log.kept_ms > most:
             raise Refusal(
                 "too_much_input",
-                f"{session.input.unacknowledged_ms:.0f} ms of input are not acknowledged; at most "
+                f"{log.unacknowledged_ms:.0f} ms of input are not acknowledged; at most "
                 f"{limit:.0f} ms, and none while output is not acknowledged either",
             )
-        self._server.metrics.received(size, item.ms / 1000)
+        self._server.metrics.received(HEADER.size + len(message.payload), item.ms / 1000)
         self._engine.forward(session)
 
     def _control(self, session: Session, text: str) -> None:
@@ -177,116 +162,115 @@ class Connection:
 
     # --- to the client ---------------------------------------------------------------------------
 
-    async def _send_all(self) -> None:
-        session, websocket = self._session, self._websocket
-        try:
-            if session.output.ended is not None and session.output.ended[0] < self._sent:
-                await self._send_ended(*session.output.ended)  # that may have been lost
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                if self.closed and self._refusal is None:
-                    return
-                if self._told_goaway is not None:
-                    goaway, self._told_goaway = self._told_goaway, None
-                    await websocket.send_str(dump(goaway))
-                await self._send_ack(session)
-                while (output := session.output.get(self._sent)) is not None:
-                    if self._refusal is not None and self._sealed is None:
-                        break
-                    if self.closed and self._refusal is None:
-                        return
-                    message = output.message
-                    replayed = message.seq < self._replayed
-                    data = message.pack() if not replayed else _replay(message).pack()
-                    await websocket.send_bytes(data)
-                    self._sent += 1
-                    session.sent = max(session.sent, self._sent)
-                    if output.ended is not None:
-                        await self._send_ended(message.seq, output.ended)
-                    seconds = output.units / session.output.rate
-                    self._server.metrics.sent(len(data), seconds)
-                if session.failure is not None:
-                    self.refuse(session.failure)
-                if self._sealed is not None:
-                    await self._send_state(self._sealed)
-                if self._refusal is not None:
-                    break
-        except ConnectionError:
-            return
-        await self._close(self._refusal)
+    def flush(self) -> None:
+        """Send everything that is due, with one write.
 
-    async def _send_ack(self, session: Session) -> None:
+        The socket's buffer needs no bound of its own: a row pauses while too much output is not
+        acknowledged. Raises nothing, since whoever notices a change calls it.
+        """
+        try:
+            self._flush()
+        except Exception as error:
+            event("fault", self._session.id, level="error", error=repr(error))
+            self.abort()
+
+    def _flush(self) -> None:
+        session, websocket = self._session, self._websocket
+        if not websocket.open:
+            return
+        if self._refusal is not None and self._sealed is None:
+            refuse(websocket, self._refusal, self._server)
+            return
+        messages: list[str | bytes] = []
+        if self._told_goaway is not None:
+            messages.append(dump(self._told_goaway))
+            self._told_goaway = None
+        if (ack := self._ack(session)) is not None:
+            messages.append(ack)
+        log = session.output
+        size, units = 0, 0
+        while (output := log.get(self._sent)) is not None:
+            message = output.message
+            if self._sent < self._replayed:
+                message = message._replace(replayed=True)
+            data = message.pack()
+            messages.append(data)
+            if output.ended is not None:
+                messages.append(_ended(self._sent, output.ended))
+            self._sent += 1
+            size += len(data)
+            units += output.units
+        if size:
+            session.sent = max(session.sent, self._sent)
+            self._server.metrics.sent(size, units / log.rate)
+        if self._sealed is not None:
+            messages += self._state_messages(self._sealed)
+        if messages:
+            websocket.send(*messages)
+        refusal = self._refusal or session.failure
+        if refusal is not None:
+            self._refusal = refusal
+            refuse(websocket, refusal, self._server)
+
+    def _ack(self, session: Session) -> str | None:
         next_, safe = session.consumed, self._engine.safe(session)
         if next_ <= self._acknowledged and safe <= self._safe:
-            return
+            return None
         now = time.monotonic()
-        due = now >= self._ack_due
         waiting = session.input.unacknowledged_ms
-        if not due and waiting < min(_ACK_MS, self._engine.limits.input_ms / 2):
-            return
+        if now < self._ack_due and waiting < min(_ACK_MS, self._engine.limits.input_ms / 2):
+            return None
         self._ack_due = now + _ACK_SECONDS
         session.input.acknowledge(next_)
         self._acknowledged, self._safe = next_, safe
-        await self._websocket.send_str(dump(Ack(next_, min(safe, next_))))
+        return dump(Ack(next_, min(safe, next_)))
 
-    async def _send_ended(self, seq: int, totals: Totals) -> None:
-        await self._websocket.send_str(dump(Ended(seq + 1, **vars(totals))))
-
-    async def _send_state(self, sealed: bytes) -> None:
+    def _state_messages(self, sealed: bytes) -> list[bytes]:
         size = self._engine.limits.message_bytes - HEADER.size
-        for number, at in enumerate(range(0, len(sealed), size)):
-            part = sealed[at : at + size]
-            final = at + size >= len(sealed)
-            await self._websocket.send_bytes(
-                Message(Kind.STATE, number, at, part, final=final).pack()
-            )
+        return [
+            Message(
+                Kind.STATE, number, at, sealed[at : at + size], final=at + size >= len(sealed)
+            ).pack()
+            for number, at in enumerate(range(0, len(sealed), size))
+        ]
 
     # --- from the server -------------------------------------------------------------------------
 
-    def remind(self) -> None:
-        """Send what is due by time: called a few times a second."""
-        self._wake.set()
+    def remind(self, now: float) -> None:
+        """Do what is due by time: called a few times a second."""
+        idle = self._engine.limits.idle_seconds
+        if self._refusal is None and now > self._heard + idle:
+            self.refuse(Refusal("too_slow", f"no message for {idle:.0f} s"))
+        self.flush()
 
     def abort(self) -> None:
         """End the connection without a word."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._websocket.abort()
 
     def go_away(self, message: GoAway) -> None:
         self._told_goaway = message
-        self._wake.set()
+        self.flush()
 
     def refuse(self, refusal: Refusal, sealed: bytes | None = None) -> None:
         """Close the connection, with the sealed state before if one is given."""
         if self._refusal is None:
             self._refusal, self._sealed = refusal, sealed
-            # In case it takes nothing, not even why it is closed.
-            asyncio.get_running_loop().call_later(2 * _CLOSE_SECONDS, self.abort)
-        self._wake.set()
-
-    async def _close(self, refusal: Refusal | None) -> None:
-        if refusal is not None:
-            await close(self._websocket, refusal, self._server)
+        self.flush()
 
 
-def _replay(message: Message) -> Message:
-    return Message(
-        message.kind, message.seq, message.position, message.payload, message.final, replayed=True
-    )
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
-async def close(websocket: web.WebSocketResponse, refusal: Refusal, server: "ServerParts") -> None:
+def _ended(seq: int, totals: Totals) -> str:
+    return dump(Ended(seq + 1, **vars(totals)))
+
+
+def refuse(websocket: WebSocket, refusal: Refusal, server: "ServerParts") -> None:
     """Tell a client why, and close; without waiting long for one that doesn't listen."""
     server.metrics.refused(refusal.code)
-    error = Error(refusal.code, refusal.message, refusal.retry_after)
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await websocket.send_str(dump(error))
-            code = REASONS[refusal.code].close
-            await websocket.close(code=code, message=refusal.code.encode())
-    except (ConnectionError, TimeoutError, RuntimeError):
-        pass
+    websocket.send(dump(Error(refusal.code, refusal.message, refusal.retry_after)))
+    websocket.close(REASONS[refusal.code].close, refusal.code, _CLOSE_SECONDS)
 
 
 def no_delay(request: web.Request) -> None:

@@ -4,15 +4,23 @@ Names in labels come from the configuration and the protocol, never from a reque
 client can make their number grow.
 """
 
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     Info,
+    Metric,
     ProcessCollector,
 )
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from .protocol import REASONS, STREAM_PATH
 
@@ -25,6 +33,44 @@ PATHS = {
 #: Seconds; 20 ms is the bound that capacity is measured by.
 _LATENESS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 _REQUESTS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0)
+
+
+class _Buckets(Collector):
+    """A histogram that is filled for each message: prometheus-client's takes a lock for that.
+
+    Only the event loop adds to it.
+    """
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...]) -> None:
+        self._name, self._text, self._bounds = f"syllabary_{name}", text, bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterator[Metric]:
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
+        yield HistogramMetricFamily(self._name, self._text, buckets, self._sum)
+
+
+class _Payloads(Collector):
+    """Counters of bytes and audio in one direction; likewise."""
+
+    def __init__(self, way: str) -> None:
+        self._way, self._bytes, self._seconds = way, 0, 0.0
+
+    def add(self, bytes_: int, audio_seconds: float) -> None:
+        self._bytes += bytes_
+        self._seconds += audio_seconds
+
+    def collect(self) -> Iterator[Metric]:
+        name, way = f"syllabary_{self._way}", self._way
+        yield CounterMetricFamily(f"{name}_bytes", f"Payload {way}.", self._bytes)
+        text = f"Audio {way}, as samples or codes."
+        yield CounterMetricFamily(f"{name}_audio_seconds", text, self._seconds)
 
 
 class Metrics:
@@ -50,19 +96,15 @@ class Metrics:
         self._parked = self._gauge("sessions_parked", "Streams without a connection.")
         self._workers = self._gauge("workers", "Worker processes that are alive.")
         self._ready = self._gauge("ready", "1 while the server takes streams.")
-        self._late = self._histogram(
+        self._late = _Buckets(
             "lateness_seconds", "From the arrival of a message to its output.", _LATENESS
         )
-        self._queued = self._histogram(
+        self._queued = _Buckets(
             "queue_wait_seconds", "From the arrival of a message to its computation.", _LATENESS
         )
-        self._bytes = {
-            way: self._counter(f"{way}_bytes", f"Payload {way}.") for way in ("received", "sent")
-        }
-        self._audio = {
-            way: self._counter(f"{way}_audio_seconds", f"Audio {way}, as samples or codes.")
-            for way in ("received", "sent")
-        }
+        self._messages = {way: _Payloads(way) for way in ("received", "sent")}
+        for each in (self._late, self._queued, *self._messages.values()):
+            self.registry.register(each)
         self._checkpoints = self._counter("checkpoints", "Copies of states of streams.")
         self._checkpoint_bytes = self._counter("checkpoint_bytes", "Their size.")
         self._resumed = self._counter("resumes", "Streams resumed, by where from.", ("how",))
@@ -108,12 +150,10 @@ class Metrics:
         self._queued.observe(seconds)
 
     def received(self, bytes_: int, audio_seconds: float) -> None:
-        self._bytes["received"].inc(bytes_)
-        self._audio["received"].inc(audio_seconds)
+        self._messages["received"].add(bytes_, audio_seconds)
 
     def sent(self, bytes_: int, audio_seconds: float) -> None:
-        self._bytes["sent"].inc(bytes_)
-        self._audio["sent"].inc(audio_seconds)
+        self._messages["sent"].add(bytes_, audio_seconds)
 
     def checkpoint(self, bytes_: int) -> None:
         self._checkpoints.inc()

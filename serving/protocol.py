@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, IntFlag
 from hashlib import sha256
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..errors import ConfigError, ServingError
 from ..typed_fields import from_json
@@ -54,9 +54,8 @@ class Flag(IntFlag):
     REPLAYED = 2  #: sent before, on a connection that was lost
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A binary message.
+class Message(NamedTuple):
+    """A binary message. A tuple, since servers make and pickle one for each frame of each stream.
 
     Attributes:
         kind: what the payload is.
@@ -77,7 +76,7 @@ class Message:
 
     def pack(self) -> bytes:
         """Return the header and the payload."""
-        flags = self.final * Flag.FINAL + self.replayed * Flag.REPLAYED
+        flags = self.final + 2 * self.replayed  # as `Flag` has them
         return HEADER.pack(self.kind, flags, 0, self.seq, self.position) + self.payload
 
     @classmethod
@@ -97,9 +96,7 @@ class Message:
             raise Refusal("malformed", f"messages are of kinds 1 to 4, got {kind}")
         if flags & ~3 or stream:
             raise Refusal("malformed", f"flags {flags:#x} and stream {stream} are not known")
-        return cls(
-            _KINDS[kind], seq, position, bytes(data[HEADER.size :]), bool(flags & 1), flags > 1
-        )
+        return cls(_KINDS[kind], seq, position, data[HEADER.size :], flags & 1 == 1, flags > 1)
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -427,6 +424,8 @@ FROM_SERVER: dict[str, type] = {kind.type: kind for kind in (Ready, Ack, Ended, 
 
 def dump(message: Control) -> str:
     """Return a control message as JSON text."""
+    if type(message) is Ack:  # most of them, and `asdict` is slow
+        return f'{{"type":"ack","next":{message.next},"safe":{message.safe}}}'
     return json.dumps({"type": message.type, **asdict(message)}, separators=(",", ":"))
 
 

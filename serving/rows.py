@@ -17,7 +17,6 @@ from ..audio.pcm import PCMDecoder, PCMEncoder
 from ..audio.polyphase import PolyphaseResampler, PolyphaseState, polyphase_name
 from ..codecs.spec import TokenizerSpec
 from ..codecs.streaming.migration import pack, unpack
-from ..codecs.tokens import Tokens
 from ..errors import StateError, SyllabaryError
 from ..typed_fields import from_json
 from .protocol import Kind, Message, Refusal, chain
@@ -209,14 +208,15 @@ class Row:
             self._say(Kind.PCM, len(ready), self._pcm_out.push(ready), final)
         return None
 
-    def encoded(self, tokens: Tokens | None, final: bool) -> None:
-        """Take tokens (one row) of the encoder; with None, only what a new utterance begins with.
+    def encoded(self, codes: np.ndarray | None, samples: int, final: bool) -> None:
+        """Take codes (frames, codebooks) of the encoder, and the number of samples they are of.
 
-        A `.syl` header goes out before the first sample has come in.
+        With None, only what a new utterance begins with: a `.syl` header goes out before the first
+        sample has come in.
         """
         if self._codes_out is None:
             return
-        messages = self._codes_out.push(tokens, final)
+        messages = self._codes_out.push(codes, samples, final)
         for number, (kind, frames, payload) in enumerate(messages, 1):
             self._say(kind, frames, payload, final and number == len(messages))
 

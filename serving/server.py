@@ -12,13 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from ..errors import ServingError
 from ..typed_fields import from_json
 from . import file_jobs, one_shot
 from .config import Config, read_key, ssl_context
-from .connection import Connection, close, no_delay, row_config
+from .connection import Connection, no_delay, refuse, row_config
 from .engine import Engine
 from .logs import event
 from .metrics import Metrics
@@ -40,6 +40,7 @@ from .protocol import (
 from .resume import Keys, ResumeToken
 from .security import Client, Security
 from .session import Session
+from .websocket import WebSocket
 from .worker_messages import RowConfig
 
 _TICK = 0.1  # seconds between looks at what is due by time
@@ -190,7 +191,7 @@ class Server:
                     continue
                 if connection is None:
                     continue  # a place is being found for one
-                connection.remind()
+                connection.remind(now)
                 stalled = session.stalled_at
                 if stalled is not None and now > stalled + limits.output_stall_seconds:
                     connection.refuse(
@@ -211,13 +212,13 @@ class Server:
             for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")
             if part.strip()
         ]
-        websocket = web.WebSocketResponse(
+        response = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
             compress=False,
             max_msg_size=limits.message_bytes,
             timeout=2.0,
         )
-        if not websocket.can_prepare(request).ok:
+        if not response.can_prepare(request).ok:
             raise Refusal("malformed", f"{STREAM_PATH} is a WebSocket")
         client = None
         try:
@@ -231,53 +232,58 @@ class Server:
             if "Origin" not in request.headers:
                 raise
             # A browser can't read the status of an upgrade that was refused.
-            await websocket.prepare(request)
-            await close(websocket, refused, self)
-            return websocket
-        await websocket.prepare(request)
+            await response.prepare(request)
+            websocket = WebSocket(request, limits.message_bytes)
+            refuse(websocket, refused, self)
+            await websocket.ended
+            return response
+        await response.prepare(request)
+        websocket = WebSocket(request, limits.message_bytes)
         no_delay(request)
         entered = False
         try:
             first = await self._first_message(websocket)
             self.security.enter(client)
             entered = True
-            connection = Connection(self, websocket, request.transport)
+            connection = Connection(self, websocket)
             if isinstance(first, Open):
                 session, ready = await self._open(client, first)
             else:
                 session, ready = await self._resume(client, first, websocket)
             await connection.run(session, ready)
         except Refusal as refused:
-            await close(websocket, refused, self)
+            refuse(websocket, refused, self)
+            await websocket.ended
         except ConnectionError:
             pass
         except Exception as error:
             event("fault", level="error", error=repr(error))
-            await close(websocket, Refusal("fault", "an error of the server's own"), self)
+            refuse(websocket, Refusal("fault", "an error of the server's own"), self)
+            await websocket.ended
         finally:
             if entered:
                 self.security.leave(client)
-        return websocket
+        return response
 
     def _check_origin(self, request: web.Request) -> None:
         self.security.check_origin(request.headers.get("Origin"), request.headers.get("Host"))
 
-    async def _first_message(self, websocket: web.WebSocketResponse) -> Open | Resume:
+    async def _first_message(self, websocket: WebSocket) -> Open | Resume:
         limits = self.config.limits
         try:
-            message = await websocket.receive(timeout=limits.handshake_seconds)
+            message = await websocket.receive(limits.handshake_seconds)
         except TimeoutError:
             raise Refusal(
                 "too_slow", f"no `open` or `resume` within {limits.handshake_seconds:.0f} s"
             ) from None
-        if message.type == WSMsgType.TEXT:
-            if len(message.data) > limits.control_bytes:
+        if message is None:
+            raise ConnectionResetError("the client went away")
+        if isinstance(message, str):
+            if len(message) > limits.control_bytes:
                 raise Refusal("too_big", f"a text message has at most {limits.control_bytes} bytes")
-            first = parse(message.data)
+            first = parse(message)
             if isinstance(first, Open | Resume):
                 return first
-        elif message.type != WSMsgType.BINARY:
-            raise ConnectionResetError("the client went away")
         raise Refusal("malformed", "the first message is `open` or `resume`")
 
     async def _open(self, client: Client, message: Open) -> tuple[Session, Ready]:
@@ -353,7 +359,7 @@ class Server:
     # --- resuming --------------------------------------------------------------------------------
 
     async def _resume(
-        self, client: Client, message: Resume, websocket: web.WebSocketResponse
+        self, client: Client, message: Resume, websocket: WebSocket
     ) -> tuple[Session, Ready]:
         token = self.keys.read_token(message.token)
         if token.client != client.name:
@@ -399,17 +405,19 @@ class Server:
         self.metrics.resumed(how)
         return session
 
-    async def _read_state(self, websocket: web.WebSocketResponse) -> bytes:
+    async def _read_state(self, websocket: WebSocket) -> bytes:
         limits = self.config.limits
         data = b""
         while True:
             try:
-                received = await websocket.receive(timeout=limits.handshake_seconds)
+                received = await websocket.receive(limits.handshake_seconds)
             except TimeoutError:
                 raise Refusal("too_slow", "the sealed state did not come") from None
-            if received.type != WSMsgType.BINARY:
+            if received is None:
+                raise ConnectionResetError("the client went away")
+            if isinstance(received, str):
                 raise Refusal("malformed", "after `resume` with `state`, messages of kind 4 follow")
-            message = Message.unpack(received.data)
+            message = Message.unpack(received)
             if message.kind != Kind.STATE or message.position != len(data):
                 raise Refusal("malformed", f"expected kind 4 at position {len(data)}")
             data += message.payload

@@ -12,7 +12,7 @@ from ..codecs.container import SylReader, SylWriter, chunk_size
 from ..codecs.container.layout import CHUNK, END
 from ..codecs.container.writer import WriterProgress
 from ..codecs.spec import TokenSpec
-from ..codecs.tokens import Tokens, check_same_tokenizer
+from ..codecs.tokens import check_same_tokenizer
 from ..errors import ContainerError, StateError, TokenError
 from .protocol import Kind, Refusal
 
@@ -150,10 +150,16 @@ class SylOutput:
         )
         self._ended = False
 
-    def push(self, tokens: Tokens | None, final: bool) -> list[tuple[Kind, int, bytes]]:
-        """Take more tokens (one row); return (kind, number of frames, payload) of new messages."""
-        if tokens is not None:
-            self._writer.write(tokens)
+    def push(
+        self, codes: np.ndarray | None, samples: int, final: bool
+    ) -> list[tuple[Kind, int, bytes]]:
+        """Take codes (frames, codebooks) of so many samples, as an encoder returned them.
+
+        Returns:
+            (kind, number of frames, payload) of new messages.
+        """
+        if codes is not None:
+            self._writer.write_codes(codes, samples)
         if final:
             self._writer.close()
             self._ended = True

@@ -129,7 +129,7 @@ class Worker:
                 code = "malformed"
             self._fail(request.place, request.tag, code, str(error))
             return
-        row.encoded(None, final=False)
+        row.encoded(None, 0, final=False)
         self._say(request.place, tenant)
 
     def _parts(self, row: "Row") -> dict[str, "StreamSession"]:
@@ -193,7 +193,7 @@ class Worker:
             if row.resets:
                 row.reset()
                 self._reset_sessions(place, row)
-                row.encoded(None, final=False)
+                row.encoded(None, 0, final=False)
                 continue
             try:
                 piece = row.take()
@@ -215,10 +215,12 @@ class Worker:
                     encoding.setdefault(key, {})[place] = ready, final
         for (name, count), pieces in encoding.items():
             tokens = self._encode(name, count, *_split(pieces))
-            lengths = tokens.lengths.tolist()
+            lengths, samples = tokens.lengths.tolist(), tokens.num_samples.tolist()
+            codes = tokens.codes.cpu().numpy()
             for place, (_, final) in pieces.items():
                 if lengths[place] or final:
-                    self._rows[place].row.encoded(_one_row(tokens, place, lengths[place]), final)
+                    own = codes[place, :, : lengths[place]].T
+                    self._rows[place].row.encoded(own, samples[place], final)
         for place in worked:
             if place in self._rows:
                 self._say(place, self._rows[place], begun)
@@ -291,17 +293,6 @@ def _split(
 ) -> tuple[dict[int, np.ndarray], set[int]]:
     values = {place: value for place, (value, _) in pieces.items()}
     return values, {place for place, (_, final) in pieces.items() if final}
-
-
-def _one_row(tokens: Any, place: int, length: int) -> Any:
-    from ..codecs.tokens import Tokens
-
-    return Tokens(
-        codes=tokens.codes[place : place + 1, :, :length],
-        lengths=tokens.lengths[place : place + 1],
-        num_samples=tokens.num_samples[place : place + 1],
-        spec=tokens.spec,
-    )
 
 
 def find_tokenizer(codec: str) -> tuple[str, "AudioTokenizer"]:

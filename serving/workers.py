@@ -14,11 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ServingError
-from .channel import pack, unpack_all
+from .channel import READ_BYTES, pack, unpack_all
 from .logs import event
 from .worker_messages import Hello, Unusable
 
-_READ = 1 << 20
 #: A worker that lives shorter than this makes the next one wait as long.
 _BACKOFF = 2.0
 #: Niceness of workers for files, so that streams go first.
@@ -78,9 +77,11 @@ class WorkerProcess:
         theirs.close()
         self.alive = True
         reader, self._writer = await asyncio.open_connection(sock=ours)
+        # Of the loop's own transports; others have no such limit.
+        self._writer.transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         buffer = bytearray()
         try:
-            while data := await reader.read(_READ):
+            while data := await reader.read(READ_BYTES):
                 buffer += data
                 for answers in unpack_all(buffer):
                     if self.hello is None:
