@@ -159,6 +159,7 @@ class SylPieces:
             num_codebooks=reader.num_codebooks,
             metadata=reader.metadata,
             chunk_positions=self._most,
+            numbered=False,
         )
         return written.getvalue()
 
@@ -202,7 +203,7 @@ def _packed(spec: "TokenSpec", codes: np.ndarray) -> bytes:
 
     count, frames = codes.shape
     written = io.BytesIO()
-    writer = SylWriter(written, spec, num_codebooks=count, chunk_positions=frames)
+    writer = SylWriter(written, spec, num_codebooks=count, chunk_positions=frames, numbered=False)
     start = written.tell()
     writer.write(
         Tokens(

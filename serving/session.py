@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from ..codecs.container import chunk_size
 from ..codecs.container.layout import CHUNK, END
-from ..codecs.container.reader import chunk_size
 from ..typed_fields import from_json
 from .protocol import MOST_MESSAGES, PCM_FORMATS, Kind, Message, Refusal
 from .worker_messages import Output, RowConfig, Totals
