@@ -179,7 +179,7 @@ class SylPieces:
             self._frames += positions
             yield Piece(Kind.SYL_CHUNK, data, positions)
             return
-        from ..jobs.one_file import restored
+        from ..jobs.token_blocks import restored
 
         for codes in restored(chunk, self._most):
             self._frames += codes.shape[1]

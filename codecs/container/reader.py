@@ -13,7 +13,7 @@ from ...errors import ContainerError
 from .chunk import Chunk, WholeChunk, unpack
 from .header import read_header
 from .layout import CHECK, CHUNK, CODED, END, MAX_PAYLOAD, NUMBERS, TOTALS, kind_of
-from .recovery import ChunkFinder, LostFrames, joined
+from .recovery import ChunkFinder, LostFrames
 
 if TYPE_CHECKING:
     from ..tokens import Tokens
@@ -39,11 +39,14 @@ class SylReader:
     Args:
         file: binary file, left open. It is never seeked, so a pipe works.
         name: of the file, for messages.
-        recover: read what is left of a damaged file. A chunk that is damaged or missing then costs
-            its own positions only: they come as a `Chunk` that is `lost`, in their place.
+        recover: read what is left of a damaged file, whose chunks must be `numbered`. A chunk that
+            is damaged or missing then costs its own positions only: they come as a `Chunk` that is
+            `lost`, in their place.
 
     Attributes:
         spec, num_codebooks, has_durations, global_codes, metadata: from the header.
+        numbered: whether the chunks have numbers.
+        recover: as given; may be changed before the first chunk is read.
         positions: number of positions read so far.
         num_samples: audio samples of the utterance; None until the end of the file was read.
         complete: whether the file has its end mark; None until the end was read.
@@ -73,7 +76,8 @@ class SylReader:
         self.spec, self.num_codebooks = header.spec, header.num_codebooks
         self.has_durations = header.has_durations
         self.global_codes, self.metadata = header.global_codes, header.metadata
-        if recover and header.chunk_positions is None:
+        self.numbered = header.chunk_positions is not None
+        if recover and not self.numbered:
             raise ContainerError(
                 f"{name}: its chunks have no numbers (an earlier version made it), so what is left "
                 "of it can't be put in its place; read it without `recover`"
@@ -137,9 +141,8 @@ class SylReader:
     @property
     def lost(self) -> LostFrames:
         """The lost frames among those read so far, with `recover`."""
-        return LostFrames(
-            joined(self._lost), self._frames, self.spec.frame_rate, self.length_known is not False
-        )
+        known = self.length_known is not False
+        return LostFrames.of(self._lost, self._frames, self.spec.frame_rate, known)
 
     @property
     def held(self) -> int:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -45,7 +45,24 @@ class LostFrames:
     frame_rate: Fraction
     length_known: bool
 
+    @classmethod
+    def of(
+        cls,
+        spans: Sequence[tuple[int, int]],
+        frames: int,
+        frame_rate: Fraction,
+        length_known: bool,
+    ) -> Self:
+        """Make them of spans in order, joining those that touch."""
+        found: list[tuple[int, int]] = []
+        for start, stop in spans:
+            if found and found[-1][1] == start:
+                start = found.pop()[0]
+            found.append((start, stop))
+        return cls(tuple(found), frames, frame_rate, length_known)
+
     def __bool__(self) -> bool:
+        """Whether any frame is lost, or may be."""
         return bool(self.spans) or not self.length_known
 
     @property
@@ -79,7 +96,7 @@ class LostFrames:
     def __str__(self) -> str:
         """Describe them in a line: how many, and where."""
         if not self.spans:
-            text = "no frame is lost"
+            text = "no frame that was read is lost"
         else:
             seconds = self.count / float(self.frame_rate)
             places = ", ".join(f"{a:.2f}–{b:.2f}" for a, b in self.seconds[:_SHOWN_SPANS])
@@ -87,18 +104,8 @@ class LostFrames:
             places += f" and {more} more" if more > 0 else ""
             text = f"{self.count} of {self.frames} frames are lost ({seconds:.2f} s), at {places} s"
         if not self.length_known:
-            text += "; the file is cut short and does not say how much is missing after that"
+            text += "; it is cut short after them, and nothing tells how much is missing"
         return text
-
-
-def joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Join spans that touch."""
-    found: list[tuple[int, int]] = []
-    for start, stop in spans:
-        if found and found[-1][1] == start:
-            start = found.pop()[0]
-        found.append((start, stop))
-    return tuple(found)
 
 
 class ChunkFinder:
