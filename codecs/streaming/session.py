@@ -293,9 +293,9 @@ class StreamSession:
                 every row that has not ended.
             final: whether the tokens end here, for all rows or (batch,) for each: the remaining
                 samples are returned.
-            lost: (batch, frames) bool: frames of `tokens` that never arrived. They keep their time,
-                and what is heard in their place is made of the last one that did, whatever their
-                codes are; see `codecs/streaming/concealment.py`.
+            lost: (batch, frames) bool: frames that never arrived. They keep their time, and what is
+                heard in their place is made of the last one that did, whatever their codes or
+                latents are; see `codecs/streaming/concealment.py`.
 
         Returns:
             (batch, samples) float32, where rows with fewer samples are padded with zeros;
@@ -313,7 +313,7 @@ class StreamSession:
         self._check_weights()
         if tokens is None:
             tokens = self._lost_frames()
-            lost = torch.ones(self.batch_size, tokens.codes.shape[2], dtype=torch.bool)
+            lost = torch.ones(self.batch_size, 1, dtype=torch.bool)
         as_latents, device = isinstance(tokens, Latents), self.tokenizer.device
         if isinstance(tokens, Latents):
             rows = latent_rows(tokens, self._spec, device)
@@ -331,9 +331,9 @@ class StreamSession:
         ending = [end and not row.decode_ended for end, row in zip(finals, self._rows, strict=True)]
         decoder = self._decoder_at_work()
         if lost is not None:
-            rows = self._concealed(rows, tokens, lost)
+            rows = self._concealed(rows, frames, lost)
             as_latents = self._spec.decodes_latents
-        elif not as_latents:
+        else:
             for row, state, count in zip(rows, self._rows, frames, strict=True):
                 if count:
                     state.arrived(row)
@@ -358,26 +358,31 @@ class StreamSession:
         self.timing.decode.record(time.perf_counter() - begun, sum(frames), sum(counts))
         return out
 
-    def _lost_frames(self) -> Tokens:
-        """Return a frame for every row that has not ended, of codes that do not matter."""
+    def _lost_frames(self) -> Tokens | Latents:
+        """Return a frame for every row that has not ended, of values that do not matter."""
         going = [0 if row.decode_ended else 1 for row in self._rows]
-        kept = max(1, self.num_codebooks)
-        rows = [torch.zeros(kept, count, dtype=torch.long) for count in going]
-        counts = [count * self._hop for count in going]
-        return tokens_of_rows(rows, counts, kept, self._spec, torch.device("cpu"))
+        counts, here = [count * self._hop for count in going], torch.device("cpu")
+        if not self.num_codebooks:
+            vectors = [torch.zeros(count, latent_channels(self._spec)) for count in going]
+            return latents_of_rows(vectors, counts, self._spec, here)
+        rows = [torch.zeros(self.num_codebooks, count, dtype=torch.long) for count in going]
+        return tokens_of_rows(rows, counts, self.num_codebooks, self._spec, here)
 
     def _concealed(
-        self, rows: list[Tensor], tokens: Tokens | Latents, lost: Tensor | np.ndarray
+        self, rows: list[Tensor], frames: list[int], lost: Tensor | np.ndarray
     ) -> list[Tensor]:
         """Return the rows' frames without gaps; see `Concealment.fill`.
 
+        Args:
+            rows: codes (codebooks, frames) or latents (frames, channels).
+            frames: in each row.
+            lost: as for `decode`.
+
         Raises:
-            TokenError: a mask of another shape or dtype, or of latents.
+            TokenError: a mask of another shape or dtype.
         """
-        if not isinstance(tokens, Tokens):
-            raise TokenError("lost frames are those of tokens, got Latents")
         mask = torch.as_tensor(lost)
-        shape = (self.batch_size, max(row.shape[1] for row in rows))
+        shape = (self.batch_size, max(frames))
         if mask.dtype != torch.bool or mask.ndim != 2 or mask.shape[0] != shape[0]:
             raise TokenError(
                 f"lost must be bool of shape (batch, frames), here {shape}, got {mask.dtype} "
@@ -388,19 +393,21 @@ class StreamSession:
         if self._concealment is None:
             self._concealment = Concealment(self.tokenizer)
         filled = []
-        for row, state, gone in zip(rows, self._rows, mask.cpu(), strict=True):
-            flags = gone[: row.shape[1]]
-            filled.append(self._concealment.fill(row, flags, state.last_codes, state.lost))
+        for row, count, state, gone in zip(rows, frames, self._rows, mask.cpu(), strict=True):
+            flags = gone[:count]
+            filled.append(self._concealment.fill(row, flags, state.last_frame, state.lost))
             numbers = (~flags).nonzero()
             end = int(numbers[-1]) + 1 if len(numbers) else 0
             if end:
-                state.arrived(row[:, :end])
+                state.arrived(row[:end] if row.is_floating_point() else row[:, :end])
             state.lost += len(flags) - end
         return filled
 
     def _new_row(self) -> RowProgress:
-        last = torch.full((self._spec.tokens.num_codebooks,), -1, device=self._device)
-        return RowProgress(last=last)
+        spec = self._spec
+        last = torch.full((spec.tokens.num_codebooks,), -1, device=self._device)
+        channels = (spec.latent_channels or 0) if spec.decodes_latents else 0
+        return RowProgress(last=last, vector=torch.zeros(channels, device=self._device))
 
     def flush(self) -> StreamEnd:
         """End all rows that have not ended yet and return their remaining output.
