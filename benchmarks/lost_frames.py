@@ -37,9 +37,10 @@ def wave_of(item: Utterance, rate: int) -> np.ndarray:
     return np.asarray(item.read(rate, "mix")[0])
 
 
-def rows(name: str, items: list[Utterance]) -> list[str]:
+def rows(name: str, items: list[Utterance], only: str | None) -> list[str]:
     """The table's rows of one system."""
     system = find(name)
+    kinds = [kind for kind in damages(system) if only is None or kind.name.startswith(only)]
     rate = system.sample_rate
     clips = [SpeechClip(item, wave_of(item, rate)) for item in items]
     bench = Bench(
@@ -51,10 +52,10 @@ def rows(name: str, items: list[Utterance]) -> list[str]:
         tokens=lambda item: system.reconstruct(wave_of(item, rate)).tokens,  # type: ignore[return-value]
         folder=Path(),
     )
-    table = measure(bench, clips)
+    table = measure(bench, clips, kinds)
     means = {metric.name: table.means(metric) for metric in table.metrics}
     headings = ["nothing"]
-    headings += [f"{x:g} % {each.heading}" for each in damages(system) for x in each.shares]
+    headings += [f"{x:g} % {each.heading}" for each in kinds for x in each.shares]
     found = []
     for place, heading in enumerate(headings):
         scores = [means[metric][place] for metric in SHOWN if metric in means]
@@ -68,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", metavar="SYSTEM", help="as for `syllabary eval`")
     parser.add_argument("--limit", type=int, default=12, help="sentences")
+    parser.add_argument("--only", metavar="KIND", help="concealed, silenced, or bits")
     options = parser.parse_args()
     torch.set_num_threads(1)
     items = sentences(options.limit)
@@ -75,7 +77,7 @@ def main() -> None:
     print(f"{len(items)} sentences, {seconds:.0f} s; {machine()}\n")
     print("| system | damage | PESQ-wb / STOI / dWER |\n| --- | --- | --- |")
     for name in options.names:
-        print("\n".join(rows(name, items)), flush=True)
+        print("\n".join(rows(name, items, options.only)), flush=True)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def run(bench: Bench) -> Findings:
         MetricError: no clip is long enough, or nothing can be damaged.
     """
     clips = even_clips(bench, CLIPS, LEAST_S, MOST_S)
-    table = measure(bench, clips)
+    kinds = damages(bench.system)
+    table = measure(bench, clips, kinds)
     findings = Findings(
         notes=[
             f"{len(clips)} clips, the first {LEAST_S:g} to {MOST_S:g} s of utterances spread "
@@ -88,7 +89,7 @@ def run(bench: Bench) -> Findings:
     for metric in table.metrics:
         table.put_value(findings, metric, 0, "intact", "intact")
         first = 1
-        for damage in damages(bench.system):
+        for damage in kinds:
             at = first + damage.shares.index(damage.shown)
             table.put_value(
                 findings,
@@ -112,8 +113,8 @@ def run(bench: Bench) -> Findings:
     return findings
 
 
-def measure(bench: Bench, clips: Sequence[SpeechClip]) -> QualityTable:
-    """Score clips without damage, and then under each of `damages`, at each of its shares.
+def measure(bench: Bench, clips: Sequence[SpeechClip], kinds: Sequence[Damage]) -> QualityTable:
+    """Score clips without damage, and then under each of some kinds, at each of its shares.
 
     Word errors are scored, too, if a recogniser was named (see `eval.recognition.ASR`): the default
     one is too weak to tell.
@@ -126,43 +127,48 @@ def measure(bench: Bench, clips: Sequence[SpeechClip]) -> QualityTable:
     )
     waves = _damaged_tokens if bench.system.tokenizer is not None else _lost_packets
     for clip in clips:
-        table.add(clip, list(waves(bench, clip)))
+        table.add(clip, list(waves(bench, clip, kinds)))
     return table
 
 
-def _damaged_tokens(bench: Bench, clip: SpeechClip) -> Iterator[np.ndarray]:
+def _damaged_tokens(
+    bench: Bench, clip: SpeechClip, kinds: Sequence[Damage]
+) -> Iterator[np.ndarray]:
     """The waves of a clip for `measure`, of a tokenizer."""
     import torch
 
     tokenizer, tokens = tokenizer_of(bench), encode(bench, clip.wave)
     yield decode(bench, tokens)
     codes = frame_codes(tokens)
-    burst = max(1, round(BURST_S * float(tokens.spec.frame_rate)))
-    masks = []
-    for pattern in PATTERNS:
-        run = burst if pattern == "burst" else 1
-        order = frame_order(codes.shape[1], run, clip.random(bench.seed, pattern))
-        masks += [frames_hit(order, share / 100) for share in SHARES]
-    for lost in masks:
-        yield tokenizer.decode(tokens, lost=lost[None])[0].cpu().numpy()
-    silence = silence_of(tokenizer)[: len(codes), None].cpu().numpy()
-    changed = [np.where(lost, silence, codes) for lost in masks]
     sizes = tokens.spec.codebook_sizes[: len(codes)]
-    changed += [
-        flip_bits(codes, sizes, share / 100, clip.random(bench.seed, "bits"))
-        for share in BIT_SHARES
-    ]
-    for each in changed:
-        found = torch.from_numpy(each)[None].to(tokens.device)
-        yield decode(bench, replace(tokens, codes=found))
+    silence = silence_of(tokenizer)[: len(codes), None].cpu().numpy()
+
+    def changed(codes: np.ndarray) -> np.ndarray:
+        found = torch.from_numpy(codes)[None].to(tokens.device)
+        return decode(bench, replace(tokens, codes=found))
+
+    for kind in kinds:
+        how, _, pattern = kind.name.partition("-")
+        if how == "bits":
+            for share in kind.shares:
+                yield changed(flip_bits(codes, sizes, share / 100, clip.random(bench.seed, how)))
+            continue
+        burst = round(BURST_S * float(tokens.spec.frame_rate)) if pattern == "burst" else 1
+        order = frame_order(codes.shape[1], max(1, burst), clip.random(bench.seed, pattern))
+        for share in kind.shares:
+            lost = frames_hit(order, share / 100)
+            if how == "silenced":
+                yield changed(np.where(lost, silence, codes))
+            else:
+                yield tokenizer.decode(tokens, lost=lost[None])[0].cpu().numpy()
 
 
-def _lost_packets(bench: Bench, clip: SpeechClip) -> Iterator[np.ndarray]:
+def _lost_packets(bench: Bench, clip: SpeechClip, kinds: Sequence[Damage]) -> Iterator[np.ndarray]:
     """The waves of a clip for `measure`, of a codec that can lose packets."""
     yield bench.system.reconstruct(clip.wave).wave
-    for pattern in PATTERNS:
-        for share in SHARES:
-            burst_s = BURST_S if pattern == "burst" else None
+    for kind in kinds:
+        burst_s = BURST_S if kind.name.endswith("burst") else None
+        for share in kind.shares:
             losing = bench.system.with_packet_loss(share, burst_s)  # type: ignore[attr-defined]
             yield losing.reconstruct(clip.wave).wave
 

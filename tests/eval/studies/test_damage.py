@@ -106,7 +106,8 @@ def test_what_is_damaged(monkeypatch):
         return torch.zeros(1, 48_000)
 
     monkeypatch.setattr(tokenizer, "decode", decode)
-    assert len(list(damage._damaged_tokens(bench, clip))) == len(given)
+    kinds = damage.damages(bench.system)
+    assert len(list(damage._damaged_tokens(bench, clip, kinds))) == len(given)
     intact, *others = given
     concealed, silenced, flipped = others[:8], others[8:16], others[16:]
     assert np.array_equal(intact[0], codes) and intact[1] is None
