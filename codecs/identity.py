@@ -62,7 +62,7 @@ class Identity:
             make: a method of the tokenizer; or any function of it, with a name.
             name: under which the result is kept; default: the method.
         """
-        key = name or getattr(make, "__func__", make)
+        key = getattr(make, "__func__", make) if name is None else name
         if key not in self._prepared:
             self._prepared[key] = make()
         return self._prepared[key]
