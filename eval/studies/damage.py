@@ -10,6 +10,7 @@ What is hit depends only on the seed and the name of the utterance, and what is 
 is also hit at a larger one, so that points of a curve are comparable.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ class Damage:
         shares: %, of what `axis` names.
         shown: the share whose value is reported.
         axis: of its curve.
+        logarithmic: whether the curve is over the logarithm of the share, which has no 0.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Damage:
     shares: tuple[float, ...]
     shown: float
     axis: str
+    logarithmic: bool = False
 
 
 def damages(system: System) -> list[Damage]:
@@ -60,7 +63,8 @@ def damages(system: System) -> list[Damage]:
         for how in ("concealed", "silenced")
         for pattern in PATTERNS
     ]
-    bits = Damage("bits", "bits flipped", BIT_SHARES, SHOWN_BITS, "bits flipped, %")
+    axis = "bit error rate, power of ten"
+    bits = Damage("bits", "bits flipped", BIT_SHARES, SHOWN_BITS, axis, logarithmic=True)
     return [*found, bits] if system.tokenizer is not None else found[: len(PATTERNS)]
 
 
@@ -98,7 +102,10 @@ def run(bench: Bench) -> Findings:
                 f"{damage.name}-{damage.shown:g}",
                 f"{damage.shown:g} % {damage.heading}",
             )
-            conditions = (0, *range(first, first + len(damage.shares)))
+            conditions = [*range(first, first + len(damage.shares))]
+            x = [math.log10(share / 100) for share in damage.shares]
+            if not damage.logarithmic:
+                conditions, x = [0, *conditions], [0, *damage.shares]
             table.put_curve(
                 findings,
                 metric,
@@ -106,7 +113,7 @@ def run(bench: Bench) -> Findings:
                 damage.name,
                 damage.heading,
                 damage.axis,
-                (0, *damage.shares),
+                x,
             )
             first += len(damage.shares)
     findings.notes += table.notes()
