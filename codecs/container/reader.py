@@ -183,7 +183,8 @@ class SylReader:
             if self.spec.frames_for(samples) < self._frames:  # no length was told, or a wrong one
                 samples = self._frames * self.spec.hop
             frames = self.spec.frames_for(samples)
-            positions = self.positions + frames - self._frames
+            missing = frames - self._frames
+            positions = self.positions + (min(missing, 1) if self.has_durations else missing)
         yield from self._gap(positions, frames)
         self.num_samples = samples
         if past_end and self.complete:
@@ -208,7 +209,7 @@ class SylReader:
             ContainerError: more are lost than can be believed.
         """
         count, frames = position - self.positions, frame - self._frames
-        if not count and not frames:
+        if not frames:
             return
         self.damaged = True
         if max(count, frames) > _MOST_LOST:
@@ -217,10 +218,8 @@ class SylReader:
             )
         self._lost.append((self._frames, frame))
         if self.has_durations:
-            codes = np.zeros((self.num_codebooks, 1), np.int64)
-            if frames:
-                yield Chunk(codes, np.array([frames]), lost=True)
             self.positions, self._frames = position, frame
+            yield Chunk(np.zeros((self.num_codebooks, 1), np.int64), np.array([frames]), lost=True)
             return
         assert self._header.chunk_positions is not None
         while self.positions < position:
@@ -251,7 +250,7 @@ class SylReader:
             durations = np.concatenate([np.zeros(0, np.int64), *held])
         assert self.num_samples is not None
         tokens = self.tokens_of(codes, self.num_samples, durations)
-        if not self.lost:
+        if not self.recover or not self.lost:
             return tokens
         return replace(tokens, metadata=({**self.metadata, "lost": self.lost.to_json()},))
 
