@@ -51,6 +51,11 @@ class Resampler:
         return self._stream.resample_chunk(np.ascontiguousarray(samples, np.float32), last=final)
 
 
+def resampled_length(num_samples: int, source_rate: int, target_rate: int) -> int:
+    """Return the number of samples that so many become: as many as last as long, rounded."""
+    return (2 * num_samples * target_rate + source_rate) // (2 * source_rate)
+
+
 def resample(wave: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
     """Resample a waveform (…, samples); returns float32.
 

@@ -135,6 +135,8 @@ def execute(
                 totals["bytes"] += report.size
                 notes.update(report.notes)
                 partial += report.partial
+                if report.lost and not as_json:
+                    click.echo(f"{_name(outcome.job)}: {report.lost}", err=True)
                 if report.saving is not None:
                     savings.append(report.saving)
             elif outcome.status == "failed":
@@ -202,6 +204,8 @@ def _as_json(outcome: "Outcome") -> dict[str, Any]:
             "notes": report.notes,
             "partial": report.partial,
         }
+        if report.lost is not None:
+            line["lost"] = report.lost.to_json()
         if report.saving is not None:
             line["saving"] = round(report.saving, 4)
     if outcome.error:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Samples beyond ±1: clamp and count them, or fail.",
 )
+@options.conceal
 @click.option(
     "--resume",
     is_flag=True,
@@ -65,6 +66,7 @@ def decode(
     bpe: str | None,
     audio_format: str | None,
     clipping: Literal["clamp", "error"],
+    conceal: bool,
     resume: bool,
     force: bool,
     workers: int | None,
@@ -103,8 +105,9 @@ def decode(
         with sys.stdin.buffer if piped else job.source.path.open("rb") as file:
             comment = None
             if not job.source.stream:
-                comment = decoding_comment(job.source.path, clipping)
-            reader = SylReader(file, "standard input" if piped else printable(job.source.path))
+                comment = decoding_comment(job.source.path, clipping, conceal)
+            name = "standard input" if piped else printable(job.source.path)
+            reader = SylReader(file, name, recover=conceal)
             tokenizer, coder = tokenizers.with_coder(reader)
             if not job.piped:
                 return decode_file(
@@ -140,7 +143,7 @@ def decode(
         folder=folder,
         workers=choose_workers(workers, len(jobs), device),
         as_json=as_json,
-        is_whole=(lambda job: is_whole_decoding(job.target, job.source, clipping))
+        is_whole=(lambda job: is_whole_decoding(job.target, job.source, clipping, conceal))
         if resume and not force
         else None,
     )

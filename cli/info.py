@@ -4,13 +4,16 @@ import json
 import sys
 from math import log2
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..audio.manifests import LIST_SUFFIX, collect
 from ..errors import ContainerError
 from . import options
+
+if TYPE_CHECKING:
+    from ..codecs.container import LostFrames
 
 
 @click.command()
@@ -19,13 +22,15 @@ from . import options
 def info(files: tuple[str, ...], as_json: bool) -> None:
     """Print the headers and statistics of .syl files, and check every byte of them.
 
+    Of a damaged file it says which frames are lost; `decode --conceal` decodes the others.
+
     IN is a file, a folder of them, a text file of paths, a glob pattern, or `-` for standard input.
     """
     failed = 0
     files = tuple(name for given in files for name in _named_by(given))
     for index, name in enumerate(files):
         try:
-            fields = _inspect(name)
+            fields, lost = _inspect(name)
         except ContainerError as error:
             if len(files) == 1:
                 raise
@@ -42,7 +47,8 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
         for key, value in fields.items():
             click.echo(f"{key:<{width}}  {_text(value)}")
         if not fields["whole"]:
-            click.echo("the file is cut short: this is what came before the cut", err=True)
+            state = "damaged" if fields["complete"] else "cut short"
+            click.echo(f"the file is {state}: {lost}", err=True)
     if failed:
         sys.exit(1)
 
@@ -56,7 +62,7 @@ def _named_by(given: str) -> list[str]:
     return [str(item.path) for item in collect([given], suffixes=frozenset([".syl"]))]
 
 
-def _inspect(name: str) -> dict[str, Any]:
+def _inspect(name: str) -> tuple[dict[str, Any], "LostFrames"]:
     import warnings
 
     from ..codecs.container import ContainerWarning, SylReader
@@ -69,6 +75,7 @@ def _inspect(name: str) -> dict[str, Any]:
     with file, warnings.catch_warnings():
         warnings.simplefilter("ignore", ContainerWarning)
         reader = SylReader(file, name)
+        reader.recover = reader.numbered
         frames = sum(
             chunk.codes.shape[1] if chunk.durations is None else int(chunk.durations.sum())
             for chunk in reader.chunks()
@@ -88,9 +95,14 @@ def _inspect(name: str) -> dict[str, Any]:
         }
     pieces = split_name(spec.tokenizer) if reader.has_durations else None
     of = {"pieces_of": pieces[0], "bpe": pieces[1]} if pieces else {}
-    return {
+    lost = reader.lost
+    fields = {
         "file": name,
-        "whole": bool(reader.complete),
+        "whole": bool(reader.complete) and not reader.damaged,
+        "complete": bool(reader.complete),
+        "lost_frames": lost.count,
+        "lost_s": [list(span) for span in lost.seconds],
+        "length_known": lost.length_known,
         "bytes": reader.bytes_read,
         "tokenizer": spec.tokenizer,
         **of,
@@ -110,6 +122,7 @@ def _inspect(name: str) -> dict[str, Any]:
         "file_bitrate_bps": round(reader.bytes_read * 8 / seconds, 1) if seconds else None,
         "metadata": reader.metadata,
     }
+    return fields, lost
 
 
 def _text(value: Any) -> str:

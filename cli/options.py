@@ -43,6 +43,12 @@ bpe = click.option(
     metavar="NAME",
     help="Byte-pair encoding of the tokens: a bundled name, or a folder from `syllabary fit bpe`.",
 )
+conceal = click.option(
+    "--conceal",
+    is_flag=True,
+    help="Damaged or cut files: lose the frames of damaged and missing chunks only, conceal them, "
+    "and say which they are.",
+)
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
 force = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 split = click.option("--split", metavar="NAME", help="Only this split of a manifest.")

@@ -157,6 +157,7 @@ def encode(
     "Of the samples that go out; default: the tokenizer's own. Another one is resampled to, which "
     "adds 36 ms to 48 kHz and 115 ms to 8 kHz."
 )
+@options.conceal
 @_stats
 @options.device
 @server_streams.options(required=False)
@@ -164,6 +165,7 @@ def decode(
     codec: str | None,
     pcm_format: str,
     sample_rate: int | None,
+    conceal: bool,
     stats: bool,
     device: str,
     servers: tuple[str, ...],
@@ -173,7 +175,8 @@ def decode(
     """Decode .syl on standard input into mono PCM on standard output.
 
     CODEC is the tokenizer to decode with; default: the one that the input names. A truncated input
-    is decoded up to its last whole chunk, with exit code 1.
+    is decoded up to its last whole chunk, with exit code 1. With --conceal, damaged and missing
+    chunks cost their own frames.
     """
     _refuse_terminals(".syl", "samples")
     where = server_streams.choose(servers, token_file, authority)
@@ -181,6 +184,8 @@ def decode(
 
     if where is not None:
         _refuse_device(device)
+        if conceal:
+            raise SyllabaryError("--conceal works here: a server takes whole input only")
         with PipeInput(STDIN) as source, _signals(source) as caught:
             header, head = _header(source, caught)
             whole = server_streams.run(
@@ -209,7 +214,7 @@ def decode(
         # The report of a truncated input contains a warning.
         warnings.simplefilter("ignore", ContainerWarning)
         try:
-            reader = SylReader(source, "standard input")
+            reader = SylReader(source, "standard input", recover=conceal)
         except ContainerError:
             _exit_if(caught)  # nothing has been decoded yet
             raise
@@ -224,6 +229,8 @@ def decode(
         )
     for note in report.notes:
         click.echo(note, err=True)
+    if report.lost:
+        click.echo(str(report.lost), err=True)
     _exit_if(caught)
     if report.partial:
         sys.exit(1)

@@ -55,9 +55,14 @@ class Identity:
                 self._full_digest = checkpoint.digest(tokenizer.family, fields, tensors)
         return self._full_digest
 
-    def prepared(self, make: Callable[[], Any]) -> Any:
-        """Return the result of `make`, a method of the tokenizer, called once and then cached."""
-        key = getattr(make, "__func__", make)
+    def prepared(self, make: Callable[[], Any], name: str | None = None) -> Any:
+        """Return the result of `make`, called once and then cached.
+
+        Args:
+            make: a method of the tokenizer; or any function of it, with a name.
+            name: under which the result is kept; default: the method.
+        """
+        key = getattr(make, "__func__", make) if name is None else name
         if key not in self._prepared:
             self._prepared[key] = make()
         return self._prepared[key]

@@ -141,32 +141,39 @@ def is_whole_encoding(
         return False
 
 
-def decoding_comment(source: Path, clipping: str) -> str:
+def decoding_comment(source: Path, clipping: str, conceal: bool = False) -> str:
     """Return the comment that identifies a decoded file's source, for `is_whole_decoding`.
+
+    Args:
+        source: a `.syl` file.
+        clipping: see `AudioWriter`.
+        conceal: whether lost frames were to be concealed.
 
     Raises:
         OSError: the tokens can't be read.
     """
-    return f"decoded by syllabary: tokens {content_digest(source)}, clipping {clipping}"
+    concealing = ", concealing" if conceal else ""
+    return f"decoded by syllabary: tokens {content_digest(source)}, clipping {clipping}{concealing}"
 
 
-def is_whole_decoding(path: Path, source: Utterance, clipping: str) -> bool:
+def is_whole_decoding(path: Path, source: Utterance, clipping: str, conceal: bool = False) -> bool:
     """Whether `path` already holds the complete audio that decoding `source` would give.
 
     Args:
         path: an audio file (always written whole); it may not exist yet.
         source: a `.syl` file.
-        clipping: see `AudioWriter`.
+        clipping, conceal: see `decoding_comment`.
 
     Raises:
-        SyllabaryError: it was made with another `clipping`, or does not name its source.
+        SyllabaryError: it was made with other options, or does not name its source.
     """
     if not path.is_file() or source.stream:
         return False
-    held, wanted = read_comment(path), decoding_comment(source.path, clipping)
-    mark, ending = wanted.partition(" tokens ")[0], f", clipping {clipping}"
+    held, wanted = read_comment(path), decoding_comment(source.path, clipping, conceal)
+    mark, ending = wanted.partition(" tokens ")[0], ", clipping" + wanted.partition(", clipping")[2]
     if not held.startswith(mark) or not held.endswith(ending):
-        what = "made with another --clipping" if held.startswith(mark) else "by another program"
+        other_options = "made with another --clipping or --conceal"
+        what = other_options if held.startswith(mark) else "by another program"
         raise SyllabaryError(f"{printable(path)} exists, {what}; use --force to overwrite it")
     return held == wanted
 

@@ -7,41 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from threading import Event
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..audio.files import AudioReader, AudioWriter, Channels, Clipping
 from ..audio.manifests import Utterance
-from ..audio.resampling import resampler_name
-from ..codecs.container import Chunk, SylReader, SylWriter
-from ..codecs.spec import TokenSpec
+from ..audio.resampling import resampled_length, resampler_name
+from ..codecs.container import LostFrames, SylReader, SylWriter
 from ..codecs.tokens import Tokens, check_same_tokenizer
 from ..errors import AudioFileError, ContainerError, WaveError
 from ..filesystem import content_digest, printable, replacing, spooled
+from .token_blocks import DecodedPieces, TokenCoder, frames_of
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
     from ..codecs.streaming import StreamSession
-
-
-class TokenCoder(Protocol):
-    """Turns a tokenizer's tokens into others and back, as `semantic.token_bpe.PieceCoder` does.
-
-    Attributes:
-        spec: of the tokens that `encode` returns.
-        num_codebooks: of the tokens that it takes.
-    """
-
-    num_codebooks: int
-
-    @property
-    def spec(self) -> TokenSpec: ...
-
-    def encode(self, tokens: Tokens) -> Tokens: ...
-
-    def decode(self, pieces: Tokens, *, partial: bool = False) -> Tokens: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +39,7 @@ class FileReport:
         notes: changes to the audio that the user should know of.
         saving: share of the codes' bytes that entropy coding saved, if requested.
         partial: whether the source was truncated, so that only a part of it was processed.
+        lost: the frames that were lost and concealed, of a reader with `recover`; else None.
     """
 
     seconds: float
@@ -67,6 +50,7 @@ class FileReport:
     notes: list[str] = field(default_factory=list)
     saving: float | None = None
     partial: bool = False
+    lost: LostFrames | None = None
 
     @property
     def kbps(self) -> float:
@@ -151,10 +135,15 @@ def encode_file(
             notes.append(f"resampled from {reader.sample_rate} Hz ({resampler_name()})")
         kept = num_codebooks if coder is None else coder.num_codebooks
         settings: dict[str, Any] = {"metadata": metadata, "compress": compress}
+        length = reader.num_samples
+        if length is not None:
+            length = resampled_length(length, reader.sample_rate, spec.sample_rate)
         with tokenizer.stream(num_codebooks=kept) as session:
             encoded = _encoded(session, reader, stop)
             if coder is None:
-                with SylWriter(target, spec.tokens, num_codebooks=kept, **settings) as writer:
+                with SylWriter(
+                    target, spec.tokens, num_codebooks=kept, num_samples=length, **settings
+                ) as writer:
                     for tokens, loudest in encoded:
                         peak = max(peak, loudest)
                         writer.write(tokens)
@@ -244,6 +233,7 @@ def _write_all(file: IO[bytes], tokens: Tokens, **settings: Any) -> SylWriter:
         tokens.spec,
         has_durations=tokens.durations is not None,
         global_codes=global_codes,
+        num_samples=int(tokens.num_samples[0]),
         **settings,
     ) as writer:
         writer.write(tokens)
@@ -265,7 +255,8 @@ def decode_file(
 
     Args:
         tokenizer: the one that made the tokens.
-        source: an open reader.
+        source: an open reader. With `recover`, lost frames are concealed (see
+            `StreamSession.decode`), and the report tells which they are.
         target: path, or an open seekable binary file.
         audio_format: see `AudioWriter`; required if `target` is not a path.
         clipping: how to treat samples beyond [-1, 1].
@@ -301,15 +292,30 @@ def _decode(
     start = time.perf_counter()
     # One second at a time: a chunk's samples may take a thousand times its bytes.
     most = math.ceil(tokenizer.spec.frame_rate)
+    spans: list[tuple[int, int]] = []
     with writer, tokenizer.stream() as session:
-        for tokens, last in _tokens(source if coder is None else _Decoded(source, coder), most):
+        for tokens, last, gone in frames_of(
+            source if coder is None else DecodedPieces(source, coder), most
+        ):
             _heed(stop)
-            writer.write(session.decode(tokens, final=last)[0].cpu().numpy())
+            before, frames = session.frames_in[0], tokens.codes.shape[2]
+            lost = torch.ones(1, frames, dtype=torch.bool) if gone else None
+            writer.write(session.decode(tokens, final=last, lost=lost)[0].cpu().numpy())
+            if gone and frames:
+                spans.append((before, before + frames))
     notes = [f"{writer.clipped} samples clamped to [-1, 1]"] if writer.clipped else []
-    if not source.complete:
+    if not source.complete and not source.length_known:
         if not session.frames_in[0]:
             raise ContainerError(f"{source.name}: cut short before its first whole chunk")
         notes.append("cut short: what came before the cut was decoded")
+    lost_frames = None
+    if source.recover:
+        lost_frames = LostFrames.of(
+            spans,
+            session.frames_in[0],
+            tokenizer.spec.tokens.frame_rate,
+            source.length_known is True,
+        )
     return FileReport(
         seconds=session.samples_out[0] / tokenizer.spec.sample_rate,
         frames=session.frames_in[0],
@@ -317,7 +323,8 @@ def _decode(
         size=0,
         elapsed=time.perf_counter() - start,
         notes=notes,
-        partial=not source.complete,
+        partial=not source.length_known,
+        lost=lost_frames,
     )
 
 
@@ -328,55 +335,3 @@ class Stopped(Exception):
 def _heed(stop: Event | None) -> None:
     if stop is not None and stop.is_set():
         raise Stopped
-
-
-class _Decoded:
-    """A reader's whole contents after a coder's `decode`, with the reader's interface."""
-
-    def __init__(self, reader: SylReader, coder: TokenCoder) -> None:
-        self._whole = tokens = coder.decode(reader.tokens(), partial=not reader.complete)
-        self.name, self.spec, self.num_codebooks = reader.name, tokens.spec, tokens.num_codebooks
-        self.num_samples: int | None = int(tokens.num_samples[0])
-        held = None if tokens.durations is None else tokens.durations[0].numpy()
-        self._chunk = Chunk(tokens.codes[0].numpy(), held)
-
-    def chunks(self) -> Iterator[Chunk]:
-        if self._chunk.codes.shape[1]:
-            yield self._chunk
-
-    def tokens_of(self, codes: np.ndarray, num_samples: int) -> Tokens:
-        return replace(
-            self._whole,
-            codes=torch.from_numpy(codes)[None],
-            lengths=torch.tensor([codes.shape[1]]),
-            num_samples=torch.tensor([num_samples]),
-            durations=None,
-        )
-
-
-def _tokens(source: SylReader | _Decoded, most: int) -> Iterator[tuple[Tokens, bool]]:
-    """Yield the frames of the file, at most `most` at a time, and whether they are the last.
-
-    Merged positions are expanded only here, so that long durations take no memory.
-    """
-    hop = source.spec.hop
-    held = np.zeros((source.num_codebooks, 0), np.int64)
-    before = 0
-    for chunk in source.chunks():
-        for codes in restored(chunk, most):
-            if held.shape[1]:
-                yield source.tokens_of(held, held.shape[1] * hop), False
-                before += held.shape[1] * hop
-            held = codes
-    if source.num_samples is None:
-        raise ContainerError(f"{source.name}: no number of samples")
-    yield source.tokens_of(held, source.num_samples - before), True
-
-
-def restored(chunk: Chunk, most: int) -> Iterator[np.ndarray]:
-    """Yield codes (codebooks, frames), at most `most` frames at a time."""
-    positions = np.arange(1, chunk.codes.shape[1] + 1)
-    ends = positions if chunk.durations is None else np.cumsum(chunk.durations)
-    for start in range(0, int(ends[-1]), most):
-        frames = np.arange(start, min(start + most, int(ends[-1])))
-        yield chunk.codes[:, np.searchsorted(ends, frames, side="right")]

@@ -15,12 +15,12 @@ import torch
 
 from ..audio.pcm import PCMDecoder, PCMEncoder
 from ..audio.resampling import Resampler, resampler_name
-from ..codecs.container import SylReader, SylWriter, chunk_size
+from ..codecs.container import LostFrames, SylReader, SylWriter, chunk_size
 from ..codecs.streaming.latency import Histogram
 from ..codecs.tokens import Tokens, check_same_tokenizer
 from ..errors import ContainerError, WaveError
-from .one_file import restored
 from .pipes import PipeInput, PipeOutput
+from .token_blocks import restored
 
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
@@ -45,6 +45,7 @@ class LiveReport:
             it needed until its output was written.
         notes: for the user.
         partial: whether the source was truncated.
+        lost: the frames that were lost and concealed, of a reader with `recover`; else None.
     """
 
     sample_rate: int
@@ -59,6 +60,7 @@ class LiveReport:
     delays: Histogram = field(default_factory=Histogram)
     notes: list[str] = field(default_factory=list)
     partial: bool = False
+    lost: LostFrames | None = None
 
     @property
     def seconds(self) -> float:
@@ -185,7 +187,8 @@ def decode_pcm(
 
     Args:
         tokenizer: the one that made the tokens.
-        reader: of `source`.
+        reader: of `source`. With `recover`, lost frames are concealed as soon as a later chunk
+            tells that they are, and the report tells which they were.
         source: positioned right after the reader's header.
         target: gets mono samples.
         pcm_format: see `audio.pcm`.
@@ -232,10 +235,12 @@ def decode_pcm(
         _send(report, source, target, frames, start)
         progress(report)
 
-    def decode(codes: np.ndarray) -> None:
+    def decode(codes: np.ndarray, gone: np.ndarray) -> None:
         start = time.thread_time()
         frames = codes.shape[1]
-        wave = session.decode(reader.tokens_of(codes, frames * hop))[0].cpu().numpy()
+        lost = gone[None] if gone.any() else None
+        tokens = reader.tokens_of(codes, frames * hop)
+        wave = session.decode(tokens, lost=lost)[0].cpu().numpy()
         speak(wave, frames, (report.frames + frames - 1) * hop, start, final=False)
 
     damage = None
@@ -253,7 +258,9 @@ def decode_pcm(
         report.notes.append(f"{encoder.clipped} samples clamped to [-1, 1]")
     if damage:
         raise damage
-    if not reader.complete and not source.stopped:
+    if reader.recover:
+        report.lost = reader.lost
+    if not reader.complete and not reader.length_known and not source.stopped:
         if not report.frames:
             raise ContainerError(f"{reader.name}: cut short before its first whole chunk")
         report.notes.append("cut short: what came before the cut was decoded")
@@ -264,19 +271,25 @@ def decode_pcm(
 
 
 def _as_they_come(
-    reader: SylReader, source: PipeInput, most: int, decode: Callable[[np.ndarray], None]
+    reader: SylReader,
+    source: PipeInput,
+    most: int,
+    decode: Callable[[np.ndarray, np.ndarray], None],
 ) -> None:
     """Decode every chunk when it arrives, and chunks that arrived together in one call.
 
-    That works off a backlog many times faster than frame by frame.
+    That works off a backlog many times faster than frame by frame. `decode` takes codes (codebooks,
+    frames) and which of the frames are lost.
     """
     waiting: list[np.ndarray] = []
+    lost: list[np.ndarray] = []
 
     def decode_waiting() -> None:
         if waiting:
-            codes = np.concatenate(waiting, axis=1)
+            codes, gone = np.concatenate(waiting, axis=1), np.concatenate(lost)
             waiting.clear()
-            decode(codes)
+            lost.clear()
+            decode(codes, gone)
 
     try:
         for chunk in reader.chunks(past_end=False):
@@ -284,8 +297,9 @@ def _as_they_come(
                 if source.stopped:
                     return
                 waiting.append(codes)
+                lost.append(np.full(codes.shape[1], chunk.lost))
                 size = chunk_size(source.peek(16))
-                another = size is not None and size <= source.waiting
+                another = not reader.held and size is not None and size <= source.waiting
                 if not another or sum(part.shape[1] for part in waiting) >= most:
                     decode_waiting()
     finally:

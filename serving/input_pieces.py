@@ -159,6 +159,7 @@ class SylPieces:
             num_codebooks=reader.num_codebooks,
             metadata=reader.metadata,
             chunk_positions=self._most,
+            numbered=False,
         )
         return written.getvalue()
 
@@ -178,7 +179,7 @@ class SylPieces:
             self._frames += positions
             yield Piece(Kind.SYL_CHUNK, data, positions)
             return
-        from ..jobs.one_file import restored
+        from ..jobs.token_blocks import restored
 
         for codes in restored(chunk, self._most):
             self._frames += codes.shape[1]
@@ -202,7 +203,7 @@ def _packed(spec: "TokenSpec", codes: np.ndarray) -> bytes:
 
     count, frames = codes.shape
     written = io.BytesIO()
-    writer = SylWriter(written, spec, num_codebooks=count, chunk_positions=frames)
+    writer = SylWriter(written, spec, num_codebooks=count, chunk_positions=frames, numbered=False)
     start = written.tell()
     writer.write(
         Tokens(

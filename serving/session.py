@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from ..codecs.container import chunk_size
 from ..codecs.container.layout import CHUNK, END
-from ..codecs.container.reader import chunk_size
 from ..typed_fields import from_json
 from .protocol import MOST_MESSAGES, PCM_FORMATS, Kind, Message, Refusal
 from .worker_messages import Output, RowConfig, Totals

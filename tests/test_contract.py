@@ -210,6 +210,44 @@ def decoded_in_pieces(tokenizer, offline, seed, pieces):
     return torch.cat(pcm, 1)
 
 
+@given(seed=st.integers(0, 999), share=st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=4, deadline=None)
+@pytest.mark.parametrize("name", NAMES)
+def test_lost_frames_keep_their_time(name, seed, share):
+    tokenizer = load(name)
+    tokens = tokenizer.encode(speech(tokenizer, 6001, seed), tokenizer.spec.sample_rate)
+    check_lost_frames(tokenizer, tokens, seed, share)
+
+
+def check_lost_frames(tokenizer, frames, seed, share):
+    """Of tokens or latents of one row: no error, the same time, no influence of what was lost."""
+    total, hop = int(frames.lengths[0]), tokenizer.spec.tokens.hop
+    lost = torch.from_numpy(np.random.default_rng(seed).random((1, total)) < share)
+    whole = tokenizer.decode(frames)
+    found = tokenizer.decode(frames, lost=lost)
+    assert found.shape == whole.shape and bool(found.isfinite().all())
+    if not lost.any():
+        assert torch.equal(found, whole)
+    kind = "codes" if isinstance(frames, syllabary.Tokens) else "vectors"
+    gone = lost[:, None] if kind == "codes" else lost[..., None]
+    other = dataclasses.replace(frames, **{kind: getattr(frames, kind).masked_fill(gone, 0)})
+    assert torch.equal(tokenizer.decode(other, lost=lost), found)
+    if "streaming-equality" in tokenizer.spec.broken_promises:
+        return
+    with tokenizer.stream() as session:
+        pcm = []
+        for frame in range(total):
+            if lost[0, frame] and frame < total - 1:
+                pcm.append(session.decode(None))
+            else:
+                one = frames.frames(frame, frame + 1)
+                pcm.append(session.decode(one, lost=lost[:, frame : frame + 1]))
+        pcm.append(session.flush().wave)
+        assert session.samples_out == frames.num_samples.tolist() == [whole.shape[1]]
+        assert session.frames_in == [total] and total == -(-whole.shape[1] // hop)
+    torch.testing.assert_close(torch.cat(pcm, 1), found, rtol=0, atol=0)
+
+
 def test_one_sample_at_a_time(tokenizer):
     promise(tokenizer, "streaming-equality")
     wave = speech(tokenizer, 3 * tokenizer.spec.tokens.hop + 5)

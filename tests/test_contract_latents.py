@@ -8,6 +8,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -17,11 +18,13 @@ from hypothesis import strategies as st
 import syllabary
 from syllabary.errors import LatentsError, StateError, TokenError, TokenMismatchError, WaveError
 
+from . import tiny_models
 from .conftest import ROOT
 from .test_contract import (
     MEASURE,
     NAMES,
     SELDOM,  # noqa: F401
+    check_lost_frames,
     decoded_in_pieces,
     load,
     promise,
@@ -30,6 +33,8 @@ from .test_contract import (
 )
 
 Latents = syllabary.Latents
+#: Without codes, and so not registered: `tests/codecs/pretrained/test_continuous.py` has the rest.
+CONTINUOUS = tuple(tiny_models.CONTINUOUS) if find_spec("transformers") else ()
 
 
 @pytest.fixture(params=NAMES)
@@ -38,6 +43,8 @@ def tokenizer(request) -> syllabary.AudioTokenizer:
 
 
 def with_latents(name: str) -> syllabary.AudioTokenizer:
+    if name in CONTINUOUS:
+        return syllabary.load(tiny_models.directory(name))
     tokenizer = load(name)
     if tokenizer.spec.latent_channels is None:
         pytest.skip(f"{name} has no latents")
@@ -258,6 +265,16 @@ def test_memory_does_not_grow_with_the_latents(name):
     )
     minute, twenty_minutes = map(float, done.stdout.split())
     assert twenty_minutes - minute < 30, f"{minute:.0f} MB grew to {twenty_minutes:.0f} MB"
+
+
+@given(seed=st.integers(0, 999), share=st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=4, deadline=None)
+@pytest.mark.parametrize("name", [*NAMES, *CONTINUOUS])
+def test_lost_latents_keep_their_time(name, seed, share):
+    tokenizer = with_latents(name)
+    if not tokenizer.spec.decodes_latents:
+        pytest.skip(f"{tokenizer.name} decodes codes only")
+    check_lost_frames(tokenizer, latents_of(tokenizer, speech(tokenizer, 6001, seed)), seed, share)
 
 
 # --- bad input ---------------------------------------------------------------------------------

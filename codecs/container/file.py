@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ...errors import ContainerError
 from ...filesystem import replacing
 from .reader import SylReader
+from .recovery import LostFrames
 from .writer import SylWriter
 
 if TYPE_CHECKING:
@@ -69,6 +70,33 @@ def read_tokens(path: str | Path) -> "Tokens":
         raise ContainerError(f"{path}: {error.strerror}") from None
 
 
+def recover_tokens(path: str | Path) -> tuple["Tokens", LostFrames]:
+    """Read what is left of a damaged `.syl` file as a batch of one.
+
+    Frames of damaged and missing chunks are lost; the others have the codes that were written, in
+    their places. If the end is missing and the header does not tell the length (it does where the
+    length was known when the file was begun), the tokens end with the last whole chunk.
+
+    Returns:
+        The tokens, with codes 0 where frames are lost, and these frames:
+        ``tokenizer.decode(tokens, lost=lost.mask()[None])`` conceals them. The tokens' metadata
+        tell of them under `lost`.
+
+    Raises:
+        ContainerError: it is not a `.syl` file, its header is damaged, or its chunks have no
+            numbers.
+
+    Warns:
+        ContainerWarning: the file is truncated and does not tell how long it was.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            reader = SylReader(file, str(path), recover=True)
+            return reader.tokens(), reader.lost
+    except OSError as error:
+        raise ContainerError(f"{path}: {error.strerror}") from None
+
+
 def tokens_from_bytes(data: bytes) -> "Tokens":
     """Return the tokens in the bytes of a `.syl` file; see `read_tokens`.
 
@@ -96,6 +124,7 @@ def _write(
         global_codes=global_codes,
         metadata=metadata,
         compress=compress,
+        num_samples=int(tokens.num_samples[0]) if len(tokens) == 1 else None,
     ) as writer:
         writer.write(tokens)
     return writer.bytes_written

@@ -54,6 +54,9 @@ class SylWriter:
         chunk_positions: positions per chunk; a chunk is written as soon as it is full. Default:
             10 seconds' worth, or 60 with `compress`. Each chunk adds 16 bytes and is padded to
             whole bytes, so short chunks (for streams) raise the bitrate.
+        num_samples: of the whole utterance, if it is known before its end: a reader of a file that
+            was cut short then knows how long it was.
+        numbered: number the chunks, so that a reader can tell which of them is missing.
 
     Attributes:
         bytes_written: so far.
@@ -72,6 +75,8 @@ class SylWriter:
         metadata: dict[str, Any] | None = None,
         compress: bool = False,
         chunk_positions: int | None = None,
+        num_samples: int | None = None,
+        numbered: bool = True,
     ) -> None:
         self._file = file
         self.spec = spec
@@ -105,14 +110,20 @@ class SylWriter:
         self._codes: list[np.ndarray] = []
         self._durations: list[np.ndarray] = []
         self._waiting = self._positions = self._frames = self._samples = 0
+        self._frames_written = 0  # in chunks
+        self._numbered = numbered
         self._closed = False
-        header = {
+        header: dict[str, Any] = {
             "spec": spec.to_json(),
             "num_codebooks": self.num_codebooks,
             "durations": has_durations,
             "global_codes": given,
             "metadata": metadata or {},
         }
+        if numbered:
+            header["chunk_positions"] = chunk_positions
+        if num_samples is not None:
+            header["num_samples"] = num_samples
         try:
             text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
             data = text.encode()
@@ -251,6 +262,12 @@ class SylWriter:
         if durations is not None:
             width = int(durations.max()).bit_length()
             payload += bytes([width]) + bits.pack(durations[:, None], [width])
+            if self._numbered:
+                payload += layout.START.pack(self._frames_written)
+            self._frames_written += int(durations.sum())
+        if self._numbered:
+            number = self._positions // self._chunk_positions % layout.NUMBERS
+            kind = layout.NUMBERED[kind] + layout.NUMBER.pack(number)
         self._chunk(kind, len(codes), payload)
         self._positions += len(codes)
 

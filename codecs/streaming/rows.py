@@ -23,6 +23,8 @@ class RowProgress:
         encode_ended, decode_ended: whether the row's audio, or tokens, have ended.
         lost: frames lost since the last one that arrived.
         last: (codebooks,) int64 codes of that one; -1 where there are none.
+        vector: (channels,) float32 latents of that one, if it came as latents.
+        came_as_latents: whether it did.
     """
 
     samples_in: int = 0
@@ -34,17 +36,28 @@ class RowProgress:
     decode_ended: bool = False
     lost: int = 0
     last: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    vector: Tensor = field(default_factory=lambda: torch.zeros(0))
+    came_as_latents: bool = False
 
-    def arrived(self, codes: Tensor) -> None:
-        """Note the codes (codebooks, frames) of frames that arrived."""
-        self.lost, kept = 0, codes.shape[0]
-        self.last[:kept] = codes[:, -1]
+    def arrived(self, frames: Tensor) -> None:
+        """Note the codes (codebooks, frames), or latents (frames, channels), that arrived."""
+        self.lost = 0
+        self.came_as_latents = frames.is_floating_point()
+        if self.came_as_latents:
+            self.vector.copy_(frames[-1])
+            return
+        kept = frames.shape[0]
+        self.last[:kept] = frames[:, -1]
         if kept < len(self.last):
             self.last[kept:] = -1
 
     @property
-    def last_codes(self) -> Tensor | None:
-        """(codebooks,) of the last frame that arrived; None if none has."""
+    def last_frame(self) -> Tensor | None:
+        """Codes (codebooks,) or latents (channels,) of the last frame that arrived; None if none
+        has.
+        """
+        if self.came_as_latents:
+            return self.vector
         known = self.last[self.last >= 0]
         return known if len(known) else None
 

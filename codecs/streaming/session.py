@@ -324,9 +324,9 @@ class StreamSession:
                 every row that has not ended.
             final: whether the tokens end here, for all rows or (batch,) for each: the remaining
                 samples are returned.
-            lost: (batch, frames) bool: frames of `tokens` that never arrived. They keep their time,
-                and what is heard in their place is made of the last one that did, whatever their
-                codes are; see `codecs/streaming/concealment.py`.
+            lost: (batch, frames) bool: frames that never arrived. They keep their time, and what is
+                heard in their place is made of the last one that did, whatever their codes or
+                latents are; see `codecs/streaming/concealment.py`.
 
         Returns:
             (batch, samples) float32, where rows with fewer samples are padded with zeros;
@@ -356,7 +356,7 @@ class StreamSession:
         self._check_weights()
         if tokens is None:
             tokens = self._lost_frames()
-            lost = torch.ones(self.batch_size, tokens.codes.shape[2], dtype=torch.bool)
+            lost = torch.ones(self.batch_size, 1, dtype=torch.bool)
         as_latents, device = isinstance(tokens, Latents), self._device
         if isinstance(tokens, Latents):
             given, frames = latent_batch(tokens, self._spec, device)
@@ -374,11 +374,12 @@ class StreamSession:
             ending[index] &= not state.decode_ended
         decoder = self._decoder_at_work()
         if lost is not None:
-            rows = self._concealed(rows_of_batch(given, frames, 1), tokens, lost)
+            rows = rows_of_batch(given, frames, 0 if as_latents else 1)
+            rows = self._concealed(rows, frames, lost)
             as_latents = self._spec.decodes_latents
             given, _ = batch_of_rows(rows, 0 if as_latents else 1)
-        elif not as_latents:
-            self._arrived(given, frames)
+        else:
+            self._arrived(given, frames, as_latents)
         with _without_autocast(device):
             out, lengths, rest = decoder.start_batch(given, frames, ending, as_latents)
         counts = tokens.num_samples.tolist()
@@ -405,49 +406,52 @@ class StreamSession:
 
     _decode_plainly = plainly(_decode)
 
-    def _arrived(self, codes: Tensor, frames: Sequence[int]) -> None:
-        """Note the last codes of each row, of (batch, codebooks, frames)."""
-        kept = codes.shape[1]
-        if codes.device.type == "cpu":
-            self._arrived_here(codes.numpy(), frames)
+    def _arrived(self, given: Tensor, frames: Sequence[int], as_latents: bool) -> None:
+        """Note the last of so many frames of each row, of codes (batch, codebooks, frames) or
+        latents (batch, frames, channels).
+        """
+        if not as_latents and given.device.type == "cpu":
+            self._arrived_here(given.numpy(), frames)
             return
         for row, (state, count) in enumerate(zip(self._rows, frames, strict=True)):
             if count:
-                state.lost = 0
-                state.last[:kept] = codes[row, :, count - 1]
-                if kept < len(state.last):
-                    state.last[kept:] = -1
+                state.arrived(given[row, :count] if as_latents else given[row, :, :count])
 
     def _arrived_here(self, codes: np.ndarray[Any, Any], frames: Sequence[int]) -> None:
         """`_arrived` on the CPU, where NumPy takes a fraction of torch's time for a number."""
         kept = codes.shape[1]
         for row, (state, count) in enumerate(zip(self._rows, frames, strict=True)):
             if count:
-                state.lost = 0
+                state.lost, state.came_as_latents = 0, False
                 last = state.last.numpy()
                 last[:kept] = codes[row, :, count - 1]
                 last[kept:] = -1
 
-    def _lost_frames(self) -> Tokens:
-        """Return a frame for every row that has not ended, of codes that do not matter."""
+    def _lost_frames(self) -> Tokens | Latents:
+        """Return a frame for every row that has not ended, of values that do not matter."""
         going = [0 if row.decode_ended else 1 for row in self._rows]
-        kept = max(1, self.num_codebooks)
-        rows = [torch.zeros(kept, count, dtype=torch.long) for count in going]
-        counts = [count * self._hop for count in going]
-        return tokens_of_rows(rows, counts, kept, self._spec, torch.device("cpu"))
+        counts, here = [count * self._hop for count in going], torch.device("cpu")
+        if not self.num_codebooks:
+            vectors = [torch.zeros(count, latent_channels(self._spec)) for count in going]
+            return latents_of_rows(vectors, counts, self._spec, here)
+        rows = [torch.zeros(self.num_codebooks, count, dtype=torch.long) for count in going]
+        return tokens_of_rows(rows, counts, self.num_codebooks, self._spec, here)
 
     def _concealed(
-        self, rows: list[Tensor], tokens: Tokens | Latents, lost: Tensor | np.ndarray
+        self, rows: list[Tensor], frames: list[int], lost: Tensor | np.ndarray
     ) -> list[Tensor]:
         """Return the rows' frames without gaps; see `Concealment.fill`.
 
+        Args:
+            rows: codes (codebooks, frames) or latents (frames, channels).
+            frames: in each row.
+            lost: as for `decode`.
+
         Raises:
-            TokenError: a mask of another shape or dtype, or of latents.
+            TokenError: a mask of another shape or dtype.
         """
-        if not isinstance(tokens, Tokens):
-            raise TokenError("lost frames are those of tokens, got Latents")
         mask = torch.as_tensor(lost)
-        shape = (self.batch_size, max(row.shape[1] for row in rows))
+        shape = (self.batch_size, max(frames))
         if mask.dtype != torch.bool or mask.ndim != 2 or mask.shape[0] != shape[0]:
             raise TokenError(
                 f"lost must be bool of shape (batch, frames), here {shape}, got {mask.dtype} "
@@ -458,19 +462,21 @@ class StreamSession:
         if self._concealment is None:
             self._concealment = Concealment(self.tokenizer)
         filled = []
-        for row, state, gone in zip(rows, self._rows, mask.cpu(), strict=True):
-            flags = gone[: row.shape[1]]
-            filled.append(self._concealment.fill(row, flags, state.last_codes, state.lost))
+        for row, count, state, gone in zip(rows, frames, self._rows, mask.cpu(), strict=True):
+            flags = gone[:count]
+            filled.append(self._concealment.fill(row, flags, state.last_frame, state.lost))
             numbers = (~flags).nonzero()
             end = int(numbers[-1]) + 1 if len(numbers) else 0
             if end:
-                state.arrived(row[:, :end])
+                state.arrived(row[:end] if row.is_floating_point() else row[:, :end])
             state.lost += len(flags) - end
         return filled
 
     def _new_row(self) -> RowProgress:
-        last = torch.full((self._spec.tokens.num_codebooks,), -1, device=self._device)
-        return RowProgress(last=last)
+        spec = self._spec
+        last = torch.full((spec.tokens.num_codebooks,), -1, device=self._device)
+        channels = (spec.latent_channels or 0) if spec.decodes_latents else 0
+        return RowProgress(last=last, vector=torch.zeros(channels, device=self._device))
 
     def flush(self) -> StreamEnd:
         """End all rows that have not ended yet and return their remaining output.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..metrics.catalogue import find
-from ..metrics.interface import Clip, Metric
-from ..metrics.scoring import score, value
+from ..metrics.interface import Clip, Metric, Ratio
+from ..metrics.scoring import mean, score
 from .clips import SpeechClip
 from .interface import Curve, Findings, Value
 
@@ -25,7 +25,7 @@ class QualityTable:
     def __init__(self, metrics: Sequence[str], sample_rate: int) -> None:
         self.metrics: list[Metric] = [find(name) for name in metrics]
         self.sample_rate = sample_rate
-        self._scores: dict[str, list[list[float]]] = {metric.name: [] for metric in self.metrics}
+        self._scores: dict[str, list[list[float | Ratio]]] = {m.name: [] for m in self.metrics}
         self._failed: dict[str, dict[str, str]] = {metric.name: {} for metric in self.metrics}
 
     def add(self, clip: SpeechClip, estimates: Sequence[np.ndarray]) -> None:
@@ -35,12 +35,12 @@ class QualityTable:
             clip: the original.
             estimates: (samples,) of each condition, always in the same order.
         """
-        rows: dict[str, list[float]] = {metric.name: [] for metric in self.metrics}
+        rows: dict[str, list[float | Ratio]] = {metric.name: [] for metric in self.metrics}
         for estimate in estimates:
             pair = Clip(clip.wave, estimate, self.sample_rate, clip.item.text, clip.item.language)
             scores, missing = score(pair, [m.name for m in self.metrics])
             for name, found in scores.items():
-                rows[name].append(value(found))
+                rows[name].append(found)
             for name, reason in missing.items():
                 self._failed[name].setdefault(clip.name, reason)
         for name, row in rows.items():
@@ -52,9 +52,9 @@ class QualityTable:
         return len(self._scores[metric.name])
 
     def means(self, metric: Metric) -> np.ndarray:
-        """Means (conditions,); empty if no clip has scores."""
+        """Means (conditions,), see `mean`; empty if no clip has scores."""
         rows = self._scores[metric.name]
-        return np.mean(rows, axis=0) if rows else np.zeros(0)
+        return np.array([mean(condition) for condition in zip(*rows, strict=True)])
 
     def put_value(
         self, findings: Findings, metric: Metric, condition: int, name: str, heading: str

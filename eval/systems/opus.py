@@ -23,6 +23,7 @@ class Opus(BaseSystem):
         kbps: target; the real rate of variable-rate Opus lies below it, as pauses cost little.
         mode: `vbr`, opusenc's default, or `hard-cbr`.
         packet_loss: percent of the packets that the decoder loses at random, and conceals.
+        packet_ms: duration of a packet: 20, opusenc's default, 40 or 60.
 
     Raises:
         MissingSystemError: no opus-tools.
@@ -33,19 +34,32 @@ class Opus(BaseSystem):
     in_process = False
 
     def __init__(
-        self, kbps: str, mode: Literal["vbr", "hard-cbr"] = "vbr", packet_loss: int = 0
+        self,
+        kbps: str,
+        mode: Literal["vbr", "hard-cbr"] = "vbr",
+        packet_loss: int = 0,
+        packet_ms: int = 20,
     ) -> None:
+        self._kbps, self._mode = kbps, mode
         self._programs = find_programs("opusenc", "opusdec", package="opus-tools")
         self.name = f"opus-{kbps}" + ("" if mode == "vbr" else f"-{mode}")
+        self.name += f"-{packet_ms}ms" if packet_ms != 20 else ""
         self.name += f"-loss-{packet_loss}" if packet_loss else ""
         self._options = ["--bitrate", kbps, f"--{mode}", "--speech", "--comp", "10"]
-        self._options += ["--framesize", "20"]
+        self._options += ["--framesize", str(packet_ms)]
         self._losing = ["--packet-loss", str(packet_loss)] if packet_loss else []
         self.setting = " ".join([*self._options, *self._losing])
         version = run_program([self._programs[0], "--version"]).decode().partition("\n")[0]
         # The codec is in a separate library, whose version opusenc prints.
         self.digest = digest_of(self._programs, f"{version} {self.setting}")
         self.versions = {"opusenc": version.removeprefix("opusenc ").strip()}
+
+    def with_packet_loss(self, percent: int, burst_s: float | None = None) -> "Opus":
+        """Return the same codec with packets of 20 ms lost at random; or bursts of so many seconds,
+        which are packets of that length: opusdec loses single packets only.
+        """
+        packet_ms = 20 if burst_s is None else round(1000 * burst_s)
+        return Opus(self._kbps, self._mode, percent, packet_ms)
 
     def reconstruct(self, wave: np.ndarray) -> Reconstruction:
         encoder, decoder = self._programs

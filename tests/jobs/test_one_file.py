@@ -142,11 +142,11 @@ def test_a_long_duration_takes_no_memory_of_its_own(tmp_path, dmel):
     )
     write_tokens(tmp_path / "x.syl", merged)
     assert (tmp_path / "x.syl").stat().st_size < 1000
-    from syllabary.jobs.one_file import _tokens
+    from syllabary.jobs.token_blocks import frames_of
 
     with (tmp_path / "x.syl").open("rb") as file:
         tracemalloc.start()
-        lengths = [int(part.lengths) for part, _ in _tokens(SylReader(file), 40)]
+        lengths = [int(part.lengths) for part, *_ in frames_of(SylReader(file), 40)]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert sum(lengths) == frames and max(lengths) == 40

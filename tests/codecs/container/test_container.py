@@ -38,12 +38,12 @@ def make(frames, seed=0, spec=SPEC):
     )
 
 
-def write(tokens, chunk=10**9, **options):
+def write(tokens, chunk=None, **options):
     file = io.BytesIO()
+    merged = tokens.durations is not None
     with SylWriter(
-        file, tokens.spec, has_durations=tokens.durations is not None, **options
+        file, tokens.spec, has_durations=merged, chunk_positions=chunk, **options
     ) as writer:
-        writer._chunk_positions = min(writer._chunk_positions, chunk)
         writer.write(tokens)
     return file.getvalue()
 
@@ -113,6 +113,7 @@ def chunk(kind, payload, positions, length=None):
 
 
 GOOD = {"spec": SPEC.to_json(), "num_codebooks": 2, "durations": False, "metadata": {}}
+GOOD |= {"chunk_positions": 5}
 
 
 def random_json(rng, depth=0):
@@ -120,7 +121,7 @@ def random_json(rng, depth=0):
     if kind == 6:
         return [random_json(rng, depth + 1) for _ in range(rng.randrange(4))]
     if kind >= 7:
-        keys = [*GOOD, *SPEC.to_json(), "global_codes", "x"]
+        keys = [*GOOD, *SPEC.to_json(), "global_codes", "num_samples", "x"]
         return {rng.choice(keys): random_json(rng, depth + 1) for _ in range(rng.randrange(4))}
     return [None, True, rng.randrange(-5, 2**40), rng.random() * 1e300, "text", "€" * 9][kind]
 
@@ -148,7 +149,7 @@ def test_100_000_random_headers():
             data = header(mutate(rng, mutate(rng, GOOD)))
         else:
             payload = bytes(rng.randrange(256) for _ in range(rng.randrange(12)))
-            kinds = [b"TOKS", b"TOKR", b"END.", b"????"]
+            kinds = [b"TOKS", b"TOKR", b"TS\0\0", b"TR\1\0", b"END.", b"????"]
             data = header(mutate(rng, GOOD) if rng.random() < 0.5 else GOOD)
             data += chunk(rng.choice(kinds), payload, rng.randrange(2 ** rng.randrange(32)))
         try:
@@ -161,11 +162,12 @@ def test_100_000_random_headers():
 
 def read_any(data):
     reader = SylReader(io.BytesIO(data))
+    sizes = np.array(reader.spec.codebook_sizes[: reader.num_codebooks])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ContainerWarning)
         for part in reader.chunks():
             assert part.codes.min() >= 0
-            assert (reader._sizes > part.codes.T).all()
+            assert (sizes > part.codes.T).all()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Lost frames: never an error, never a change of time, and as little noise as can be."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -145,8 +148,9 @@ def test_masks_that_do_not_fit():
     ):
         with pytest.raises(TokenError, match=message):
             codec.decode(tokens, lost=mask)
-    with pytest.raises(TokenError, match="got Latents"):
-        codec.decode(codec.embed(tokens), lost=torch.zeros(2, frames, dtype=torch.bool))
+    latents = codec.embed(tokens)
+    with pytest.raises(TokenError, match=f"for {frames - 1} frames"):
+        codec.decode(latents, lost=torch.zeros(2, frames - 1, dtype=torch.bool))
 
 
 def test_concealed_speech_is_nearer_than_speech_with_holes():
@@ -172,6 +176,35 @@ def test_concealed_speech_is_nearer_than_speech_with_holes():
     concealed = error(codec.decode(tokens, lost=lost))
     others = error(replaced(silence)), error(replaced(torch.zeros_like(silence)))
     assert concealed < 0.9 * min(others), (concealed, others)
+
+
+def test_what_silence_is_is_found_once_for_the_weights():
+    codec = tiny_codecs.rvq()
+    first = silence_of(codec)
+    assert silence_of(codec) is first
+    with torch.no_grad():
+        for parameter in codec.parameters():
+            parameter.mul_(-1.5)
+    second = silence_of(codec)
+    assert second is not first and not torch.equal(second, first)
+    assert silence_of(copy.deepcopy(codec)) is not second
+
+
+def test_codes_and_latents_in_one_stream():
+    """The last frame is held, whichever it came as; one row moves in between."""
+    codec = tiny_codecs.rvq()
+    tokens = encoded(codec, 0.2, rows=1)
+    tokens = replace(tokens, num_samples=tokens.lengths * tokens.spec.hop)
+    latents = codec.embed(tokens)
+    found = []
+    for first, second in ((tokens, latents), (latents, tokens)):
+        with codec.stream() as session, codec.stream() as other:
+            session.decode(first)
+            session.decode(second)
+            other.import_row(0, session.export_row(0))
+            found.append(other.decode(None))
+            assert torch.equal(found[-1], session.decode(None))
+    assert torch.equal(*found)
 
 
 def test_more_codebooks_than_arrived_before():

@@ -1,11 +1,19 @@
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syllabary.codecs.streaming.concealment import silence_of
 from syllabary.eval.studies import damage
 from syllabary.eval.studies.clips import even_clips
-from syllabary.eval.studies.damage import conceal, frame_order, frames_hit, other_codes, run
+from syllabary.eval.studies.damage import run
+from syllabary.eval.studies.losses import flip_bits, frame_order, frames_hit
+from syllabary.eval.systems.opus import Opus
+from syllabary.eval.systems.references import Original
 
 from ... import tiny_codecs
 from ...conftest import synthetic_speech
@@ -35,26 +43,30 @@ def test_larger_shares_hold_smaller_ones(frames, seed):
         before = hit
 
 
-def test_the_last_frame_is_repeated():
-    codes = np.array([[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]])
-    lost = np.array([True, False, True, True, False])
-    assert conceal(codes, lost).tolist() == [[2, 2, 2, 2, 5], [7, 7, 7, 7, 0]]
-
-
-@given(st.lists(st.integers(2, 5), min_size=1, max_size=3), st.integers(0, 99))
+@given(
+    st.lists(st.sampled_from([2, 5, 16, 1000, 1024]), min_size=1, max_size=3), st.integers(0, 99)
+)
 @settings(deadline=None)
-def test_other_codes_are_others(sizes, seed):
-    random = np.random.default_rng(seed)
-    codes = random.integers(0, np.array(sizes)[:, None], (len(sizes), 30))
-    others = other_codes(codes, sizes, random)
-    assert (others != codes).all()
-    assert (others >= 0).all() and (others < np.array(sizes)[:, None]).all()
+def test_flipped_bits(sizes, seed):
+    codes = np.random.default_rng(seed).integers(0, np.array(sizes)[:, None], (len(sizes), 40))
+    before = np.zeros(codes.shape, np.int64)
+    for rate in (0.0, 0.01, 0.1, 0.5):
+        found = flip_bits(codes, sizes, rate, np.random.default_rng(seed))
+        assert (found >= 0).all() and (found < np.array(sizes)[:, None]).all()
+        for row, size in enumerate(sizes):
+            changed = codes[row] ^ found[row]
+            if size & (size - 1) == 0:  # nothing is out of range: those of a lower rate are there
+                assert (changed & before[row] == before[row]).all()
+                before[row] = changed
+        if not rate:
+            assert np.array_equal(found, codes)
 
 
-def test_other_codes_are_drawn_evenly():
-    others = other_codes(np.full((1, 30_000), 2), [4], np.random.default_rng(0))
-    counts = np.bincount(others[0], minlength=4)
-    assert counts[2] == 0 and (abs(counts[[0, 1, 3]] - 10_000) < 400).all()
+def test_so_many_bits_are_flipped():
+    codes = np.zeros((8, 20_000), np.int64)
+    found = flip_bits(codes, [1024] * 8, 0.01, np.random.default_rng(0))
+    flipped = np.unpackbits(found.astype(">u2").view(np.uint8)).sum()
+    assert flipped == pytest.approx(0.01 * 10 * codes.size, rel=0.03)
 
 
 def test_curves(monkeypatch):
@@ -65,32 +77,68 @@ def test_curves(monkeypatch):
     findings = run(bench)
     found, curves = values_of(findings), curves_of(findings)
     assert not findings.missing
-    for metric in damage.METRICS:
-        for kind, pattern in damage.DAMAGES:
-            curve = curves[f"{metric}-{kind}-{pattern}"]
-            assert curve.x == (0, 1, 3, 10, 30)
-            assert curve.y[0] == found[f"{metric}-intact"]
-            assert curve.y[3] == found[f"{metric}-{kind}-{pattern}-10"]
-            assert len(set(curve.y)) == 5
+    names = {
+        f"{how}-{pattern}" for how in ("concealed", "silenced") for pattern in ("random", "burst")
+    }
+    assert curves.keys() == {f"mel-{name}" for name in names} | {"mel-bits"}
+    for name in names:
+        curve = curves[f"mel-{name}"]
+        assert curve.x == (0, 1, 3, 10, 30)
+        assert curve.y[0] == found["mel-intact"]
+        assert curve.y[3] == found[f"mel-{name}-10"]
+        assert len(set(curve.y)) == 5
+    assert curves["mel-bits"].x == pytest.approx((-4, -3, -2, -1))
+    assert curves["mel-bits"].y[2] == found["mel-bits-1"]
     assert values_of(run(bench)) == pytest.approx(found, abs=1e-9)
 
 
 def test_what_is_damaged(monkeypatch):
     """Every damage at every share, seen where it goes into the decoder."""
-    bench = bench_of(tiny_codecs.rvq(), [synthetic_speech(48_000, 1)])
+    tokenizer = tiny_codecs.rvq()
+    bench = bench_of(tokenizer, [synthetic_speech(48_000, 1)])
     (clip,) = even_clips(bench, 8, 2.5, 3.0)
-    tokens = bench.tokens(clip.item)
-    codes = tokens.codes[0].numpy()
+    codes, silence = bench.tokens(clip.item).codes[0].numpy(), silence_of(tokenizer).numpy()
+    given = []
+
+    def decode(tokens, lost=None):
+        given.append((tokens.codes[0].numpy(), lost))
+        tokens.check()
+        return torch.zeros(1, 48_000)
+
+    monkeypatch.setattr(tokenizer, "decode", decode)
+    kinds = damage.damages(bench.system)
+    assert len(list(damage._damaged_tokens(bench, clip, kinds))) == len(given)
+    intact, *others = given
+    concealed, silenced, flipped = others[:8], others[8:16], others[16:]
+    assert np.array_equal(intact[0], codes) and intact[1] is None
     frames = codes.shape[1]
-    shares = []
-    for changed in damage._damaged(clip, tokens, 0):
-        changed.check()
-        differs = (changed.codes[0].numpy() != codes).any(0)
-        shares.append(differs.sum())
-    lost, lost_burst, flipped, flipped_burst = np.reshape(shares, (4, 4))
     wanted = [max(1, round(share / 100 * frames)) for share in damage.SHARES]
-    assert flipped.tolist() == flipped_burst.tolist() == wanted
-    assert (lost <= wanted).all() and (lost_burst <= wanted).all() and lost[-1] > 0
+    assert [int(lost.sum()) for _, lost in concealed] == wanted * 2
+    for (changed, lost), (silent, none) in zip(concealed, silenced, strict=True):
+        assert np.array_equal(changed, codes) and none is None
+        assert np.array_equal(silent, np.where(lost[0], silence[:, None], codes))
+    bursts = concealed[6][1][0]  # 10 % in bursts of 60 ms, 3 frames
+    starts = np.flatnonzero(np.diff(bursts.astype(int), prepend=0) == 1)
+    assert all(bursts[start : start + 3].all() for start in starts)
+    shares = [(changed != codes).mean() for changed, _ in flipped]
+    assert len(flipped) == 4 and shares == sorted(shares) and shares[-1] > 0.2
+
+
+def test_opus_loses_its_own_packets(monkeypatch):
+    if not shutil.which("opusenc"):
+        pytest.skip("no opus-tools")
+    monkeypatch.setattr(damage, "METRICS", ("mel",))
+    monkeypatch.setattr(damage, "SHARES", (10, 30))
+    bench = bench_of(tiny_codecs.rvq(), [synthetic_speech(48_000, 1)])
+    bench = replace(bench, system=Opus("12"))
+    assert damage.STUDY.unsuitable(bench.system) is None
+    findings = run(bench)
+    curves = curves_of(findings)
+    assert curves.keys() == {"mel-concealed-random", "mel-concealed-burst"}
+    for curve in curves.values():
+        assert curve.y[0] < curve.y[-1]
+    assert curves["mel-concealed-random"].y != curves["mel-concealed-burst"].y
+    assert damage.STUDY.unsuitable(Original()) == "it gives no tokens"
 
 
 def test_clips_do_not_depend_on_each_other():
@@ -113,15 +161,14 @@ def test_damage_hurts_real_speech(speech_folder, monkeypatch):
         item
         for item in read_manifest(speech_folder / "manifest.jsonl")
         if item.split == "test" and item.extra["source"] == "librispeech_tc100"
-    ][:2]
+    ][:8]
     monkeypatch.setattr(damage, "SHARES", (10,))
     waves = [read(item.path, 16_000, "mix")[0] for item in items]
     found = values_of(run(bench_of(syllabary.load("rvq-16k"), waves)))
     for metric, better in (("stoi", 1), ("mel", -1), ("pesq-wb", 1)):
         intact = better * found[f"{metric}-intact"]
-        for kind, pattern in damage.DAMAGES:
-            assert better * found[f"{metric}-{kind}-{pattern}-10"] < intact
-        # A repeated frame is nearer to what was than one drawn at random.
-        lost, flipped = (f"{metric}-{kind}-random-10" for kind in ("lost", "flipped"))
-        assert better * found[flipped] < better * found[lost]
+        for pattern in damage.PATTERNS:
+            concealed = better * found[f"{metric}-concealed-{pattern}-10"]
+            assert better * found[f"{metric}-silenced-{pattern}-10"] < concealed < intact
+        assert better * found[f"{metric}-bits-1"] < intact
     assert found["stoi-intact"] > 0.9 and found["pesq-wb-intact"] > 1.7
