@@ -191,6 +191,14 @@ class WebSocket(asyncio.BufferedProtocol):
         if self.close_code is None:
             self._end(BROKEN)
         self._http.connection_lost(exc)
+        # Break the circles, or many short connections wait for the garbage collector.
+        self._listener = None
+        self._feed = _ignore
+        del self._reader
+
+
+def _ignore(data: bytes) -> None:
+    """Nothing is read any more."""
 
 
 def _header(first: int, size: int) -> bytes:
