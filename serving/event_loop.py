@@ -13,7 +13,7 @@ import selectors
 import time
 
 
-class TickingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class TickingSelector(selectors.DefaultSelector):
     """Reports events at most once a tick.
 
     Args:

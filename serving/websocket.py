@@ -23,11 +23,12 @@ _BUFFER = memoryview(bytearray(1 << 16))
 _TEXT, _BINARY, _CLOSE, _PONG = 0x81, 0x82, 0x88, 0x8A
 
 
-class _Inbox(WebSocketDataQueue):  # type: ignore[misc]
+class _Inbox(WebSocketDataQueue):
     """In the place of the reader's queue."""
 
     def __init__(self, websocket: "WebSocket") -> None:
-        super().__init__(websocket, 1 << 30, loop=asyncio.get_running_loop())
+        # The protocol would be paused when the queue is full; this one is always empty.
+        super().__init__(websocket, 1 << 30, loop=asyncio.get_running_loop())  # type: ignore[arg-type]
         self._deliver, self._fail = websocket._deliver, websocket._fail
 
     def feed_data(self, data: Any, size: int) -> None:
@@ -57,7 +58,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self._http = request.protocol
         # The reader refuses what is as long as its limit, too.
         self._reader = WebSocketReader(_Inbox(self), most + 1, False, True)
-        self._feed = self._reader.feed_data
+        self._feed: Callable[[bytes], object] = self._reader.feed_data
         self._listener: Callable[[str | bytes], None] | None = None
         self._waiting: deque[str | bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -191,6 +192,14 @@ class WebSocket(asyncio.BufferedProtocol):
         if self.close_code is None:
             self._end(BROKEN)
         self._http.connection_lost(exc)
+        # Break the circles, or many short connections wait for the garbage collector.
+        self._listener = None
+        self._feed = _ignore
+        del self._reader
+
+
+def _ignore(data: bytes) -> None:
+    """Nothing is read any more."""
 
 
 def _header(first: int, size: int) -> bytes:

@@ -36,9 +36,10 @@ def logged():
     handler.setFormatter(JSONFormatter())
     root, own = logging.getLogger(), logging.getLogger("syllabary.serving")
     root.addHandler(handler)
-    level, own.level = own.level, logging.DEBUG
+    level = own.level
+    own.setLevel(logging.DEBUG)  # not the attribute: loggers remember what is enabled
     yield found
-    own.level = level
+    own.setLevel(level)
     root.removeHandler(handler)
 
 

@@ -1,7 +1,10 @@
 """The server's end of a WebSocket, as clients of two libraries and raw bytes find it."""
 
 import asyncio
+import gc
 import struct
+import weakref
+from functools import partial
 
 import aiohttp
 import pytest
@@ -53,7 +56,7 @@ class Echo:
         websocket = WebSocket(request, MOST)
         self.sockets.append(websocket)
         self.first.append(await websocket.receive(30))
-        websocket.listen(lambda data: self._answer(websocket, data))
+        websocket.listen(partial(self._answer, websocket))
         await websocket.ended
         return response
 
@@ -186,3 +189,26 @@ def test_it_closes_with_a_code_and_takes_the_answer(client):
             assert server.sockets[0].close_code == (1000 if client == "aiohttp" else 4429)
 
     run(test())
+
+
+def test_a_connection_that_has_ended_leaves_no_garbage():
+    async def test():
+        async with Echo() as server:
+            async with websockets.connect(server.url) as client:
+                await client.send("first")
+                await client.send("second")
+                await client.recv()
+            await server.sockets[0].ended
+            left = weakref.ref(server.sockets.pop())
+            for _ in range(500):
+                if left() is None:
+                    break
+                await asyncio.sleep(0.01)
+            assert left() is None, gc.get_referrers(left())
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(test())
+    finally:
+        gc.enable()

@@ -33,6 +33,26 @@ def test_a_chunk_leaves_when_it_has_its_frames(frames):
     assert reader.complete and reader.num_samples == int(tokens.num_samples[0])
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_codes_without_checks_give_the_same_bytes(frames):
+    tokens = make(10)
+    files = io.BytesIO(), io.BytesIO()
+    checked, plain = (SylWriter(file, SPEC, chunk_positions=frames) for file in files)
+    buffer = np.empty((1, SPEC.num_codebooks), np.int64)
+    for number in range(10):
+        one = tokens.frames(number, number + 1)
+        checked.write(one)
+        buffer[:] = one.codes[0].T.numpy()  # the same array each time, as an encoder's may be
+        plain.write_codes(buffer, int(one.num_samples[0]))
+    checked.close()
+    plain.close()
+    assert files[0].getvalue() == files[1].getvalue()
+    with pytest.raises(ContainerError, match="closed"):
+        plain.write_codes(buffer, SPEC.hop)
+    with pytest.raises(ContainerError, match="durations"):
+        SylWriter(io.BytesIO(), SPEC, has_durations=True).write_codes(buffer, SPEC.hop)
+
+
 def test_a_pipe_gives_each_chunk_before_the_next_one_comes():
     tokens = make(5)
     source, sink = os.pipe()
