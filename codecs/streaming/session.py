@@ -278,10 +278,11 @@ class StreamSession:
         self._check_weights()
         device = self._device
         finite = as_latents or self._encoder is None or not self._encoder.compiled
-        finite |= self._resamplers_in is not None
-        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size, finite)
         # Later calls are spared: integers that were not divided are loud from the start.
-        if not self._warned and self.timing.encode.calls < _CALLS_WATCHED:
+        watching = not self._warned and self.timing.encode.calls < _CALLS_WATCHED
+        finite |= watching or self._resamplers_in is not None
+        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size, finite)
+        if watching:
             self._warned = warn_of_levels(rows_of_batch(samples, counts))
         ending = row_flags(final, self.batch_size)
         for index, (count, state) in enumerate(zip(counts, self._rows, strict=True)):

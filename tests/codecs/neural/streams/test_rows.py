@@ -95,6 +95,20 @@ def test_samples_that_are_not_finite_are_refused_before_any_is_taken(codec):
         session.encode(torch.full((1, HOP), 3e38))
 
 
+def test_a_stream_itself_looks_at_what_it_takes(codec):
+    """A session leaves it to the compiled code after its first calls."""
+    stream, wave = codec.start_encoder(2, codec.spec.tokens.num_codebooks), torch.ones(2, HOP) / 9
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        chunk = wave.clone()
+        chunk[1, 17] = bad
+        with pytest.raises(WaveError, match="row 1 of the wave holds NaN or infinity"):
+            stream.start_batch(chunk, [HOP, HOP], [False, False], False)
+        for row in range(2):
+            found, new = flatten(stream.export_row(row)), flatten(stream.init_row())
+            assert all(torch.equal(found[name], leaf) for name, leaf in new.items())
+    all_rows(stream, wave, [HOP, HOP], [False, False])
+
+
 def test_a_state_is_a_copy_on_its_way_in_and_of_the_same_form_everywhere(codec):
     wave = speech(14)
     many, few = codec.start_encoder(5, 1), codec.start_encoder(1, 1)
