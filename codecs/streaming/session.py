@@ -211,6 +211,7 @@ class StreamSession:
         if self.num_codebooks < 1:
             check_codebooks(self.num_codebooks, self._spec)
         alone = self._encoder is not None and self._encoder.compiled
+        alone &= self.timing.encode.calls >= _CALLS_WATCHED
         if alone and not torch.is_inference_mode_enabled():
             return self._encode(chunk, lengths, final)
         return self._encode_plainly(chunk, lengths, final)
@@ -283,7 +284,8 @@ class StreamSession:
         finite |= watching or self._resamplers_in is not None
         samples, counts = given_batch(_samples(chunk), lengths, self.batch_size, finite)
         if watching:
-            self._warned = warn_of_levels(rows_of_batch(samples, counts))
+            depth = 5 if as_latents else 6
+            self._warned = warn_of_levels(rows_of_batch(samples, counts), depth)
         ending = row_flags(final, self.batch_size)
         for index, (count, state) in enumerate(zip(counts, self._rows, strict=True)):
             if state.encode_ended:
