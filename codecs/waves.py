@@ -197,13 +197,8 @@ def _rows(whole: Tensor | list[Tensor], counts: Sequence[int]) -> list[Tensor]:
     rows = [_scaled(row[:count]) for row, count in zip(whole, counts, strict=True)]
     for index, row in enumerate(rows):
         if not _sums_up(row) and not bool(row.isfinite().all()):
-            raise not_finite(index)
+            raise WaveError(f"row {index} of the wave holds NaN or infinity")
     return rows
-
-
-def not_finite(row: int) -> WaveError:
-    """Return the error of a row with samples that are not finite."""
-    return WaveError(f"row {row} of the wave holds NaN or infinity")
 
 
 def _sums_up(wave: Tensor) -> bool:
