@@ -197,13 +197,8 @@ def _rows(whole: Tensor | list[Tensor], counts: Sequence[int]) -> list[Tensor]:
     rows = [_scaled(row[:count]) for row, count in zip(whole, counts, strict=True)]
     for index, row in enumerate(rows):
         if not _sums_up(row) and not bool(row.isfinite().all()):
-            raise not_finite(index)
+            raise WaveError(f"row {index} of the wave holds NaN or infinity")
     return rows
-
-
-def not_finite(row: int) -> WaveError:
-    """Return the error of a row with samples that are not finite."""
-    return WaveError(f"row {row} of the wave holds NaN or infinity")
 
 
 def _sums_up(wave: Tensor) -> bool:
@@ -213,8 +208,12 @@ def _sums_up(wave: Tensor) -> bool:
     return math.isfinite(float(wave.sum()))
 
 
-def warn_of_levels(rows: Sequence[Tensor]) -> bool:
+def warn_of_levels(rows: Sequence[Tensor], depth: int = 5) -> bool:
     """Warn if a row has samples far beyond full scale; return whether one has.
+
+    Args:
+        rows: (samples,) of each row.
+        depth: calls from here to the user's, which the warning names.
 
     Warns:
         LevelWarning: integers that were converted to floating point without a division are
@@ -227,7 +226,7 @@ def warn_of_levels(rows: Sequence[Tensor]) -> bool:
                 f"row {index} of the wave peaks at {peak:.4g}, and full scale is 1: divide 16-bit "
                 "samples by 32768, or pass them as int16",
                 LevelWarning,
-                stacklevel=5,
+                stacklevel=depth,
             )
             return True
     return False

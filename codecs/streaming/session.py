@@ -211,6 +211,7 @@ class StreamSession:
         if self.num_codebooks < 1:
             check_codebooks(self.num_codebooks, self._spec)
         alone = self._encoder is not None and self._encoder.compiled
+        alone &= self.timing.encode.calls >= _CALLS_WATCHED
         if alone and not torch.is_inference_mode_enabled():
             return self._encode(chunk, lengths, final)
         return self._encode_plainly(chunk, lengths, final)
@@ -278,11 +279,13 @@ class StreamSession:
         self._check_weights()
         device = self._device
         finite = as_latents or self._encoder is None or not self._encoder.compiled
-        finite |= self._resamplers_in is not None
-        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size, finite)
         # Later calls are spared: integers that were not divided are loud from the start.
-        if not self._warned and self.timing.encode.calls < _CALLS_WATCHED:
-            self._warned = warn_of_levels(rows_of_batch(samples, counts))
+        watching = not self._warned and self.timing.encode.calls < _CALLS_WATCHED
+        finite |= watching or self._resamplers_in is not None
+        samples, counts = given_batch(_samples(chunk), lengths, self.batch_size, finite)
+        if watching:
+            depth = 5 if as_latents else 6
+            self._warned = warn_of_levels(rows_of_batch(samples, counts), depth)
         ending = row_flags(final, self.batch_size)
         for index, (count, state) in enumerate(zip(counts, self._rows, strict=True)):
             if state.encode_ended:

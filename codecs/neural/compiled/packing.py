@@ -40,7 +40,8 @@ def rows_of_zeros(rows: int, size: int, dtype: type[np.floating[Any]]) -> Array:
     room = np.zeros(rows * line + _LINE, np.uint8)  # the system gives pages when they are written
     start = -room.ctypes.data % _LINE
     whole = room[start : start + rows * line].view(dtype).reshape(rows, line // item)
-    return whole[:, :size]
+    found: Array = whole[:, :size]
+    return found
 
 
 def row_addresses(values: Array) -> Array:

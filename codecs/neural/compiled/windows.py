@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ....errors import WaveError
 from ....kernels.cache import kernel
-from ...waves import not_finite
 from .packing import Array
 
 _MOST = np.finfo(np.float32).max
@@ -71,7 +71,7 @@ class HeldSamples:
             samples, starts, counts, final, self.samples, self.taken, self.pushed, *self.shape
         )
         if wrong >= 0:
-            raise not_finite(wrong)
+            raise WaveError(f"row {wrong} of the wave holds NaN or infinity")
         return Windows(*windows)
 
     def reset(self, row: int) -> None:

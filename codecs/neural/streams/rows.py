@@ -111,7 +111,7 @@ class RowEncoder(TileEncoder):
             if places:
                 found = self._latents(windows)
                 found = self._unrounded_array(found) if as_latents else self.quantize_array(found)
-                if len(found) == batch.shape[0] * most:
+                if len(found) == min(frames) * len(frames):  # as many of each row, none left out
                     batch.reshape(found.shape)[...] = found
                 else:
                     for row, start, stop in places:

@@ -77,6 +77,17 @@ def test_rows_of_different_sizes_are_placed_where_they_belong(codec):
         assert torch.equal(torch.cat(found[row], 1), codec.encode(wave, 16000).codes[0])
 
 
+def test_a_row_ends_with_the_frames_that_another_still_waits_for():
+    """One row gets its look-ahead at its end, and the other one has as many windows more."""
+    codec, waves = CODECS["rvq"], torch.stack([speech(6, 4), speech(6, 5)])
+    expected = codec.encode(waves, 16000).codes
+    encoder = codec.start_encoder(2, expected.shape[1])
+    codes, frames = all_rows(encoder, waves, [6 * HOP] * 2, [True, False])
+    assert frames == [6, 5] and torch.equal(codes[0], expected[0])
+    assert torch.equal(codes[1, :, :5], expected[1, :, :5])
+    assert torch.equal(encoder.push([waves[0, :0], waves[1, :0]], True)[1], expected[1, :, 5:])
+
+
 def test_samples_that_are_not_finite_are_refused_before_any_is_taken(codec):
     wave = torch.stack([speech(6, 1), speech(6, 2)])
     with codec.stream(batch_size=2) as session:
@@ -93,6 +104,20 @@ def test_samples_that_are_not_finite_are_refused_before_any_is_taken(codec):
     assert Tokens.concat(parts).equal(codec.encode(wave, 16000))
     with codec.stream() as session, pytest.warns(LevelWarning):
         session.encode(torch.full((1, HOP), 3e38))
+
+
+def test_a_stream_itself_looks_at_what_it_takes(codec):
+    """A session leaves it to the compiled code after its first calls."""
+    stream, wave = codec.start_encoder(2, codec.spec.tokens.num_codebooks), torch.ones(2, HOP) / 9
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        chunk = wave.clone()
+        chunk[1, 17] = bad
+        with pytest.raises(WaveError, match="row 1 of the wave holds NaN or infinity"):
+            stream.start_batch(chunk, [HOP, HOP], [False, False], False)
+        for row in range(2):
+            found, new = flatten(stream.export_row(row)), flatten(stream.init_row())
+            assert all(torch.equal(found[name], leaf) for name, leaf in new.items())
+    all_rows(stream, wave, [HOP, HOP], [False, False])
 
 
 def test_a_state_is_a_copy_on_its_way_in_and_of_the_same_form_everywhere(codec):
