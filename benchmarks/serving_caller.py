@@ -98,6 +98,8 @@ class Caller:
         drops: numbers of received messages after which to cut the connection with a reset.
         bearer: token.
         patience: seconds to go on trying.
+        read_pause: after so many messages, read nothing for so many seconds.
+        may_end: the last message waits for this.
     """
 
     url: str | Callable[[], str]
@@ -106,7 +108,8 @@ class Caller:
     drops: Iterable[int] = ()
     bearer: str | None = None
     patience: float = 240.0
-    read_pause: tuple[int, float] | None = None  # after so many messages, so many seconds
+    read_pause: tuple[int, float] | None = None
+    may_end: asyncio.Event | None = None
 
     async def call(self, call: Call) -> Call:
         """Make a call, resuming it until it has ended."""
@@ -195,6 +198,8 @@ class Caller:
                 if number == len(call.due):
                     call.due.append(at)
             await credit.take(number, call.ms[number])
+            if self.may_end is not None and number == len(call.messages) - 1:
+                await self.may_end.wait()
             await socket_.send(call.messages[number].pack())
 
     async def _receive(self, socket_: ClientConnection, call: Call, credit: "_Credit") -> bool:

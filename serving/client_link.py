@@ -191,6 +191,9 @@ class Link:
                 socket = await self._reconnect(why)
         except ServingError as error:
             self._failure = error
+        except Exception as error:  # nobody may wait for a stream that nobody serves
+            self._failure = ServingError(f"an error of the client's own: {error!r}")
+            self._failure.__cause__ = error
         finally:
             self._changed()
 
@@ -199,7 +202,7 @@ class Link:
         self._socket = socket
         why: Refusal | None = None
         self._write.set()
-        writer = asyncio.create_task(self._write_all(socket))
+        writer = asyncio.create_task(self._write_or_close(socket))
         try:
             async for received in socket:
                 if received.type == WSMsgType.BINARY:
@@ -216,10 +219,12 @@ class Link:
         finally:
             self._socket = None
             writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            (failed,) = await asyncio.gather(writer, return_exceptions=True)
             with contextlib.suppress(TimeoutError, ClientError, OSError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await socket.close()
+        if isinstance(failed, Exception):
+            raise failed
         return why
 
     def _take(self, message: Message) -> None:
@@ -244,6 +249,13 @@ class Link:
             others = addresses(message.servers, here.token)
             safe = [place for place in others if place.tls or not here.tls]
             self._places = [*(p for p in safe if p not in self._places), *self._places]
+
+    async def _write_or_close(self, socket: ClientWebSocketResponse) -> None:
+        try:
+            await self._write_all(socket)
+        except Exception:
+            await socket.close()  # so that reading ends, too
+            raise
 
     async def _write_all(self, socket: ClientWebSocketResponse) -> None:
         idle = self.ready.limits.idle_seconds / 3

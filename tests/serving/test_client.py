@@ -437,3 +437,25 @@ def test_without_asyncio(blocking_server):
         connect_blocking("http://127.0.0.1:1", "encode", "echo"),
     ):
         pass
+
+
+def test_a_fault_of_its_own_ends_the_stream(monkeypatch):
+    """Who waits for output is told, and does not wait for ever."""
+    from syllabary.serving.client_log import InputLog
+
+    send_next, calls = InputLog.next_to_send, []
+
+    def broken(log):
+        calls.append(log)
+        if len(calls) > 20:
+            raise RuntimeError("out of step")
+        return send_next(log)
+
+    monkeypatch.setattr(InputLog, "next_to_send", broken)
+
+    async def test():
+        async with fake_server() as server, connect(server.url, "encode", "echo") as stream:
+            with pytest.raises(ServingError, match="the client's own: RuntimeError.*out of step"):
+                await both(stream)
+
+    run(test())

@@ -64,7 +64,8 @@ async def moved(before, after, own, move, *, drop: bool = False):
     """Make a call that is at one server, then, after `move`, at another."""
     here = before
     call = own.call
-    caller = Caller(lambda: here.url, pace=True)
+    # However slow the machine is: the stream has not ended before the move.
+    caller = Caller(lambda: here.url, pace=True, may_end=asyncio.Event())
     running = asyncio.create_task(caller.call(call))
     await until(lambda: call.received and call.received[-1].position > 0)
     if drop:
@@ -74,6 +75,7 @@ async def moved(before, after, own, move, *, drop: bool = False):
         )
     await asyncio.to_thread(move)
     here = after
+    caller.may_end.set()
     return await running
 
 
