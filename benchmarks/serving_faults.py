@@ -294,7 +294,7 @@ def malformed(options: argparse.Namespace) -> None:
                     for message in batch:
                         sent += 1
                         await socket_.send(message)
-                    async with asyncio.timeout(1):
+                    async with asyncio.timeout(0.5):
                         while True:
                             await socket_.recv()
             except TimeoutError:
@@ -306,7 +306,7 @@ def malformed(options: argparse.Namespace) -> None:
 
     async def main(server: Served) -> list[tuple[Call, bool]]:
         neighbours: list[tuple[Call, bool]] = []
-        attackers = [asyncio.create_task(attack(server)) for _ in range(8)]
+        attackers = [asyncio.create_task(attack(server)) for _ in range(48)]
         while not all(task.done() for task in attackers):
             neighbours += await speak(server.url, speech, options.sessions[0])
         await asyncio.gather(*attackers)
