@@ -152,11 +152,14 @@ class NeuralCodec(AudioTokenizer):
         def quantize(latents: Tensor) -> Tensor:
             return quantizing(latents[None], num_codebooks)[0]
 
+        def quantize_array(latents: Array) -> Array:
+            assert in_arrays is not None
+            return in_arrays(latents, num_codebooks)
+
         if hasattr(encoder, "init_states"):
             from .streams.rows import RowEncoder  # imported here, since numba takes a while
 
-            quantize_array = in_arrays and (lambda latents: in_arrays(latents, num_codebooks))
-            return RowEncoder(encoder, quantize, quantize_array, **settings)
+            return RowEncoder(encoder, quantize, quantize_array if in_arrays else None, **settings)
         if tile is None:
             latents_of = together(lambda *given: encoder.latents(*given).float())
             return TileEncoder(latents_of, quantize, encoder.init_state, **settings)

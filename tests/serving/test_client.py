@@ -455,7 +455,7 @@ def test_a_fault_of_its_own_ends_the_stream(monkeypatch):
 
     async def test():
         async with fake_server() as server, connect(server.url, "encode", "echo") as stream:
-            with pytest.raises(ServingError, match="the client's own: RuntimeError.*out of step"):
+            with pytest.raises(ServingError, match=r"the client's own: RuntimeError.*out of step"):
                 await both(stream)
 
     run(test())

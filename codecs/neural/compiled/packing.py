@@ -46,7 +46,7 @@ def rows_of_zeros(rows: int, size: int, dtype: type[np.floating[Any]]) -> Array:
 
 def row_addresses(values: Array) -> Array:
     """Return the address (rows,) int64 of each row of an array; the caller must keep the array."""
-    first = values.__array_interface__["data"][0]
+    first: int = values.__array_interface__["data"][0]
     return first + values.strides[0] * np.arange(len(values), dtype=np.int64)
 
 

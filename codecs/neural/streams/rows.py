@@ -16,7 +16,8 @@ from torch import Tensor
 from ...streaming import row_flags
 from ...streaming.protocol import Rest
 from ..compiled.windows import HeldSamples, Windows
-from .tiles import BLOCK, DecoderRow, EncoderRow, TileDecoder, TileEncoder, TileState, blocks_of
+from .tile_state import TileState
+from .tiles import BLOCK, DecoderRow, EncoderRow, TileDecoder, TileEncoder, blocks_of
 
 Array = np.ndarray[Any, Any]
 
@@ -175,7 +176,7 @@ class RowEncoder(TileEncoder):
     def _end(self, final: Array) -> None:
         """Reset the rows that have ended."""
         if True in final:
-            for row in np.flatnonzero(final):
+            for row in np.flatnonzero(final).tolist():
                 self.reset(row)
 
 

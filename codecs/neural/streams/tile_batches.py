@@ -8,13 +8,12 @@ depend on that.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .tiles import TileState
+from .tile_state import TileState
 
 #: Maps tiles (places, tile, …) and a state of so many rows, which it must not change, to results
 #: (places, tile, …) and the new state.
@@ -44,7 +43,7 @@ class TileBatches:
     def __init__(
         self,
         function: TilesFunction,
-        init_state: Callable[[], list[Tensor]],
+        init_state: Callable[[], Any],
         empty: Tensor,
         places: int,
     ) -> None:
@@ -54,7 +53,7 @@ class TileBatches:
     def push(
         self,
         rows: Sequence[Tensor],
-        states: Sequence["TileState[list[Tensor]]"],
+        states: Sequence[TileState[list[Tensor]]],
         after: Callable[[Tensor], Tensor] | None = None,
     ) -> list[list[Tensor]]:
         """Process new frames (new frames, …) of each row; return its results as a list of pieces.
@@ -83,7 +82,7 @@ class TileBatches:
     def _run(
         self,
         rows: list[Tensor],
-        states: "list[TileState[list[Tensor]]]",
+        states: list[TileState[list[Tensor]]],
         after: Callable[[Tensor], Tensor] | None,
     ) -> list[list[Tensor]]:
         """`push` for at most as many rows as there are places."""
@@ -123,7 +122,7 @@ class TileBatches:
         return results
 
     def _laid_out(
-        self, rows: list[Tensor], states: "list[TileState[Any]]", ends: list[int]
+        self, rows: list[Tensor], states: list[TileState[Any]], ends: list[int]
     ) -> Tensor:
         """Return the rows' next tiles (places, tiles, tile, …), each from its unfinished one on."""
         size = len(self.empty)

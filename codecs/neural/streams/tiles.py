@@ -24,6 +24,7 @@ from torch.nn import functional
 from ....errors import StateError
 from ...streaming import DecoderStream, EncoderStream, LatentStream, row_flags
 from .tile_batches import TileBatches, TilesFunction, places_for
+from .tile_state import TileState
 
 S = TypeVar("S")
 
@@ -34,21 +35,6 @@ RowsFunction = Callable[[Tensor, np.ndarray[Any, Any], list[S]], tuple[Tensor, l
 #: Frames per call where any number is allowed: they share each read of the weights, in bounded
 #: memory.
 BLOCK = 256
-
-
-@dataclass
-class TileState(Generic[S]):
-    """State of one row between calls of a network.
-
-    Attributes:
-        network: its state after the last whole tile; without tiles, after the last frame.
-        frames: (tile, …) the incomplete tile, or None without tiles.
-        filled: number of frames in it.
-    """
-
-    network: S
-    frames: Tensor | None
-    filled: int = 0
 
 
 class _Runner(Generic[S]):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllabary.codecs.neural.streams.tile_batches import TileBatches
-from syllabary.codecs.neural.streams.tiles import TileState
+from syllabary.codecs.neural.streams.tile_state import TileState
 
 TILE, EMPTY = 4, torch.full((2,), -1.0)
 
