@@ -5,6 +5,7 @@ for each. `python serving_echo.py KIND PORT`.
 """
 
 import asyncio
+import contextlib
 import sys
 
 from syllabary.serving.event_loop import new_event_loop
@@ -33,11 +34,13 @@ async def with_aiohttp(port: int) -> None:
 
 
 async def with_websockets(port: int) -> None:
+    from websockets import ConnectionClosed
     from websockets.asyncio.server import ServerConnection, serve
 
     async def echo(websocket: ServerConnection) -> None:
-        async for _ in websocket:
-            await websocket.send(ANSWER)
+        with contextlib.suppress(ConnectionClosed):
+            async for _ in websocket:
+                await websocket.send(ANSWER)
 
     async with serve(echo, "127.0.0.1", port, compression=None):
         await asyncio.Event().wait()

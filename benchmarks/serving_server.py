@@ -90,9 +90,16 @@ def served(options: argparse.Namespace, codec: str, *more: str) -> Iterator[Serv
                 assert running.poll() is None, text
                 found = [line for line in text.splitlines() if line.startswith("listening on ")]
                 url = found[0].split()[-1] if found else ""
+            server = Served(running, url, Path(log.name))
+            # The one for files, too. One that still starts takes the others' core.
+            spares = int(more[more.index("--spares") + 1]) if "--spares" in more else 1
+            count = options.workers + spares + 1
+            while len(server.pids("worker_ready")) < count:
+                time.sleep(0.1)
+                assert running.poll() is None, Path(log.name).read_text()
             if others:
                 os.sched_setaffinity(0, others)
-            yield Served(running, url, Path(log.name))
+            yield server
         finally:
             running.kill()
             running.wait()

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from .rows import Row
 
 
+#: Of a call that may have states of many rows to export.
+_EXPORT_SECONDS = 0.002
+
+
 @dataclass
 class _Tenant:
     row: "Row"
@@ -66,6 +70,7 @@ class Worker:
         self.tokenizers = dict(map(find_tokenizer, codecs))
         self.replies: list[Any] = []
         self._rows: dict[int, _Tenant] = {}
+        self._behind = False  # with checkpoints
         self._sessions: dict[tuple[str, int, bool], StreamSession] = {}
         self._do: dict[type, Callable[[Any], None]] = {
             OpenRow: self._open,
@@ -97,7 +102,9 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        return any(tenant.row.waiting or tenant.leaving for tenant in self._rows.values())
+        """Whether there is work without another request."""
+        rows = self._rows.values()
+        return self._behind or any(tenant.row.waiting or tenant.leaving for tenant in rows)
 
     def do(self, request: Any) -> None:
         """Take a request; answers are put in `replies`."""
@@ -180,7 +187,7 @@ class Worker:
     # --- computing -------------------------------------------------------------------------------
 
     def compute(self) -> None:
-        """Compute one piece of every row that has input, and export those that leave."""
+        """Compute one piece of every row that has input."""
         begun = time.monotonic()
         decoding: dict[tuple[str, int], dict[int, tuple[np.ndarray, bool]]] = {}
         encoding: dict[tuple[str, int], dict[int, tuple[np.ndarray, bool]]] = {}
@@ -224,7 +231,6 @@ class Worker:
         for place in worked:
             if place in self._rows:
                 self._say(place, self._rows[place], begun)
-        self._export()
 
     def _encode(self, name: str, count: int, waves: dict[int, np.ndarray], finals: set[int]) -> Any:
         lengths, longest = [0] * self.places, max(map(len, waves.values()))
@@ -267,12 +273,22 @@ class Worker:
         self._rows.pop(place, None)
         self.replies.append(Failed(place, tag, code, message))
 
-    def _export(self) -> None:
+    def export(self) -> None:
+        """Export the rows that leave, and those whose checkpoint is due: the next one or few.
+
+        Streams that began together are due together. Others wait while a state is exported, so
+        what takes longer than `_EXPORT_SECONDS` is left for the next call.
+        """
+        until = time.monotonic() + _EXPORT_SECONDS
+        self._behind = False
         for place, tenant in list(self._rows.items()):
             row = tenant.row
             leaves = tenant.leaving and not row.waiting
             due = row.since >= self.checkpoint_seconds and row.between_messages
             if not leaves and not due:
+                continue
+            if not leaves and time.monotonic() > until:
+                self._behind = True
                 continue
             row.since = 0.0
             try:
@@ -351,10 +367,11 @@ def serve(channel: Channel, settings: dict[str, Any]) -> None:
         for batch in requests:
             for request in batch:
                 worker.do(request)
-        worker.compute()
-        if worker.replies:
-            channel.send(worker.replies)
-            worker.replies = []
+        for work in (worker.compute, worker.export):  # what was computed does not wait for states
+            work()
+            if worker.replies:
+                channel.send(worker.replies)
+                worker.replies = []
 
 
 def main(arguments: list[str]) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import save
+from safetensors.torch import load
+from safetensors.torch import save as save_torch
 from torch import Tensor
 
 from ...errors import StateError
@@ -29,9 +31,15 @@ _LONGEST_HEADER = 1 << 16  # bytes; actual headers have a few hundred
 def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """Serialize a header of JSON values and named tensors."""
     text = json.dumps({"format_version": FORMAT_VERSION, **header}).encode()
-    body = save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
-    content = MAGIC + _LENGTH.pack(len(text)) + text + body
-    return content + hashlib.sha256(content).digest()
+    try:  # by way of NumPy: a third of the time of safetensors' own for torch
+        body = save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
+    except TypeError:  # a dtype that NumPy lacks, such as bfloat16
+        body = save_torch({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
+    parts = [MAGIC, _LENGTH.pack(len(text)), text, body]
+    checksum = hashlib.sha256()
+    for part in parts:
+        checksum.update(part)
+    return b"".join([*parts, checksum.digest()])
 
 
 def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -110,6 +110,7 @@ class StreamSession:
         self._concealment: Concealment | None = None
         self._hop = self._spec.tokens.hop  # cached: dividing fractions in every call is too slow
         self._warned = False
+        self._headers: dict[tuple[str, ...], dict[str, Any]] = {}  # of exported rows
         own = self._spec.sample_rate
         #: Of the samples that the session takes and returns.
         self.sample_rate = own if sample_rate is None else sample_rate
@@ -563,7 +564,6 @@ class StreamSession:
         self._check_rate()
         row = self._row_index(row)
         self._check_weights()
-        check_promise(self.tokenizer)
         tensors = flatten(self._rows[row], "progress")
         parts: list[tuple[str, RowStream[Any] | None]] = [
             ("encoder", self._encoder),
@@ -572,8 +572,11 @@ class StreamSession:
         for name, machine in parts:
             if machine is not None:
                 tensors |= flatten(machine.export_row(row), name)
-        used = [name for name, machine in parts if machine is not None]
-        return pack(identity(self.tokenizer, self.num_codebooks, used), tensors)
+        used = tuple(name for name, machine in parts if machine is not None)
+        if used not in self._headers:  # a server exports its rows again and again
+            check_promise(self.tokenizer)
+            self._headers[used] = identity(self.tokenizer, self.num_codebooks, used)
+        return pack(self._headers[used], tensors)
 
     @plainly
     def import_row(self, row: int, data: bytes) -> None:

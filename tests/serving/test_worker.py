@@ -96,6 +96,7 @@ def run(worker: Worker, streams: list[Stream]) -> None:
     """Compute until nothing waits."""
     while worker.busy or worker.replies:
         worker.compute()
+        worker.export()
         replies, worker.replies = worker.replies, []
         for answer in replies:
             for stream in streams:
