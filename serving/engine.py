@@ -37,7 +37,7 @@ from .workers import WorkerProcess, Workers
 
 #: Lateness is judged over so many seconds, and at least so many messages.
 _WINDOW, _LEAST_COUNT = 2.0, 20
-#: A session that sees more deaths of workers in a minute is ended: it may be what kills them.
+#: A session at whose next message more workers die in a minute is ended: it may be what kills them.
 _MOST_CRASHES = 3
 
 
@@ -385,8 +385,12 @@ class Engine:
                 self._jobs.pop(number, None)
         for session in sessions:
             left = session.placement.left
+            if session.forwarded > session.consumed:  # else it had nothing to compute
+                # What kills a worker is never consumed: who has got on since is not to blame.
+                stuck = session.consumed == session.died_at
+                before = [at for at in session.crashes if stuck and at > now - 60]
+                session.crashes, session.died_at = [*before, now], session.consumed
             self._free(session)
-            session.crashes = [*(at for at in session.crashes if at > now - 60), now]
             if len(session.crashes) > _MOST_CRASHES or session.resumable is not True:
                 self._fail(session, Refusal("fault", "the server can't compute this stream"))
             elif left is None and session.connection is not None:

@@ -299,7 +299,8 @@ class Session:
         arriving: connections for which a place is being found: it is not parked then, either.
         stalled_at: since when its row is paused; None: it isn't.
         stamp: number of a message that had to wait for nobody but others, and when it came.
-        crashes: times of workers' deaths that it has seen.
+        crashes: times of workers' deaths that it has seen since it got on.
+        died_at: what was consumed at the last of them.
         failure: why it can't go on.
     """
 
@@ -323,6 +324,7 @@ class Session:
     stalled_at: float | None = None
     stamp: tuple[int, float] | None = None
     crashes: list[float] = field(default_factory=list)
+    died_at: int = -1
     failure: Refusal | None = None
     on_change: Callable[[], None] = lambda: None
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import websockets
-from serving_caller import Call, Caller, reset
+from serving_caller import Call, Caller, Lost, reset
 
 from syllabary.serving.protocol import (
     FROM_SERVER,
@@ -114,6 +114,46 @@ def test_workers_that_die_lose_nothing(server, utterance, task):
     for each, call in zip(own, asyncio.run(main()), strict=True):
         check(call, each.expected)
         assert not call.resumes, "the client sees a pause only"
+
+
+def test_streams_outlive_any_number_of_workers(server, utterance):
+    """Who gets on between the deaths is not to blame for them."""
+    own = [utterance("encode", "ts3", seconds=4.0, seed=n) for n in range(2)]
+
+    async def main():
+        calls = [each.call for each in own]
+        running = [asyncio.create_task(Caller(server.url, pace=True).call(c)) for c in calls]
+        for _ in range(7):
+            here = len(calls[0].received), len(calls[1].received)
+            server.kill_worker()
+            await until(
+                lambda here=here: all(
+                    len(call.received) > count + 1 for call, count in zip(calls, here, strict=True)
+                )
+            )
+        return await asyncio.gather(*running)
+
+    for each, call in zip(own, asyncio.run(main()), strict=True):
+        check(call, each.expected)
+
+
+def test_a_message_that_kills_workers_ends_its_stream(server, utterance, monkeypatch):
+    from syllabary.serving.rows import Row
+
+    own = utterance("encode", "ts3", seconds=2.0)
+    fatal, take = own.sent[len(own.sent) // 2].payload, Row.take
+    deaths = []
+
+    def deadly(row):
+        if row.inputs[0].payload == fatal:
+            deaths.append(row)
+            raise ConnectionError("the process has gone")
+        return take(row)
+
+    monkeypatch.setattr(Row, "take", deadly)
+    with pytest.raises(Lost, match="can't compute this stream"):
+        asyncio.run(Caller(server.url, pace=True).call(own.call))
+    assert len(deaths) == 4 and not server.places_taken
 
 
 def test_places_come_back_after_disconnects_of_all_kinds(server, utterance):
