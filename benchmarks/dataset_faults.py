@@ -59,6 +59,12 @@ def compared(folder: Path, whole: dict[str, str]) -> str:
     return f"{equal} of {len(whole)} files equal, {len(found.keys() - whole.keys())} too many"
 
 
+def pieces_done(folder: Path) -> int:
+    """Lines of the ledger of a build that is under way."""
+    ledger = folder / ".build" / "ledger.jsonl"
+    return len(ledger.read_bytes().splitlines()) if ledger.exists() else 0
+
+
 def digest_of(folder: Path) -> str:
     return json.loads((folder / "dataset.json").read_text())["digest"][:16]
 
@@ -99,18 +105,14 @@ def engines(speech: Path, place: Path, codec: str, whole: dict[str, str]) -> Non
 def kills(speech: Path, place: Path, codec: str, whole: dict[str, str], count: int) -> None:
     """Killed after a random time of work, which is counted from the first piece on."""
     folder, chance, pieces = place / "killed", random.Random(0), []
-    ledger = folder / ".build" / "ledger.jsonl"
     killed = 0
     while killed < count:
         process = subprocess.Popen(
             command(speech, folder, codec, "--workers", "2"),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        before = len(ledger.read_bytes().splitlines()) if ledger.exists() else 0
-        while process.poll() is None:
-            lines = len(ledger.read_bytes().splitlines()) if ledger.exists() else 0
-            if lines > before or (lines and not before):
-                break
+        before = pieces_done(folder)
+        while process.poll() is None and pieces_done(folder) == before:
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 4))
         if process.poll() is not None:
@@ -118,7 +120,7 @@ def kills(speech: Path, place: Path, codec: str, whole: dict[str, str], count: i
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         killed += 1
-        pieces.append(len(ledger.read_bytes().splitlines()))
+        pieces.append(pieces_done(folder))
     result = build(speech, folder, codec, "--workers", "2")
     outcome = failed(result) if result.returncode else compared(folder, whole)
     print(f"  killed {killed} times, with {pieces} pieces done: {outcome}", flush=True)
@@ -143,11 +145,8 @@ def ray_kill(speech: Path, place: Path, codec: str, whole: dict[str, str]) -> No
         command(speech, folder, codec, "--engine", "ray", "--workers", "2"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    ledger = folder / ".build" / "ledger.jsonl"
     for wanted in (2, 5, 8):
-        while process.poll() is None:
-            if ledger.exists() and len(ledger.read_bytes().splitlines()) >= wanted:
-                break
+        while process.poll() is None and pieces_done(folder) < wanted:
             time.sleep(0.05)
         found = list(ray_workers())
         if process.poll() is None and found:
@@ -190,8 +189,7 @@ def change(place: Path, codec: str) -> None:
     process = subprocess.Popen(
         command(speech, folder, codec, "--workers", "1"), stdout=subprocess.PIPE, text=True
     )
-    ledger = folder / ".build" / "ledger.jsonl"
-    while process.poll() is None and not (ledger.exists() and ledger.stat().st_size):
+    while process.poll() is None and not pieces_done(folder):
         time.sleep(0.01)
     shutil.copy(items[300].path, last)
     process.communicate()

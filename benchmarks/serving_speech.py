@@ -90,20 +90,20 @@ class Speech:
 
 
 def syl_messages(syl: bytes) -> list[Message]:
-    """A `.syl` file as a client sends it; one frame a chunk."""
+    """A `.syl` file as a client sends it."""
     file = io.BytesIO(syl)
     reader = SylReader(file)
     messages = [Message(Kind.SYL_HEADER, 0, 0, syl[: file.tell()])]
     start = file.tell()
-    end = len(syl) - 32
-    for frame, _ in enumerate(reader.chunks()):
-        stop = min(file.tell(), end)
-        messages.append(Message(Kind.SYL_CHUNK, frame + 1, frame, syl[start:stop]))
-        start = stop
-        if stop == end:
+    position = 0
+    for chunk in reader.chunks():
+        messages.append(Message(Kind.SYL_CHUNK, len(messages), position, syl[start : file.tell()]))
+        position += chunk.codes.shape[1]
+        start = file.tell()
+        if len(syl) - start == 12 + 4 + 16:  # only the end mark is left
             break
-    last = len(messages)
-    return [*messages, Message(Kind.SYL_CHUNK, last, last - 1, syl[end:], final=True)]
+    messages.append(Message(Kind.SYL_CHUNK, len(messages), position, syl[start:], final=True))
+    return messages
 
 
 def percentile(values: list[float], part: float) -> float:

@@ -31,13 +31,7 @@ def code_rows(tokens: Tokens, spec: TokenizerSpec, device: torch.device) -> list
         TokenMismatchError: the tokens were made by another tokenizer.
         TokenError: they are no tokens, or a code, length or count is out of range.
     """
-    codes, counts = code_batch(tokens, spec, device)
-    nothing = codes.new_zeros(codes.shape[1], 0)
-    # A server's sessions have many rows, of which few have frames.
-    return [
-        row[:, :count] if count else nothing
-        for row, count in zip(codes.unbind(), counts, strict=True)
-    ]
+    return rows_of_batch(*code_batch(tokens, spec, device), 1)
 
 
 def code_batch(
@@ -68,8 +62,7 @@ def latent_rows(latents: Latents, spec: TokenizerSpec, device: torch.device) -> 
         TokenMismatchError: the latents were made by another tokenizer.
         LatentsError: the tokenizer can't decode latents; or a value, length or count is wrong.
     """
-    vectors, counts = latent_batch(latents, spec, device)
-    return [row[:count] for row, count in zip(vectors, counts, strict=True)]
+    return rows_of_batch(*latent_batch(latents, spec, device))
 
 
 def latent_batch(
@@ -106,6 +99,30 @@ def latents_of_rows(
         num_samples=torch.tensor(num_samples, dtype=torch.long, device=device),
         spec=spec.tokens,
     )
+
+
+def rows_of_batch(batch: Tensor, counts: Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Return the valid part of each row of a batch, along an axis of the rows."""
+    nothing = batch.narrow(axis + 1, 0, 0)
+    # A server's sessions have many rows, of which few have frames.
+    return [
+        row.narrow(axis, 0, count) if count else nothing[index]
+        for index, (row, count) in enumerate(zip(batch.unbind(), counts, strict=True))
+    ]
+
+
+def batch_of_rows(rows: Sequence[Tensor], axis: int) -> tuple[Tensor, list[int]]:
+    """Return rows in one tensor, padded with zeros along an axis, and their sizes along it."""
+    counts = [row.shape[axis] for row in rows]
+    if len(rows) == 1:
+        return rows[0][None], counts
+    shape = list(rows[0].shape)
+    shape[axis] = max(counts)
+    batch = rows[0].new_zeros(len(rows), *shape)
+    for whole, row, count in zip(batch, rows, counts, strict=True):
+        if count:
+            whole.narrow(axis, 0, count).copy_(row)
+    return batch, counts
 
 
 def check_codebooks(count: int | None, spec: TokenizerSpec) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import LatentsError, StateError, WaveError
+from ..batches import batch_of_rows, rows_of_batch
 
 S = TypeVar("S")
 
@@ -217,30 +218,6 @@ class DecoderStream(RowStream[Any]):
         push = self.push_latents if as_latents else self.push
         new = push(rows_of_batch(frames, counts, axis), uniform(final))
         return *batch_of_rows(new, 0), nothing_left
-
-
-def rows_of_batch(batch: Tensor, counts: Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Return the valid part of each row of a batch, along an axis of the rows."""
-    nothing = batch.narrow(axis + 1, 0, 0)
-    # A server's sessions have many rows, of which few have frames.
-    return [
-        row.narrow(axis, 0, count) if count else nothing[index]
-        for index, (row, count) in enumerate(zip(batch.unbind(), counts, strict=True))
-    ]
-
-
-def batch_of_rows(rows: Sequence[Tensor], axis: int) -> tuple[Tensor, list[int]]:
-    """Return rows in one tensor, padded with zeros along an axis, and their sizes along it."""
-    counts = [row.shape[axis] for row in rows]
-    if len(rows) == 1:
-        return rows[0][None], counts
-    shape = list(rows[0].shape)
-    shape[axis] = max(counts)
-    batch = rows[0].new_zeros(len(rows), *shape)
-    for whole, row, count in zip(batch, rows, counts, strict=True):
-        if count:
-            whole.narrow(axis, 0, count).copy_(row)
-    return batch, counts
 
 
 def uniform(flags: Sequence[bool]) -> bool | Sequence[bool]:

@@ -14,10 +14,12 @@ from torch import Tensor
 from ...errors import StateError, TokenError, WaveError
 from ...plain_torch import plainly
 from ..batches import (
+    batch_of_rows,
     check_codebooks,
     code_batch,
     latent_batch,
     latents_of_rows,
+    rows_of_batch,
     tokens_of_rows,
 )
 from ..latents import Latents, latent_channels
@@ -32,9 +34,7 @@ from .protocol import (
     EncoderStream,
     Rest,
     RowStream,
-    batch_of_rows,
     row_flags,
-    rows_of_batch,
 )
 from .rates import RowResampler
 from .rows import RowProgress

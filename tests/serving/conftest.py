@@ -10,7 +10,7 @@ import pytest
 
 from syllabary.audio.pcm import PCMDecoder, PCMEncoder
 from syllabary.audio.polyphase import PolyphaseResampler
-from syllabary.codecs.container import SylReader, SylWriter
+from syllabary.codecs.container import SylWriter
 from syllabary.serving.protocol import PCM, Kind, Message, Open
 from syllabary.tests.serving import tiny
 
@@ -19,6 +19,7 @@ from .running import Loop, Running
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from serving_caller import Call
+from serving_speech import syl_messages
 
 #: As a server's configuration names them, and as clients do.
 HERE = "syllabary.tests.serving.tiny"
@@ -106,23 +107,6 @@ def offline_decode(tokenizer, tokens, rate: int) -> np.ndarray:
     if rate != tokenizer.spec.sample_rate:
         wave = PolyphaseResampler(tokenizer.spec.sample_rate, rate).push(wave, final=True)
     return wave
-
-
-def syl_messages(syl: bytes) -> list[Message]:
-    """A `.syl` file as a client sends it."""
-    file = io.BytesIO(syl)
-    reader = SylReader(file)
-    messages = [Message(Kind.SYL_HEADER, 0, 0, syl[: file.tell()])]
-    start = file.tell()
-    position = 0
-    for chunk in reader.chunks():
-        messages.append(Message(Kind.SYL_CHUNK, len(messages), position, syl[start : file.tell()]))
-        position += chunk.codes.shape[1]
-        start = file.tell()
-        if len(syl) - start == 12 + 4 + 16:  # only the end mark is left
-            break
-    messages.append(Message(Kind.SYL_CHUNK, len(messages), position, syl[start:], final=True))
-    return messages
 
 
 def pcm_messages(data: bytes, sample_bytes: int, samples: int) -> list[Message]:
