@@ -25,6 +25,8 @@ from ..data.utterance_units import frame_starts
 _MOST_CLUSTERS = 1 << 15
 _BATCH_FRAMES = 6000
 _SILENT_FRAMES = 4
+# Standard deviations of a channel over the median of all.
+_OUTLYING = 5
 # Whisper has positions for 30 s.
 _PIECE_SECONDS = 30
 
@@ -74,7 +76,7 @@ def find_targets(
     """Compute units (clusterings, frames) of all utterances of a store, concatenated.
 
     Within an utterance, features are normalised to mean 0, and cepstra to variance 1; those of an
-    `encoder`, which ignores speakers already, are not.
+    `encoder`, which ignores speakers already, are not, but see `without_outliers`.
 
     Args:
         store: the utterances.
@@ -107,16 +109,34 @@ def find_targets(
     assert found is not None
     chosen = np.argsort(draws("targets", (0,), len(found)))[: config.rows]
     rows = found[np.sort(chosen)].astype(np.float32)
+    scale = without_outliers(rows) if config.encoder else np.float32(1)
     units = []
     for clusters in config.clusters:
         # Every rank computes the same result.
-        kmeans = KMeans(KMeansConfig(clusters, iterations=12)).fit(rows, alone=True)
+        kmeans = KMeans(KMeansConfig(clusters, iterations=12)).fit(rows * scale, alone=True)
         parts = [
-            kmeans(torch.from_numpy(found[start : start + 65_536].astype(np.float32))).numpy()
+            kmeans(torch.from_numpy(found[start : start + 65_536] * scale)).numpy()
             for start in range(0, len(found), 65_536)
         ]
         units.append(np.concatenate(parts))
     return np.stack(units)
+
+
+def without_outliers(rows: np.ndarray) -> np.ndarray:
+    """Factors (dim,) float32 that reduce channels of outlying variance to the typical one.
+
+    A few channels of a large transformer have activations many times those of the others (Sun et
+    al., "Massive Activations in Large Language Models", arXiv 2402.17762), most of the variance:
+    distances would be of these alone.
+
+    Args:
+        rows: features (frames, dim) float32.
+    """
+    spread = rows.std(0)
+    typical = max(float(np.median(spread)), 1e-6)
+    return np.where(spread > _OUTLYING * typical, typical / np.maximum(spread, 1e-6), 1).astype(
+        np.float32
+    )
 
 
 def smoothed(values: np.ndarray, reach: int) -> np.ndarray:

@@ -110,7 +110,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
             features = EncoderFeatures(encoder, config.layer, model.hop)
             self._origin = teacher_digest(encoder)
         # The encoder's path does not matter: its digest identifies it.
-        kind = replace(config, encoder="encoder") if config.encoder else config
+        kind = replace(config, encoder="without outliers") if config.encoder else config
         self._targets = UtteranceUnits(
             store,
             model.hop,

@@ -18,7 +18,7 @@ from syllabary.training import recipe_registry as recipes
 from syllabary.training import state
 from syllabary.training.content import targets
 from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
-from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed
+from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed, without_outliers
 from syllabary.training.content.task import ContentTask, LayerFeatures, Predictor, truncated
 from syllabary.training.data import build_store
 from syllabary.training.data.utterance_units import UtteranceUnits, frame_starts
@@ -147,6 +147,37 @@ def test_speed_one_changes_nothing_and_others_move_the_pitch():
     assert torch.equal(played[0], waves[0, :12_000])
     peaks = torch.fft.rfft(played).abs().argmax(1) * 16_000 / 12_000
     assert peaks.tolist() == pytest.approx([200, 240, 160], abs=1.4)
+
+
+def test_a_channel_of_outlying_variance_does_not_decide_alone():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((500, 20)).astype(np.float32) * np.linspace(1, 2, 20, dtype="f4")
+    rows[:, 7] *= 1000
+    scale = without_outliers(rows)
+    others = np.arange(20) != 7
+    assert (scale[others] == 1).all()
+    assert (rows * scale).std(0)[7] == pytest.approx(np.median(rows[:, others].std(0)), rel=0.1)
+    assert (without_outliers(rows[:, others]) == 1).all()
+    assert (without_outliers(np.ones((5, 3), np.float32)) == 1).all()
+
+
+def test_units_of_another_encoder_are_not_those_of_its_largest_channel(store):
+    config = TargetsConfig(encoder="x", clusters=(8,), rows=150)
+    cepstra = Cepstra(16_000, 320)
+
+    def with_outlier(waves):
+        found = cepstra(waves)
+        torch.manual_seed(found.shape[1])
+        return torch.cat([found, 1e4 * torch.randn(*found.shape[:2], 1)], 2)
+
+    def without(waves):
+        return with_outlier(waves)[..., :-1]
+
+    # The outlier counts as one typical channel among the others.
+    found, wanted = (find_targets(store, config, f, 320) for f in (with_outlier, without))
+    joint = np.zeros((8, 8))
+    np.add.at(joint, (found[0], wanted[0]), 1)
+    assert joint.max(1).sum() > 0.6 * joint.sum()
 
 
 def test_nothing_to_do_changes_nothing():
