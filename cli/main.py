@@ -10,6 +10,7 @@ import click
 
 from .. import __version__
 from ..errors import SyllabaryError, SyllabaryWarning
+from .average import average
 from .compiling import telling_of_compiling
 from .convert import convert
 from .dataset import dataset
@@ -56,7 +57,7 @@ def cli() -> None:
 
 for command in (
     encode, decode, stream, convert, roundtrip, eval_command, leaderboard, info, stats,
-    list_command, fit, train, queue, export, dataset, demo, serve,
+    list_command, fit, train, queue, average, export, dataset, demo, serve,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from .averaging import average_tokenizers
     from .loop import Outcome, train
     from .recipe import DataConfig, Recipe, ValidationConfig
     from .recipe_registry import find as find_recipe
@@ -33,6 +34,7 @@ __all__ = [
     "TrainingSet",
     "TrainingTask",
     "ValidationConfig",
+    "average_tokenizers",
     "find_recipe",
     "override_recipe",
     "read_recipe",
@@ -58,6 +60,7 @@ __getattr__, __dir__ = lazy_exports(
         "TrainingSet": "syllabary.training.training_set",
         "TrainingTask": "syllabary.training.task",
         "ValidationConfig": "syllabary.training.recipe",
+        "average_tokenizers": "syllabary.training.averaging",
         "find_recipe": "syllabary.training.recipe_registry:find",
         "override_recipe": "syllabary.training.recipe_registry:override",
         "read_recipe": "syllabary.training.recipe_registry:read",
