@@ -7,7 +7,8 @@
 
 - *overhead*: reading and encoding files one after the other, in this process, beside a build of
   the same files with one worker, in rounds by turns. Both read FLAC and get the same codes. A build
-  also hashes, measures, notes, writes pieces and composes shards.
+  also hashes, measures, notes, writes pieces and composes shards. A quarter of the files is built,
+  too: the difference is what one more file costs, without what is once a build.
 - *workers*: the same files by one and by two processes; starting them counts.
 - *list*: a manifest of that many lines is planned, and the plan taken up again as after a kill,
   with a ledger of all pieces but the last. The peak of memory is of a process of its own.
@@ -19,6 +20,7 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,7 @@ import soundfile
 
 import syllabary
 from syllabary.audio import read, read_manifest
+from syllabary.codecs.interface import AudioTokenizer
 from syllabary.cores import use_one_thread
 from syllabary.lm.dataset.build import build_dataset, local_engine
 from syllabary.lm.dataset.encoding import Piece
@@ -58,34 +61,51 @@ def as_flac(folder: Path, minutes: float) -> float:
 def overhead(codec: str, minutes: float, rounds: int) -> None:
     use_one_thread()
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place, "speech")
-        folder.mkdir()
-        seconds = as_flac(folder, minutes)
-        paths = sorted(folder.glob("*.flac"))
+        whole, part = Path(place, "whole"), Path(place, "part")
+        whole.mkdir()
+        part.mkdir()
+        seconds = as_flac(whole, minutes)
+        paths = sorted(whole.glob("*.flac"))
+        few = paths[::4]
+        for path in few:
+            (part / path.name).symlink_to(path)
+        lines = (whole / "manifest.jsonl").read_text().splitlines()
+        (part / "manifest.jsonl").write_text("\n".join(lines[::4]))
         tokenizer = syllabary.load(codec)
         tokenizer.encode(*read(paths[0], 16000))
-        alone, building = [], []
+        alone: list[tuple[float, float]] = []
+        building: list[tuple[float, float]] = []
         for number in range(rounds):
-            start = time.perf_counter()
-            for path in paths:
-                tokenizer.encode(*read(path, 16000))
-            alone.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            report = build_dataset([folder], Path(place, f"set-{number}"), Settings(codec=codec))
-            building.append(time.perf_counter() - start)
-        # Loading the tokenizer and compiling are once a build, however long it is.
-        start = time.perf_counter()
-        Settings(codec=codec).recipe()
-        loading = time.perf_counter() - start
-        best, built = min(alone), min(building)
-        work, inside = report.encoding[1], report.encoding[0]
-        print(f"{codec}: {len(paths)} files, {seconds / 60:.1f} min of FLAC, {rounds} rounds")
+            alone.append((_encoding(tokenizer, few), _encoding(tokenizer, paths)))
+            names = (Path(place, f"part-{number}"), Path(place, f"whole-{number}"))
+            building.append((_building(part, names[0], codec), _building(whole, names[1], codec)))
+        print(f"{codec}: {len(paths)} files, {seconds / 60:.1f} min of FLAC, CPU time")
+        best, built = _median(alone, 1), _median(building, 1)
         print(f"  reading and encoding alone  {best:8.2f} s  {seconds / best:6.0f} × real time")
         print(f"  a build                     {built:8.2f} s  {built / best - 1:+7.1%}")
-        print(f"    of these, loading twice   {2 * loading:8.2f} s")
-        after = built - 2 * loading
-        print(f"    without loading           {after:8.2f} s  {after / best - 1:+7.1%}")
-        print(f"    workers, in the tokenizer {inside:8.2f} s of {work:.2f} s")
+        # What is once a build, however long it is, is in both: loading, planning, the card.
+        count = len(paths) - len(few)
+        each = 1e3 * (best - _median(alone, 0)) / count
+        more = 1e3 * (built - _median(building, 0)) / count
+        print(f"  one more file, alone        {each:8.2f} ms")
+        print(f"  one more file of a build    {more:8.2f} ms {more / each - 1:+7.1%}")
+
+
+def _encoding(tokenizer: AudioTokenizer, paths: list[Path]) -> float:
+    start = time.process_time()
+    for path in paths:
+        tokenizer.encode(*read(path, 16000))
+    return time.process_time() - start
+
+
+def _building(folder: Path, output: Path, codec: str) -> float:
+    start = time.process_time()
+    build_dataset([folder], output, Settings(codec=codec))
+    return time.process_time() - start
+
+
+def _median(rounds: list[tuple[float, float]], which: int) -> float:
+    return statistics.median(each[which] for each in rounds)
 
 
 def workers(codec: str, minutes: float) -> None:

@@ -41,7 +41,6 @@ class BuildReport:
         resumed: pieces that an earlier run had done.
         pieces: of the whole build.
         seconds: of audio that was encoded now.
-        encoding: seconds that workers spent in the tokenizer, and working at all.
         already: whether the data set was finished before.
     """
 
@@ -52,7 +51,6 @@ class BuildReport:
     resumed: int = 0
     pieces: int = 0
     seconds: float = 0.0
-    encoding: tuple[float, float] = (0.0, 0.0)
     already: bool = False
 
 
@@ -113,13 +111,11 @@ def build_dataset(
             )
         ledger = Ledger(build, plan.digest)
         resumed = len(ledger.records)
-        seconds, times = 0.0, [0.0, 0.0]
+        seconds = 0.0
         made = (engine or local_engine(1))(recipe)
         for number, piece in made.run(_tasks(plan, ledger)):
             ledger.add(number, piece)
             seconds += piece.record["seconds"]
-            times[0] += piece.elapsed[1]
-            times[1] += piece.elapsed[0]
             if progress:
                 progress(len(ledger.records), plan.num_pieces, piece.record["seconds"])
         finish(folder, plan, ledger, recipe.header, settings)
@@ -127,7 +123,7 @@ def build_dataset(
     report = _report(folder)
     return BuildReport(
         report.dataset, report.planned, report.failures, report.drops, resumed,
-        plan.num_pieces, seconds, (times[0], times[1]),
+        plan.num_pieces, seconds,
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ what it returns does not depend on what it did before, on batches, or on other w
 
 import io
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -82,12 +81,10 @@ class Piece:
     Attributes:
         data: a Parquet file of its items, with their digests and what is measured of them.
         record: what the ledger notes of it: counts, failures, drops.
-        elapsed: seconds of work, and of these in the tokenizer.
     """
 
     data: bytes
     record: dict[str, Any]
-    elapsed: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass
@@ -144,7 +141,6 @@ class PieceEncoder:
 
             self._text = TextTokenizer(recipe.text_tokenizer)
         self._format = RowFormat(recipe.header)
-        self._encoding = 0.0
 
     def encode(self, rows: Sequence[Planned]) -> Piece:
         """Encode the utterances of a piece; those that fail, or are filtered out, are noted.
@@ -152,7 +148,6 @@ class PieceEncoder:
         Raises:
             MemoryError: there is not enough.
         """
-        start, self._encoding = time.perf_counter(), 0.0
         outcomes: dict[int, Item | Dropped | str] = {}
         unaligned: list[list[str]] = []
         measures: dict[int, Measures] = {}
@@ -169,8 +164,7 @@ class PieceEncoder:
                 outcomes |= self._flush(waiting, unaligned)
         outcomes |= self._flush(waiting, unaligned)
         self._opener.close()
-        piece = self._pack(rows, outcomes, measures, unaligned)
-        return replace(piece, elapsed=(time.perf_counter() - start, self._encoding))
+        return self._pack(rows, outcomes, measures, unaligned)
 
     def _attempt(self, work: Any, *arguments: Any) -> Any:
         """Run; a failure becomes its reason."""
@@ -224,14 +218,12 @@ class PieceEncoder:
         """Encode a long utterance in constant memory."""
         from ...codecs.tokens import Tokens
 
-        start = time.perf_counter()
         with self.tokenizer.stream(num_codebooks=self._kept) as session:
             parts = [session.encode(block) for block in held]
             held.clear()
             for block, last in blocks:
                 meter.push(block, last)
                 parts.append(session.encode(block, final=last))
-        self._encoding += time.perf_counter() - start
         return Tokens.concat(parts)
 
     def _flush(
@@ -242,13 +234,11 @@ class PieceEncoder:
         tokens: dict[int, Any] = {
             number: read.tokens for number, read in waiting.items() if read.tokens is not None
         }
-        start = time.perf_counter()
         made = self._attempt(self._encode, list(waves.values())) if waves else []
         if isinstance(made, str):  # one by one, so that a failure is of one utterance only
             made = [self._attempt(self._encode, [wave]) for wave in waves.values()]
             made = [row if isinstance(row, str) else row[0] for row in made]
         tokens |= dict(zip(waves, made, strict=True))
-        self._encoding += time.perf_counter() - start
         found: dict[int, Item | str] = {}
         for number, read in waiting.items():
             row = tokens[number]
