@@ -85,6 +85,7 @@ class Engine:
         sessions: by id.
         hello: of the first worker: the tokenizers there are.
         draining: whether new streams are refused.
+        handing_over: whether streams get no places any more, but go to other servers.
     """
 
     def __init__(self, config: Config, metrics: Metrics, keys: Keys) -> None:
@@ -92,7 +93,7 @@ class Engine:
         self.sessions: dict[str, Session] = {}
         self.hello = Hello({}, {})
         self.lateness = Lateness()
-        self.draining = False
+        self.draining = self.handing_over = False
         self._tags = 0
         self._taken: dict[WorkerProcess, dict[int, Session]] = {}
         self._homeless: list[Session] = []
@@ -358,8 +359,7 @@ class Engine:
             session.consumed = max(session.consumed, state.next)
             if session.connection is not None and not self.draining:
                 self.recover(session)  # it came back while its row was leaving
-        if self._folder is not None:
-            self._store(session)
+        self.store(session)
 
     def _fail(self, session: Session, refusal: Refusal) -> None:
         session.failure = refusal
@@ -434,20 +434,22 @@ class Engine:
 
     # --- checkpoints on disk ---------------------------------------------------------------------
 
-    def sealed(self, session: Session) -> bytes:
-        """Return a session, signed, as of its checkpoint."""
-        fields, parts = session.export()
+    def sealed(self, session: Session, with_input: bool = True) -> bytes:
+        """Return a session, signed, as of its checkpoint; see `Session.export`."""
+        fields, parts = session.export(with_input)
         return self._keys.seal(fields, parts, self.limits.park_seconds)
 
     def _path(self, id_: str) -> Path:
         assert self._folder is not None
         return self._folder / f"{id_}.session"
 
-    def _store(self, session: Session) -> None:
-        """Write the latest checkpoint, if the one before has been written."""
-        if session.id in self._stores or session.id not in self.sessions:
+    def store(self, session: Session) -> None:
+        """Write the latest checkpoint, if there is a folder and the one before has been written."""
+        if self._folder is None or session.id in self._stores or session.id not in self.sessions:
             return
-        data, next_ = self.sealed(session), session.checkpoint.next
+        if session.resumable is not True:
+            return
+        data, next_ = self.sealed(session, with_input=False), session.checkpoint.next
 
         def write_file() -> None:
             with replacing(self._path(session.id)) as temporary:
@@ -456,6 +458,7 @@ class Engine:
         async def write() -> None:
             try:
                 await asyncio.to_thread(write_file)
+                session.on_disk = next_
                 session.safe = max(session.safe, next_)
             except OSError as error:
                 event("checkpoint_failed", session.id, level="error", error=str(error))
@@ -464,7 +467,7 @@ class Engine:
             if session.id not in self.sessions:
                 self._forget_file(session.id)
             elif session.checkpoint.next > next_:
-                self._store(session)
+                self.store(session)
             session.on_change()
 
         self._stores[session.id] = asyncio.create_task(write())

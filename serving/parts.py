@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .engine import Engine
     from .metrics import Metrics
+    from .protocol import GoAway
     from .security import Security
 
 
@@ -16,3 +17,4 @@ class ServerParts(Protocol):
     engine: "Engine"
     metrics: "Metrics"
     security: "Security"
+    goaway: "GoAway | None"

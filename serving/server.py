@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
@@ -73,6 +74,8 @@ class Server:
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._clock: asyncio.Task[None] | None = None
+        #: What clients are told while it drains.
+        self.goaway: GoAway | None = None
 
     # --- from start to end -----------------------------------------------------------------------
 
@@ -92,6 +95,7 @@ class Server:
         app.router.add_get("/v1/codecs", self._codecs)
         app.router.add_get("/", self._index)
         app.router.add_post("/v1/sessions/{session}/take", self._give_session)
+        app.router.add_post("/v1/sessions/{session}/keep", self._keep_session)
         for task in file_jobs.TASKS:
             app.router.add_post(f"/v1/{task}", self._one_shot)
         self._runner = web.AppRunner(
@@ -130,38 +134,78 @@ class Server:
         self.metrics.ready(False)
         end = time.monotonic() + seconds
         event("draining", sessions=len(engine.sessions), seconds=seconds)
-        message = GoAway(int(grace * 1000), self.config.peers)
-        for session in list(engine.sessions.values()):
-            if session.connection is not None:
-                session.connection.go_away(message)
+        self.goaway = GoAway(int(grace * 1000), self.config.peers)
+        for session in self._connected():
+            session.connection.go_away(self.goaway)
         while self._connected() and time.monotonic() < end - seconds + grace:
             await asyncio.sleep(_TICK / 2)
-        left = end - time.monotonic()
-        # Leave a part for sending the states.
-        await asyncio.gather(
-            *(self._hand_over(session, 0.75 * left) for session in list(engine.sessions.values()))
-        )
-        # Clients take their states, and other servers the sessions that have no client.
-        while time.monotonic() < end and (
-            self._connected() or (self.config.peers and engine.sessions)
-        ):
+        engine.handing_over = True
+        # Also who comes back now, or was just being let in, until each one has its state.
+        begun: dict[Any, asyncio.Task[None]] = {}
+        while (left := self._not_handed()) and time.monotonic() < end:
+            for session in left:
+                key = session.id, session.connection
+                if key not in begun and not session.arriving:
+                    begun[key] = asyncio.create_task(self._hand_over(session, end))
             await asyncio.sleep(_TICK / 2)
-        event("drained", left=len(engine.sessions))
+        for task in begun.values():
+            task.cancel()
+        await asyncio.gather(*begun.values(), return_exceptions=True)
+        event("drained", left=len(left))
 
     def _connected(self) -> list[Session]:
         sessions = self.engine.sessions.values()
         return [session for session in sessions if session.connection is not None]
 
-    async def _hand_over(self, session: Session, seconds: float) -> None:
-        refusal = Refusal("draining", "this server stops; go on at another")
-        sealed = None
-        if session.resumable is True:
-            with contextlib.suppress(TimeoutError, Refusal):
-                async with asyncio.timeout(seconds):
-                    await self.engine.bring_home(session)
-                    sealed = self.engine.sealed(session)
-        if session.connection is not None:
-            session.connection.refuse(refusal, sealed)
+    def _not_handed(self) -> list[Session]:
+        """The sessions that would be lost, or cut off, if the server ended now."""
+        return [
+            session
+            for session in self.engine.sessions.values()
+            if session.connection is not None
+            or (session.resumable is True and not session.handed and not session.stored)
+        ]
+
+    async def _hand_over(self, session: Session, end: float) -> None:
+        """Give a session to its client; or, if it has none at the moment, to another server."""
+        try:
+            connection, sealed = session.connection, None
+            left = end - time.monotonic()
+            if session.resumable is True:
+                sealed = await self._taken_home(session, left / 4)  # the rest is for sending it
+            if connection is None:
+                if sealed is not None and await self._keep_elsewhere(session, sealed):
+                    self.engine.discard(session, "gone")
+                return
+            refusal = Refusal("draining", "this server stops; go on at another")
+            connection.refuse(refusal, sealed, max(0.0, end - time.monotonic()))
+        except Exception as error:  # the others go on
+            event("fault", session.id, level="error", error=repr(error))
+
+    async def _taken_home(self, session: Session, seconds: float) -> bytes:
+        """Return a sealed session, after its row has been taken out of its place if it leaves soon.
+
+        A worker may be busy, or dead. Then the session has its last checkpoint and the input since,
+        and whoever takes it computes that again.
+        """
+        with contextlib.suppress(TimeoutError, Refusal):
+            async with asyncio.timeout(seconds):
+                await self.engine.bring_home(session)
+        return self.engine.sealed(session)
+
+    async def _keep_elsewhere(self, session: Session, sealed: bytes) -> bool:
+        """Give a session to the first peer that takes it; return whether one has."""
+        headers = {"Authorization": self.keys.peer_header(session.id)}
+        for peer in self.config.peers:
+            url = f"{peer}/v1/sessions/{session.id}/keep"
+            with contextlib.suppress(ClientError, TimeoutError, OSError):
+                async with (
+                    ClientSession(timeout=ClientTimeout(total=_PEER_SECONDS)) as http,
+                    http.post(url, headers=headers, data=sealed) as answer,
+                ):
+                    if answer.status == 200:
+                        return True
+        return False
 
     async def close(self) -> None:
         """End everything at once."""
@@ -226,7 +270,8 @@ class Server:
             client = self.security.authenticate(request.headers.get("Authorization"), offered)
             if SUBPROTOCOL not in offered:
                 raise Refusal("malformed", f"the subprotocol is {SUBPROTOCOL}")
-            if self.engine.draining:
+            # Who resumes gets what is here; whether it is one tells the first message only.
+            if self.engine.draining and not self._not_handed():
                 raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
         except Refusal as refused:
             if "Origin" not in request.headers:
@@ -294,6 +339,7 @@ class Server:
         session.parked_at = time.monotonic()
         self.metrics.opened(config.task, config.codec)
         event("opened", session.id, client=client.name, task=config.task, codec=config.codec)
+        self.engine.store(session)
         return session, await self._placed(session, resumed=False)
 
     async def _placed(self, session: Session, resumed: bool) -> Ready:
@@ -303,7 +349,7 @@ class Server:
             if session.placement is not None and session.placement.left is not None:
                 await self.engine.leave(session)  # what was begun when the connection was lost
             for _ in range(_PLACES_TRIED):
-                if session.placement is not None:
+                if session.placement is not None or self.engine.handing_over:
                     break
                 await self.engine.place(session)  # whose worker may die meanwhile
             else:
@@ -364,8 +410,13 @@ class Server:
         token = self.keys.read_token(message.token)
         if token.client != client.name:
             raise Refusal("unauthorized", "the resume token is another client's")
+        if self.engine.draining and message.state:
+            raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
         sealed = await self._read_state(websocket) if message.state else None
         session, elsewhere = self.engine.sessions.get(token.session), False
+        if session is not None and token.generation > session.generation:
+            self.engine.discard(session, "gone")  # a copy: the stream has gone on elsewhere since
+            session = None
         if session is None:
             self.engine.admit()
             session, elsewhere = await self._fetch(token, sealed, client), True
@@ -387,22 +438,31 @@ class Server:
         """Get a session that another server had: its client, a peer or the shared folder has it."""
         how = "sealed"
         if sealed is None and token.server != self.url:
-            sealed, how = await self._ask_peer(token), "peer"
+            sealed, how = await self._ask_peer(token.server, token.session), "peer"
         if sealed is None:
             sealed, how = self.engine.take_file(token.session), "state_dir"
+        for server in self.config.peers:  # that one may have given it to any of them
+            if sealed is None and server not in (token.server, self.url):
+                sealed, how = await self._ask_peer(server, token.session), "peer"
         if sealed is None:
             raise Refusal("expired", "this session is gone")
         fields, parts = self.keys.unseal(sealed)
         if fields["session"] != token.session or fields["client"] != client.name:
             raise Refusal("bad_state", "the sealed state is of another session")
-        config = from_json(RowConfig, fields["config"])
-        session = self.engine.new_session(token.session, client, config)
-        session.restore(fields, parts)
+        session = self._restored(client, fields, parts)
         session.generation = max(session.generation, token.generation)
+        self.metrics.resumed(how)
+        return session
+
+    def _restored(self, client: Client, fields: dict[str, Any], parts: list[bytes]) -> Session:
+        """Return a session that was sealed, parked here."""
+        config = from_json(RowConfig, fields["config"])
+        session = self.engine.new_session(fields["session"], client, config)
+        session.restore(fields, parts)
         session.parked_at = time.monotonic()
         self.engine.sessions[session.id] = session
         self.metrics.opened(config.task, config.codec)
-        self.metrics.resumed(how)
+        self.engine.store(session)
         return session
 
     async def _read_state(self, websocket: WebSocket) -> bytes:
@@ -426,9 +486,9 @@ class Server:
             if message.final:
                 return data
 
-    async def _ask_peer(self, token: ResumeToken) -> bytes | None:
-        headers = {"Authorization": self.keys.peer_header(token.session)}
-        url = f"{token.server}/v1/sessions/{token.session}/take"
+    async def _ask_peer(self, server: str, session: str) -> bytes | None:
+        headers = {"Authorization": self.keys.peer_header(session)}
+        url = f"{server}/v1/sessions/{session}/take"
         try:
             async with (
                 ClientSession(timeout=ClientTimeout(total=_PEER_SECONDS)) as http,
@@ -445,14 +505,26 @@ class Server:
         session = self.engine.sessions.get(id_)
         if session is None or session.resumable is not True:
             raise Refusal("expired", "this session is gone")
-        connection = session.connection
-        await self.engine.bring_home(session)
-        sealed = self.engine.sealed(session)
-        session.connection = None
+        sealed = await self._taken_home(session, _PEER_SECONDS / 2)
+        connection, session.connection = session.connection, None
         if connection is not None:
             connection.refuse(Refusal("superseded", "another server goes on with this stream"))
         self.engine.discard(session, "gone")
         return web.Response(body=sealed, content_type="application/octet-stream")
+
+    async def _keep_session(self, request: web.Request) -> web.StreamResponse:
+        """Take a session whose client is away, from a server that stops."""
+        id_ = request.match_info["session"]
+        self.keys.check_peer(id_, request.headers.get("Authorization"))
+        if self.engine.draining:
+            raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
+        fields, parts = self.keys.unseal(await request.read())
+        if fields["session"] != id_:
+            raise Refusal("bad_state", "the sealed state is of another session")
+        if id_ not in self.engine.sessions:  # else its client has been quicker
+            session = self._restored(Client(fields["client"]), fields, parts)
+            event("parked", session.id, code=None)
+        return web.Response(text="kept\n")
 
     # --- requests --------------------------------------------------------------------------------
 
