@@ -49,6 +49,8 @@ _SWEEP = 30.0  # seconds between looks at the folder of checkpoints
 _PEER_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 2.0
 _PLACES_TRIED = 4
+#: Of WebSocket: that of RFC 6455.
+_VERSION = "13"
 #: Frames that a resampler's filter looks ahead, at the lower of its rates (`audio.polyphase`).
 _RESAMPLER_TAPS = 48
 
@@ -251,6 +253,10 @@ class Server:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         limits = self.config.limits
+        if request.headers.get("Sec-WebSocket-Version", _VERSION) != _VERSION:
+            error = {"code": "malformed", "message": f"the version of WebSocket is {_VERSION}"}
+            headers = {"Sec-WebSocket-Version": _VERSION}
+            return web.json_response({"error": error}, status=426, headers=headers)
         offered = [
             part.strip()
             for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")
