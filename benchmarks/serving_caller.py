@@ -35,7 +35,7 @@ from syllabary.serving.protocol import (
 
 _BACKOFF = 0.05
 #: Errors after which nothing will be better.
-_FINAL = ("malformed", "sequence", "unauthorized", "expired", "bad_state", "fault")
+_FINAL = ("malformed", "sequence", "unauthorized", "expired", "bad_state", "fault", "unprocessable")
 
 
 @dataclass

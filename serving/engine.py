@@ -20,6 +20,7 @@ from .metrics import Metrics
 from .protocol import Limits, Refusal, Tokenizer
 from .resume import Keys
 from .session import Checkpoint, InputLog, OutputLog, Session
+from .suspects import Suspects
 from .worker_messages import (
     CloseRow,
     ExportRow,
@@ -37,7 +38,7 @@ from .workers import WorkerProcess, Workers
 
 #: Lateness is judged over so many seconds, and at least so many messages.
 _WINDOW, _LEAST_COUNT = 2.0, 20
-#: A session at whose next message more workers die in a minute is ended: it may be what kills them.
+#: Workers that may die while a row is brought home.
 _MOST_CRASHES = 3
 
 
@@ -66,6 +67,8 @@ class Placement:
     Attributes:
         opened: done when the row computes; its exception is a `Refusal`.
         left: done when its state is back and the place is free; None: nobody asked for it.
+        begun: whether the worker knows of the row.
+        given, computed: messages that the row has been given, and that it has computed with.
     """
 
     worker: WorkerProcess
@@ -73,6 +76,16 @@ class Placement:
     tag: int
     opened: "asyncio.Future[None]"
     left: "asyncio.Future[None] | None" = None
+    begun: bool = False
+    given: int = 0
+    computed: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the worker has nothing to do for the row."""
+        if not self.begun:
+            return True
+        return self.opened.done() and self.left is None and self.computed >= self.given
 
 
 class Engine:
@@ -97,6 +110,7 @@ class Engine:
         self._tags = 0
         self._taken: dict[WorkerProcess, dict[int, Session]] = {}
         self._homeless: list[Session] = []
+        self.suspects = Suspects(self)
         self._jobs: dict[int, asyncio.Future[Any]] = {}
         self._stores: dict[str, asyncio.Task[None]] = {}
         self._folder = Path(config.state_dir) if config.state_dir else None
@@ -181,46 +195,75 @@ class Engine:
         if self._free_place() is None:
             raise Refusal("full", "all places are taken", retry_after=5.0)
 
-    def _free_place(self) -> tuple[WorkerProcess, int] | None:
+    def emptiest_worker(self) -> WorkerProcess | None:
+        """Return the worker with the fewest rows, if there is any; last the one that must wait."""
         workers = [worker for worker in self.workers.streams if worker.alive]
-        workers.sort(key=lambda worker: len(self._taken.get(worker, {})))
-        for worker in workers:
-            taken = self._taken.setdefault(worker, {})
-            for place in range(self.config.places):
-                if place not in taken:
-                    return worker, place
-        return None
+
+        def rows(worker: WorkerProcess) -> tuple[bool, int]:
+            return worker is self.suspects.room, len(self._taken.get(worker, {}))
+
+        return min(workers, key=rows, default=None)
+
+    def rows_of(self, worker: WorkerProcess) -> list[Session]:
+        """Return the sessions that have their rows there."""
+        return list(self._taken.get(worker, {}).values())
+
+    def free_place(self, worker: WorkerProcess) -> int | None:
+        taken = self._taken.get(worker, {})
+        return next((place for place in range(self.config.places) if place not in taken), None)
+
+    def _free_place(self) -> tuple[WorkerProcess, int] | None:
+        worker = self.emptiest_worker()
+        place = None if worker is None else self.free_place(worker)
+        return None if worker is None or place is None else (worker, place)
 
     def place(self, session: Session) -> "asyncio.Future[None]":
         """Give a session a place, where it goes on from its checkpoint.
 
         Returns:
-            done when its row computes; a `Refusal` if it can't.
+            done when its row computes, or when its worker has died meanwhile; a `Refusal` if it
+            can't.
 
         Raises:
             Refusal: `full`.
         """
+        if self.suspects.suspected(session):
+            return self.suspects.add(session)
         found = self._free_place()
         if found is None:
             raise Refusal("full", "all places are taken", retry_after=5.0)
-        worker, place = found
+        return self.begin(session, *found)
+
+    def begin(self, session: Session, worker: WorkerProcess, place: int) -> "asyncio.Future[None]":
+        """Give a session this place; see `place`."""
         self._tags += 1
         opened = asyncio.get_running_loop().create_future()
         # Read, or asyncio logs that nobody did: a recovery waits for no one.
         opened.add_done_callback(lambda done: done.cancelled() or done.exception())
         session.placement = Placement(worker, place, self._tags, opened)
-        self._taken[worker][place] = session
-        worker.send(OpenRow(place, self._tags, session.config, session.checkpoint.data))
+        self._taken.setdefault(worker, {})[place] = session
         session.forwarded = session.checkpoint.next
         session.stamp = None
-        self.forward(session)
+        self.open(session)
         self._count()
         return opened
+
+    def open(self, session: Session) -> None:
+        """Let a row compute, unless it has to wait for one that must be alone."""
+        placement = session.placement
+        if not placement.begun and not self.suspects.holds(session):
+            placement.begun = True
+            placement.given = placement.computed = session.checkpoint.next
+            state = session.checkpoint.data
+            placement.worker.send(OpenRow(placement.place, placement.tag, session.config, state))
+        self.forward(session)
 
     def forward(self, session: Session) -> None:
         """Give a session's row the input that it has not had, unless it is paused."""
         placement = session.placement
-        if placement is None or placement.left is not None:
+        if placement is None or placement.left is not None or not placement.begun:
+            return
+        if self.suspects.holds(session):
             return
         behind = session.forwarded < session.consumed  # it computes again what it has said
         if session.output.ms > self.limits.output_ms and not behind:
@@ -234,7 +277,7 @@ class Engine:
         now = time.monotonic()
         if session.consumed == session.forwarded:
             session.stamp = items[0][0] + 1, now
-        session.forwarded = items[-1][0] + 1
+        session.forwarded = placement.given = items[-1][0] + 1
         messages = [item.message for _, item in items]
         placement.worker.send(Inputs(placement.place, placement.tag, messages, now))
 
@@ -242,8 +285,10 @@ class Engine:
         """Take a session's row out of its place, with all its state."""
         placement = session.placement
         if placement is None:
-            if session in self._homeless:
-                self._homeless.remove(session)
+            self._wait_no_more(session)
+            return
+        if not placement.begun:
+            self._free(session)
             return
         if placement.left is None:
             placement.left = asyncio.get_running_loop().create_future()
@@ -268,8 +313,7 @@ class Engine:
         """Forget a session."""
         if self.sessions.pop(session.id, None) is None:
             return
-        if session in self._homeless:
-            self._homeless.remove(session)
+        self._wait_no_more(session)
         placement = session.placement
         if placement is not None:
             placement.worker.send(CloseRow(placement.place, placement.tag))
@@ -278,6 +322,11 @@ class Engine:
         event("closed", session.id, why=why, messages_in=session.input.received)
         if self._folder is not None:
             self._forget_file(session.id)
+
+    def _wait_no_more(self, session: Session) -> None:
+        if session in self._homeless:
+            self._homeless.remove(session)
+        self.suspects.remove(session)
 
     def limit_parked(self, client: Any) -> None:
         """Forget a client's oldest parked sessions, if it has more than there are places."""
@@ -335,6 +384,7 @@ class Engine:
     def _progress(self, session: Session, progress: Progress) -> None:
         now = time.monotonic()
         placement = session.placement
+        placement.computed = progress.next
         if not placement.opened.done():
             placement.opened.set_result(None)
         session.consumed = max(session.consumed, progress.next)
@@ -350,6 +400,8 @@ class Engine:
             session.output.add(output)
         if session.output.ms > self.limits.output_ms and session.stalled_at is None:
             session.stalled_at = now
+        if self.suspects.room is not None:
+            self.suspects.go_on()
 
     def _state(self, session: Session, state: State) -> None:
         session.take_checkpoint(Checkpoint(state.data, state.next, state.out))
@@ -378,21 +430,20 @@ class Engine:
         self.metrics.worker_lost()
         sessions = list(self._taken.pop(worker, {}).values())
         event("worker_lost", worker=worker.name, pid=worker.pid, sessions=len(sessions))
-        now = time.monotonic()
         for number, job in list(self._jobs.items()):
             if self.workers.files is None and not job.done():
                 job.set_exception(Refusal("fault", "the worker for files died; try again"))
                 self._jobs.pop(number, None)
+        guilty = self.suspects.died(worker, sessions)
         for session in sessions:
             left = session.placement.left
-            if session.forwarded > session.consumed:  # else it had nothing to compute
-                # What kills a worker is never consumed: who has got on since is not to blame.
-                stuck = session.consumed == session.died_at
-                before = [at for at in session.crashes if stuck and at > now - 60]
-                session.crashes, session.died_at = [*before, now], session.consumed
             self._free(session)
-            if len(session.crashes) > _MOST_CRASHES or session.resumable is not True:
-                self._fail(session, Refusal("fault", "the server can't compute this stream"))
+            if session in guilty:
+                why = "the server can't compute this stream: its next message ends any process"
+                self._fail(session, Refusal("unprocessable", why))
+            elif session.resumable is not True:
+                why = f"its process ended, and the stream can't move: {session.resumable}"
+                self._fail(session, Refusal("fault", why))
             elif left is None and session.connection is not None:
                 self.recover(session)
             session.on_change()
@@ -414,6 +465,7 @@ class Engine:
         waiting, self._homeless = self._homeless, []
         for session in waiting:
             self.recover(session)
+        self.suspects.go_on()
         self.metrics.workers(len(self.workers.streams) + len(self.workers.spares))
 
     # --- files -----------------------------------------------------------------------------------

@@ -358,6 +358,8 @@ class Server:
                 if session.placement is not None or self.engine.handing_over:
                     break
                 await self.engine.place(session)  # whose worker may die meanwhile
+                if session.failure is not None:
+                    raise session.failure
             else:
                 raise Refusal("full", "workers died again and again", retry_after=5.0)
         except Refusal as refused:

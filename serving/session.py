@@ -309,7 +309,8 @@ class Session:
         arriving: connections for which a place is being found: it is not parked then, either.
         stalled_at: since when its row is paused; None: it isn't.
         stamp: number of a message that had to wait for nobody but others, and when it came.
-        crashes: times of workers' deaths that it has seen since it got on.
+        deaths: of workers while they had something of it to compute, since it got on.
+        deaths_alone: of those, while they had nothing else to compute.
         died_at: what was consumed at the last of them.
         failure: why it can't go on.
         handed: its client has its sealed state, and goes on at another server.
@@ -335,7 +336,8 @@ class Session:
     arriving: int = 0
     stalled_at: float | None = None
     stamp: tuple[int, float] | None = None
-    crashes: list[float] = field(default_factory=list)
+    deaths: int = 0
+    deaths_alone: int = 0
     died_at: int = -1
     failure: Refusal | None = None
     handed: bool = False

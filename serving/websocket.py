@@ -81,7 +81,7 @@ class WebSocket(asyncio.BufferedProtocol):
             self._fail(error)
 
     def _deliver(self, opcode: int, content: Any) -> None:
-        if opcode == BINARY or opcode == TEXT:
+        if opcode in (BINARY, TEXT):
             if self._listener is not None:
                 self._listener(content)
                 return
