@@ -6,14 +6,12 @@ are.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..filesystem import replacing
+from .checkpoint_files import CheckpointFiles
 from .config import Config
 from .logs import event
 from .metrics import Metrics
@@ -112,8 +110,7 @@ class Engine:
         self._homeless: list[Session] = []
         self.suspects = Suspects(self)
         self._jobs: dict[int, asyncio.Future[Any]] = {}
-        self._stores: dict[str, asyncio.Task[None]] = {}
-        self._folder = Path(config.state_dir) if config.state_dir else None
+        self.checkpoints = CheckpointFiles(config, self.sessions, self.sealed)
         self.workers = Workers(
             codecs=list(config.codecs),
             places=config.places,
@@ -144,8 +141,7 @@ class Engine:
         await self.workers.start()
 
     async def close(self) -> None:
-        for task in list(self._stores.values()):
-            await task
+        await self.checkpoints.close()
         await self.workers.close()
 
     # --- tokenizers ------------------------------------------------------------------------------
@@ -320,8 +316,7 @@ class Engine:
             self._free(session)
         self.metrics.closed(session.config.task, session.config.codec, why)
         event("closed", session.id, why=why, messages_in=session.input.received)
-        if self._folder is not None:
-            self._forget_file(session.id)
+        self.checkpoints.forget(session.id)
 
     def _wait_no_more(self, session: Session) -> None:
         if session in self._homeless:
@@ -411,7 +406,7 @@ class Engine:
             session.consumed = max(session.consumed, state.next)
             if session.connection is not None and not self.draining:
                 self.recover(session)  # it came back while its row was leaving
-        self.store(session)
+        self.checkpoints.store(session)
 
     def _fail(self, session: Session, refusal: Refusal) -> None:
         session.failure = refusal
@@ -484,75 +479,15 @@ class Engine:
         worker.send(FileJob(self._tags, job))
         return await done
 
-    # --- checkpoints on disk ---------------------------------------------------------------------
+    # --- states ----------------------------------------------------------------------------------
 
     def sealed(self, session: Session, with_input: bool = True) -> bytes:
         """Return a session, signed, as of its checkpoint; see `Session.export`."""
         fields, parts = session.export(with_input)
         return self._keys.seal(fields, parts, self.limits.park_seconds)
 
-    def _path(self, id_: str) -> Path:
-        assert self._folder is not None
-        return self._folder / f"{id_}.session"
-
-    def store(self, session: Session) -> None:
-        """Write the latest checkpoint, if there is a folder and the one before has been written."""
-        if self._folder is None or session.id in self._stores or session.id not in self.sessions:
-            return
-        if session.resumable is not True:
-            return
-        data, next_ = self.sealed(session, with_input=False), session.checkpoint.next
-
-        def write_file() -> None:
-            with replacing(self._path(session.id)) as temporary:
-                temporary.write_bytes(data)
-
-        async def write() -> None:
-            try:
-                await asyncio.to_thread(write_file)
-                session.on_disk = next_
-                session.safe = max(session.safe, next_)
-            except OSError as error:
-                event("checkpoint_failed", session.id, level="error", error=str(error))
-            finally:
-                del self._stores[session.id]
-            if session.id not in self.sessions:
-                self._forget_file(session.id)
-            elif session.checkpoint.next > next_:
-                self.store(session)
-            session.on_change()
-
-        self._stores[session.id] = asyncio.create_task(write())
-
-    def _forget_file(self, id_: str) -> None:
-        if id_ not in self._stores:  # else the task that writes it forgets it
-            self._path(id_).unlink(missing_ok=True)
-
-    def take_file(self, id_: str) -> bytes | None:
-        """Return a session that another server has stored, and take it away from others."""
-        if self._folder is None or not id_.isalnum():
-            return None
-        taken = self._path(id_).with_suffix(".taken")
-        try:
-            self._path(id_).rename(taken)
-            data = taken.read_bytes()
-            taken.unlink()
-        except FileNotFoundError:
-            return None
-        return data
-
-    def sweep(self) -> None:
-        """Remove files that are past their time, of servers that are gone; in a thread."""
-        if self._folder is None:
-            return
-        oldest = time.time() - 2 * self.limits.park_seconds - self.config.checkpoint_seconds
-        for path in (*self._folder.glob("*.session"), *self._folder.glob("*.taken")):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-
     def safe(self, session: Session) -> int:
         """Number of messages that the client may forget."""
-        if self._folder is None or session.resumable is not True:
+        if self.config.state_dir is None or session.resumable is not True:
             return session.consumed
         return session.safe

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .metrics import Metrics
     from .protocol import GoAway
+    from .resume import Keys
     from .security import Security
 
 
@@ -17,4 +18,6 @@ class ServerParts(Protocol):
     engine: "Engine"
     metrics: "Metrics"
     security: "Security"
+    keys: "Keys"
+    url: str
     goaway: "GoAway | None"

@@ -4,23 +4,21 @@ One process with one event loop holds all connections; it computes nothing (`eng
 """
 
 import asyncio
-import contextlib
 import json
 import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp import web
 
 from ..errors import ServingError
-from ..typed_fields import from_json
 from . import file_jobs, one_shot
 from .config import Config, read_key, ssl_context
 from .connection import Connection, no_delay, refuse, row_config
 from .engine import Engine
+from .handover import HandOver
 from .logs import event
 from .metrics import Metrics
 from .page import page
@@ -29,8 +27,6 @@ from .protocol import (
     STREAM_PATH,
     SUBPROTOCOL,
     GoAway,
-    Kind,
-    Message,
     Open,
     Ready,
     Refusal,
@@ -46,7 +42,6 @@ from .worker_messages import RowConfig
 
 _TICK = 0.1  # seconds between looks at what is due by time
 _SWEEP = 30.0  # seconds between looks at the folder of checkpoints
-_PEER_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 2.0
 _PLACES_TRIED = 4
 #: Of WebSocket: that of RFC 6455.
@@ -74,6 +69,7 @@ class Server:
         self.keys = Keys(read_key(config))
         self.engine = Engine(config, self.metrics, self.keys)
         self.url = ""
+        self.handover = HandOver(self)
         self._runner: web.AppRunner | None = None
         self._clock: asyncio.Task[None] | None = None
         #: What clients are told while it drains.
@@ -96,8 +92,8 @@ class Server:
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/v1/codecs", self._codecs)
         app.router.add_get("/", self._index)
-        app.router.add_post("/v1/sessions/{session}/take", self._give_session)
-        app.router.add_post("/v1/sessions/{session}/keep", self._keep_session)
+        app.router.add_post("/v1/sessions/{session}/take", self.handover.give)
+        app.router.add_post("/v1/sessions/{session}/keep", self.handover.keep)
         for task in file_jobs.TASKS:
             app.router.add_post(f"/v1/{task}", self._one_shot)
         self._runner = web.AppRunner(
@@ -130,91 +126,15 @@ class Server:
         Args:
             grace: seconds until the hand-over; default: half of `drain_seconds`, the limit of all.
         """
-        engine, seconds = self.engine, self.config.drain_seconds
-        grace = seconds / 2 if grace is None else grace
-        engine.draining = True
         self.metrics.ready(False)
-        end = time.monotonic() + seconds
-        event("draining", sessions=len(engine.sessions), seconds=seconds)
-        self.goaway = GoAway(int(grace * 1000), self.config.peers)
-        for session in self._connected():
-            session.connection.go_away(self.goaway)
-        while self._connected() and time.monotonic() < end - seconds + grace:
-            await asyncio.sleep(_TICK / 2)
-        engine.handing_over = True
-        # Also who comes back now, or was just being let in, until each one has its state.
-        begun: dict[Any, asyncio.Task[None]] = {}
-        while (left := self._not_handed()) and time.monotonic() < end:
-            for session in left:
-                key = session.id, session.connection
-                if key not in begun and not session.arriving:
-                    begun[key] = asyncio.create_task(self._hand_over(session, end))
-            await asyncio.sleep(_TICK / 2)
-        for task in begun.values():
-            task.cancel()
-        await asyncio.gather(*begun.values(), return_exceptions=True)
-        event("drained", left=len(left))
-
-    def _connected(self) -> list[Session]:
-        sessions = self.engine.sessions.values()
-        return [session for session in sessions if session.connection is not None]
-
-    def _not_handed(self) -> list[Session]:
-        """The sessions that would be lost, or cut off, if the server ended now."""
-        return [
-            session
-            for session in self.engine.sessions.values()
-            if session.connection is not None
-            or (session.resumable is True and not session.handed and not session.stored)
-        ]
-
-    async def _hand_over(self, session: Session, end: float) -> None:
-        """Give a session to its client; or, if it has none at the moment, to another server."""
-        try:
-            connection, sealed = session.connection, None
-            left = end - time.monotonic()
-            if session.resumable is True:
-                sealed = await self._taken_home(session, left / 4)  # the rest is for sending it
-            if connection is None:
-                if sealed is not None and await self._keep_elsewhere(session, sealed):
-                    self.engine.discard(session, "gone")
-                return
-            refusal = Refusal("draining", "this server stops; go on at another")
-            connection.refuse(refusal, sealed, max(0.0, end - time.monotonic()))
-        except Exception as error:  # the others go on
-            event("fault", session.id, level="error", error=repr(error))
-
-    async def _taken_home(self, session: Session, seconds: float) -> bytes:
-        """Return a sealed session, after its row has been taken out of its place if it leaves soon.
-
-        A worker may be busy, or dead. Then the session has its last checkpoint and the input since,
-        and whoever takes it computes that again.
-        """
-        with contextlib.suppress(TimeoutError, Refusal):
-            async with asyncio.timeout(seconds):
-                await self.engine.bring_home(session)
-        return self.engine.sealed(session)
-
-    async def _keep_elsewhere(self, session: Session, sealed: bytes) -> bool:
-        """Give a session to the first peer that takes it; return whether one has."""
-        headers = {"Authorization": self.keys.peer_header(session.id)}
-        for peer in self.config.peers:
-            url = f"{peer}/v1/sessions/{session.id}/keep"
-            with contextlib.suppress(ClientError, TimeoutError, OSError):
-                async with (
-                    ClientSession(timeout=ClientTimeout(total=_PEER_SECONDS)) as http,
-                    http.post(url, headers=headers, data=sealed) as answer,
-                ):
-                    if answer.status == 200:
-                        return True
-        return False
+        await self.handover.drain(grace)
 
     async def close(self) -> None:
         """End everything at once."""
         self.engine.draining = True
         if self._clock is not None:
             self._clock.cancel()
-        for session in self._connected():
+        for session in self.handover.connected():
             session.connection.abort()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -227,7 +147,7 @@ class Server:
             limits, now, parked = self.config.limits, time.monotonic(), 0
             if now > swept + _SWEEP:
                 swept = now
-                await asyncio.to_thread(self.engine.sweep)
+                await asyncio.to_thread(self.engine.checkpoints.sweep)
             for session in list(self.engine.sessions.values()):
                 connection = session.connection
                 if session.parked:
@@ -277,7 +197,7 @@ class Server:
             if SUBPROTOCOL not in offered:
                 raise Refusal("malformed", f"the subprotocol is {SUBPROTOCOL}")
             # Who resumes gets what is here; whether it is one tells the first message only.
-            if self.engine.draining and not self._not_handed():
+            if self.engine.draining and not self.handover.not_handed():
                 raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
         except Refusal as refused:
             if "Origin" not in request.headers:
@@ -345,7 +265,7 @@ class Server:
         session.parked_at = time.monotonic()
         self.metrics.opened(config.task, config.codec)
         event("opened", session.id, client=client.name, task=config.task, codec=config.codec)
-        self.engine.store(session)
+        self.engine.checkpoints.store(session)
         return session, await self._placed(session, resumed=False)
 
     async def _placed(self, session: Session, resumed: bool) -> Ready:
@@ -420,14 +340,14 @@ class Server:
             raise Refusal("unauthorized", "the resume token is another client's")
         if self.engine.draining and message.state:
             raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
-        sealed = await self._read_state(websocket) if message.state else None
+        sealed = await self.handover.read_state(websocket) if message.state else None
         session, elsewhere = self.engine.sessions.get(token.session), False
         if session is not None and token.generation > session.generation:
             self.engine.discard(session, "gone")  # a copy: the stream has gone on elsewhere since
             session = None
         if session is None:
             self.engine.admit()
-            session, elsewhere = await self._fetch(token, sealed, client), True
+            session, elsewhere = await self.handover.fetch(token, sealed, client), True
         elif token.generation != session.generation and (
             session.confirmed or token.generation != session.generation - 1
         ):
@@ -441,98 +361,6 @@ class Server:
         ready = await self._placed(session, resumed=True)
         event("resumed", session.id, elsewhere=elsewhere)
         return session, ready
-
-    async def _fetch(self, token: ResumeToken, sealed: bytes | None, client: Client) -> Session:
-        """Get a session that another server had: its client, a peer or the shared folder has it."""
-        how = "sealed"
-        if sealed is None and token.server != self.url:
-            sealed, how = await self._ask_peer(token.server, token.session), "peer"
-        if sealed is None:
-            sealed, how = self.engine.take_file(token.session), "state_dir"
-        for server in self.config.peers:  # that one may have given it to any of them
-            if sealed is None and server not in (token.server, self.url):
-                sealed, how = await self._ask_peer(server, token.session), "peer"
-        if sealed is None:
-            raise Refusal("expired", "this session is gone")
-        fields, parts = self.keys.unseal(sealed)
-        if fields["session"] != token.session or fields["client"] != client.name:
-            raise Refusal("bad_state", "the sealed state is of another session")
-        session = self._restored(client, fields, parts)
-        session.generation = max(session.generation, token.generation)
-        self.metrics.resumed(how)
-        return session
-
-    def _restored(self, client: Client, fields: dict[str, Any], parts: list[bytes]) -> Session:
-        """Return a session that was sealed, parked here."""
-        config = from_json(RowConfig, fields["config"])
-        session = self.engine.new_session(fields["session"], client, config)
-        session.restore(fields, parts)
-        session.parked_at = time.monotonic()
-        self.engine.sessions[session.id] = session
-        self.metrics.opened(config.task, config.codec)
-        self.engine.store(session)
-        return session
-
-    async def _read_state(self, websocket: WebSocket) -> bytes:
-        limits = self.config.limits
-        data = b""
-        while True:
-            try:
-                received = await websocket.receive(limits.handshake_seconds)
-            except TimeoutError:
-                raise Refusal("too_slow", "the sealed state did not come") from None
-            if received is None:
-                raise ConnectionResetError("the client went away")
-            if isinstance(received, str):
-                raise Refusal("malformed", "after `resume` with `state`, messages of kind 4 follow")
-            message = Message.unpack(received)
-            if message.kind != Kind.STATE or message.position != len(data):
-                raise Refusal("malformed", f"expected kind 4 at position {len(data)}")
-            data += message.payload
-            if len(data) > limits.state_bytes:
-                raise Refusal("too_big", f"a sealed state has at most {limits.state_bytes} bytes")
-            if message.final:
-                return data
-
-    async def _ask_peer(self, server: str, session: str) -> bytes | None:
-        headers = {"Authorization": self.keys.peer_header(session)}
-        url = f"{server}/v1/sessions/{session}/take"
-        try:
-            async with (
-                ClientSession(timeout=ClientTimeout(total=_PEER_SECONDS)) as http,
-                http.post(url, headers=headers) as answer,
-            ):
-                return await answer.read() if answer.status == 200 else None
-        except (ClientError, TimeoutError, OSError):
-            return None  # it is gone; the shared folder may have it
-
-    async def _give_session(self, request: web.Request) -> web.StreamResponse:
-        """Hand a session to another server of this deployment."""
-        id_ = request.match_info["session"]
-        self.keys.check_peer(id_, request.headers.get("Authorization"))
-        session = self.engine.sessions.get(id_)
-        if session is None or session.resumable is not True:
-            raise Refusal("expired", "this session is gone")
-        sealed = await self._taken_home(session, _PEER_SECONDS / 2)
-        connection, session.connection = session.connection, None
-        if connection is not None:
-            connection.refuse(Refusal("superseded", "another server goes on with this stream"))
-        self.engine.discard(session, "gone")
-        return web.Response(body=sealed, content_type="application/octet-stream")
-
-    async def _keep_session(self, request: web.Request) -> web.StreamResponse:
-        """Take a session whose client is away, from a server that stops."""
-        id_ = request.match_info["session"]
-        self.keys.check_peer(id_, request.headers.get("Authorization"))
-        if self.engine.draining:
-            raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
-        fields, parts = self.keys.unseal(await request.read())
-        if fields["session"] != id_:
-            raise Refusal("bad_state", "the sealed state is of another session")
-        if id_ not in self.engine.sessions:  # else its client has been quicker
-            session = self._restored(Client(fields["client"]), fields, parts)
-            event("parked", session.id, code=None)
-        return web.Response(text="kept\n")
 
     # --- requests --------------------------------------------------------------------------------
 

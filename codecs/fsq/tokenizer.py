@@ -78,7 +78,7 @@ class FSQCodec(NeuralCodec):
 
     def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
         levels = self._compiled_levels()
-        return levels and levels.encode
+        return None if levels is None else levels.encode
 
     def dequantizing(self) -> Callable[[Tensor], Tensor]:
         if in_arrays := self.dequantizing_arrays():
@@ -100,7 +100,7 @@ class FSQCodec(NeuralCodec):
 
     def dequantizing_arrays(self) -> Callable[[Array], Array] | None:
         levels = self._compiled_levels()
-        return levels and levels.vectors
+        return None if levels is None else levels.vectors
 
     def _compiled_levels(self) -> "CompiledLevels | None":
         if self.device.type != "cpu" or not may_compile() or self.config.num_codebooks > 1:

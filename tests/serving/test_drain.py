@@ -312,7 +312,7 @@ def test_a_copy_that_was_left_behind_does_not_stand_in_the_way(servers, speech):
     async def main():
         socket_, ready = await begin(first, call)
         await until(lambda: first.sessions[0].input.received == 20)
-        sealed = first.loop.run(first.server._taken_home(first.sessions[0], 5))
+        sealed = first.loop.run(first.server.handover.taken_home(first.sessions[0], 5))
         reset(socket_)
         async with connect(second) as again:
             await again.send(dump(Resume(ready.token, 0, state=True)))

@@ -173,7 +173,7 @@ def test_places_come_back_after_disconnects_of_all_kinds(server, utterance):
             if kind == 2:
                 return reset(socket_)
             if kind == 3:
-                socket_.transport.write(b"\x82\x7e\x01")  # within a frame's header
+                socket_.transport.write(b"\x82\xfe\x01")  # within a frame's header
                 await asyncio.sleep(0.01)
                 return reset(socket_)
             if kind == 4:

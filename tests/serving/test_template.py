@@ -61,6 +61,8 @@ def all_of(server) -> list:
     return [*workers.streams, *workers.spares, workers.files]
 
 
+#: Real processes, each of which imports PyTorch.
+@pytest.mark.slow
 def test_workers_are_forked_and_replaced(running):
     """Under load, one after the other; then the process that they come from."""
     server, speech = running(), Speech(NULL, "encode", 2.0)
@@ -101,6 +103,7 @@ def test_workers_are_forked_and_replaced(running):
     assert not any(runs(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_a_process_with_threads_forks_nothing(running):
     server = running(f"null={__name__}:with_a_thread")
     workers = server.engine.workers
