@@ -8,14 +8,11 @@ on; one with which workers die alone, again and again, is ended. Nobody else eve
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .logs import event
 from .session import Session
-
-if TYPE_CHECKING:
-    from .engine import Engine
-    from .workers import WorkerProcess
+from .workers import WorkerProcess
 
 #: Deaths of workers without getting on in between, after which a stream is a suspect.
 _SUSPECT = 2
@@ -23,17 +20,33 @@ _SUSPECT = 2
 _GUILTY = 2
 
 
+class Places(Protocol):
+    """What is needed of `engine.Engine`."""
+
+    def emptiest_worker(self) -> WorkerProcess | None: ...
+
+    def rows_of(self, worker: WorkerProcess) -> list[Session]: ...
+
+    def free_place(self, worker: WorkerProcess) -> int | None: ...
+
+    def begin(
+        self, session: Session, worker: WorkerProcess, place: int
+    ) -> "asyncio.Future[None]": ...
+
+    def open(self, session: Session) -> None: ...
+
+
 class Suspects:
     """Streams that wait to be computed alone, and the one that is.
 
     Args:
-        engine: whose streams they are.
+        engine: gives rows their places.
 
     Attributes:
         room: the worker that computes one alone, or is about to; None: there is no suspect.
     """
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Places) -> None:
         self._engine = engine
         self._waiting: deque[tuple[Session, asyncio.Future[None]]] = deque()
         self._alone: Session | None = None
@@ -54,7 +67,7 @@ class Suspects:
         """Whether a stream must be computed alone."""
         return session.deaths >= _SUSPECT and session.consumed == session.died_at
 
-    def died(self, worker: "WorkerProcess", sessions: list[Session]) -> list[Session]:
+    def died(self, worker: WorkerProcess, sessions: list[Session]) -> list[Session]:
         """Note a worker's death; return those that must be ended.
 
         Args:
