@@ -195,8 +195,9 @@ class Engine:
         """Return the worker with the fewest rows, if there is any; last the one that must wait."""
         workers = [worker for worker in self.workers.streams if worker.alive]
 
-        def rows(worker: WorkerProcess) -> tuple[bool, int]:
-            return worker is self.suspects.room, len(self._taken.get(worker, {}))
+        def rows(worker: WorkerProcess) -> tuple[bool, bool, int]:
+            count = len(self._taken.get(worker, {}))
+            return count >= self.config.places, worker is self.suspects.room, count
 
         return min(workers, key=rows, default=None)
 

@@ -310,7 +310,7 @@ class Session:
         stalled_at: since when its row is paused; None: it isn't.
         stamp: number of a message that had to wait for nobody but others, and when it came.
         deaths: of workers while they had something of it to compute, since it got on.
-        deaths_alone: of those, while they had nothing else to compute.
+        deaths_alone: of those, while they had nothing else to compute, at the message `alone_at`.
         died_at: what was consumed at the last of them.
         failure: why it can't go on.
         handed: its client has its sealed state, and goes on at another server.
@@ -338,6 +338,7 @@ class Session:
     stamp: tuple[int, float] | None = None
     deaths: int = 0
     deaths_alone: int = 0
+    alone_at: int = -1
     died_at: int = -1
     failure: Refusal | None = None
     handed: bool = False

@@ -16,8 +16,9 @@ from .workers import WorkerProcess
 
 #: Deaths of workers without getting on in between, after which a stream is a suspect.
 _SUSPECT = 2
-#: Deaths of workers that compute nothing else, after which a stream is ended: one may be chance.
-_GUILTY = 2
+#: Deaths of workers that compute nothing else, all at the same message, after which a stream is
+#: ended: one or two may be chance.
+_GUILTY = 3
 
 
 class Places(Protocol):
@@ -84,7 +85,10 @@ class Suspects:
                 session.deaths = session.deaths_alone = 0
             session.died_at = session.consumed
             session.deaths += 1
-            session.deaths_alone += session is alone
+            if session is alone:
+                at = session.placement.computed
+                session.deaths_alone = 1 + session.deaths_alone * (session.alone_at == at)
+                session.alone_at = at
             if session.deaths_alone >= _GUILTY:
                 guilty.append(session)
         return guilty

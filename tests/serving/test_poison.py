@@ -75,7 +75,7 @@ def test_only_the_stream_with_the_fatal_message_ends(server, speech, deaths, at)
     for call, expected in calls:
         assert call.output == expected and not call.errors and not call.resumes
         call.check()
-    assert 4 <= len(deaths) <= 5
+    assert 5 <= len(deaths) <= 6
     asyncio.run(until(lambda: not server.places_taken))
     assert server.engine.suspects.room is None
 
@@ -118,7 +118,7 @@ def test_a_client_that_comes_back_is_not_a_new_one(server, speech, deaths):
 
     # Told, or ended while nobody was there.
     assert asyncio.run(main()) in ("unprocessable", "expired")
-    assert len(deaths) <= 5
+    assert len(deaths) <= 6
     assert all(call.output == expected and not call.errors for call, expected in calls)
 
 
