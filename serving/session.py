@@ -311,7 +311,7 @@ class Session:
         stamp: number of a message that had to wait for nobody but others, and when it came.
         deaths: of workers while they had something of it to compute, since it got on.
         deaths_alone: of those, while they had nothing else to compute, at the message `alone_at`.
-        died_at: what was consumed at the last of them.
+        died_at, died_with: what was consumed, and what its row had been given, at the last of them.
         failure: why it can't go on.
         handed: its client has its sealed state, and goes on at another server.
     """
@@ -340,6 +340,7 @@ class Session:
     deaths_alone: int = 0
     alone_at: int = -1
     died_at: int = -1
+    died_with: int = 0
     failure: Refusal | None = None
     handed: bool = False
     on_change: Callable[[], None] = lambda: None

@@ -83,7 +83,7 @@ class Suspects:
                 continue
             if session.consumed != session.died_at:
                 session.deaths = session.deaths_alone = 0
-            session.died_at = session.consumed
+            session.died_at, session.died_with = session.consumed, session.placement.given
             session.deaths += 1
             if session is alone:
                 at = session.placement.computed
@@ -120,9 +120,9 @@ class Suspects:
         """Take the next step, if it is time: called when a row has got on, or left."""
         alone = self._alone
         if alone is not None:
-            if alone.placement is not None and not alone.placement.idle:
+            if alone.placement is not None and not _through(alone):
                 return
-            self._alone = None  # it got through, or left
+            self._alone = None
         if not self._waiting:
             self._adjourn()
             return
@@ -147,6 +147,12 @@ class Suspects:
         if room is not None:
             for session in self._engine.rows_of(room):
                 self._engine.open(session)
+
+
+def _through(session: Session) -> bool:
+    """Whether a row has computed all that it had when its worker died; more may have come since."""
+    placement = session.placement
+    return placement.idle or (placement.opened.done() and placement.computed >= session.died_with)
 
 
 def _done(turn: "asyncio.Future[None]") -> None:

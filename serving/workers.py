@@ -21,6 +21,8 @@ from .worker_messages import Hello, Unforkable, Unusable
 
 #: A worker that lives shorter than this makes the next one wait as long.
 _BACKOFF = 2.0
+#: Likewise, where the next one is forked and costs little.
+_FORK_BACKOFF = 0.2
 _LOOK = 0.1
 #: Niceness of workers for files, so that streams go first.
 FILE_NICENESS = 10
@@ -292,8 +294,9 @@ class Workers:
             self._promote()
         if worker.hello is not None:
             self._lost(worker)
-        if time.monotonic() - worker.started < _BACKOFF:
-            await asyncio.sleep(_BACKOFF)
+        pause = _BACKOFF if self._template is None else _FORK_BACKOFF
+        if time.monotonic() - worker.started < pause:
+            await asyncio.sleep(pause)
         self._begin(files)
 
     def _ready(self, worker: WorkerProcess, files: bool) -> None:
