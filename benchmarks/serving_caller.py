@@ -35,7 +35,7 @@ from syllabary.serving.protocol import (
 
 _BACKOFF = 0.05
 #: Errors after which nothing will be better.
-_FINAL = ("malformed", "sequence", "unauthorized", "expired", "bad_state", "fault")
+_FINAL = ("malformed", "sequence", "unauthorized", "expired", "bad_state", "fault", "unprocessable")
 
 
 @dataclass
@@ -68,6 +68,7 @@ class Call:
     errors: list[str] = field(default_factory=list)
     goaways: list[GoAway] = field(default_factory=list)
     sealed: bytes = b""
+    parts: bytes = b""  # of a sealed state that is not complete yet
 
     @property
     def output(self) -> bytes:
@@ -159,13 +160,12 @@ class Caller:
                 part = call.sealed[at : at + size]
                 final = at + size >= len(call.sealed)
                 await socket_.send(Message(Kind.STATE, at // size, at, part, final).pack())
-            call.sealed = b""
         answer = parse(await socket_.recv(), FROM_SERVER)
         if isinstance(answer, Error):
             call.errors.append(answer.code)
             raise Lost(answer.message)
         assert isinstance(answer, Ready)
-        call.ready = answer
+        call.ready, call.sealed = answer, b""
 
     async def _exchange(self, socket_: ClientConnection, call: Call, drops: list[int]) -> None:
         assert call.ready is not None
@@ -219,7 +219,9 @@ class Caller:
             return False
         got = Message.unpack(data)
         if got.kind == Kind.STATE:
-            call.sealed += got.payload
+            call.parts = got.payload if got.position == 0 else call.parts + got.payload
+            if got.final:
+                call.sealed = call.parts
             return False
         if got.seq < len(call.received):
             assert call.received[got.seq].payload == got.payload, "a replay that differs"

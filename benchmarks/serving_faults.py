@@ -121,7 +121,14 @@ def drain(options: argparse.Namespace) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".key") as key:
         key.write("benchmark" * 8)
         key.flush()
-        more = "--key-file", key.name, "--spares", "0", "--drain-seconds", "10"
+        more = (
+            "--key-file",
+            key.name,
+            "--spares",
+            "0",
+            "--drain-seconds",
+            str(options.drain_seconds),
+        )
         for number in range(options.count):
             with (
                 served(options, options.codec, *more) as old,

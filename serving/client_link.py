@@ -218,6 +218,8 @@ class Link:
             pass
         finally:
             self._socket = None
+            if self._sealed and not self._sealed[-1].final:
+                self._sealed.clear()  # the rest was lost: the server gives it again
             writer.cancel()
             (failed,) = await asyncio.gather(writer, return_exceptions=True)
             with contextlib.suppress(TimeoutError, ClientError, OSError):

@@ -25,7 +25,7 @@ from .protocol import (
     parse,
 )
 from .session import Session
-from .websocket import WebSocket
+from .websocket import BROKEN, WebSocket
 from .worker_messages import RowConfig, Totals
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Connection:
         self._ack_due = self._heard = 0.0
         self._refusal: Refusal | None = None
         self._sealed: bytes | None = None
-        self._told_goaway: GoAway | None = None
+        self._close_seconds = _CLOSE_SECONDS
+        self._told_goaway: GoAway | None = server.goaway
         self.closed = False
 
     # --- a session's life on this connection -----------------------------------------------------
@@ -64,7 +65,7 @@ class Connection:
         if before is not None:
             before.refuse(Refusal("superseded", "another connection goes on with this stream"))
         session.on_change = self.flush
-        if session.failure is None:
+        if session.failure is None and not self._engine.handing_over:
             self._engine.recover(session)  # in case its worker has died since
         self._sent = session.output.acknowledged
         # Told anew on each connection: what was on the way when the last one broke may be lost.
@@ -81,6 +82,8 @@ class Connection:
             await websocket.ended
         finally:
             self.closed = True
+            # Who answers the close has read what came before it.
+            session.handed |= self._sealed is not None and websocket.close_code != BROKEN
             if session.connection is self:
                 session.on_change = _nothing
                 session.park()
@@ -210,7 +213,7 @@ class Connection:
         refusal = self._refusal or session.failure
         if refusal is not None:
             self._refusal = refusal
-            refuse(websocket, refusal, self._server)
+            refuse(websocket, refusal, self._server, self._close_seconds)
 
     def _ack(self, session: Session) -> str | None:
         next_, safe = session.consumed, self._engine.safe(session)
@@ -251,10 +254,16 @@ class Connection:
         self._told_goaway = message
         self.flush()
 
-    def refuse(self, refusal: Refusal, sealed: bytes | None = None) -> None:
-        """Close the connection, with the sealed state before if one is given."""
+    def refuse(
+        self, refusal: Refusal, sealed: bytes | None = None, seconds: float = _CLOSE_SECONDS
+    ) -> None:
+        """Close the connection, with the sealed state before if one is given.
+
+        Args:
+            seconds: for the client to take all that, and to answer.
+        """
         if self._refusal is None:
-            self._refusal, self._sealed = refusal, sealed
+            self._refusal, self._sealed, self._close_seconds = refusal, sealed, seconds
         self.flush()
 
 
@@ -266,11 +275,16 @@ def _ended(seq: int, totals: Totals) -> str:
     return dump(Ended(seq + 1, **vars(totals)))
 
 
-def refuse(websocket: WebSocket, refusal: Refusal, server: "ServerParts") -> None:
+def refuse(
+    websocket: WebSocket,
+    refusal: Refusal,
+    server: "ServerParts",
+    seconds: float = _CLOSE_SECONDS,
+) -> None:
     """Tell a client why, and close; without waiting long for one that doesn't listen."""
     server.metrics.refused(refusal.code)
     websocket.send(dump(Error(refusal.code, refusal.message, refusal.retry_after)))
-    websocket.close(REASONS[refusal.code].close, refusal.code, _CLOSE_SECONDS)
+    websocket.close(REASONS[refusal.code].close, refusal.code, seconds)
 
 
 def no_delay(request: web.Request) -> None:

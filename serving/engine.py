@@ -6,20 +6,19 @@ are.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..filesystem import replacing
+from .checkpoint_files import CheckpointFiles
 from .config import Config
 from .logs import event
 from .metrics import Metrics
 from .protocol import Limits, Refusal, Tokenizer
 from .resume import Keys
 from .session import Checkpoint, InputLog, OutputLog, Session
+from .suspects import Suspects
 from .worker_messages import (
     CloseRow,
     ExportRow,
@@ -37,7 +36,7 @@ from .workers import WorkerProcess, Workers
 
 #: Lateness is judged over so many seconds, and at least so many messages.
 _WINDOW, _LEAST_COUNT = 2.0, 20
-#: A session at whose next message more workers die in a minute is ended: it may be what kills them.
+#: Workers that may die while a row is brought home.
 _MOST_CRASHES = 3
 
 
@@ -66,6 +65,8 @@ class Placement:
     Attributes:
         opened: done when the row computes; its exception is a `Refusal`.
         left: done when its state is back and the place is free; None: nobody asked for it.
+        begun: whether the worker knows of the row.
+        given, computed: messages that the row has been given, and that it has computed with.
     """
 
     worker: WorkerProcess
@@ -73,6 +74,16 @@ class Placement:
     tag: int
     opened: "asyncio.Future[None]"
     left: "asyncio.Future[None] | None" = None
+    begun: bool = False
+    given: int = 0
+    computed: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the worker has nothing to do for the row."""
+        if not self.begun:
+            return True
+        return self.opened.done() and self.left is None and self.computed >= self.given
 
 
 class Engine:
@@ -85,6 +96,7 @@ class Engine:
         sessions: by id.
         hello: of the first worker: the tokenizers there are.
         draining: whether new streams are refused.
+        handing_over: whether streams get no places any more, but go to other servers.
     """
 
     def __init__(self, config: Config, metrics: Metrics, keys: Keys) -> None:
@@ -92,13 +104,13 @@ class Engine:
         self.sessions: dict[str, Session] = {}
         self.hello = Hello({}, {})
         self.lateness = Lateness()
-        self.draining = False
+        self.draining = self.handing_over = False
         self._tags = 0
         self._taken: dict[WorkerProcess, dict[int, Session]] = {}
         self._homeless: list[Session] = []
+        self.suspects = Suspects(self)
         self._jobs: dict[int, asyncio.Future[Any]] = {}
-        self._stores: dict[str, asyncio.Task[None]] = {}
-        self._folder = Path(config.state_dir) if config.state_dir else None
+        self.checkpoints = CheckpointFiles(config, self.sessions, self.sealed)
         self.workers = Workers(
             codecs=list(config.codecs),
             places=config.places,
@@ -129,8 +141,7 @@ class Engine:
         await self.workers.start()
 
     async def close(self) -> None:
-        for task in list(self._stores.values()):
-            await task
+        await self.checkpoints.close()
         await self.workers.close()
 
     # --- tokenizers ------------------------------------------------------------------------------
@@ -180,46 +191,76 @@ class Engine:
         if self._free_place() is None:
             raise Refusal("full", "all places are taken", retry_after=5.0)
 
-    def _free_place(self) -> tuple[WorkerProcess, int] | None:
+    def emptiest_worker(self) -> WorkerProcess | None:
+        """Return the worker with the fewest rows, if there is any; last the one that must wait."""
         workers = [worker for worker in self.workers.streams if worker.alive]
-        workers.sort(key=lambda worker: len(self._taken.get(worker, {})))
-        for worker in workers:
-            taken = self._taken.setdefault(worker, {})
-            for place in range(self.config.places):
-                if place not in taken:
-                    return worker, place
-        return None
+
+        def rows(worker: WorkerProcess) -> tuple[bool, bool, int]:
+            count = len(self._taken.get(worker, {}))
+            return count >= self.config.places, worker is self.suspects.room, count
+
+        return min(workers, key=rows, default=None)
+
+    def rows_of(self, worker: WorkerProcess) -> list[Session]:
+        """Return the sessions that have their rows there."""
+        return list(self._taken.get(worker, {}).values())
+
+    def free_place(self, worker: WorkerProcess) -> int | None:
+        taken = self._taken.get(worker, {})
+        return next((place for place in range(self.config.places) if place not in taken), None)
+
+    def _free_place(self) -> tuple[WorkerProcess, int] | None:
+        worker = self.emptiest_worker()
+        place = None if worker is None else self.free_place(worker)
+        return None if worker is None or place is None else (worker, place)
 
     def place(self, session: Session) -> "asyncio.Future[None]":
         """Give a session a place, where it goes on from its checkpoint.
 
         Returns:
-            done when its row computes; a `Refusal` if it can't.
+            done when its row computes, or when its worker has died meanwhile; a `Refusal` if it
+            can't.
 
         Raises:
             Refusal: `full`.
         """
+        if self.suspects.suspected(session):
+            return self.suspects.add(session)
         found = self._free_place()
         if found is None:
             raise Refusal("full", "all places are taken", retry_after=5.0)
-        worker, place = found
+        return self.begin(session, *found)
+
+    def begin(self, session: Session, worker: WorkerProcess, place: int) -> "asyncio.Future[None]":
+        """Give a session this place; see `place`."""
         self._tags += 1
         opened = asyncio.get_running_loop().create_future()
         # Read, or asyncio logs that nobody did: a recovery waits for no one.
         opened.add_done_callback(lambda done: done.cancelled() or done.exception())
         session.placement = Placement(worker, place, self._tags, opened)
-        self._taken[worker][place] = session
-        worker.send(OpenRow(place, self._tags, session.config, session.checkpoint.data))
+        self._taken.setdefault(worker, {})[place] = session
         session.forwarded = session.checkpoint.next
         session.stamp = None
-        self.forward(session)
+        self.open(session)
         self._count()
         return opened
+
+    def open(self, session: Session) -> None:
+        """Let a row compute, unless it has to wait for one that must be alone."""
+        placement = session.placement
+        if not placement.begun and not self.suspects.holds(session):
+            placement.begun = True
+            placement.given = placement.computed = session.checkpoint.next
+            state = session.checkpoint.data
+            placement.worker.send(OpenRow(placement.place, placement.tag, session.config, state))
+        self.forward(session)
 
     def forward(self, session: Session) -> None:
         """Give a session's row the input that it has not had, unless it is paused."""
         placement = session.placement
-        if placement is None or placement.left is not None:
+        if placement is None or placement.left is not None or not placement.begun:
+            return
+        if self.suspects.holds(session):
             return
         behind = session.forwarded < session.consumed  # it computes again what it has said
         if session.output.ms > self.limits.output_ms and not behind:
@@ -233,7 +274,7 @@ class Engine:
         now = time.monotonic()
         if session.consumed == session.forwarded:
             session.stamp = items[0][0] + 1, now
-        session.forwarded = items[-1][0] + 1
+        session.forwarded = placement.given = items[-1][0] + 1
         messages = [item.message for _, item in items]
         placement.worker.send(Inputs(placement.place, placement.tag, messages, now))
 
@@ -241,8 +282,10 @@ class Engine:
         """Take a session's row out of its place, with all its state."""
         placement = session.placement
         if placement is None:
-            if session in self._homeless:
-                self._homeless.remove(session)
+            self._wait_no_more(session)
+            return
+        if not placement.begun:
+            self._free(session)
             return
         if placement.left is None:
             placement.left = asyncio.get_running_loop().create_future()
@@ -267,16 +310,19 @@ class Engine:
         """Forget a session."""
         if self.sessions.pop(session.id, None) is None:
             return
-        if session in self._homeless:
-            self._homeless.remove(session)
+        self._wait_no_more(session)
         placement = session.placement
         if placement is not None:
             placement.worker.send(CloseRow(placement.place, placement.tag))
             self._free(session)
         self.metrics.closed(session.config.task, session.config.codec, why)
         event("closed", session.id, why=why, messages_in=session.input.received)
-        if self._folder is not None:
-            self._forget_file(session.id)
+        self.checkpoints.forget(session.id)
+
+    def _wait_no_more(self, session: Session) -> None:
+        if session in self._homeless:
+            self._homeless.remove(session)
+        self.suspects.remove(session)
 
     def limit_parked(self, client: Any) -> None:
         """Forget a client's oldest parked sessions, if it has more than there are places."""
@@ -334,6 +380,7 @@ class Engine:
     def _progress(self, session: Session, progress: Progress) -> None:
         now = time.monotonic()
         placement = session.placement
+        placement.computed = progress.next
         if not placement.opened.done():
             placement.opened.set_result(None)
         session.consumed = max(session.consumed, progress.next)
@@ -349,6 +396,8 @@ class Engine:
             session.output.add(output)
         if session.output.ms > self.limits.output_ms and session.stalled_at is None:
             session.stalled_at = now
+        if self.suspects.room is not None:
+            self.suspects.go_on()
 
     def _state(self, session: Session, state: State) -> None:
         session.take_checkpoint(Checkpoint(state.data, state.next, state.out))
@@ -358,8 +407,7 @@ class Engine:
             session.consumed = max(session.consumed, state.next)
             if session.connection is not None and not self.draining:
                 self.recover(session)  # it came back while its row was leaving
-        if self._folder is not None:
-            self._store(session)
+        self.checkpoints.store(session)
 
     def _fail(self, session: Session, refusal: Refusal) -> None:
         session.failure = refusal
@@ -378,21 +426,20 @@ class Engine:
         self.metrics.worker_lost()
         sessions = list(self._taken.pop(worker, {}).values())
         event("worker_lost", worker=worker.name, pid=worker.pid, sessions=len(sessions))
-        now = time.monotonic()
         for number, job in list(self._jobs.items()):
             if self.workers.files is None and not job.done():
                 job.set_exception(Refusal("fault", "the worker for files died; try again"))
                 self._jobs.pop(number, None)
+        guilty = self.suspects.died(worker, sessions)
         for session in sessions:
             left = session.placement.left
-            if session.forwarded > session.consumed:  # else it had nothing to compute
-                # What kills a worker is never consumed: who has got on since is not to blame.
-                stuck = session.consumed == session.died_at
-                before = [at for at in session.crashes if stuck and at > now - 60]
-                session.crashes, session.died_at = [*before, now], session.consumed
             self._free(session)
-            if len(session.crashes) > _MOST_CRASHES or session.resumable is not True:
-                self._fail(session, Refusal("fault", "the server can't compute this stream"))
+            if session in guilty:
+                why = "the server can't compute this stream: its next message ends any process"
+                self._fail(session, Refusal("unprocessable", why))
+            elif session.resumable is not True:
+                why = f"its process ended, and the stream can't move: {session.resumable}"
+                self._fail(session, Refusal("fault", why))
             elif left is None and session.connection is not None:
                 self.recover(session)
             session.on_change()
@@ -414,6 +461,7 @@ class Engine:
         waiting, self._homeless = self._homeless, []
         for session in waiting:
             self.recover(session)
+        self.suspects.go_on()
         self.metrics.workers(len(self.workers.streams) + len(self.workers.spares))
 
     # --- files -----------------------------------------------------------------------------------
@@ -432,72 +480,15 @@ class Engine:
         worker.send(FileJob(self._tags, job))
         return await done
 
-    # --- checkpoints on disk ---------------------------------------------------------------------
+    # --- states ----------------------------------------------------------------------------------
 
-    def sealed(self, session: Session) -> bytes:
-        """Return a session, signed, as of its checkpoint."""
-        fields, parts = session.export()
+    def sealed(self, session: Session, with_input: bool = True) -> bytes:
+        """Return a session, signed, as of its checkpoint; see `Session.export`."""
+        fields, parts = session.export(with_input)
         return self._keys.seal(fields, parts, self.limits.park_seconds)
-
-    def _path(self, id_: str) -> Path:
-        assert self._folder is not None
-        return self._folder / f"{id_}.session"
-
-    def _store(self, session: Session) -> None:
-        """Write the latest checkpoint, if the one before has been written."""
-        if session.id in self._stores or session.id not in self.sessions:
-            return
-        data, next_ = self.sealed(session), session.checkpoint.next
-
-        def write_file() -> None:
-            with replacing(self._path(session.id)) as temporary:
-                temporary.write_bytes(data)
-
-        async def write() -> None:
-            try:
-                await asyncio.to_thread(write_file)
-                session.safe = max(session.safe, next_)
-            except OSError as error:
-                event("checkpoint_failed", session.id, level="error", error=str(error))
-            finally:
-                del self._stores[session.id]
-            if session.id not in self.sessions:
-                self._forget_file(session.id)
-            elif session.checkpoint.next > next_:
-                self._store(session)
-            session.on_change()
-
-        self._stores[session.id] = asyncio.create_task(write())
-
-    def _forget_file(self, id_: str) -> None:
-        if id_ not in self._stores:  # else the task that writes it forgets it
-            self._path(id_).unlink(missing_ok=True)
-
-    def take_file(self, id_: str) -> bytes | None:
-        """Return a session that another server has stored, and take it away from others."""
-        if self._folder is None or not id_.isalnum():
-            return None
-        taken = self._path(id_).with_suffix(".taken")
-        try:
-            self._path(id_).rename(taken)
-            data = taken.read_bytes()
-            taken.unlink()
-        except FileNotFoundError:
-            return None
-        return data
-
-    def sweep(self) -> None:
-        """Remove files that are past their time, of servers that are gone; in a thread."""
-        if self._folder is None:
-            return
-        oldest = time.time() - 2 * self.limits.park_seconds - self.config.checkpoint_seconds
-        for path in (*self._folder.glob("*.session"), *self._folder.glob("*.taken")):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
 
     def safe(self, session: Session) -> int:
         """Number of messages that the client may forget."""
-        if self._folder is None or session.resumable is not True:
+        if self.config.state_dir is None or session.resumable is not True:
             return session.consumed
         return session.safe

@@ -6,6 +6,8 @@ if TYPE_CHECKING:
     from .config import Config
     from .engine import Engine
     from .metrics import Metrics
+    from .protocol import GoAway
+    from .resume import Keys
     from .security import Security
 
 
@@ -16,3 +18,6 @@ class ServerParts(Protocol):
     engine: "Engine"
     metrics: "Metrics"
     security: "Security"
+    keys: "Keys"
+    url: str
+    goaway: "GoAway | None"

@@ -134,6 +134,7 @@ REASONS: dict[str, Reason] = {
     "superseded": Reason(4411, 409),
     "bad_state": Reason(4412, 400),
     "unsupported_format": Reason(4415, 415),
+    "unprocessable": Reason(4422, 422),
     "too_much_input": Reason(4429, 429, resumable=True),
     "over_quota": Reason(4429, 429, resumable=True, again=True),
     "full": Reason(4503, 503, resumable=True, again=True),

@@ -4,7 +4,6 @@ One process with one event loop holds all connections; it computes nothing (`eng
 """
 
 import asyncio
-import contextlib
 import json
 import secrets
 import signal
@@ -12,14 +11,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp import web
 
 from ..errors import ServingError
-from ..typed_fields import from_json
 from . import file_jobs, one_shot
 from .config import Config, read_key, ssl_context
 from .connection import Connection, no_delay, refuse, row_config
 from .engine import Engine
+from .handover import HandOver
 from .logs import event
 from .metrics import Metrics
 from .page import page
@@ -28,8 +27,6 @@ from .protocol import (
     STREAM_PATH,
     SUBPROTOCOL,
     GoAway,
-    Kind,
-    Message,
     Open,
     Ready,
     Refusal,
@@ -45,9 +42,10 @@ from .worker_messages import RowConfig
 
 _TICK = 0.1  # seconds between looks at what is due by time
 _SWEEP = 30.0  # seconds between looks at the folder of checkpoints
-_PEER_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 2.0
 _PLACES_TRIED = 4
+#: Of WebSocket: that of RFC 6455.
+_VERSION = "13"
 #: Frames that a resampler's filter looks ahead, at the lower of its rates (`audio.polyphase`).
 _RESAMPLER_TAPS = 48
 
@@ -71,8 +69,11 @@ class Server:
         self.keys = Keys(read_key(config))
         self.engine = Engine(config, self.metrics, self.keys)
         self.url = ""
+        self.handover = HandOver(self)
         self._runner: web.AppRunner | None = None
         self._clock: asyncio.Task[None] | None = None
+        #: What clients are told while it drains.
+        self.goaway: GoAway | None = None
 
     # --- from start to end -----------------------------------------------------------------------
 
@@ -91,7 +92,8 @@ class Server:
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/v1/codecs", self._codecs)
         app.router.add_get("/", self._index)
-        app.router.add_post("/v1/sessions/{session}/take", self._give_session)
+        app.router.add_post("/v1/sessions/{session}/take", self.handover.give)
+        app.router.add_post("/v1/sessions/{session}/keep", self.handover.keep)
         for task in file_jobs.TASKS:
             app.router.add_post(f"/v1/{task}", self._one_shot)
         self._runner = web.AppRunner(
@@ -124,51 +126,15 @@ class Server:
         Args:
             grace: seconds until the hand-over; default: half of `drain_seconds`, the limit of all.
         """
-        engine, seconds = self.engine, self.config.drain_seconds
-        grace = seconds / 2 if grace is None else grace
-        engine.draining = True
         self.metrics.ready(False)
-        end = time.monotonic() + seconds
-        event("draining", sessions=len(engine.sessions), seconds=seconds)
-        message = GoAway(int(grace * 1000), self.config.peers)
-        for session in list(engine.sessions.values()):
-            if session.connection is not None:
-                session.connection.go_away(message)
-        while self._connected() and time.monotonic() < end - seconds + grace:
-            await asyncio.sleep(_TICK / 2)
-        left = end - time.monotonic()
-        # Leave a part for sending the states.
-        await asyncio.gather(
-            *(self._hand_over(session, 0.75 * left) for session in list(engine.sessions.values()))
-        )
-        # Clients take their states, and other servers the sessions that have no client.
-        while time.monotonic() < end and (
-            self._connected() or (self.config.peers and engine.sessions)
-        ):
-            await asyncio.sleep(_TICK / 2)
-        event("drained", left=len(engine.sessions))
-
-    def _connected(self) -> list[Session]:
-        sessions = self.engine.sessions.values()
-        return [session for session in sessions if session.connection is not None]
-
-    async def _hand_over(self, session: Session, seconds: float) -> None:
-        refusal = Refusal("draining", "this server stops; go on at another")
-        sealed = None
-        if session.resumable is True:
-            with contextlib.suppress(TimeoutError, Refusal):
-                async with asyncio.timeout(seconds):
-                    await self.engine.bring_home(session)
-                    sealed = self.engine.sealed(session)
-        if session.connection is not None:
-            session.connection.refuse(refusal, sealed)
+        await self.handover.drain(grace)
 
     async def close(self) -> None:
         """End everything at once."""
         self.engine.draining = True
         if self._clock is not None:
             self._clock.cancel()
-        for session in self._connected():
+        for session in self.handover.connected():
             session.connection.abort()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -181,7 +147,7 @@ class Server:
             limits, now, parked = self.config.limits, time.monotonic(), 0
             if now > swept + _SWEEP:
                 swept = now
-                await asyncio.to_thread(self.engine.sweep)
+                await asyncio.to_thread(self.engine.checkpoints.sweep)
             for session in list(self.engine.sessions.values()):
                 connection = session.connection
                 if session.parked:
@@ -207,6 +173,10 @@ class Server:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         limits = self.config.limits
+        if request.headers.get("Sec-WebSocket-Version", _VERSION) != _VERSION:
+            error = {"code": "malformed", "message": f"the version of WebSocket is {_VERSION}"}
+            headers = {"Sec-WebSocket-Version": _VERSION}
+            return web.json_response({"error": error}, status=426, headers=headers)
         offered = [
             part.strip()
             for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")
@@ -226,7 +196,8 @@ class Server:
             client = self.security.authenticate(request.headers.get("Authorization"), offered)
             if SUBPROTOCOL not in offered:
                 raise Refusal("malformed", f"the subprotocol is {SUBPROTOCOL}")
-            if self.engine.draining:
+            # Who resumes gets what is here; whether it is one tells the first message only.
+            if self.engine.draining and not self.handover.not_handed():
                 raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
         except Refusal as refused:
             if "Origin" not in request.headers:
@@ -294,6 +265,7 @@ class Server:
         session.parked_at = time.monotonic()
         self.metrics.opened(config.task, config.codec)
         event("opened", session.id, client=client.name, task=config.task, codec=config.codec)
+        self.engine.checkpoints.store(session)
         return session, await self._placed(session, resumed=False)
 
     async def _placed(self, session: Session, resumed: bool) -> Ready:
@@ -303,9 +275,11 @@ class Server:
             if session.placement is not None and session.placement.left is not None:
                 await self.engine.leave(session)  # what was begun when the connection was lost
             for _ in range(_PLACES_TRIED):
-                if session.placement is not None:
+                if session.placement is not None or self.engine.handing_over:
                     break
                 await self.engine.place(session)  # whose worker may die meanwhile
+                if session.failure is not None:
+                    raise session.failure
             else:
                 raise Refusal("full", "workers died again and again", retry_after=5.0)
         except Refusal as refused:
@@ -364,11 +338,16 @@ class Server:
         token = self.keys.read_token(message.token)
         if token.client != client.name:
             raise Refusal("unauthorized", "the resume token is another client's")
-        sealed = await self._read_state(websocket) if message.state else None
+        if self.engine.draining and message.state:
+            raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
+        sealed = await self.handover.read_state(websocket) if message.state else None
         session, elsewhere = self.engine.sessions.get(token.session), False
+        if session is not None and token.generation > session.generation:
+            self.engine.discard(session, "gone")  # a copy: the stream has gone on elsewhere since
+            session = None
         if session is None:
             self.engine.admit()
-            session, elsewhere = await self._fetch(token, sealed, client), True
+            session, elsewhere = await self.handover.fetch(token, sealed, client), True
         elif token.generation != session.generation and (
             session.confirmed or token.generation != session.generation - 1
         ):
@@ -382,77 +361,6 @@ class Server:
         ready = await self._placed(session, resumed=True)
         event("resumed", session.id, elsewhere=elsewhere)
         return session, ready
-
-    async def _fetch(self, token: ResumeToken, sealed: bytes | None, client: Client) -> Session:
-        """Get a session that another server had: its client, a peer or the shared folder has it."""
-        how = "sealed"
-        if sealed is None and token.server != self.url:
-            sealed, how = await self._ask_peer(token), "peer"
-        if sealed is None:
-            sealed, how = self.engine.take_file(token.session), "state_dir"
-        if sealed is None:
-            raise Refusal("expired", "this session is gone")
-        fields, parts = self.keys.unseal(sealed)
-        if fields["session"] != token.session or fields["client"] != client.name:
-            raise Refusal("bad_state", "the sealed state is of another session")
-        config = from_json(RowConfig, fields["config"])
-        session = self.engine.new_session(token.session, client, config)
-        session.restore(fields, parts)
-        session.generation = max(session.generation, token.generation)
-        session.parked_at = time.monotonic()
-        self.engine.sessions[session.id] = session
-        self.metrics.opened(config.task, config.codec)
-        self.metrics.resumed(how)
-        return session
-
-    async def _read_state(self, websocket: WebSocket) -> bytes:
-        limits = self.config.limits
-        data = b""
-        while True:
-            try:
-                received = await websocket.receive(limits.handshake_seconds)
-            except TimeoutError:
-                raise Refusal("too_slow", "the sealed state did not come") from None
-            if received is None:
-                raise ConnectionResetError("the client went away")
-            if isinstance(received, str):
-                raise Refusal("malformed", "after `resume` with `state`, messages of kind 4 follow")
-            message = Message.unpack(received)
-            if message.kind != Kind.STATE or message.position != len(data):
-                raise Refusal("malformed", f"expected kind 4 at position {len(data)}")
-            data += message.payload
-            if len(data) > limits.state_bytes:
-                raise Refusal("too_big", f"a sealed state has at most {limits.state_bytes} bytes")
-            if message.final:
-                return data
-
-    async def _ask_peer(self, token: ResumeToken) -> bytes | None:
-        headers = {"Authorization": self.keys.peer_header(token.session)}
-        url = f"{token.server}/v1/sessions/{token.session}/take"
-        try:
-            async with (
-                ClientSession(timeout=ClientTimeout(total=_PEER_SECONDS)) as http,
-                http.post(url, headers=headers) as answer,
-            ):
-                return await answer.read() if answer.status == 200 else None
-        except (ClientError, TimeoutError, OSError):
-            return None  # it is gone; the shared folder may have it
-
-    async def _give_session(self, request: web.Request) -> web.StreamResponse:
-        """Hand a session to another server of this deployment."""
-        id_ = request.match_info["session"]
-        self.keys.check_peer(id_, request.headers.get("Authorization"))
-        session = self.engine.sessions.get(id_)
-        if session is None or session.resumable is not True:
-            raise Refusal("expired", "this session is gone")
-        connection = session.connection
-        await self.engine.bring_home(session)
-        sealed = self.engine.sealed(session)
-        session.connection = None
-        if connection is not None:
-            connection.refuse(Refusal("superseded", "another server goes on with this stream"))
-        self.engine.discard(session, "gone")
-        return web.Response(body=sealed, content_type="application/octet-stream")
 
     # --- requests --------------------------------------------------------------------------------
 

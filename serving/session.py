@@ -148,14 +148,23 @@ class InputLog:
             self.kept_ms -= item.ms
             self.start += 1
 
-    def export(self) -> dict[str, Any]:
-        """Return where the log begins; its items come again from the client."""
-        return {"start": self.start, **asdict(self._first)}
+    def export(self, items: bool) -> tuple[dict[str, Any], list[bytes]]:
+        """Return where the log begins, and its messages; a reset is no bytes.
 
-    def restore(self, fields: dict[str, Any]) -> None:
+        Args:
+            items: with the messages; else they come again from the client.
+        """
+        kept = [item.message for item in self._items] if items else []
+        fields = {"start": self.start, **asdict(self._first), "messages": len(kept)}
+        return fields, [b"" if message is None else message.pack() for message in kept]
+
+    def restore(self, fields: dict[str, Any], messages: list[bytes]) -> None:
+        """Continue an exported log."""
         self.start = self.received = fields["start"]
         edge = fields["position"], fields["ended"]
         self._first, self._last = _Edge(*edge), _Edge(*edge)
+        for data in messages:
+            self.append(Message.unpack(data) if data else None, self.received)
 
 
 class OutputLog:
@@ -292,6 +301,7 @@ class Session:
         forwarded: messages given to the row that computes now.
         sent: messages sent to the client on any connection.
         safe: messages that the client may forget.
+        on_disk: messages that the checkpoint stands for that has been written; -1: there is none.
         resumable: True, or why not.
         placement: where the row is; the engine's.
         connection: the server's; None while it is parked.
@@ -299,9 +309,11 @@ class Session:
         arriving: connections for which a place is being found: it is not parked then, either.
         stalled_at: since when its row is paused; None: it isn't.
         stamp: number of a message that had to wait for nobody but others, and when it came.
-        crashes: times of workers' deaths that it has seen since it got on.
-        died_at: what was consumed at the last of them.
+        deaths: of workers while they had something of it to compute, since it got on.
+        deaths_alone: of those, while they had nothing else to compute, at the message `alone_at`.
+        died_at, died_with: what was consumed, and what its row had been given, at the last of them.
         failure: why it can't go on.
+        handed: its client has its sealed state, and goes on at another server.
     """
 
     id: str
@@ -315,6 +327,7 @@ class Session:
     forwarded: int = 0
     sent: int = 0
     safe: int = 0
+    on_disk: int = -1
     resumable: bool | str = True
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     placement: Any = None
@@ -323,9 +336,13 @@ class Session:
     arriving: int = 0
     stalled_at: float | None = None
     stamp: tuple[int, float] | None = None
-    crashes: list[float] = field(default_factory=list)
+    deaths: int = 0
+    deaths_alone: int = 0
+    alone_at: int = -1
     died_at: int = -1
+    died_with: int = 0
     failure: Refusal | None = None
+    handed: bool = False
     on_change: Callable[[], None] = lambda: None
 
     def take_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -335,6 +352,11 @@ class Session:
         self.output.checkpoint(checkpoint.out)
 
     @property
+    def stored(self) -> bool:
+        """Whether the latest checkpoint is on disk."""
+        return self.on_disk >= self.checkpoint.next
+
+    @property
     def parked(self) -> bool:
         """Whether it waits for its client to come back."""
         return self.connection is None and not self.arriving
@@ -342,27 +364,33 @@ class Session:
     def park(self) -> None:
         self.connection, self.parked_at, self.stalled_at = None, time.monotonic(), None
 
-    def export(self) -> tuple[dict[str, Any], list[bytes]]:
-        """Return everything, as of the checkpoint, as JSON fields and bytes for `resume.seal`."""
-        output, messages = self.output.export()
+    def export(self, with_input: bool) -> tuple[dict[str, Any], list[bytes]]:
+        """Return everything, as of the checkpoint, as JSON fields and bytes for `resume.seal`.
+
+        Args:
+            with_input: since the checkpoint; without, the client must have kept it.
+        """
+        input_, inputs = self.input.export(with_input)
+        output, outputs = self.output.export()
         fields = {
             "session": self.id,
             "client": self.client.name,
             "generation": self.generation,
             "config": asdict(self.config),
-            "input": self.input.export(),
+            "input": input_,
             "output": output,
             "next": self.checkpoint.next,
             "out": self.checkpoint.out,
             "started": self.checkpoint.data is not None,
         }
-        return fields, [self.checkpoint.data or b"", *messages]
+        return fields, [self.checkpoint.data or b"", *inputs, *outputs]
 
     def restore(self, fields: dict[str, Any], parts: list[bytes]) -> None:
         """Continue what `export` of another server returned."""
         self.generation = fields["generation"]
         data = parts[0] if fields["started"] else None
         self.checkpoint = Checkpoint(data, fields["next"], fields["out"])
-        self.input.restore(fields["input"])
-        self.output.restore(fields["output"], parts[1:], fields["out"])
+        first = 1 + fields["input"]["messages"]
+        self.input.restore(fields["input"], parts[1:first])
+        self.output.restore(fields["output"], parts[first:], fields["out"])
         self.consumed = self.forwarded = self.safe = self.checkpoint.next

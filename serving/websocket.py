@@ -1,9 +1,8 @@
 """The server's end of a WebSocket, which hands over each message in the call that reads it.
 
 aiohttp gives messages to a task: a future, a wake-up, a timer and two coroutines each, more than
-all the rest that the server does with a short message. So aiohttp makes the handshake, and its
-compiled reader checks, unmasks and joins frames; but the reader hands them to `WebSocket`, which
-takes the connection over.
+all the rest that the server does with a short message. So aiohttp makes the handshake, and
+`WebSocket` takes the connection over, with a reader of frames of its own (`frames.py`).
 """
 
 import asyncio
@@ -11,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import WebSocketError, WSMsgType, web
-from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import WebSocketReader
+from aiohttp import web
+
+from .frames import BINARY, CLOSE, PING, TEXT, FrameError, FrameReader
 
 #: Close codes: the other side said none; the connection broke.
 NO_CODE, BROKEN = 1005, 1006
@@ -21,21 +20,6 @@ NO_CODE, BROKEN = 1005, 1006
 _LAST_SECONDS = 2.0
 _BUFFER = memoryview(bytearray(1 << 16))
 _TEXT, _BINARY, _CLOSE, _PONG = 0x81, 0x82, 0x88, 0x8A
-
-
-class _Inbox(WebSocketDataQueue):
-    """In the place of the reader's queue."""
-
-    def __init__(self, websocket: "WebSocket") -> None:
-        # The protocol would be paused when the queue is full; this one is always empty.
-        super().__init__(websocket, 1 << 30, loop=asyncio.get_running_loop())  # type: ignore[arg-type]
-        self._deliver, self._fail = websocket._deliver, websocket._fail
-
-    def feed_data(self, data: Any, size: int) -> None:
-        self._deliver(data)
-
-    def set_exception(self, exc: BaseException, exc_cause: Any = None) -> None:
-        self._fail(exc)
 
 
 class WebSocket(asyncio.BufferedProtocol):
@@ -50,15 +34,11 @@ class WebSocket(asyncio.BufferedProtocol):
         ended: done when nothing more will come.
     """
 
-    _reading_paused = False  # the reader asks
-
     def __init__(self, request: web.Request, most: int) -> None:
         assert request.transport is not None
         self._transport = request.transport
         self._http = request.protocol
-        # The reader refuses what is as long as its limit, too.
-        self._reader = WebSocketReader(_Inbox(self), most + 1, False, True)
-        self._feed: Callable[[bytes], object] = self._reader.feed_data
+        self._feed: Callable[[bytes], None] = FrameReader(most, self._deliver).feed
         self._listener: Callable[[str | bytes], None] | None = None
         self._waiting: deque[str | bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -95,33 +75,40 @@ class WebSocket(asyncio.BufferedProtocol):
         return _BUFFER  # of all connections: it is read out before anything else happens
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._feed(bytes(_BUFFER[:nbytes]))
+        try:
+            self._feed(bytes(_BUFFER[:nbytes]))
+        except FrameError as error:
+            self._fail(error)
 
-    def _deliver(self, message: Any) -> None:
-        kind = message[0]
-        if self.close_code is not None:
-            return
-        if kind is WSMsgType.BINARY or kind is WSMsgType.TEXT:
+    def _deliver(self, opcode: int, content: Any) -> None:
+        if opcode in (BINARY, TEXT):
             if self._listener is not None:
-                self._listener(message[1])
+                self._listener(content)
                 return
             if not self._close_sent:
-                self._waiting.append(message[1])
+                self._waiting.append(content)
                 self._transport.pause_reading()  # until somebody wants more
                 self._wake()
-        elif kind is WSMsgType.PING:
-            self._write(_PONG, message[1])
-        elif kind is WSMsgType.CLOSE:
-            self._send_close(message[1] or 1000, b"")
-            self._end(message[1] or NO_CODE)
+        elif opcode == PING:
+            self._write(_PONG, content)
+        elif opcode == CLOSE:
+            self._send_close(content, b"")
+            self._end(content or NO_CODE)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: FrameError) -> None:
         """The client sent what is no WebSocket's."""
-        if self.close_code is not None:
-            return
-        code = error.code if isinstance(error, WebSocketError) else 1002
-        self._send_close(int(code), b"")
-        self._end(BROKEN)
+        self._feed = _ignore
+        self._send_close(error.code, b"")
+        self.close_code = BROKEN
+        self._wake()
+        asyncio.get_running_loop().call_later(_LAST_SECONDS, self.abort)
+        # What it still sends is read until it ends, too: closed with something unread, TCP resets
+        # the connection, and the code may be lost with it.
+        self._transport.resume_reading()
+        try:
+            self._transport.write_eof()
+        except NotImplementedError:  # TLS
+            self._transport.close()
 
     def _end(self, code: int) -> None:
         self.close_code = code
@@ -164,8 +151,8 @@ class WebSocket(asyncio.BufferedProtocol):
         if self.open:
             self._transport.write(_header(first, len(data)) + data)
 
-    def _send_close(self, code: int, reason: bytes) -> None:
-        self._write(_CLOSE, code.to_bytes(2) + reason)
+    def _send_close(self, code: int | None, reason: bytes) -> None:
+        self._write(_CLOSE, b"" if code is None else code.to_bytes(2) + reason)
         self._close_sent = True
 
     def close(self, code: int, reason: str, seconds: float) -> None:
@@ -189,13 +176,12 @@ class WebSocket(asyncio.BufferedProtocol):
         pass
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.close_code is None:
-            self._end(BROKEN)
+        if not self.ended.done():
+            self._end(self.close_code or BROKEN)
         self._http.connection_lost(exc)
         # Break the circles, or many short connections wait for the garbage collector.
         self._listener = None
         self._feed = _ignore
-        del self._reader
 
 
 def _ignore(data: bytes) -> None:

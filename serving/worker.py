@@ -86,7 +86,8 @@ class Worker:
             for name, tokenizer in self.tokenizers.items()
             if (reason := tokenizer.spec.broken_promises.get("migration"))
         }
-        return Hello({name: describe(each) for name, each in self.tokenizers.items()}, immovable)
+        tokenizers = {name: describe(each) for name, each in self.tokenizers.items()}
+        return Hello(tokenizers, immovable, os.getpid())
 
     def warm_up(self) -> None:
         """Compile everything, so that no stream waits for it."""
@@ -356,12 +357,24 @@ def serve(channel: Channel, settings: dict[str, Any]) -> None:
         channel: to the server.
         settings: `codecs`, `places`, `checkpoint_seconds`.
     """
+    worker = prepared(channel, settings)
+    if worker is not None:
+        answer(worker, channel)
+
+
+def prepared(channel: Channel, settings: dict[str, Any]) -> Worker | None:
+    """Return a worker that is warm; None: it can't be, and the server has been told why."""
     try:
         worker = Worker(settings["codecs"], settings["places"], settings["checkpoint_seconds"])
         worker.warm_up()
+        return worker
     except (SyllabaryError, ImportError, AttributeError) as error:
         channel.send([Unusable(str(error))])
-        return
+        return None
+
+
+def answer(worker: Worker, channel: Channel) -> None:
+    """Say that a worker is warm, and do what the server asks until it closes its end."""
     channel.send([worker.hello()])
     while (requests := channel.receive(wait=not worker.busy)) is not None:
         for batch in requests:
@@ -381,15 +394,20 @@ def main(arguments: list[str]) -> None:
         arguments: the socket's file descriptor, and settings as JSON: those of `serve`, and
             `niceness`.
     """
+    end, settings = begin(arguments)
+    os.nice(settings["niceness"])
+    # Without a server there is nothing to do, and no one to tell.
+    with contextlib.suppress(ConnectionError):
+        serve(Channel(end), settings)
+
+
+def begin(arguments: list[str]) -> tuple[socket.socket, dict[str, Any]]:
+    """Make this process one that the server started; return its socket and settings."""
     # The server drains on these, and its workers with it, also when a terminal sends them to all.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    settings = json.loads(arguments[1])
-    os.nice(settings["niceness"])
     use_one_thread()
-    # Without a server there is nothing to do, and no one to tell.
-    with contextlib.suppress(ConnectionError):
-        serve(Channel(socket.socket(fileno=int(arguments[0]))), settings)
+    return socket.socket(fileno=int(arguments[0])), json.loads(arguments[1])
 
 
 if __name__ == "__main__":

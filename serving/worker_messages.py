@@ -105,15 +105,24 @@ class Hello:
     Attributes:
         tokenizers: by the name under which the configuration has them.
         immovable: why a tokenizer's rows can't be exported, where they can't.
+        pid: number of the process.
     """
 
     tokenizers: dict[str, Tokenizer]
     immovable: dict[str, str]
+    pid: int = 0
 
 
 @dataclass
 class Unusable:
     """The worker can't start: why."""
+
+    message: str
+
+
+@dataclass
+class Unforkable:
+    """No workers can be forked from this process: why."""
 
     message: str
 

@@ -10,16 +10,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..errors import ServingError
 from .channel import READ_BYTES, pack, unpack_all
+from .forked import CAN_FORK, ForkedProcess
 from .logs import event
-from .worker_messages import Hello, Unusable
+from .worker_messages import Hello, Unforkable, Unusable
 
 #: A worker that lives shorter than this makes the next one wait as long.
 _BACKOFF = 2.0
+#: Likewise, where the next one is forked and costs little.
+_FORK_BACKOFF = 0.2
+_LOOK = 0.1
 #: Niceness of workers for files, so that streams go first.
 FILE_NICENESS = 10
 
@@ -30,24 +34,24 @@ class WorkerProcess:
     Args:
         settings: of `worker.main`.
         name: for logs.
-        popen: starts the process.
 
     Attributes:
+        module: that the process runs.
+        popen: starts the process.
         hello: what it said when it was warm; None before.
         alive: until its process has ended.
         ready: set when it is warm, or has ended before.
     """
 
-    def __init__(
-        self,
-        settings: dict[str, Any],
-        name: str,
-        popen: Callable[..., Any] = subprocess.Popen,
-    ) -> None:
-        self.settings, self.name, self._popen = settings, name, popen
+    module = "syllabary.serving.worker"
+
+    def __init__(self, settings: dict[str, Any], name: str) -> None:
+        self.settings, self.name = settings, name
+        self.popen: Callable[..., Any] = subprocess.Popen
         self.hello: Hello | None = None
         self.alive = False
         self.unusable: str | None = None
+        self.unforkable: str | None = None
         self.ready = asyncio.Event()
         self.started = time.monotonic()
         self._outgoing: list[Any] = []
@@ -67,8 +71,9 @@ class WorkerProcess:
         """
         ours, theirs = socket.socketpair()
         number = theirs.fileno()
-        command = [sys.executable, "-m", "syllabary.serving.worker"]
-        self._process = self._popen(
+        command = [sys.executable, "-m", self.module]
+        self.socket = ours
+        self._process = self.popen(
             [*command, str(number), json.dumps(self.settings)],
             pass_fds=[number],
             stdin=subprocess.DEVNULL,
@@ -88,7 +93,12 @@ class WorkerProcess:
                         if isinstance(answers[0], Unusable):
                             self.unusable = answers[0].message
                             return
+                        if isinstance(answers[0], Unforkable):
+                            self.unforkable = answers[0].message
+                            return
                         self.hello = answers[0]
+                        if isinstance(self._process, ForkedProcess):
+                            self._process.met(self.hello.pid)
                         warm()
                         self.ready.set()
                     else:
@@ -127,6 +137,22 @@ class WorkerProcess:
         return self._writer.transport.get_write_buffer_size() if self.alive else 0
 
 
+class Template(WorkerProcess):
+    """The process that workers are forked from: see `template.py`."""
+
+    module = "syllabary.serving.template"
+
+    def fork(self, command: list[str], pass_fds: list[int], **_: Any) -> ForkedProcess:
+        """Start a worker; called as `subprocess.Popen` is.
+
+        Raises:
+            OSError: the template has gone.
+        """
+        niceness = json.loads(command[-1])["niceness"]
+        socket.send_fds(self.socket, [bytes([niceness])], pass_fds)
+        return ForkedProcess()
+
+
 class Workers:
     """All workers of a server.
 
@@ -140,7 +166,7 @@ class Workers:
         begun: called when a process is started.
 
     Attributes:
-        popen: starts a process.
+        popen: starts a process, where none can be forked.
         streams: workers that compute streams now.
         files: the one for files, or None while it is started anew.
     """
@@ -170,6 +196,7 @@ class Workers:
         self.streams: list[WorkerProcess] = []
         self.spares: list[WorkerProcess] = []
         self.files: WorkerProcess | None = None
+        self._template: Template | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = 0
         self._closing = False
@@ -182,6 +209,9 @@ class Workers:
         Raises:
             ServingError: they can't start, and why.
         """
+        if CAN_FORK and self.popen is subprocess.Popen:
+            self._template = Template(self._settings, "template")
+            self._keep(self._watch_template())
         for _ in range(self._count + self._spare_count):
             self._begin(files=False)
         self._begin(files=True)
@@ -202,12 +232,46 @@ class Workers:
         self._begun()
         niceness = FILE_NICENESS if files else 0
         settings = {**self._settings, "niceness": niceness}
-        worker = WorkerProcess(settings, f"w{self._numbers}", self.popen)
-        task = asyncio.create_task(self._watch(worker, files))
+        worker = WorkerProcess(settings, f"w{self._numbers}")
+        self._keep(self._watch(worker, files))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _watch_template(self) -> None:
+        """Run a template; another one when it dies, which ends none of its workers."""
+        while (template := self._template) is not None:
+            begun = time.monotonic()
+            await template.run(lambda *_: None, lambda: None)
+            if self._closing:
+                return
+            if template.unforkable is not None:
+                event("no_template", why=template.unforkable)
+                self._template = None
+            elif template.hello is None and not self._warm.is_set():
+                self._failure = template.unusable or "a worker died while it started"
+                self._warm.set()
+                return
+            else:
+                event("template_lost", level="warning", pid=template.pid)
+                if time.monotonic() - begun < _BACKOFF:
+                    await asyncio.sleep(_BACKOFF)
+                self._template = Template(self._settings, "template")
+
+    async def _starter(self) -> Callable[..., Any]:
+        """Return what starts a worker, as soon as there is something that can."""
+        while (template := self._template) is not None:
+            await template.ready.wait()
+            if template.alive:
+                return template.fork
+            await asyncio.sleep(_LOOK)  # for the next one, or none
+        return self.popen
+
     async def _watch(self, worker: WorkerProcess, files: bool) -> None:
+        worker.popen = await self._starter()
+        worker.started = time.monotonic()
         try:
             await worker.run(self._take, lambda: self._ready(worker, files))
         except OSError as error:
@@ -230,8 +294,9 @@ class Workers:
             self._promote()
         if worker.hello is not None:
             self._lost(worker)
-        if time.monotonic() - worker.started < _BACKOFF:
-            await asyncio.sleep(_BACKOFF)
+        pause = _BACKOFF if self._template is None else _FORK_BACKOFF
+        if time.monotonic() - worker.started < pause:
+            await asyncio.sleep(pause)
         self._begin(files)
 
     def _ready(self, worker: WorkerProcess, files: bool) -> None:

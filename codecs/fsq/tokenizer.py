@@ -8,6 +8,7 @@ Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,9 +17,13 @@ from ...quantizers.modules.finite_scalar import (
     FiniteScalarQuantizerConfig,
     ResidualFiniteScalarQuantizer,
 )
-from ..neural.codec import NeuralCodec, TrunkConfig
+from ..neural.codec import Array, NeuralCodec, TrunkConfig
 from ..neural.trunks.spectral import SpectralConfig
+from ..neural.without_compiling import may_compile
 from ..spec import TokenizerSpec
+
+if TYPE_CHECKING:
+    from ..neural.compiled.scalar_levels import CompiledLevels
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,18 @@ class FSQCodec(NeuralCodec):
         )
 
     def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        if in_arrays := self.quantizing_arrays():
+            return lambda latents, count: torch.from_numpy(in_arrays(latents[0].numpy(), 1))[None]
         quantizer: ResidualFiniteScalarQuantizer = self.still_quantizer()
         return lambda latents, count: quantizer.encode(latents, count).transpose(1, 2)
 
+    def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
+        levels = self._compiled_levels()
+        return None if levels is None else levels.encode
+
     def dequantizing(self) -> Callable[[Tensor], Tensor]:
+        if in_arrays := self.dequantizing_arrays():
+            return lambda codes: torch.from_numpy(in_arrays(codes[0].numpy()))[None]
         quantizer: ResidualFiniteScalarQuantizer = self.still_quantizer()
         dim = self.network.latent_dim
 
@@ -84,6 +97,23 @@ class FSQCodec(NeuralCodec):
             return latents
 
         return dequantize
+
+    def dequantizing_arrays(self) -> Callable[[Array], Array] | None:
+        levels = self._compiled_levels()
+        return None if levels is None else levels.vectors
+
+    def _compiled_levels(self) -> "CompiledLevels | None":
+        if self.device.type != "cpu" or not may_compile() or self.config.num_codebooks > 1:
+            return None
+        found: CompiledLevels = self.prepared(self._levels)
+        return found
+
+    def _levels(self) -> "CompiledLevels":
+        from ..neural.compiled.scalar_levels import (
+            CompiledLevels,  # imported here, since numba takes a while to import
+        )
+
+        return CompiledLevels(self.still_quantizer())
 
     def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
         quantizer: ResidualFiniteScalarQuantizer = self.quantizer

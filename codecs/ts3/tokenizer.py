@@ -27,6 +27,7 @@ from ..spec import TokenizerSpec
 
 if TYPE_CHECKING:
     from ..neural.compiled.residual_stages import CompiledDecoding, CompiledStages
+    from ..neural.compiled.scalar_levels import CompiledLevels
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,11 @@ class TS3Codec(NeuralCodec):
         return lambda latents, count: quantizer.encode(latents).transpose(1, 2)
 
     def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
-        if self.device.type != "cpu" or not isinstance(self.quantizer, VectorQuantizer):
+        if self.device.type != "cpu":
             return None
-        stages: CompiledStages = self.prepared(self._stages)
-        return stages.encode
+        found: CompiledStages | CompiledLevels
+        found = self.prepared(self._levels if self.config.levels else self._stages)
+        return found.encode
 
     def dequantizing(self) -> Callable[[Tensor], Tensor]:
         if in_arrays := self.dequantizing_arrays():
@@ -135,12 +137,11 @@ class TS3Codec(NeuralCodec):
         return dequantize
 
     def dequantizing_arrays(self) -> Callable[[Array], Array] | None:
-        if self.device.type != "cpu" or not isinstance(self.quantizer, VectorQuantizer):
+        if self.device.type != "cpu" or not isinstance(self.quantizer.project_out, nn.Linear):
             return None
-        if not isinstance(self.quantizer.project_out, nn.Linear):
-            return None
-        decoding: CompiledDecoding = self.prepared(self._decoding)
-        return decoding.vectors
+        found: CompiledDecoding | CompiledLevels
+        found = self.prepared(self._levels if self.config.levels else self._decoding)
+        return found.vectors
 
     def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
         return [self.embed_codes(codes, differentiable)]
@@ -156,3 +157,8 @@ class TS3Codec(NeuralCodec):
         from ..neural.compiled.residual_stages import CompiledDecoding  # as above
 
         return CompiledDecoding(self.still_quantizer())
+
+    def _levels(self) -> "CompiledLevels":
+        from ..neural.compiled.scalar_levels import CompiledLevels  # as above
+
+        return CompiledLevels(self.still_quantizer())

@@ -141,3 +141,52 @@ def test_half_the_frames(wave):
 def test_bad_levels(levels):
     with pytest.raises(SyllabaryError):
         FSQCodec(dataclasses.replace(tiny_codecs.fsq_config(), levels=levels))
+
+
+@pytest.mark.parametrize("levels", [(5, 4, 3), (8, 8, 5), (2, 3, 2)])
+def test_compiled_quantization_gives_the_codes_and_vectors_of_the_modules(levels):
+    """The compiled one is used on a CPU; the modules train, and run elsewhere."""
+    codec = with_levels(tiny_codecs.fsq(), levels)
+    encode, vectors = codec.quantizing_arrays(), codec.dequantizing_arrays()
+    dim = codec.network.latent_dim
+    latents = torch.randn(20_000, dim, generator=torch.Generator().manual_seed(1)) / 2
+    with torch.no_grad():
+        expected = codec.quantizer.encode(latents[None])[0].T
+        found = torch.from_numpy(encode(latents.numpy(), 1))
+        assert int((found != expected).sum()) == 0
+        assert len(expected.unique()) > math.prod(levels) / 2
+        for some in (1, 3, 129):  # any number of frames gives the same
+            assert torch.equal(torch.from_numpy(encode(latents[:some].numpy(), 1)), found[:some])
+        decoded = codec.quantizer.decode(expected.T[None])[0]
+        assert torch.allclose(torch.from_numpy(vectors(expected.numpy())), decoded, atol=1e-6)
+    absent = expected[:4].clone()
+    absent[1:3] = -1
+    assert not vectors(absent.numpy())[1:3].any() and vectors(absent.numpy())[[0, 3]].any()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_compiled_quantization_refuses_what_is_no_number(wrong):
+    codec = tiny_codecs.fsq()
+    latents = torch.zeros(3, codec.network.latent_dim)
+    latents[1, 2] = wrong
+    with pytest.raises(SyllabaryError, match="NaN or infinite"):
+        codec.quantizing_arrays()(latents.numpy(), 1)
+    for code in (-2, 60):
+        with pytest.raises(SyllabaryError, match=f"code {code} is not in 0..59"):
+            codec.dequantizing_arrays()(torch.tensor([[0], [code]]).numpy())
+
+
+def test_streams_of_one_codebook_are_compiled_from_samples_to_codes_and_back(wave):
+    codec = tiny_codecs.fsq()
+    tokens = codec.encode(wave, 16000)
+    with codec.stream(3) as session:
+        assert codec.start_encoder(3, 1).compiled and codec.start_decoder(3).compiled
+        codes, waves = [], []
+        for at in range(0, 8000, 700):
+            some = session.encode(wave[None, at : at + 700].expand(3, -1))
+            codes.append(some.codes)
+            waves.append(session.decode(some))
+    together = torch.cat(codes, 2)
+    assert torch.equal(together, tokens.codes[..., : together.shape[2]].expand(3, -1, -1))
+    pcm = torch.cat(waves, 1)
+    assert torch.equal(pcm, codec.decode(tokens)[:, : pcm.shape[1]].expand(3, -1))

@@ -99,12 +99,16 @@ def test_a_drained_server_refuses_new_streams_and_lets_short_ones_end(servers, u
         await until(lambda: call.ready is not None)
         draining = asyncio.create_task(asyncio.to_thread(server.drain, 50.0))
         await until(lambda: server.engine.draining)
+        async with connect(server) as socket_:  # it might resume
+            await socket_.send(dump(own.opens))
+            error = parse(await socket_.recv(), FROM_SERVER)
+            assert error.code == "draining" and error.retry_after
+        await draining
         with pytest.raises(websockets.InvalidStatus) as caught:
             async with connect(server):
                 pass
         assert caught.value.response.status_code == 503
         assert "Retry-After" in caught.value.response.headers
-        await draining
         return await running
 
     call = asyncio.run(main())
@@ -152,7 +156,7 @@ def test_altered_and_foreign_states_are_refused(servers, utterance):
             ready = parse(await socket_.recv(), FROM_SERVER)
             for message in own.sent[:20]:
                 await socket_.send(message.pack())
-            await asyncio.to_thread(before.drain)
+            draining = asyncio.create_task(asyncio.to_thread(before.drain))
             sealed = b""
             with pytest.raises(websockets.ConnectionClosed):
                 while True:
@@ -160,6 +164,7 @@ def test_altered_and_foreign_states_are_refused(servers, utterance):
                     if isinstance(data, bytes) and data[0] == Kind.STATE:
                         sealed += Message.unpack(data).payload
             assert socket_.close_code == 1012
+        await draining
 
         async def bring(state: bytes, token: str = ready.token):
             async with connect(after) as socket_:

@@ -28,6 +28,7 @@ def process(tmp_path_factory):
     log = tmp_path_factory.mktemp("serve") / "log"
     command = [sys.executable, "-m", "syllabary", "serve", *CODECS[1:], "--port", "0"]
     command += ["--workers", "1", "--spares", "1", "--places", "8", "--drain-seconds", "16"]
+    command += ["--lateness-ms", "60000"]  # where other processes make it late
     folder = tmp_path_factory.mktemp("elsewhere")  # where no folder of ours shadows another's
     with log.open("wb") as file:
         running = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder)

@@ -27,9 +27,14 @@ def test_input_is_counted_in_milliseconds_and_forgotten_when_a_checkpoint_covers
     assert log.acknowledge(3) == 30 and log.unacknowledged_ms == 20 and log.kept_ms == 50
     log.drop_before(2)
     assert log.kept_ms == 30 and [number for number, _ in log.since(3)] == [3, 4]
-    assert log.export() == {"start": 2, "position": 320, "ended": False}
+    begins = {"start": 2, "position": 320, "ended": False}
+    assert log.export(items=False) == ({**begins, "messages": 0}, [])
     other = InputLog(ENCODE, 16_000)
-    other.restore(log.export())
+    other.restore(*log.export(items=True))
+    assert other.received == 5 and other.unacknowledged_ms == 30
+    assert list(other.since(2)) == list(log.since(2))
+    other = InputLog(ENCODE, 16_000)
+    other.restore(*log.export(items=False))
     assert other.received == 2
     other.append(pcm(2, 320), 2)
     with pytest.raises(Refusal, match="expected message 3, got 4"):
@@ -47,9 +52,15 @@ def test_after_the_end_only_a_reset_is_taken():
     log.append(None, 1)
     log.append(pcm(2, 0), 2)
     log.drop_before(1)
-    assert log.export() == {"start": 1, "position": 160, "ended": True}
+    fields, messages = log.export(items=True)
+    assert fields == {"start": 1, "position": 160, "ended": True, "messages": 2}
+    assert messages[0] == b"" and Message.unpack(messages[1]) == pcm(2, 0)
+    other = InputLog(ENCODE, 16_000)
+    other.restore(fields, messages)
+    other.append(pcm(3, 160), 3)  # after the reset
     log.drop_before(2)
-    assert log.export() == {"start": 2, "position": 0, "ended": False}
+    begins = {"start": 2, "position": 0, "ended": False, "messages": 0}
+    assert log.export(items=False) == (begins, [])
 
 
 def test_frames_are_counted_by_what_chunks_say():
@@ -101,7 +112,7 @@ def test_a_session_goes_on_from_its_checkpoint_elsewhere():
         session.output.add(output(number, bytes([number])))
     session.take_checkpoint(Checkpoint(b"state", 3, 3))
     session.output.acknowledge(1)
-    fields, parts = session.export()
+    fields, parts = session.export(with_input=False)
     other = Session("s", session.client, ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0))
     other.restore(fields, parts)
     assert other.checkpoint == Checkpoint(b"state", 3, 3)
@@ -118,3 +129,22 @@ def test_a_session_goes_on_from_its_checkpoint_elsewhere():
     assert not other.output.add(output(3, b"\3")), "it has that"
     assert other.output.add(output(4))
     assert other.output.get(4).message.seq == 4 and other.output.ms == 20
+
+
+def test_a_session_goes_on_elsewhere_with_the_input_that_no_checkpoint_covers():
+    """Then its client need not have kept that."""
+    session = Session(
+        "s", type("Client", (), {"name": "c"}), ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0)
+    )
+    for number in range(4):
+        session.input.append(pcm(number, number * 160), number)
+        session.output.add(output(number, bytes([number])))
+    session.take_checkpoint(Checkpoint(b"state", 1, 1))
+    fields, parts = session.export(with_input=True)
+    other = Session("s", session.client, ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0))
+    other.restore(fields, parts)
+    assert other.input.received == 4 and other.consumed == other.forwarded == 1
+    assert [item.message for _, item in other.input.since(1)] == [
+        item.message for _, item in session.input.since(1)
+    ]
+    assert other.output.produced == 1 and other.output.get(0).message.payload == b"\0"

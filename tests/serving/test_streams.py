@@ -153,7 +153,7 @@ def test_a_message_that_kills_workers_ends_its_stream(server, utterance, monkeyp
     monkeypatch.setattr(Row, "take", deadly)
     with pytest.raises(Lost, match="can't compute this stream"):
         asyncio.run(Caller(server.url, pace=True).call(own.call))
-    assert len(deaths) == 4 and not server.places_taken
+    assert len(deaths) in (5, 6) and not server.places_taken
 
 
 def test_places_come_back_after_disconnects_of_all_kinds(server, utterance):
@@ -173,7 +173,7 @@ def test_places_come_back_after_disconnects_of_all_kinds(server, utterance):
             if kind == 2:
                 return reset(socket_)
             if kind == 3:
-                socket_.transport.write(b"\x82\x7e\x01")  # within a frame's header
+                socket_.transport.write(b"\x82\xfe\x01")  # within a frame's header
                 await asyncio.sleep(0.01)
                 return reset(socket_)
             if kind == 4:

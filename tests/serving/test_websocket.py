@@ -134,7 +134,8 @@ def test_frames_that_are_none_close_with_the_code_of_rfc_6455(sent, code):
         async with Echo() as server:
             found = await raw(server.port, frame(0x81, b"first") + sent, 1 << 16)
             assert found[0] == 0x88 and struct.unpack(">H", found[2:4]) == (code,)
-            assert server.sockets[0].close_code == BROKEN and server.sockets[0].ended.done()
+            assert server.sockets[0].close_code == BROKEN and not server.sockets[0].open
+            await server.sockets[0].ended
 
     run(test())
 

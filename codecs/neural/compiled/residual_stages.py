@@ -43,7 +43,7 @@ class CompiledStages:
         residual = latents if num_codebooks == 1 else latents.copy()
         codes = np.empty((len(residual), num_codebooks), np.int64)
         for index, (panels, bias, search) in enumerate(self.stages[:num_codebooks]):
-            projected = _projected(residual, panels, bias, search.codebook.shape[1])
+            projected = project(residual, panels, bias, search.codebook.shape[1])
             codes[:, index] = search.codes(projected)
             if index + 1 < num_codebooks:
                 residual -= self.tables[index][codes[:, index]]
@@ -66,14 +66,14 @@ class CompiledDecoding:
     def vectors(self, codes: Array) -> Array:
         """Return vectors (frames, dim) float32 of codes (frames, 1); zeros for a code of -1."""
         column = codes[:, 0]
-        vectors: Array = _projected(self.codebook[column], *self.weights, self.dim)
+        vectors: Array = project(self.codebook[column], *self.weights, self.dim)
         if min(column.tolist(), default=0) < 0:
             vectors[column < 0] = 0
         return vectors
 
 
 @kernel
-def _projected(x, panels, bias, width):  # type: ignore[no-untyped-def]
+def project(x, panels, bias, width):  # type: ignore[no-untyped-def]
     """Apply a linear layer in float64; return `width` outputs, float32."""
     padded = np.empty((x.shape[0], bias.shape[0]))
     linear(x.astype(np.float64), panels, bias, False, padded)
