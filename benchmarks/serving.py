@@ -118,6 +118,7 @@ def main(arguments: list[str]) -> None:
     peers = ["aiohttp", "aiohttp+ticks", "websockets"]
     parser.add_argument("--peers", nargs="*", default=peers, help="transport; also picows")
     parser.add_argument("--tick-ms", type=float, default=2.0, help="transport")
+    parser.add_argument("--every", type=float, default=2.0, help="kills: seconds between two")
     parser.add_argument("--drain-seconds", type=float, default=10.0, help="drain")
     parser.add_argument("--server-cores", default="0", metavar="N,…")
     parser.add_argument("--workers", type=int, default=1)

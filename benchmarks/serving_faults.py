@@ -81,7 +81,7 @@ def kills(options: argparse.Namespace) -> None:
                 if len(ready) >= options.workers + 2:
                     os.kill(rng.choice(server.computing), signal.SIGKILL)
                     killed += 1
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(options.every)
             return await running
 
         while killed < options.count and time.monotonic() < until:
