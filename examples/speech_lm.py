@@ -58,7 +58,9 @@ def main() -> None:
 
     codec = syllabary.load(dataset.spec.tokenizer)
     wave, rate = read(options.prompt)
-    prompt = codec.encode(wave, rate).keep_codebooks(vocabulary.codebooks)
+    # Of a whole sentence the continuation would be its end.
+    wave = wave[: round(options.prompt_seconds * rate)]
+    prompt = codec.encode(wave, rate, resample=True).keep_codebooks(vocabulary.codebooks)
     (ids,) = vocabulary.encode(prompt)
     start = torch.tensor([vocabulary.marker(begin), *ids.tolist()])
     frames = round(options.seconds * float(dataset.spec.frame_rate))
@@ -131,6 +133,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="folder of a data set")
     parser.add_argument("--prompt", required=True, type=Path, help="recording to continue")
+    parser.add_argument("--prompt-seconds", default=3.0, type=float, help="of it; default: 3")
     parser.add_argument("-o", "--output", default="continued.wav", type=Path)
     parser.add_argument("--seconds", default=5.0, type=float, help="of speech to write")
     parser.add_argument("--minutes", default=10.0, type=float, help="of training, at most")

@@ -91,6 +91,12 @@ class Running:
     def places_taken(self) -> int:
         return sum(map(len, self.engine._taken.values()))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all workers for streams are there: some may have died a moment ago."""
+        workers = self.engine.workers.streams
+        return len(workers) == self.server.config.workers and all(w.alive for w in workers)
+
     def kill_worker(self) -> None:
         """Kill the process of a worker that computes a stream."""
         busy = [each for each, taken in self.engine._taken.items() if taken]

@@ -180,6 +180,7 @@ def test_places_come_back_after_disconnects_of_all_kinds(server, utterance):
                 await socket_.close(1001)
 
     async def main():
+        await until(lambda: server.is_whole)
         for _ in range(4):
             await asyncio.gather(*(one(kind) for kind in range(6)))
             await until(lambda: not server.places_taken)
