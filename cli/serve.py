@@ -1,6 +1,7 @@
 """`syllabary serve`: the server for streams and single requests."""
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,9 @@ def serve(codecs: tuple[str, ...], path: Path | None, check: bool, **options: An
     set_up(config.log_level)
 
     def started(url: str) -> None:
+        # What is there now stays: the collector need not look through it while streams wait.
+        gc.collect()
+        gc.freeze()
         click.echo(f"listening on {url}")  # the log, on standard error, is JSON
         sys.stdout.flush()
 
