@@ -252,7 +252,10 @@ class Engine:
             placement.begun = True
             placement.given = placement.computed = session.checkpoint.next
             state = session.checkpoint.data
-            placement.worker.send(OpenRow(placement.place, placement.tag, session.config, state))
+            careful = self.suspects.is_alone(session)
+            placement.worker.send(
+                OpenRow(placement.place, placement.tag, session.config, state, careful)
+            )
         self.forward(session)
 
     def forward(self, session: Session) -> None:

@@ -41,6 +41,7 @@ class Row:
         next: messages of the client consumed so far.
         out: messages for the client so far.
         since: seconds of input since the last checkpoint.
+        joins: whether messages that wait are computed together.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Row:
         self._spec, self._source = spec, source
         self.next = self.out = 0
         self.since = 0.0
+        self.joins = True
         self.inputs: deque[Message | None] = deque()  # None: reset
         self.outputs: list[Output] = []
         self.encodes = config.task != "decode"
@@ -70,6 +72,7 @@ class Row:
         self.ended = False
         self._piece = np.zeros(0, np.float32)  # of the current message, samples or codes
         self._final: bool | None = None  # whether the current message is final; None: there is none
+        self._refused: Refusal | None = None  # why the next message is
         self._resampler = None
         if self._rates[0] != self._rates[1]:
             self._resampler = PolyphaseResampler(*self._rates)
@@ -130,33 +133,65 @@ class Row:
     def take(self) -> tuple[np.ndarray, bool]:
         """Return a piece of input, and whether the utterance ends with it.
 
+        A piece is a message, or a part of a long one. Of an encoder that has fallen behind it is
+        several: they take hardly longer than one, and the chunks of codes are the same. (The
+        chunks of samples that a decoder gives are those of its messages.)
+
         Returns:
             samples (n,) float32 at the encoder's rate, or codes (codebooks, frames) int64.
 
         Raises:
             Refusal: what the client sent is not valid.
         """
+        if self._refused is not None:
+            raise self._refused
         if self._final is None:
-            message = self.inputs[0]
-            assert message is not None
-            self._piece = self._read(message)
-            self._final = message.final
+            self._begin_message()
         rate = self._rates[0] if self.config.task == "encode" else self._frame_rate
         most = max(1, int(PIECE_SECONDS * rate))
-        piece, self._piece = self._piece[..., :most], self._piece[..., most:]
-        final = self._final and self._piece.shape[-1] == 0
-        if self._piece.shape[-1] == 0:
-            self._final = None
-            self.inputs.popleft()
-            self.next += 1
-        self.since += piece.shape[-1] / rate
+        piece, final = self._part(most)
+        parts, count = [piece], piece.shape[-1]
+        while not final and self._next_fits(most - count):
+            try:
+                self._begin_message()
+            except Refusal as refused:
+                self._refused = refused  # what came before it is computed first
+                break
+            piece, final = self._part(most)
+            parts.append(piece)
+            count += piece.shape[-1]
+        piece = parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
+        self.since += count / rate
         if self.config.task == "encode":
-            self.totals.samples_in += piece.shape[-1]
+            self.totals.samples_in += count
             if self._resampler is not None:
                 piece = self._resampler.push(piece, final)
         else:
-            self.totals.frames_in += piece.shape[-1]
+            self.totals.frames_in += count
         return piece, final
+
+    def _begin_message(self) -> None:
+        message = self.inputs[0]
+        assert message is not None
+        self._piece = self._read(message)
+        self._final = message.final
+
+    def _part(self, most: int) -> tuple[np.ndarray, bool]:
+        """Return up to so much of the current message, and whether the utterance ends with it."""
+        piece, self._piece = self._piece[..., :most], self._piece[..., most:]
+        if self._piece.shape[-1]:
+            return piece, False
+        final, self._final = self._final, None
+        self.inputs.popleft()
+        self.next += 1
+        return piece, bool(final)
+
+    def _next_fits(self, samples: int) -> bool:
+        """Whether another message waits that has no more than so many samples to encode."""
+        if not self.joins or self.config.task != "encode" or not self.inputs:
+            return False
+        message = self.inputs[0]
+        return message is not None and len(message.payload) <= self.config.input.bytes_of(samples)
 
     @property
     def _frame_rate(self) -> float:

@@ -63,6 +63,10 @@ class Suspects:
             and session is not self._alone
         )
 
+    def is_alone(self, session: Session) -> bool:
+        """Whether it is this one's turn."""
+        return session is self._alone
+
     @staticmethod
     def suspected(session: Session) -> bool:
         """Whether a stream must be computed alone."""

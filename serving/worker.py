@@ -120,6 +120,7 @@ class Worker:
         try:
             source = self.tokenizers[config.source].spec if config.source else None
             row = Row(config, self.tokenizers[config.codec].spec, source)
+            row.joins = not request.careful
             tenant = _Tenant(row, request.tag)
             self._rows[request.place] = tenant
             self._reset_sessions(request.place, row)

@@ -54,12 +54,16 @@ class Output(NamedTuple):
 
 @dataclass
 class OpenRow:
-    """Start a row, from a state if one is given. `tag` tells it from the place's other rows."""
+    """Start a row, from a state if one is given. `tag` tells it from the place's other rows.
+
+    One that is `careful` computes message by message, so that it shows which one ends the process.
+    """
 
     place: int
     tag: int
     config: RowConfig
     state: bytes | None
+    careful: bool = False
 
 
 class Inputs(NamedTuple):

@@ -36,15 +36,15 @@ def server(loop, request):
 @pytest.fixture
 def deaths(monkeypatch):
     """Of workers by the fatal message: how many rows had something to do with it."""
-    take, found = Row.take, []
+    read, found = Row._read, []
 
-    def deadly(row):
-        if row.inputs[0].payload == FATAL:
+    def deadly(row, message):
+        if message.payload == FATAL:
             found.append(row)
             raise ConnectionError("the process has gone")
-        return take(row)
+        return read(row, message)
 
-    monkeypatch.setattr(Row, "take", deadly)
+    monkeypatch.setattr(Row, "_read", deadly)
     return found
 
 

@@ -141,16 +141,16 @@ def test_a_message_that_kills_workers_ends_its_stream(server, utterance, monkeyp
     from syllabary.serving.rows import Row
 
     own = utterance("encode", "ts3", seconds=2.0)
-    fatal, take = own.sent[len(own.sent) // 2].payload, Row.take
+    fatal, read = own.sent[len(own.sent) // 2].payload, Row._read
     deaths = []
 
-    def deadly(row):
-        if row.inputs[0].payload == fatal:
+    def deadly(row, message):
+        if message.payload == fatal:
             deaths.append(row)
             raise ConnectionError("the process has gone")
-        return take(row)
+        return read(row, message)
 
-    monkeypatch.setattr(Row, "take", deadly)
+    monkeypatch.setattr(Row, "_read", deadly)
     with pytest.raises(Lost, match="can't compute this stream"):
         asyncio.run(Caller(server.url, pace=True).call(own.call))
     assert len(deaths) in (5, 6) and not server.places_taken

@@ -244,6 +244,39 @@ def test_what_is_wrong_ends_its_own_row_only(workers, utterance, task, codec, ba
     worker.do(CloseRow(0, 2001))
 
 
+def test_messages_that_wait_are_computed_together(workers, utterance):
+    """A stream that has fallen behind catches up by several messages at a time, up to 80 ms."""
+    worker = workers[0]
+    own = utterance("encode", "ts3", seconds=1.0)
+    stream = Stream(worker, own, 0, 4001)
+    run(worker, [stream])
+    stream.send(10_000)
+    times = 0
+    while worker.busy:
+        worker.compute()
+        times += 1
+        for answer in worker.replies:
+            stream.take(answer)
+        worker.replies = []
+    assert stream.done == own.expected
+    assert times == -(-len(own.sent) // 4)  # of 20 ms each
+    worker.do(CloseRow(0, 4001))
+
+
+def test_what_came_before_a_wrong_message_is_answered(workers, utterance):
+    worker = workers[0]
+    own = utterance("encode", "ts3", seconds=1.0)
+    odd = Message(Kind.PCM, 2, own.sent[2].position, b"\1\2\3")
+    own.sent = [*own.sent[:2], odd, odd]
+    stream = Stream(worker, own, 0, 4002)
+    stream.send(4)
+    run(worker, [stream])
+    assert stream.failed is not None and "whole samples" in stream.failed.message
+    assert stream.next == 2
+    kinds = [message.kind for message in stream.out]
+    assert kinds[0] == Kind.SYL_HEADER and Kind.SYL_CHUNK in kinds
+
+
 def test_codes_without_an_end_mark_are_decoded_and_said_to_be_incomplete(workers, utterance):
     own = utterance("decode", "ts3")
     cut = own.sent[:-1]
