@@ -23,7 +23,7 @@ import numpy as np
 from ..cores import use_one_thread
 from ..errors import SyllabaryError
 from .channel import Channel
-from .protocol import Refusal, Tokenizer
+from .protocol import Kind, Message, Refusal, Tokenizer
 from .worker_messages import (
     CloseRow,
     ExportRow,
@@ -34,6 +34,7 @@ from .worker_messages import (
     Inputs,
     OpenRow,
     Progress,
+    RowConfig,
     State,
     Unusable,
 )
@@ -100,6 +101,31 @@ class Worker:
                     tokens = self._encode(name, count, dict(zip(places, rows, strict=True)), set())
                     codes = {place: tokens.codes[place].numpy() for place in places}
                     self._decode(name, count, codes, set())
+            audio = Message(Kind.PCM, 0, 0, bytes(8 * hop))
+            written = self._rehearse(RowConfig("encode", name, count), [audio])
+            self._rehearse(RowConfig("decode", name, count), written)
+
+    def _rehearse(self, config: RowConfig, messages: list[Message]) -> list[Message]:
+        """Run a row once, and move it: what is imported on the way is then there.
+
+        Returns:
+            its output.
+        """
+        state, written = None, []
+        for _ in range(2):
+            self._open(OpenRow(0, 0, config, state))
+            self._take(Inputs(0, 0, messages, 0.0))
+            self._leave(ExportRow(0, 0))
+            while self.busy:
+                self.compute()
+                self.export()
+            for reply in self.replies:
+                if isinstance(reply, Progress):
+                    written += [output.message for output in reply.outputs]
+                state = reply.data if isinstance(reply, State) else state
+            self.replies, messages = [], []
+        self._rows.clear()
+        return written
 
     @property
     def busy(self) -> bool:
