@@ -114,7 +114,7 @@ class Worker:
         state, written = None, []
         for _ in range(2):
             self._open(OpenRow(0, 0, config, state))
-            self._take(Inputs(0, 0, messages, 0.0))
+            self._take(Inputs(0, 0, [*messages], 0.0))
             self._leave(ExportRow(0, 0))
             while self.busy:
                 self.compute()
