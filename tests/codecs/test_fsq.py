@@ -157,6 +157,9 @@ def test_compiled_quantization_gives_the_codes_and_vectors_of_the_modules(levels
         assert len(expected.unique()) > math.prod(levels) / 2
         for some in (1, 3, 129):  # any number of frames gives the same
             assert torch.equal(torch.from_numpy(encode(latents[:some].numpy(), 1)), found[:some])
+        # Any order in memory, too.
+        assert torch.equal(torch.from_numpy(encode(latents.T.contiguous().T.numpy(), 1)), found)
+        assert torch.equal(torch.from_numpy(encode(latents.numpy()[::-2], 1)), found.flip(0)[::2])
         decoded = codec.quantizer.decode(expected.T[None])[0]
         assert torch.allclose(torch.from_numpy(vectors(expected.numpy())), decoded, atol=1e-6)
     absent = expected[:4].clone()

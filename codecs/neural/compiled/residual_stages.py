@@ -73,8 +73,16 @@ class CompiledDecoding:
 
 
 @kernel
+def in_rows(x):  # type: ignore[no-untyped-def]
+    """Copy to float64 with contiguous rows, as `linear` reads them. `astype` keeps x's order."""
+    rows = np.empty(x.shape, np.float64)
+    rows[:] = x
+    return rows
+
+
+@kernel
 def project(x, panels, bias, width):  # type: ignore[no-untyped-def]
     """Apply a linear layer in float64; return `width` outputs, float32."""
     padded = np.empty((x.shape[0], bias.shape[0]))
-    linear(x.astype(np.float64), panels, bias, False, padded)
+    linear(in_rows(x), panels, bias, False, padded)
     return padded[:, :width].astype(np.float32)

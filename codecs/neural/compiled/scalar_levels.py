@@ -15,7 +15,7 @@ from ....quantizers.finite_scalar_levels import fsq_thresholds
 from ....quantizers.modules.finite_scalar import ResidualFiniteScalarQuantizer
 from ....quantizers.search.scalar_kernels import pack_levels, unpack_levels
 from .packing import Array, pack_linear
-from .residual_stages import project
+from .residual_stages import in_rows, project
 
 
 class CompiledLevels:
@@ -75,6 +75,6 @@ def _quantize(latents, panels, bias, thresholds, sizes, codes):  # type: ignore[
             if not np.isfinite(value):
                 return False
     padded = np.empty((latents.shape[0], bias.shape[0]))
-    linear(latents.astype(np.float64), panels, bias, False, padded)
+    linear(in_rows(latents), panels, bias, False, padded)
     projected = padded[:, : sizes.shape[0]].astype(np.float32)
     return not pack_levels(projected, thresholds, sizes, codes)

@@ -203,5 +203,8 @@ def test_stages():
     assert isinstance(compiled, CompiledStages)
     for count in (1, 5, 8):
         assert np.array_equal(compiled.encode(frames, count), expected[:, :count])
+        columns = np.asfortranarray(frames)  # any order in memory
+        assert np.array_equal(compiled.encode(columns, count), expected[:, :count])
+        assert np.array_equal(compiled.encode(frames[::-2], count), expected[::-2, :count])
     alone = [compiled.encode(frames[n : n + 1], 8) for n in range(50)]
     assert np.array_equal(np.concatenate(alone), expected[:50])

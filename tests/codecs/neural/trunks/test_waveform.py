@@ -177,6 +177,8 @@ def test_streaming_equals_offline(kind, changes):
         streamed = torch.cat([part.codes for part in codes], 2)
         assert torch.equal(streamed, tokens.codes)
         assert torch.equal(torch.cat(waves, 1), decoded)
+    first = made.encode(wave, 16000, num_codebooks=1)
+    assert torch.equal(first.codes, tokens.codes[:, :1])
 
 
 @pytest.mark.parametrize("samples", [0, 1, 19, 20, 21, 997])
