@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import secrets
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from syllabary.serving import worker
 from syllabary.serving.channel import Channel
 from syllabary.serving.config import Config
-from syllabary.serving.protocol import Limits
+from syllabary.serving.protocol import Limits, Message
+from syllabary.serving.rows import Row
 from syllabary.serving.server import Server
 
 #: For machines that do much else meanwhile: what is slow there is no fault.
@@ -60,6 +64,41 @@ class Loop:
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
+
+
+def deaths_by(fatal: bytes, monkeypatch: Any) -> list[Row]:
+    """Let a message with this payload end the process that reads it; return the rows that did."""
+    read, found = Row._read, []
+
+    def deadly(row: Row, message: Message) -> Any:
+        if message.payload == fatal:
+            found.append(row)
+            raise ConnectionError("the process has gone")
+        return read(row, message)
+
+    monkeypatch.setattr(Row, "_read", deadly)
+    return found
+
+
+@contextmanager
+def deployment(loop: "Loop", folder: Path, **defaults: Any) -> Iterator[Callable[..., "Running"]]:
+    """Give a function that makes servers with one key; those left are closed.
+
+    Args:
+        folder: for the key.
+        defaults: of `Running`.
+    """
+    key = folder / "key"
+    key.write_text(secrets.token_hex(32))
+    made: list[Running] = []
+
+    def make(**settings: Any) -> Running:
+        made.append(Running(loop, key_file=str(key), **{**defaults, **settings}))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
 
 
 class Running:

@@ -5,7 +5,6 @@ one that never answers.
 """
 
 import asyncio
-import secrets
 import socket
 import threading
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from syllabary.serving.protocol import (
 )
 from syllabary.serving.worker import Worker
 
-from .running import Running
+from .running import deployment
 from .test_streams import connect, until
 
 
@@ -41,18 +40,9 @@ def speech():
 @pytest.fixture
 def servers(loop, tmp_path):
     """Make servers of one deployment that stop within a second; those left are closed."""
-    key = tmp_path / "key"
-    key.write_text(secrets.token_hex(32))
-    made = []
-
-    def make(**settings):
-        settings = {"drain_seconds": 1.0, "workers": 1, "spares": 0, "places": 8, **settings}
-        made.append(Running(loop, codecs=(NULL,), key_file=str(key), **settings))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
+    settings = {"drain_seconds": 1.0, "workers": 1, "spares": 0, "places": 8}
+    with deployment(loop, tmp_path, codecs=(NULL,), **settings) as make:
+        yield make
 
 
 def free_ports(count: int) -> list[int]:
@@ -197,6 +187,15 @@ async def take_state(socket_) -> tuple[bytes, str, int]:
         return sealed, code, socket_.close_code
 
 
+async def begin_and_go(server, call) -> Ready:
+    """Begin a stream, and be away when the server has 20 of its messages."""
+    socket_, ready = await begin(server, call)
+    await until(lambda: server.sessions[0].input.received == 20)
+    reset(socket_)
+    await until(lambda: server.sessions[0].parked)
+    return ready
+
+
 async def bring(server, sealed: bytes, token: str) -> Ready:
     async with connect(server) as socket_:
         await socket_.send(dump(Resume(token, 0, state=True)))
@@ -214,10 +213,7 @@ def test_who_resumes_at_a_server_that_stops_gets_its_state(servers, speech, phas
     call, _ = speech.call(0)
 
     async def main():
-        socket_, ready = await begin(before, call)
-        await until(lambda: before.sessions[0].input.received == 20)
-        reset(socket_)
-        await until(lambda: before.sessions[0].parked)
+        ready = await begin_and_go(before, call)
         draining = asyncio.create_task(asyncio.to_thread(before.drain, 1.0))
         await until(lambda: before.engine.draining)
         if phase == "at the hand-over":
@@ -288,10 +284,7 @@ def test_a_peer_keeps_the_streams_of_clients_that_are_away(servers, speech):
     call, _ = speech.call(0)
 
     async def main():
-        socket_, ready = await begin(before, call)
-        await until(lambda: before.sessions[0].input.received == 20)
-        reset(socket_)
-        await until(lambda: before.sessions[0].parked)
+        ready = await begin_and_go(before, call)
         await asyncio.to_thread(before.drain, 0.1)
         before.close()
         assert [session.input.received for session in peer.sessions] == [20]
@@ -364,14 +357,19 @@ def test_the_client_brings_a_whole_state_or_none(servers, speech, stuck):
     call, expected = speech.call(3)
 
     async def main():
-        found = b""
+        found, stopped = b"", asyncio.Event()
         async with connect_client([before.url, after.url], "encode", "null") as stream:
 
             async def send():
                 for message in call.messages:
                     await stream.send(message.payload)
                     await asyncio.sleep(0.005)
+                await stopped.wait()  # so it can't end before it is handed over
                 await stream.end()
+
+            async def stop():
+                await asyncio.to_thread(before.drain, 1.0)
+                stopped.set()
 
             sending = asyncio.create_task(send())
             drained = None
@@ -383,7 +381,7 @@ def test_the_client_brings_a_whole_state_or_none(servers, speech, stuck):
                     before.loop.loop.call_soon_threadsafe(
                         lambda: [s.connection.abort() for s in before.engine.sessions.values()]
                     )
-                    drained = asyncio.create_task(asyncio.to_thread(before.drain, 1.0))
+                    drained = asyncio.create_task(stop())
             await sending
             await drained
             assert stream.counts.reconnects >= 2

@@ -24,7 +24,7 @@ from syllabary.serving.protocol import (
 from syllabary.serving.resume import Keys, ResumeToken
 
 from .conftest import CODECS
-from .running import Running
+from .running import deployment
 from .test_streams import TASKS, check, connect, until
 
 #: A server with compute processes: its kernels alone take minutes of a shared core to compile.
@@ -36,28 +36,9 @@ SECONDS = 2.5
 @pytest.fixture
 def servers(loop, tmp_path):
     """Make servers of one deployment; those left are closed."""
-    key = tmp_path / "key"
-    key.write_text(secrets.token_hex(32))
-    made = []
-
-    def make(**settings):
-        made.append(
-            Running(
-                loop,
-                codecs=CODECS[1:],
-                workers=1,
-                spares=0,
-                places=6,
-                key_file=str(key),
-                checkpoint_seconds=0.4,
-                **{"drain_seconds": 60.0, **settings},
-            )
-        )
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
+    settings = {"workers": 1, "spares": 0, "places": 6, "checkpoint_seconds": 0.4}
+    with deployment(loop, tmp_path, codecs=CODECS[1:], drain_seconds=60.0, **settings) as make:
+        yield make
 
 
 async def moved(before, after, own, move, *, drop: bool = False):

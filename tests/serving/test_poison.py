@@ -12,9 +12,8 @@ from serving_server import NULL
 from serving_speech import Speech
 
 from syllabary.serving.protocol import FROM_SERVER, Kind, Message, Open, Ready, Resume, dump, parse
-from syllabary.serving.rows import Row
 
-from .running import Running
+from .running import Running, deaths_by
 from .test_streams import connect, until
 
 FATAL = b"\x5a\xa5" * 320
@@ -36,16 +35,7 @@ def server(loop, request):
 @pytest.fixture
 def deaths(monkeypatch):
     """Of workers by the fatal message: how many rows had something to do with it."""
-    read, found = Row._read, []
-
-    def deadly(row, message):
-        if message.payload == FATAL:
-            found.append(row)
-            raise ConnectionError("the process has gone")
-        return read(row, message)
-
-    monkeypatch.setattr(Row, "_read", deadly)
-    return found
+    return deaths_by(FATAL, monkeypatch)
 
 
 def poisoned(speech, at: int = 0):
@@ -130,6 +120,7 @@ def test_workers_that_something_else_kills_end_no_stream(server, speech):
         running = [asyncio.create_task(Caller(server.url, pace=True).call(c)) for c, _ in calls]
         for number in range(6):
             await until(lambda n=number: all(len(c.received) > 15 + 8 * n for c, _ in calls))
+            await until(lambda: server.engine.workers.streams)  # which may just have died
             server.kill_worker()
         await asyncio.gather(*running)
 

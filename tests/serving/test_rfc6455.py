@@ -9,13 +9,12 @@ import contextlib
 import struct
 
 import pytest
-from aiohttp import web
 from serving_server import NULL
 
 from syllabary.serving.websocket import WebSocket
 
 from .running import Running
-from .test_websocket import MOST, UPGRADE, run
+from .test_websocket import MOST, UPGRADE, SocketServer, run
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FINAL = 128
@@ -252,28 +251,11 @@ CASES: dict[str, tuple[bytes, list[tuple[int, bytes]]]] = {
 }
 
 
-class Echo:
+class Echo(SocketServer):
     """A server that sends back each message."""
 
-    async def __aenter__(self) -> "Echo":
-        app = web.Application()
-        app.router.add_get("/", self._serve)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(self, *_) -> None:
-        await self._runner.cleanup()
-
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        response = web.WebSocketResponse(compress=False, timeout=0.1)
-        await response.prepare(request)
-        websocket = WebSocket(request, MOST)
+    async def talk(self, websocket: WebSocket) -> None:
         websocket.listen(websocket.send)
-        await websocket.ended
-        return response
 
 
 def frames_of(data: bytes) -> list[tuple[int, bytes]]:

@@ -19,6 +19,20 @@ def output(seq: int, payload: bytes = b"x", ended: Totals | None = None) -> Outp
     return Output(Message(Kind.SYL_CHUNK, seq, seq, payload), 1, ended)
 
 
+def new_session(client: object = None) -> Session:
+    client = client or type("Client", (), {"name": "c"})
+    return Session("s", client, ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0))
+
+
+def session_of_four() -> Session:
+    """With four messages of input, and as many of output."""
+    session = new_session()
+    for number in range(4):
+        session.input.append(pcm(number, number * 160), number)
+        session.output.add(output(number, bytes([number])))
+    return session
+
+
 def test_input_is_counted_in_milliseconds_and_forgotten_when_a_checkpoint_covers_it():
     log = InputLog(ENCODE, 16_000)
     for number in range(5):
@@ -104,16 +118,11 @@ def test_acknowledgements_are_of_what_there_is():
 
 
 def test_a_session_goes_on_from_its_checkpoint_elsewhere():
-    session = Session(
-        "s", type("Client", (), {"name": "c"}), ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0)
-    )
-    for number in range(4):
-        session.input.append(pcm(number, number * 160), number)
-        session.output.add(output(number, bytes([number])))
+    session = session_of_four()
     session.take_checkpoint(Checkpoint(b"state", 3, 3))
     session.output.acknowledge(1)
     fields, parts = session.export(with_input=False)
-    other = Session("s", session.client, ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0))
+    other = new_session(session.client)
     other.restore(fields, parts)
     assert other.checkpoint == Checkpoint(b"state", 3, 3)
     assert other.input.received == other.consumed == other.safe == 3
@@ -133,15 +142,10 @@ def test_a_session_goes_on_from_its_checkpoint_elsewhere():
 
 def test_a_session_goes_on_elsewhere_with_the_input_that_no_checkpoint_covers():
     """Then its client need not have kept that."""
-    session = Session(
-        "s", type("Client", (), {"name": "c"}), ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0)
-    )
-    for number in range(4):
-        session.input.append(pcm(number, number * 160), number)
-        session.output.add(output(number, bytes([number])))
+    session = session_of_four()
     session.take_checkpoint(Checkpoint(b"state", 1, 1))
     fields, parts = session.export(with_input=True)
-    other = Session("s", session.client, ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0))
+    other = new_session(session.client)
     other.restore(fields, parts)
     assert other.input.received == 4 and other.consumed == other.forwarded == 1
     assert [item.message for _, item in other.input.since(1)] == [

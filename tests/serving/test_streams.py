@@ -27,6 +27,7 @@ from syllabary.serving.protocol import (
     parse,
 )
 
+from .running import deaths_by
 from .test_worker import TASKS
 
 #: A server with compute processes: its kernels alone take minutes of a shared core to compile.
@@ -138,19 +139,8 @@ def test_streams_outlive_any_number_of_workers(server, utterance):
 
 
 def test_a_message_that_kills_workers_ends_its_stream(server, utterance, monkeypatch):
-    from syllabary.serving.rows import Row
-
     own = utterance("encode", "ts3", seconds=2.0)
-    fatal, read = own.sent[len(own.sent) // 2].payload, Row._read
-    deaths = []
-
-    def deadly(row, message):
-        if message.payload == fatal:
-            deaths.append(row)
-            raise ConnectionError("the process has gone")
-        return read(row, message)
-
-    monkeypatch.setattr(Row, "_read", deadly)
+    deaths = deaths_by(own.sent[len(own.sent) // 2].payload, monkeypatch)
     with pytest.raises(Lost, match="can't compute this stream"):
         asyncio.run(Caller(server.url, pace=True).call(own.call))
     assert len(deaths) in (5, 6) and not server.places_taken

@@ -5,6 +5,7 @@ import gc
 import struct
 import weakref
 from functools import partial
+from typing import Self
 
 import aiohttp
 import pytest
@@ -30,14 +31,10 @@ def frame(first: int, payload: bytes, size: int | None = None) -> bytes:
     return head + key + bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
 
 
-class Echo:
-    """A server that takes the first message with `receive`, and hands all others back."""
+class SocketServer:
+    """A server of WebSockets; what it does with each is a subclass's `talk`."""
 
-    def __init__(self) -> None:
-        self.sockets: list[WebSocket] = []
-        self.first: list[str | bytes | None] = []
-
-    async def __aenter__(self) -> "Echo":
+    async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -54,11 +51,22 @@ class Echo:
         response = web.WebSocketResponse(compress=False, timeout=0.1)
         await response.prepare(request)
         websocket = WebSocket(request, MOST)
+        await self.talk(websocket)
+        await websocket.ended
+        return response
+
+
+class Echo(SocketServer):
+    """A server that takes the first message with `receive`, and hands all others back."""
+
+    def __init__(self) -> None:
+        self.sockets: list[WebSocket] = []
+        self.first: list[str | bytes | None] = []
+
+    async def talk(self, websocket: WebSocket) -> None:
         self.sockets.append(websocket)
         self.first.append(await websocket.receive(30))
         websocket.listen(partial(self._answer, websocket))
-        await websocket.ended
-        return response
 
     def _answer(self, websocket: WebSocket, data: str | bytes) -> None:
         if data == "close":
