@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from ..errors import CheckpointError
 from ..filesystem import printable
 from . import options
+from .export import keep_checkpoint
 
 
 @click.command()
@@ -32,15 +32,13 @@ def average(
     weights before and after fine-tuning often keeps the best of both; `syllabary eval` tells. Its
     tokens are not compatible with those of any of them.
     """
-    from ..codecs.checkpoint import WEIGHTS_FILE
     from ..codecs.registry import load
     from ..training.averaging import average_tokenizers
 
     if output is None:
         raise click.UsageError("--output is required")
     target = Path(output)
-    if (target / WEIGHTS_FILE).exists() and not force:
-        raise CheckpointError(f"{printable(target)} has a checkpoint already; --force replaces it")
+    keep_checkpoint(target, force)
     made = average_tokenizers([load(each) for each in tokenizers], _numbers(weights))
     made.name = name or target.absolute().name
     made.license = licence or made.license

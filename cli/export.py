@@ -50,13 +50,20 @@ def _export(
     from ..codecs.checkpoint import export as write
     from ..codecs.registry import load
 
-    if (target / WEIGHTS_FILE).exists() and not force:
-        raise CheckpointError(f"{printable(target)} has a checkpoint already; --force replaces it")
+    keep_checkpoint(target, force)
     found = load(tokenizer)
     found.name = name or found.name
     found.license = licence or found.license
     write(found, target)
     _print_size(target, [WEIGHTS_FILE])
+
+
+def keep_checkpoint(target: Path, force: bool) -> None:
+    """Raise an error if a folder has a checkpoint that must not be replaced."""
+    from ..codecs.checkpoint import WEIGHTS_FILE
+
+    if (target / WEIGHTS_FILE).exists() and not force:
+        raise CheckpointError(f"{printable(target)} has a checkpoint already; --force replaces it")
 
 
 def _export_onnx(tokenizer: str, target: Path, force: bool) -> None:

@@ -8,7 +8,6 @@ Low-Bitrate High-Quality Speech Coding" (arXiv 2411.19842).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,9 +20,6 @@ from ..neural.codec import Array, NeuralCodec, TrunkConfig
 from ..neural.trunks.spectral import SpectralConfig
 from ..neural.without_compiling import may_compile
 from ..spec import TokenizerSpec
-
-if TYPE_CHECKING:
-    from ..neural.compiled.scalar_levels import CompiledLevels
 
 
 @dataclass(frozen=True)
@@ -70,19 +66,14 @@ class FSQCodec(NeuralCodec):
             description=levels,
         )
 
-    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
-        if in_arrays := self.quantizing_arrays():
-            return lambda latents, count: torch.from_numpy(in_arrays(latents[0].numpy(), 1))[None]
+    def plain_quantizing(self) -> Callable[[Tensor, int], Tensor]:
         quantizer: ResidualFiniteScalarQuantizer = self.still_quantizer()
         return lambda latents, count: quantizer.encode(latents, count).transpose(1, 2)
 
     def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
-        levels = self._compiled_levels()
-        return None if levels is None else levels.encode
+        return self.prepared(self._compiled_levels).encode if self._is_compiled() else None
 
-    def dequantizing(self) -> Callable[[Tensor], Tensor]:
-        if in_arrays := self.dequantizing_arrays():
-            return lambda codes: torch.from_numpy(in_arrays(codes[0].numpy()))[None]
+    def plain_dequantizing(self) -> Callable[[Tensor], Tensor]:
         quantizer: ResidualFiniteScalarQuantizer = self.still_quantizer()
         dim = self.network.latent_dim
 
@@ -99,21 +90,10 @@ class FSQCodec(NeuralCodec):
         return dequantize
 
     def dequantizing_arrays(self) -> Callable[[Array], Array] | None:
-        levels = self._compiled_levels()
-        return None if levels is None else levels.vectors
+        return self.prepared(self._compiled_levels).vectors if self._is_compiled() else None
 
-    def _compiled_levels(self) -> "CompiledLevels | None":
-        if self.device.type != "cpu" or not may_compile() or self.config.num_codebooks > 1:
-            return None
-        found: CompiledLevels = self.prepared(self._levels)
-        return found
-
-    def _levels(self) -> "CompiledLevels":
-        from ..neural.compiled.scalar_levels import (
-            CompiledLevels,  # imported here, since numba takes a while to import
-        )
-
-        return CompiledLevels(self.still_quantizer())
+    def _is_compiled(self) -> bool:
+        return self.device.type == "cpu" and may_compile() and self.config.num_codebooks == 1
 
     def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
         quantizer: ResidualFiniteScalarQuantizer = self.quantizer

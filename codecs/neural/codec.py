@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ...quantizers.modules.interface import Quantizer
@@ -19,6 +20,9 @@ from .trunks.raw_frames import FrameConfig
 from .trunks.spectral import SpectralConfig
 from .trunks.waveform import WaveformConfig
 from .without_compiling import may_compile
+
+if TYPE_CHECKING:
+    from .compiled.scalar_levels import CompiledLevels
 
 Array = np.ndarray[Any, Any]
 
@@ -50,20 +54,12 @@ class NeuralCodec(AudioTokenizer):
     # --- to be implemented by a family ---------------------------------------------------------
 
     @abstractmethod
-    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
-        """Return the quantization function for the current weights.
-
-        It maps latents (1, frames, latent_dim) float32 and the number of codebooks to keep to codes
-        (1, frames, num_codebooks) int64.
-        """
+    def plain_quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        """Return `quantizing` in PyTorch."""
 
     @abstractmethod
-    def dequantizing(self) -> Callable[[Tensor], Tensor]:
-        """Return the function from codes (1, frames, codebooks) int64 to latents float32.
-
-        Latents are (1, frames, latent_dim). A code of -1 adds nothing; -1 in all codebooks means
-        that there is no frame, and its latents are 0.
-        """
+    def plain_dequantizing(self) -> Callable[[Tensor], Tensor]:
+        """Return `dequantizing` in PyTorch."""
 
     def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
         """Return `quantizing` in compiled code, for the CPU; None if there is none.
@@ -78,6 +74,28 @@ class NeuralCodec(AudioTokenizer):
         It maps codes (frames, codebooks) int64 to latents (frames, latent_dim) float32.
         """
         return None
+
+    # --- quantization --------------------------------------------------------------------------
+
+    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+        """Return the quantization function for the current weights, compiled if it can be.
+
+        It maps latents (1, frames, latent_dim) float32 and the number of codebooks to keep to codes
+        (1, frames, num_codebooks) int64.
+        """
+        if in_arrays := self.quantizing_arrays():
+            return lambda latents, kept: torch.from_numpy(in_arrays(latents[0].numpy(), kept))[None]
+        return self.plain_quantizing()
+
+    def dequantizing(self) -> Callable[[Tensor], Tensor]:
+        """Return the function from codes (1, frames, codebooks) int64 to latents float32.
+
+        Latents are (1, frames, latent_dim). A code of -1 adds nothing; -1 in all codebooks means
+        that there is no frame, and its latents are 0.
+        """
+        if in_arrays := self.dequantizing_arrays():
+            return lambda codes: torch.from_numpy(in_arrays(codes[0].numpy()))[None]
+        return self.plain_dequantizing()
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """Quantize latents; see `quantizing`."""
@@ -229,3 +247,11 @@ class NeuralCodec(AudioTokenizer):
 
     def _still_quantizer(self) -> Any:
         return still(self.quantizer)
+
+    def _compiled_levels(self) -> "CompiledLevels":
+        """Scalar quantization in compiled code, for families that have it."""
+        from .compiled.scalar_levels import (
+            CompiledLevels,  # imported here, since numba takes a while to import
+        )
+
+        return CompiledLevels(self.still_quantizer())

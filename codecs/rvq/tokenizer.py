@@ -73,16 +73,12 @@ class RVQCodec(NeuralCodec):
             description=f"keep 1 to {config.num_codebooks}",
         )
 
-    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
+    def plain_quantizing(self) -> Callable[[Tensor, int], Tensor]:
         if self.device.type != "cpu":
             quantizer: ResidualVectorQuantizer = self.still_quantizer()
             return lambda latents, count: quantizer.encode(latents, count).transpose(1, 2)
-        if not may_compile():
-            plain: PlainStages = self.prepared(self._plain_stages)
-            return lambda latents, count: plain.encode(latents[0], count)[None]
-        in_arrays = self.quantizing_arrays()
-        assert in_arrays is not None
-        return lambda latents, count: torch.from_numpy(in_arrays(latents[0].numpy(), count))[None]
+        plain: PlainStages = self.prepared(self._plain_stages)
+        return lambda latents, count: plain.encode(latents[0], count)[None]
 
     def quantizing_arrays(self) -> Callable[[Array, int], Array] | None:
         if self.device.type != "cpu" or not may_compile():
@@ -90,7 +86,7 @@ class RVQCodec(NeuralCodec):
         stages: CompiledStages = self.prepared(self._stages)
         return stages.encode
 
-    def dequantizing(self) -> Callable[[Tensor], Tensor]:
+    def plain_dequantizing(self) -> Callable[[Tensor], Tensor]:
         table: Tensor = self.prepared(self._table)
         size = self.config.codebook_size + 1
 

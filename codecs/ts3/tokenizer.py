@@ -111,9 +111,7 @@ class TS3Codec(NeuralCodec):
             description="int8 transformer" if int8 else "transformer",
         )
 
-    def quantizing(self) -> Callable[[Tensor, int], Tensor]:
-        if in_arrays := self.quantizing_arrays():
-            return lambda latents, count: torch.from_numpy(in_arrays(latents[0].numpy(), 1))[None]
+    def plain_quantizing(self) -> Callable[[Tensor, int], Tensor]:
         quantizer = self.still_quantizer()
         return lambda latents, count: quantizer.encode(latents).transpose(1, 2)
 
@@ -121,12 +119,10 @@ class TS3Codec(NeuralCodec):
         if self.device.type != "cpu":
             return None
         found: CompiledStages | CompiledLevels
-        found = self.prepared(self._levels if self.config.levels else self._stages)
+        found = self.prepared(self._compiled_levels if self.config.levels else self._stages)
         return found.encode
 
-    def dequantizing(self) -> Callable[[Tensor], Tensor]:
-        if in_arrays := self.dequantizing_arrays():
-            return lambda codes: torch.from_numpy(in_arrays(codes[0].numpy()))[None]
+    def plain_dequantizing(self) -> Callable[[Tensor], Tensor]:
         quantizer = self.still_quantizer()
 
         def dequantize(codes: Tensor) -> Tensor:
@@ -140,7 +136,7 @@ class TS3Codec(NeuralCodec):
         if self.device.type != "cpu" or not isinstance(self.quantizer.project_out, nn.Linear):
             return None
         found: CompiledDecoding | CompiledLevels
-        found = self.prepared(self._levels if self.config.levels else self._decoding)
+        found = self.prepared(self._compiled_levels if self.config.levels else self._decoding)
         return found.vectors
 
     def codebook_vectors(self, codes: Tensor, differentiable: bool) -> list[Tensor]:
@@ -157,8 +153,3 @@ class TS3Codec(NeuralCodec):
         from ..neural.compiled.residual_stages import CompiledDecoding  # as above
 
         return CompiledDecoding(self.still_quantizer())
-
-    def _levels(self) -> "CompiledLevels":
-        from ..neural.compiled.scalar_levels import CompiledLevels  # as above
-
-        return CompiledLevels(self.still_quantizer())
