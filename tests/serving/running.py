@@ -5,6 +5,7 @@ import json
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,9 +138,17 @@ class Running:
         return len(workers) == self.server.config.workers and all(w.alive for w in workers)
 
     def kill_worker(self) -> None:
-        """Kill the process of a worker that computes a stream."""
-        busy = [each for each, taken in self.engine._taken.items() if taken]
-        (busy or self.engine.workers.streams)[0]._process.kill()
+        """Kill the process of a worker that computes a stream, as soon as there is a worker."""
+        until = time.monotonic() + 60
+        while not (there := self._computing) and time.monotonic() < until:
+            time.sleep(0.01)  # the last one may just have died
+        there[0]._process.kill()
+
+    @property
+    def _computing(self) -> list[Any]:
+        """Workers with streams; if there are none, those for them."""
+        busy = [each for each, taken in list(self.engine._taken.items()) if taken]
+        return busy or list(self.engine.workers.streams)
 
     def drain(self, grace: float = 0.3) -> None:
         self.loop.run(self.server.drain(grace))
