@@ -29,8 +29,8 @@ def export(
     """Save a checkpoint for inference (float16, at most half the size), without training state.
 
     TOKENIZER is a folder written by `train` or `save_pretrained`, or a bundled name. Weights are
-    rounded to float16, so the tokens of the two tokenizers are not compatible; ONNX graphs give the
-    tokenizer's own tokens.
+    rounded to float16, or to the 8 bits with which inference multiplies them, so the tokens of the
+    two tokenizers are not compatible; ONNX graphs give the tokenizer's own tokens.
     """
     if output is None:
         raise click.UsageError("--output is required")

@@ -20,6 +20,9 @@ WEIGHTS_FILE = "model.safetensors"
 FORMAT = "syllabary-tokenizer"
 FORMAT_VERSION = 1
 
+# Of the matrix of this name, which is stored in 8 bits: a factor per row, float32.
+_SCALES = "_scales"
+
 #: Subfolders of a run of `syllabary train` that hold its tokenizers, the one to prefer first.
 RUN_FOLDERS = ("best", "last")
 
@@ -187,16 +190,35 @@ def load_weights(tokenizer: TokenizerModule, directory: Path) -> None:
     Raises:
         CheckpointError: the file is missing or damaged, or the weights' shapes differ.
     """
+    path = directory / WEIGHTS_FILE
+    tensors = read_tensors(path)
+    try:
+        tokenizer.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the state dict in a `model.safetensors`; what is stored in 8 bits becomes float32.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = directory / WEIGHTS_FILE
     try:
-        tokenizer.load_state_dict(load_file(path))
+        tensors = load_file(path)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from None
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
+    for name in [name for name, x in tensors.items() if x.dtype == torch.int8]:
+        scales = tensors.pop(name + _SCALES, None)
+        if scales is None or scales.shape != tensors[name].shape[:1]:
+            raise CheckpointError(f"{path}: {name} has 8 bits and not one scale per row")
+        tensors[name] = tensors[name].float() * scales[:, None]
+    return tensors
 
 
 def read(directory: Path, kind: type[T]) -> T:
@@ -231,6 +253,8 @@ def read(directory: Path, kind: type[T]) -> T:
 def export(tokenizer: TokenizerModule, directory: Path) -> None:
     """Write an inference-only checkpoint in float16, at most half the size.
 
+    Matrices that inference multiplies as 8-bit integers are stored as these.
+
     Args:
         tokenizer: left unchanged.
         directory: as for `save_pretrained`.
@@ -238,15 +262,24 @@ def export(tokenizer: TokenizerModule, directory: Path) -> None:
     Raises:
         CheckpointError: a weight is too large for float16.
     """
+    from .neural.layers.transformer import Int8Linear
+
     smaller = copy.deepcopy(tokenizer)
-    half = {}
+    rounded, stored = {}, {}
     for name, tensor in inference_state(smaller).items():
-        half[name] = tensor.half() if tensor.dtype == torch.float32 else tensor
-        if not bool(half[name].isfinite().all()):
+        half = tensor.half() if tensor.dtype == torch.float32 else tensor
+        if not bool(half.isfinite().all()):
             raise CheckpointError(f"{name} has values that float16 can't hold")
-    smaller.load_state_dict(half)
+        rounded[name] = stored[name] = half
+    for part, layer in smaller.named_modules():
+        if isinstance(layer, Int8Linear):
+            name = f"{part}.weight"
+            whole, scales = layer.integers()
+            stored[name], stored[name + _SCALES] = whole.to(torch.int8), scales.float()
+            rounded[name] = stored[name].float() * stored[name + _SCALES][:, None]
+    smaller.load_state_dict(rounded)
     smaller.keep_name()  # binds the name to the rounded weights
-    save(smaller, directory, half)
+    save(smaller, directory, stored)
 
 
 def inference_state(module: nn.Module) -> dict[str, Tensor]:

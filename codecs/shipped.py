@@ -1,8 +1,8 @@
 """The trained tokenizers inside the package.
 
-`assets/models/NAME` has `config.json`, `model.safetensors` (float16, as `checkpoint.export` writes
-it) and the model card. The digest is computed after rounding to float16, and inference runs on
-those values in float32, so a shipped model is the same on every computer.
+`assets/models/NAME` has `config.json`, `model.safetensors` (float16 and int8, as by
+`checkpoint.export`) and the model card. The digest is computed after rounding, and inference runs
+on those values in float32, so a shipped model is the same on every computer.
 """
 
 from collections.abc import Callable

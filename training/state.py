@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from ..codecs.checkpoint import WEIGHTS_FILE, checkpoint_in
+from ..codecs.checkpoint import WEIGHTS_FILE, checkpoint_in, read_tensors
 from ..codecs.shipped import MODELS
-from ..errors import TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..filesystem import printable, replacing
 from .recipe import Recipe
 from .recipe_file import as_json, recipe_of
@@ -89,9 +87,9 @@ def beginning(place: Path) -> dict[str, Any]:
     if not weights.exists():
         return load(place / STATE_FILE if place.is_dir() else place)
     try:
-        return {"average": load_file(weights), "discriminator": None}
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{printable(weights)}: can't be read: {error}") from None
+        return {"average": read_tensors(weights), "discriminator": None}
+    except CheckpointError as error:
+        raise TrainingError(f"can't be read: {error}") from None
 
 
 def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> None:

@@ -68,11 +68,7 @@ class Int8Linear(nn.Linear):
         """Map (..., in_features) to (..., out_features)."""
         if self.training:
             return super().forward(x)
-        weight = self.weight.detach().float().double()
-        # Scales in float32, as the compiled form stores them.
-        scales = (weight.abs().amax(1) / _MOST).float().double()
-        scales = torch.where(scales > 0, scales, 1.0)
-        whole = (weight / scales[:, None]).round()
+        whole, scales = self.integers()
         most = x.abs().amax(-1, keepdim=True)
         inverse = _MOST / most
         # All zeros, or too small to invert.
@@ -80,6 +76,16 @@ class Int8Linear(nn.Linear):
         sums = (x * inverse).round().double() @ whole.T
         y = sums.to(x.dtype) * ((most / _MOST) * scales.to(x.dtype))
         return y if self.bias is None else y + self.bias
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """Return the weights as integers (out_features, in_features) and their scales, one per
+        output, both in float64; the same for weights that are the products of these.
+        """
+        weight = self.weight.detach().float().double()
+        # Scales in float32, as the compiled form stores them.
+        scales = (weight.abs().amax(1) / _MOST).float().double()
+        scales = torch.where(scales > 0, scales, 1.0)
+        return (weight / scales[:, None]).round(), scales
 
 
 class SlidingAttention(nn.Module):
