@@ -10,6 +10,9 @@ import socket
 import struct
 from typing import Any
 
+from .held_bytes import give
+from .worker_messages import State
+
 LENGTH = struct.Struct("<I")
 #: Bytes to read at a time; for more, the memory would be mapped and unmapped with each read.
 READ_BYTES = 1 << 16
@@ -37,10 +40,15 @@ def unpack_all(buffer: bytearray) -> list[Any]:
 
 
 class Channel:
-    """The worker's end: blocking, for one thread."""
+    """The worker's end: blocking, for one thread.
 
-    def __init__(self, end: socket.socket) -> None:
-        self._socket = end
+    Args:
+        end: the socket for messages.
+        states: the one for states of rows (see `held_bytes`); None: they go with the others.
+    """
+
+    def __init__(self, end: socket.socket, states: socket.socket | None = None) -> None:
+        self._socket, self._states = end, states
         self._buffer = bytearray()
 
     def receive(self, wait: bool) -> list[Any] | None:
@@ -56,5 +64,10 @@ class Channel:
             self._buffer += data
             found += unpack_all(self._buffer)
 
-    def send(self, content: Any) -> None:
-        self._socket.sendall(pack(content))
+    def send(self, answers: list[Any]) -> None:
+        for answer in answers:
+            if isinstance(answer, State) and self._states is not None:
+                assert isinstance(answer.data, bytes)
+                if give(answer.data, self._states):
+                    answer.data = b""
+        self._socket.sendall(pack(answers))

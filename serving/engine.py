@@ -251,7 +251,7 @@ class Engine:
         if not placement.begun and not self.suspects.holds(session):
             placement.begun = True
             placement.given = placement.computed = session.checkpoint.next
-            state = session.checkpoint.data
+            state = session.checkpoint.read()
             careful = self.suspects.is_alone(session)
             placement.worker.send(
                 OpenRow(placement.place, placement.tag, session.config, state, careful)

@@ -6,9 +6,10 @@ which the worker runs for all streams together; the rest is here. All state can 
 bytes and imported in any worker that has the same tokenizers.
 """
 
+import struct
 from collections import deque
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from .worker_messages import Output, RowConfig, Totals
 #: not delay the frames of others.
 PIECE_SECONDS = 0.08
 _STATE_FORMAT = "syllabary-serving-row"
+_LENGTH = struct.Struct("<I")
 
 
 class Row:
@@ -269,19 +271,17 @@ class Row:
     # --- moving ----------------------------------------------------------------------------------
 
     def export_state(self, sessions: dict[str, bytes]) -> bytes:
-        """Return all state as bytes.
+        """Return all state as bytes: its length, what `pack` gives, and what the sessions gave.
 
         Args:
             sessions: of the `decoder` and the `encoder`, by `StreamSession.export_row`.
         """
         assert self.between_messages
-        tensors = {
-            name: torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            for name, data in sessions.items()
-        }
+        tensors = {}
         header: dict[str, Any] = {
             "format": _STATE_FORMAT,
             "config": asdict(self.config),
+            "sessions": {name: len(data) for name, data in sessions.items()},
             "next": self.next,
             "out": self.out,
             "ended": self.ended,
@@ -297,7 +297,8 @@ class Row:
             if part is not None:
                 header[name], found = part.export_state()
                 tensors |= {f"{name}.{key}": tensor for key, tensor in found.items()}
-        return pack(header, tensors)
+        own = pack(header, tensors)
+        return b"".join([_LENGTH.pack(len(own)), own, *sessions.values()])
 
     def import_state(self, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Go on from `read_state`'s results, in a new row of the same configuration.
@@ -327,16 +328,39 @@ class Row:
             raise StateError(f"a row's state can't be used: {error}") from None
 
 
-def read_state(data: bytes) -> tuple[RowConfig, dict[str, Any], dict[str, torch.Tensor]]:
-    """Read exported state: the row's configuration, and what `Row.import_state` takes.
+class RowState(NamedTuple):
+    """An exported state.
+
+    Attributes:
+        config: of the row.
+        header, tensors: what `Row.import_state` takes.
+        sessions: what `StreamSession.import_row` takes, by `decoder` and `encoder`.
+    """
+
+    config: RowConfig
+    header: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+    sessions: dict[str, bytes]
+
+
+def read_state(data: bytes) -> RowState:
+    """Read what `Row.export_state` returned.
 
     Raises:
         StateError: the bytes are not the state of a row.
     """
-    header, tensors = unpack(data)
+    at = _LENGTH.size
+    end = at + int.from_bytes(data[:at], "little")
+    header, tensors = unpack(data[at:end])
     if header.get("format") != _STATE_FORMAT:
         raise StateError("these bytes are not the state of a server's row")
     try:
-        return from_json(RowConfig, header["config"]), header, tensors
-    except (KeyError, SyllabaryError) as error:
+        config, sessions = from_json(RowConfig, header["config"]), {}
+        for name, size in header["sessions"].items():
+            sessions[name] = data[end : end + size]
+            end += size
+    except (KeyError, TypeError, AttributeError, SyllabaryError) as error:
         raise StateError(f"a row's state can't be used: {error}") from None
+    if end != len(data):
+        raise StateError(f"a row's state has {len(data)} bytes, expected {end}")
+    return RowState(config, header, tensors, sessions)

@@ -6,6 +6,7 @@ One process with one event loop holds all connections; it computes nothing (`eng
 import asyncio
 import json
 import secrets
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -443,6 +444,9 @@ async def serve(config: Config, started: Callable[[str], None] | None = None) ->
     Raises:
         ServingError: it can't start.
     """
+    # A stream may have two: its connection and its state.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = Server(config)
     stop, again = asyncio.Event(), asyncio.Event()
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..codecs.container import chunk_size
 from ..codecs.container.layout import CHUNK, END
 from ..typed_fields import from_json
+from .held_bytes import HeldBytes
 from .protocol import MOST_MESSAGES, PCM_FORMATS, Kind, Message, Refusal
 from .worker_messages import Output, RowConfig, Totals
 
@@ -281,9 +282,12 @@ class Checkpoint:
     Without `data`, it is the start of a stream.
     """
 
-    data: bytes | None = None
+    data: bytes | HeldBytes | None = None
     next: int = 0
     out: int = 0
+
+    def read(self) -> bytes | None:
+        return self.data.read() if isinstance(self.data, HeldBytes) else self.data
 
 
 @dataclass
@@ -383,7 +387,7 @@ class Session:
             "out": self.checkpoint.out,
             "started": self.checkpoint.data is not None,
         }
-        return fields, [self.checkpoint.data or b"", *inputs, *outputs]
+        return fields, [self.checkpoint.read() or b"", *inputs, *outputs]
 
     def restore(self, fields: dict[str, Any], parts: list[bytes]) -> None:
         """Continue what `export` of another server returned."""

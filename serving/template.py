@@ -27,7 +27,7 @@ _TASKS = Path("/proc/self/task")
 def serve(end: socket.socket, settings: dict[str, Any]) -> None:
     """Be a template until the server closes its end.
 
-    Each byte that comes is the niceness of a worker to fork, and has the worker's own socket with
+    Each byte that comes is the niceness of a worker to fork, and has the worker's own sockets with
     it (SCM_RIGHTS).
 
     Args:
@@ -46,22 +46,22 @@ def serve(end: socket.socket, settings: dict[str, Any]) -> None:
     gc.freeze()  # or the collector's marks would copy every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers: no zombies
     while True:
-        data, handles, _, _ = socket.recv_fds(end, 1, 1)
+        data, handles, _, _ = socket.recv_fds(end, 1, 2)
         if not data:
             return
         if os.fork() == 0:
             end.close()
-            _be_worker(ready, socket.socket(fileno=handles[0]), data[0])
+            _be_worker(ready, Channel(*worker.sockets(handles)), data[0])
         for handle in handles:
             os.close(handle)
 
 
-def _be_worker(ready: "worker.Worker", end: socket.socket, niceness: int) -> None:
+def _be_worker(ready: "worker.Worker", channel: Channel, niceness: int) -> None:
     """Compute in the forked process, until the server closes the worker's socket."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.nice(niceness)
-        worker.answer(ready, Channel(end))
+        worker.answer(ready, channel)
     except ConnectionError:
         pass  # the server has gone
     except BaseException:
@@ -72,8 +72,10 @@ def _be_worker(ready: "worker.Worker", end: socket.socket, niceness: int) -> Non
 
 def main(arguments: list[str]) -> None:
     """Run as a process; for the arguments see `worker.main`."""
+    (end, states), settings = worker.begin(arguments)
+    states.close()  # it has none
     with contextlib.suppress(ConnectionError):
-        serve(*worker.begin(arguments))
+        serve(end, settings)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,9 @@ class Worker:
             for reply in self.replies:
                 if isinstance(reply, Progress):
                     written += [output.message for output in reply.outputs]
-                state = reply.data if isinstance(reply, State) else state
+                if isinstance(reply, State):
+                    assert isinstance(reply.data, bytes)
+                    state = reply.data
             self.replies, messages = [], []
         self._rows.clear()
         return written
@@ -151,13 +153,12 @@ class Worker:
             self._rows[request.place] = tenant
             self._reset_sessions(request.place, row)
             if request.state is not None:
-                stated, header, tensors = read_state(request.state)
-                if stated != config:
+                state = read_state(request.state)
+                if state.config != config:
                     raise Refusal("bad_state", "the state is of another stream")
-                row.import_state(header, tensors)
+                row.import_state(state.header, state.tensors)
                 for part, session in self._parts(row).items():
-                    data = tensors[part].numpy().tobytes()
-                    session.import_row(request.place, data)
+                    session.import_row(request.place, state.sessions[part])
         except (SyllabaryError, KeyError) as error:
             code = error.code if isinstance(error, Refusal) else "bad_state"
             if request.state is None and not isinstance(error, Refusal):
@@ -418,23 +419,28 @@ def main(arguments: list[str]) -> None:
     """Run as a process.
 
     Args:
-        arguments: the socket's file descriptor, and settings as JSON: those of `serve`, and
-            `niceness`.
+        arguments: file descriptors of the sockets for messages and for states, and settings as
+            JSON: those of `serve`, and `niceness`.
     """
-    end, settings = begin(arguments)
+    ends, settings = begin(arguments)
     os.nice(settings["niceness"])
     # Without a server there is nothing to do, and no one to tell.
     with contextlib.suppress(ConnectionError):
-        serve(Channel(end), settings)
+        serve(Channel(*ends), settings)
 
 
-def begin(arguments: list[str]) -> tuple[socket.socket, dict[str, Any]]:
-    """Make this process one that the server started; return its socket and settings."""
+def begin(arguments: list[str]) -> tuple[list[socket.socket], dict[str, Any]]:
+    """Make this process one that the server started; return its sockets and settings."""
     # The server drains on these, and its workers with it, also when a terminal sends them to all.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     use_one_thread()
-    return socket.socket(fileno=int(arguments[0])), json.loads(arguments[1])
+    return sockets(map(int, arguments[:2])), json.loads(arguments[2])
+
+
+def sockets(handles: Iterable[int]) -> list[socket.socket]:
+    """The sockets of file descriptors."""
+    return [socket.socket(fileno=handle) for handle in handles]
 
 
 if __name__ == "__main__":

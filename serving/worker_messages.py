@@ -6,6 +6,7 @@ What is sent for each frame of each stream is a tuple, which is pickled faster.
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .held_bytes import HeldBytes
 from .protocol import CHAIN_START, PCM, Message, Task, Tokenizer
 
 
@@ -153,13 +154,16 @@ class Progress(NamedTuple):
 
 @dataclass
 class State:
-    """A row's state: a checkpoint, or with `gone` the answer to `ExportRow`."""
+    """A row's state: a checkpoint, or with `gone` the answer to `ExportRow`.
+
+    On its way, `data` is empty if it was given with `held_bytes`.
+    """
 
     place: int
     tag: int
     next: int
     out: int
-    data: bytes
+    data: bytes | HeldBytes
     gone: bool
 
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..errors import ServingError
+from . import held_bytes
 from .channel import READ_BYTES, pack, unpack_all
 from .forked import CAN_FORK, ForkedProcess
 from .logs import event
-from .worker_messages import Hello, Unforkable, Unusable
+from .worker_messages import Hello, State, Unforkable, Unusable
 
 #: A worker that lives shorter than this makes the next one wait as long.
 _BACKOFF = 2.0
@@ -69,17 +70,18 @@ class WorkerProcess:
             take: gets the worker and each list of answers.
             warm: called once, when it can compute.
         """
-        ours, theirs = socket.socketpair()
-        number = theirs.fileno()
+        (ours, theirs), (states, theirs_for_states) = socket.socketpair(), socket.socketpair()
+        numbers = [theirs.fileno(), theirs_for_states.fileno()]
         command = [sys.executable, "-m", self.module]
         self.socket = ours
         self._process = self.popen(
-            [*command, str(number), json.dumps(self.settings)],
-            pass_fds=[number],
+            [*command, *map(str, numbers), json.dumps(self.settings)],
+            pass_fds=numbers,
             stdin=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         theirs.close()
+        theirs_for_states.close()
         self.alive = True
         reader, self._writer = await asyncio.open_connection(sock=ours)
         # Of the loop's own transports; others have no such limit.
@@ -102,11 +104,15 @@ class WorkerProcess:
                         warm()
                         self.ready.set()
                     else:
+                        for answer in answers:
+                            if isinstance(answer, State) and not answer.data:
+                                answer.data = held_bytes.take(states)
                         take(self, answers)
         except ConnectionError:
             pass
         finally:
             self.alive = False
+            states.close()
             self.ready.set()
             self._writer.close()
             await asyncio.shield(self._reaped())

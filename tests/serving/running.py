@@ -29,18 +29,20 @@ class ThreadProcess:
 
     def __init__(self, command: list[str], pass_fds: list[int], **_: Any) -> None:
         self.pid = id(self)
-        self._socket = socket.socket(fileno=socket.dup(pass_fds[0]))
+        self._sockets = worker.sockets(map(socket.dup, pass_fds))
+        self._socket = self._sockets[0]
         settings = json.loads(command[-1])
         self._thread = threading.Thread(target=self._run, args=(settings,), daemon=True)
         self._thread.start()
 
     def _run(self, settings: dict[str, Any]) -> None:
         try:
-            worker.serve(Channel(self._socket), settings)
+            worker.serve(Channel(*self._sockets), settings)
         except OSError:
             pass  # the server has gone, or this "process" was killed
         finally:
-            self._socket.close()
+            for each in self._sockets:
+                each.close()
 
     def kill(self) -> None:
         """Die as by SIGKILL: nothing more is said."""

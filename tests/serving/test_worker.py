@@ -303,7 +303,9 @@ def test_a_state_is_of_one_configuration(workers, utterance):
     assert stream.failed.code == "bad_state"
     with pytest.raises(StateError):
         read_state(stream.checkpoint.data[:-1])
-    config, header, tensors = read_state(stream.checkpoint.data)
+    with pytest.raises(StateError):
+        read_state(stream.checkpoint.data + b"x")
+    config, header, tensors, _ = read_state(stream.checkpoint.data)
     assert config == stream.config
     for name in ("totals", "next", "codes_out"):
         row = Row(config, worker.tokenizers["ts3"].spec)
