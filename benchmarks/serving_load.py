@@ -45,7 +45,11 @@ def frame(first: int, payload: bytes) -> bytes:
 
 @dataclass
 class Stream:
-    """A call on its connection."""
+    """A call on its connection.
+
+    Attributes:
+        pause: after so many answers, no more are read for so many seconds.
+    """
 
     call: Call
     frames: list[bytes]
@@ -58,6 +62,7 @@ class Stream:
     out: bytes = b""
     answers: int = 0
     closed: bool = False
+    pause: tuple[int, float] | None = None
 
     def due(self) -> float:
         return self.start + self.sent * self.step
@@ -130,9 +135,12 @@ class Load:
             poll.register(number, select.EPOLLIN)
         due = [(stream.due(), number) for number, stream in by_number.items()]
         heapq.heapify(due)
+        asleep: list[tuple[float, int]] = []
         left = len(streams)
         while left:
             now = time.perf_counter()
+            while asleep and asleep[0][0] <= now:
+                poll.register(heapq.heappop(asleep)[1], select.EPOLLIN)
             while due and due[0][0] <= now:
                 _, number = heapq.heappop(due)
                 stream = by_number[number]
@@ -167,6 +175,10 @@ class Load:
                     stream.closed = True
                     stream.socket.close()
                     left -= 1
+                elif stream.pause is not None and len(stream.call.received) >= stream.pause[0]:
+                    poll.unregister(number)
+                    heapq.heappush(asleep, (now + stream.pause[1], number))
+                    stream.pause = None
 
     def _write(self, stream: Stream, data: bytes) -> None:
         data = stream.out + data

@@ -65,6 +65,7 @@ class Row:
             "transcode": (source.sample_rate if source else 0, spec.sample_rate),
         }[config.task]
         self._code_source = self._source if self.config.task == "transcode" else self._spec
+        self._lag = self._code_source.decoder_latency if self._code_source else None
         self._start()
 
     def _start(self) -> None:
@@ -82,6 +83,7 @@ class Row:
             PCMDecoder(config.input.format),
             PCMEncoder(config.output.format),
         )
+        self._frames_of_parts: list[int] = []  # of the latest piece
         self._held = np.zeros(0, np.float32)
         self._settled = 0  # samples of the decoder passed on
         self._codes_in: SylInput | None = None
@@ -135,9 +137,8 @@ class Row:
     def take(self) -> tuple[np.ndarray, bool]:
         """Return a piece of input, and whether the utterance ends with it.
 
-        A piece is a message, or a part of a long one. Of an encoder that has fallen behind it is
-        several: they take hardly longer than one, and the chunks of codes are the same. (The
-        chunks of samples that a decoder gives are those of its messages.)
+        A piece is a message, or a part of a long one. Where several wait, it is all of them up to
+        `PIECE_SECONDS`: they take hardly longer than one, and what goes out is the same.
 
         Returns:
             samples (n,) float32 at the encoder's rate, or codes (codebooks, frames) int64.
@@ -153,7 +154,7 @@ class Row:
         most = max(1, int(PIECE_SECONDS * rate))
         piece, final = self._part(most)
         parts, count = [piece], piece.shape[-1]
-        while not final and self._next_fits(most - count):
+        while not final and count < most and self._next_joins(most - count):
             try:
                 self._begin_message()
             except Refusal as refused:
@@ -169,7 +170,7 @@ class Row:
             if self._resampler is not None:
                 piece = self._resampler.push(piece, final)
         else:
-            self.totals.frames_in += count
+            self._frames_of_parts = [part.shape[-1] for part in parts]
         return piece, final
 
     def _begin_message(self) -> None:
@@ -188,12 +189,16 @@ class Row:
         self.next += 1
         return piece, bool(final)
 
-    def _next_fits(self, samples: int) -> bool:
-        """Whether another message waits that has no more than so many samples to encode."""
-        if not self.joins or self.config.task != "encode" or not self.inputs:
+    def _next_joins(self, samples: int) -> bool:
+        """Whether another message waits that may be computed with the ones before it: of an
+        encoder's, it has no more than so many samples.
+        """
+        if not self.joins or self._final is not None or not self.inputs:
             return False
         message = self.inputs[0]
-        return message is not None and len(message.payload) <= self.config.input.bytes_of(samples)
+        if message is None or self.config.task != "encode":
+            return message is not None and self._lag is not None
+        return len(message.payload) <= self.config.input.bytes_of(samples)
 
     @property
     def _frame_rate(self) -> float:
@@ -220,30 +225,37 @@ class Row:
 
     # --- between the sessions and to the client --------------------------------------------------
 
-    def decoded(self, wave: np.ndarray, frames: int, final: bool) -> np.ndarray | None:
-        """Take samples of the decoder; return those for the encoder, in a transcode.
+    def decoded(self, wave: np.ndarray, final: bool) -> np.ndarray | None:
+        """Take samples of the decoder, of the latest piece; return those for the encoder, in a
+        transcode.
 
-        Only the end mark tells how many samples of the last frame are valid, so those of the
-        latest frame are held back.
+        What is said after a frame depends on the frames so far alone, and not on which messages
+        were computed together. Only the end mark tells how many samples of the last frame are
+        valid, so those of the latest frame are held back.
         """
         assert self._codes_in is not None and self._code_source is not None
-        hop = self._code_source.tokens.hop
-        end = self._codes_in.num_samples
-        settled = max(0, self.totals.frames_in - 1) * hop
-        if final:
-            self.totals.complete = end is not None
-            settled = self.totals.frames_in * hop if end is None else end
+        hop, end = self._code_source.tokens.hop, self._codes_in.num_samples
         self._held = np.concatenate([self._held, wave])
-        ready = self._held[: settled - self._settled]
-        self._held = self._held[len(ready) :]
-        self._settled += len(ready)
-        if self._resampler is not None:
-            ready = self._resampler.push(ready, final)
-        if self.config.task == "transcode":
-            return ready
-        if len(ready) or final:
-            self._say(Kind.PCM, len(ready), self._pcm_out.push(ready), final)
-        return None
+        parts = []
+        for number, frames in enumerate(self._frames_of_parts, 1):
+            self.totals.frames_in += frames
+            ends = final and number == len(self._frames_of_parts)
+            most = self.totals.frames_in * hop
+            if ends:
+                self.totals.complete = end is not None
+                most = most if end is None else end
+            else:
+                most -= max(hop, self._lag or 0)
+            ready = self._held[: max(0, most - self._settled)]
+            self._held = self._held[len(ready) :]
+            self._settled += len(ready)
+            if self._resampler is not None:
+                ready = self._resampler.push(ready, ends)
+            if self.config.task == "transcode":
+                parts.append(ready)
+            elif len(ready) or ends:
+                self._say(Kind.PCM, len(ready), self._pcm_out.push(ready), ends)
+        return np.concatenate(parts) if parts else None
 
     def encoded(self, codes: np.ndarray | None, samples: int, final: bool) -> None:
         """Take codes (frames, codebooks) of the encoder, and the number of samples they are of.

@@ -5,8 +5,8 @@ One process with one event loop holds all connections; it computes nothing (`eng
 
 import asyncio
 import json
-import secrets
 import resource
+import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable

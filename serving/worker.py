@@ -243,9 +243,9 @@ class Worker:
                 encoding.setdefault((config.codec, config.codebooks), {})[place] = piece
         for (name, count), pieces in decoding.items():
             waves = self._decode(name, count, *_split(pieces))
-            for place, (codes, final) in pieces.items():
+            for place, (_, final) in pieces.items():
                 row = self._rows[place].row
-                ready = row.decoded(waves[place], codes.shape[1], final)
+                ready = row.decoded(waves[place], final)
                 if ready is not None:
                     key = row.config.codec, row.config.codebooks
                     encoding.setdefault(key, {})[place] = ready, final

@@ -95,13 +95,18 @@ class Stream:
 def run(worker: Worker, streams: list[Stream]) -> None:
     """Compute until nothing waits."""
     while worker.busy or worker.replies:
-        worker.compute()
-        worker.export()
-        replies, worker.replies = worker.replies, []
-        for answer in replies:
-            for stream in streams:
-                if (stream.worker, stream.place, stream.tag) == (worker, answer.place, answer.tag):
-                    stream.take(answer)
+        run_once(worker, streams)
+
+
+def run_once(worker: Worker, streams: list[Stream]) -> None:
+    """Compute a piece of every row."""
+    worker.compute()
+    worker.export()
+    replies, worker.replies = worker.replies, []
+    for answer in replies:
+        for stream in streams:
+            if (stream.worker, stream.place, stream.tag) == (worker, answer.place, answer.tag):
+                stream.take(answer)
 
 
 TASKS = [
@@ -175,6 +180,30 @@ def test_rows_equal_offline_with_any_neighbours_pieces_and_moves(workers, uttera
         assert taken == last.position + units and totals.complete
     assert len(finished) == len(TASKS)
     assert min(moves, replays) > 3, (moves, replays)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task['task']} {task['codec']}")
+def test_messages_that_wait_are_computed_together_and_answered_alike(workers, utterance, task):
+    one = utterance(**task, seconds=1.2)
+    alone = Stream(workers[0], one, 0, 900)
+    steps = 0
+    while alone.sent < len(one.sent):
+        alone.send(1)
+        while workers[0].busy or workers[0].replies:
+            steps += workers[0].busy
+            run_once(workers[0], [alone])
+    together, calls = Stream(workers[0], one, 1, 901), 0
+    together.send(len(one.sent))
+    while workers[0].busy or workers[0].replies:
+        calls += workers[0].busy
+        run_once(workers[0], [together])
+    assert together.out == alone.out and together.ended == alone.ended
+    assert together.done == one.expected
+    longest = max(len(message.payload) for message in one.sent)
+    if task["task"] != "encode" or longest < one.input.bytes_of(one.input.rate) * 0.04:
+        assert calls < 0.6 * steps
+    for place, tag in ((0, 900), (1, 901)):
+        workers[0].do(CloseRow(place, tag))
 
 
 def test_a_header_comes_before_the_first_sample(workers, utterance):
