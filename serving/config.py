@@ -39,6 +39,8 @@ class Config:
         tick_ms: messages that arrive within so many milliseconds are handled together; 0: each
             one at once.
         lateness_ms: new streams are refused while the present ones get their output later.
+        silence_seconds: a worker that has something to compute and says nothing for so long is
+            killed.
         checkpoint_seconds: of audio, between two copies of a stream's state.
         drain_seconds: between SIGTERM and the hand-over of the streams.
         url: as clients and other servers reach this one, such as https://codec.example.org.
@@ -64,6 +66,7 @@ class Config:
     body_bytes: int = 256 << 20
     tick_ms: float = 2.0
     lateness_ms: float = 20.0
+    silence_seconds: float = 20.0
     checkpoint_seconds: float = 2.0
     drain_seconds: float = 10.0
     url: str | None = None
@@ -94,7 +97,7 @@ class Config:
             _check_least(name, getattr(self, name), 0)
         for name in ("places", "body_bytes"):
             _check_least(name, getattr(self, name), 1)
-        for name in ("lateness_ms", "checkpoint_seconds", "drain_seconds"):
+        for name in ("lateness_ms", "silence_seconds", "checkpoint_seconds", "drain_seconds"):
             _check_least(name, getattr(self, name), 0.001)
         for name, value in asdict(self.limits).items():
             _check_least(f"limits.{name}", value, 0.001)

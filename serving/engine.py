@@ -13,6 +13,7 @@ from typing import Any
 
 from .checkpoint_files import CheckpointFiles
 from .config import Config
+from .file_worker import FileWorker
 from .logs import event
 from .metrics import Metrics
 from .protocol import Limits, Refusal, Tokenizer
@@ -24,7 +25,6 @@ from .worker_messages import (
     ExportRow,
     Failed,
     FileDone,
-    FileJob,
     Hello,
     Inputs,
     OpenRow,
@@ -94,6 +94,7 @@ class Engine:
 
     Attributes:
         sessions: by id.
+        files: jobs about whole files.
         hello: of the first worker: the tokenizers there are.
         draining: whether new streams are refused.
         handing_over: whether streams get no places any more, but go to other servers.
@@ -109,7 +110,6 @@ class Engine:
         self._taken: dict[WorkerProcess, dict[int, Session]] = {}
         self._homeless: list[Session] = []
         self.suspects = Suspects(self)
-        self._jobs: dict[int, asyncio.Future[Any]] = {}
         self.checkpoints = CheckpointFiles(config, self.sessions, self.sealed)
         self.workers = Workers(
             codecs=list(config.codecs),
@@ -122,6 +122,7 @@ class Engine:
             changed=self._changed,
             begun=metrics.worker_started,
         )
+        self.files = FileWorker(self.workers)
 
     @property
     def limits(self) -> Limits:
@@ -357,13 +358,21 @@ class Engine:
 
     # --- answers of workers ----------------------------------------------------------------------
 
+    def end_silent_workers(self, now: float) -> None:
+        """Kill workers that no longer get on, whatever keeps them."""
+        for worker in self.workers.streams:
+            if all(session.placement.idle for session in self.rows_of(worker)):
+                worker.heard = now
+            elif worker.alive and now > worker.heard + self.config.silence_seconds:
+                event("worker_silent", level="error", worker=worker.name, pid=worker.pid)
+                worker.heard = now
+                worker.kill()
+
     def _take(self, worker: WorkerProcess, answers: list[Any]) -> None:
+        worker.heard = time.monotonic()
         for answer in answers:
             if isinstance(answer, FileDone):
-                job = self._jobs.pop(answer.number, None)
-                if job is not None and not job.done():
-                    refusal = answer.refusal and Refusal(*answer.refusal)
-                    job.set_exception(refusal) if refusal else job.set_result(answer.result)
+                self.files.take(answer)
                 continue
             session = self._taken.get(worker, {}).get(answer.place)
             placement = None if session is None else session.placement
@@ -429,10 +438,7 @@ class Engine:
         self.metrics.worker_lost()
         sessions = list(self._taken.pop(worker, {}).values())
         event("worker_lost", worker=worker.name, pid=worker.pid, sessions=len(sessions))
-        for number, job in list(self._jobs.items()):
-            if self.workers.files is None and not job.done():
-                job.set_exception(Refusal("fault", "the worker for files died; try again"))
-                self._jobs.pop(number, None)
+        self.files.lost()
         guilty = self.suspects.died(worker, sessions)
         for session in sessions:
             left = session.placement.left
@@ -466,22 +472,6 @@ class Engine:
             self.recover(session)
         self.suspects.go_on()
         self.metrics.workers(len(self.workers.streams) + len(self.workers.spares))
-
-    # --- files -----------------------------------------------------------------------------------
-
-    async def run_job(self, job: Any) -> Any:
-        """Let the worker for files do a job.
-
-        Raises:
-            Refusal: of the job; or `full`, the worker is being started.
-        """
-        worker = self.workers.files
-        if worker is None:
-            raise Refusal("full", "the worker for files is being started", retry_after=5.0)
-        self._tags += 1
-        done = self._jobs[self._tags] = asyncio.get_running_loop().create_future()
-        worker.send(FileJob(self._tags, job))
-        return await done
 
     # --- states ----------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ async def answer(server: "ServerParts", client: "Client", request: "web.Request"
                 file.write(piece)
         if not size:
             raise Refusal("malformed", "the body is empty; expected a file")
-        done = await server.engine.run_job(Job(task, str(source), str(target), **settings))
+        done = await server.engine.files.run(Job(task, str(source), str(target), **settings))
         server.metrics.received(size, done.seconds)
         server.security.spend(client, done.seconds)
         response = web.StreamResponse(

@@ -149,6 +149,7 @@ class Server:
             if now > swept + _SWEEP:
                 swept = now
                 await asyncio.to_thread(self.engine.checkpoints.sweep)
+            self.engine.end_silent_workers(now)
             for session in list(self.engine.sessions.values()):
                 connection = session.connection
                 if session.parked:

@@ -41,6 +41,7 @@ class WorkerProcess:
         popen: starts the process.
         hello: what it said when it was warm; None before.
         alive: until its process has ended.
+        heard: when it last said something, or had nothing to say.
         ready: set when it is warm, or has ended before.
     """
 
@@ -54,7 +55,7 @@ class WorkerProcess:
         self.unusable: str | None = None
         self.unforkable: str | None = None
         self.ready = asyncio.Event()
-        self.started = time.monotonic()
+        self.started = self.heard = time.monotonic()
         self._outgoing: list[Any] = []
 
     @property
@@ -123,6 +124,10 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
 
     def send(self, request: Any) -> None:
         """Send a request, together with all others of this turn of the event loop."""
@@ -320,5 +325,6 @@ class Workers:
     def _promote(self) -> None:
         while self.spares and len(self.streams) < self._count:
             worker = self.spares.pop(0)
+            worker.heard = time.monotonic()
             self.streams.append(worker)
             event("worker_computes", worker=worker.name, pid=worker.pid)

@@ -1,5 +1,6 @@
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_bytes_arrive_in_order_and_outlive_their_giver(ends):
 @needs_memfd
 def test_what_nobody_needs_is_closed(ends):
     def count() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     before = count()
     for _ in range(50):

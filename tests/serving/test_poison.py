@@ -5,6 +5,7 @@ first one after a checkpoint, and the neighbours compute old input again beside 
 """
 
 import asyncio
+import threading
 
 import pytest
 from serving_caller import Caller, Lost, reset
@@ -12,8 +13,9 @@ from serving_server import NULL
 from serving_speech import Speech
 
 from syllabary.serving.protocol import FROM_SERVER, Kind, Message, Open, Ready, Resume, dump, parse
+from syllabary.serving.rows import Row
 
-from .running import Running, deaths_by
+from .running import Running, ThreadProcess, deaths_by
 from .test_streams import connect, until
 
 FATAL = b"\x5a\xa5" * 320
@@ -68,6 +70,35 @@ def test_only_the_stream_with_the_fatal_message_ends(server, speech, deaths, at)
     assert 5 <= len(deaths) <= 6
     asyncio.run(until(lambda: not server.places_taken))
     assert server.engine.suspects.room is None
+
+
+def test_a_message_that_hangs_its_worker_ends_its_stream_alone(loop, speech, monkeypatch):
+    read, kill, hangs = Row._read, ThreadProcess.kill, []
+
+    def hang(row, message):
+        if message.payload == FATAL:
+            hangs.append(threading.Event())
+            assert hangs[-1].wait(60), "nobody noticed"
+            raise ConnectionError("the process has gone")
+        return read(row, message)
+
+    def kill_hanging(process):
+        kill(process)
+        hangs[-1].set()
+
+    monkeypatch.setattr(Row, "_read", hang)
+    monkeypatch.setattr(ThreadProcess, "kill", kill_hanging)
+    settings = {"workers": 1, "spares": 1, "places": 8, "silence_seconds": 0.4}
+    server = Running(loop, codecs=(NULL,), **settings)
+    try:
+        calls, poison = [speech.call(number) for number in range(3)], poisoned(speech, 10)
+        ends = asyncio.run(speak_until_the_end(server, calls, [poison]))
+    finally:
+        server.close()
+    assert [type(end) for end in ends] == [Lost] and poison.errors == ["unprocessable"]
+    for call, expected in calls:
+        assert call.output == expected and not call.errors and not call.resumes
+    assert 5 <= len(hangs) <= 6
 
 
 def test_several_fatal_streams_end_alone(server, speech, deaths):
