@@ -25,6 +25,8 @@ class DistillationConfig:
         layer: of the encoder, from 1; Whisper `base`'s fourth has the purest clusters
             (`docs/units.md`).
         codebooks: number of codebooks, from the first, that predict the features.
+        exclusive: whether these codebooks learn what they say from the teacher alone. Otherwise the
+            sound has a say, too, and it has more gradient: the codes are hardly semantic then.
         delay: frames by which the codes may lag behind the features: a causal encoder recognises a
             sound better when the next one has begun.
     """
@@ -33,6 +35,7 @@ class DistillationConfig:
     encoder: str = "openai/whisper-base"
     layer: int = 4
     codebooks: int = 1
+    exclusive: bool = False
     delay: int = 0
 
 

@@ -296,6 +296,29 @@ class RVQTask(CodecTask[RVQRecipe]):
     def make(self, recipe: RVQRecipe) -> NeuralCodec:
         return RVQCodec(recipe.model, recipe.name)
 
+    def quantize(self, latents: Tensor, step: int) -> Quantized:
+        """Quantize; what the exclusively distilled codebooks see of the latents gets no gradient.
+
+        The gradient passes through to the encoder, and reaches what these codebooks add to the
+        sound.
+        """
+        assert isinstance(self.codec, RVQCodec)
+        quantizer, config = self.codec.quantizer, self.recipe.distillation
+        count = config.codebooks if config.weight and config.exclusive else 0
+        kept = [
+            parameter
+            for number in range(min(count, len(quantizer.stages)))
+            for parameter in quantizer.stage(number).project_in.parameters()
+            if parameter.requires_grad
+        ]
+        for parameter in kept:
+            parameter.requires_grad_(False)
+        try:
+            return super().quantize(latents, step)
+        finally:
+            for parameter in kept:
+                parameter.requires_grad_(True)
+
     def first_codebooks(self, latents: Tensor, quantized: Quantized) -> Tensor:
         assert isinstance(self.codec, RVQCodec)
         quantizer, rest = self.codec.quantizer, latents

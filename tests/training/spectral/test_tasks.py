@@ -33,6 +33,7 @@ from syllabary.training.spectral.codec_task import (
     FSQRecipe,
     FSQTask,
     RVQRecipe,
+    RVQTask,
     TS3Recipe,
     rendered,
 )
@@ -306,6 +307,33 @@ def test_fine_tuning_what_ships_keeps_its_codes(kind, corpus, cache, tmp_path):
     )
     train(again, tmp_path / "other", device="cpu", cache=cache, observer=observer)
     assert [line for line in said if "begins anew: the quantizer" in line]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_codebooks_that_learn_from_the_teacher_alone(corpus, exclusive):
+    """The sound does not reach what they see; it reaches the encoder, and what they add to it."""
+    distillation = DistillationConfig(
+        weight=1.0, encoder=str(tiny_units.directory("hubert")), layer=2, exclusive=exclusive
+    )
+    task = RVQTask(rvq(corpus, distillation=distillation, adversarial=None))
+    task.generator.train()
+    quantizer = task.codec.quantizer
+    torch.manual_seed(0)
+    latents = torch.randn(2, 30, quantizer.dim, requires_grad=True)
+
+    def gradients(loss):
+        parts = [quantizer.stage(n).project_in.weight for n in range(2)]
+        parts += [latents, quantizer.stage(0).project_out.weight]
+        found = torch.autograd.grad(loss, parts, retain_graph=True, allow_unused=True)
+        return [x is not None and bool(x.abs().sum() > 0) for x in found]
+
+    quantizer.config = dataclasses.replace(quantizer.config, dropout=())
+    quantized = task.quantize(latents, 0)
+    assert all(parameter.requires_grad for parameter in quantizer.parameters())
+    sound = quantized.quantized.square().sum() + quantized.losses["commitment"]
+    assert gradients(sound) == [not exclusive, True, True, True]
+    taught = task.first_codebooks(latents, quantized).square().sum()
+    assert gradients(taught) == [True, False, True, True]
 
 
 def test_teachers_teach(corpus, cache, tmp_path):
