@@ -55,7 +55,10 @@ tiny_units.register()
 
 NAMES = syllabary.list_tokenizers()
 #: Whose tests are slow ones: see `conftest.pytest_collection_modifyitems`.
-SELDOM = frozenset(tiny_models.NAMES) - frozenset(tiny_models.OFTEN)
+SELDOM = frozenset(tiny_models.NAMES) - frozenset(tiny_models.OFTEN) | {
+    # Other settings of what `dmel` and `dmel-fine` are.
+    *("dmel-3bit", "dmel-5bit", "dmel-40ch", "dmel-narrow", "dmel-fine-narrow"),
+}
 MADE_HERE = ("mu-law", *tiny_models.NAMES, *tiny_codecs.NAMES, *tiny_units.NAMES)
 
 

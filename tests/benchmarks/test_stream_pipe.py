@@ -3,12 +3,15 @@
 import re
 import sys
 
+import pytest
+
 from ..conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import stream_pipe
 
 
+@pytest.mark.slow
 def test_the_whole_run(capsys):
     stream_pipe.main(["--seconds", "2", "--codec", "dmel", "--piece-ms", "25"])
     out = capsys.readouterr().out

@@ -368,7 +368,8 @@ def test_real_speech_from_a_manifest(run, speech_folder, tmp_path):
     assert code == 0 and f"encoded {len(picked)} of {len(picked)}" in out
 
 
-@pytest.mark.parametrize("minutes", [20, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", [20, 60])
 def test_long_files_take_no_more_memory_than_a_minute(minutes, tmp_path):
     def peak(minutes):
         path = tmp_path / f"{minutes}.flac"

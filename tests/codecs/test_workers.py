@@ -100,6 +100,7 @@ def run(tmp_path, script, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_data_loader_with_two_workers(tmp_path):
     for index in range(FILES):
         write(tmp_path / f"{index:02}.wav", synthetic_speech(4000 + 250 * index, index), 16000)

@@ -12,7 +12,9 @@ from syllabary.cli.main import main
 from ..conftest import ROOT, synthetic_speech
 
 
-@pytest.mark.parametrize("codec", [("units-16k",), ("rvq-16k", "--codebooks", "2")])
+@pytest.mark.parametrize(
+    "codec", [("units-16k",), pytest.param(("rvq-16k", "--codebooks", "2"), marks=pytest.mark.slow)]
+)
 def test_from_recordings_to_speech(tmp_path, codec):
     pytest.importorskip("transformers")
     (tmp_path / "speech").mkdir()

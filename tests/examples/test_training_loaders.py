@@ -12,6 +12,7 @@ from syllabary.lm.dataset.settings import Settings
 from ..conftest import ROOT, synthetic_speech
 
 
+@pytest.mark.slow
 def test_two_trainers_read_one_data_set(tmp_path):
     pytest.importorskip("megatron.core.datasets.indexed_dataset")
     (tmp_path / "speech").mkdir()

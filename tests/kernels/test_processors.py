@@ -71,9 +71,12 @@ def test_a_mask_reaches_all_libraries(name, torch):
     "settings",
     [
         {"NUMBA_CPU_NAME": "generic"},
-        {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
-        {"NUMBA_CPU_FEATURES": "+sse4.2,-avx512f"},
-        {"NUMBA_ENABLE_AVX": "0"},
+        pytest.param(
+            {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"NUMBA_CPU_FEATURES": "+sse4.2,-avx512f"}, marks=pytest.mark.slow),
+        pytest.param({"NUMBA_ENABLE_AVX": "0"}, marks=pytest.mark.slow),
     ],
 )
 def test_kernels_are_for_what_numba_is_told(settings):

@@ -269,6 +269,7 @@ class TestFSQ:
 
 if not RUNS:
 
+    @pytest.mark.slow
     def test_under_the_interpreter():
         """All tests above, in a process where kernels are interpreted."""
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]

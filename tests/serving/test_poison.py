@@ -26,7 +26,9 @@ def speech():
     return Speech(NULL, "encode", 1.5)
 
 
-@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
+@pytest.fixture(
+    params=[1, pytest.param(2, marks=pytest.mark.slow)], ids=["one worker", "two workers"]
+)
 def server(loop, request):
     settings = {"workers": request.param, "spares": 1, "places": 8, "checkpoint_seconds": 30.0}
     running = Running(loop, codecs=(NULL,), **settings)

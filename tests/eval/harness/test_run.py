@@ -282,6 +282,7 @@ def results(folder: Path) -> dict[str, dict]:
     return found
 
 
+@pytest.mark.slow
 def test_another_package_is_on_every_table(tmp_path):
     environment = install(tmp_path)
     lengths = {f"a/{n}": 8000 + n for n in range(24)} | {"b/bad": 4001, "b/worse": 4002}

@@ -102,6 +102,7 @@ def test_speakers_are_verified():
     assert all(35 < score.value < 65 for score in untold.heads.values())
 
 
+@pytest.mark.slow
 def test_characters_are_recognised():
     rng = np.random.default_rng(0)
     items, rows = [], {}

@@ -69,6 +69,7 @@ def bench(data, tmp_path, tokenizer, **changes):
     )
 
 
+@pytest.mark.slow
 def test_a_study_says_what_it_found_and_what_stands_beside_it(data, tmp_path, monkeypatch):
     here = bench(data, tmp_path, tiny_codecs.dmel())
     found = study(TASK).run(here)

@@ -151,6 +151,7 @@ def test_clips_do_not_depend_on_each_other():
     assert even_clips(alone, 2, 2.5, 3.0)[0].random(0, "burst").random() == draws[0]
 
 
+@pytest.mark.slow
 def test_damage_hurts_real_speech(speech_folder, monkeypatch):
     """With speech, and a codec that works, damage hurts: every metric says so."""
     import syllabary

@@ -78,7 +78,7 @@ def uninterrupted(corpus, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kill_at", [8, 2])
+@pytest.mark.parametrize("kill_at", [pytest.param(8, marks=pytest.mark.slow), 2])
 def test_killed_at_a_step_and_gone_on(kill_at, uninterrupted, corpus, cache, tmp_path):
     """8: after a state and lines of the log that are newer; 2: before any state."""
     run = tmp_path / "run"

@@ -16,6 +16,9 @@ from . import tiny
 PROGRAM = Path(__file__).parent / "ranks_run.py"
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Folders of the runs on one rank and on two."""
