@@ -11,6 +11,7 @@ import soundfile
 import syllabary
 from syllabary.cli.train import Duration
 from syllabary.training import recipe_registry as recipes
+from syllabary.training.fine_tuning import fine_tuning
 
 from ..conftest import synthetic_speech
 from ..training.loop import tiny
@@ -82,6 +83,8 @@ def test_fine_tuning(run, tmp_path, corpus):
         recipe["optimizer"]["lr"]
         < json.loads(run("train", "rvq-16k", "--show")[1])["recipe"]["optimizer"]["lr"]
     )
+    for name in ("rvq-16k", "ts3-16k", "ts3-16k-40hz", "fsq-16k"):
+        assert fine_tuning(name).model == syllabary.load(name).config
     code, _, err = run("train", "--from", "mimi", "--show")
     assert code == 2 and "no recipe of 'mimi' is known" in err
     code, _, err = run("train", "dmel-vocoder", "--from", "dmel", "--show")

@@ -1,7 +1,7 @@
 """Training of RVQ, FSQ and TS3 codecs."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +16,7 @@ from ...codecs.neural.codec import NeuralCodec
 from ...codecs.neural.trunks.spectral import SpectralConfig, SpectralDecoder
 from ...codecs.rvq.tokenizer import RVQCodec, RVQConfig
 from ...codecs.ts3.tokenizer import TS3Codec, TS3Config
+from ...errors import TrainingError
 from ...quantizers.modules.gradient import pass_gradient
 from ...quantizers.modules.interface import full_precision
 from ...quantizers.modules.result import Quantized
@@ -41,12 +42,22 @@ class CodecRecipe(SupervisedRecipe):
         start_batches: batches whose latents initialize a new quantizer, if it needs more than the
             first batch; 0 disables this.
         distillation: of a speech encoder's features into the first codebooks.
+        decoder_only: train the decoder alone: the codes, and tokens that exist, stay what they are.
     """
 
     quantize_from: int = 300
     keep_quantizer: bool = True
     start_batches: int = 0
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    decoder_only: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decoder_only and (not self.start_from or self.quantize_from):
+            raise TrainingError(
+                "decoder_only: expected start_from, a codec with codes, and quantize_from=0; got "
+                f"start_from={self.start_from!r} and quantize_from={self.quantize_from}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +154,9 @@ class CodecTask(SupervisedTask[R]):
         found = super().digests()
         return found if self.distillation is None else found | {"teacher": self.distillation.digest}
 
+    def frozen(self, step: int) -> Iterable[nn.Module]:
+        return (self.codec.encoder, self.codec.quantizer) if self.recipe.decoder_only else ()
+
     def generate(self, batch: Batch, step: int) -> Generated:
         network = self.codec.network
         if isinstance(network, SpectralConfig):
@@ -172,9 +186,10 @@ class CodecTask(SupervisedTask[R]):
         losses |= supervision.spectral_losses(wave, batch)
         ahead = network.encoder_look_ahead
         guess = guess[:, : guess.shape[1] - ahead]
-        losses["pitch_guess"] = supervision.pitch_loss(
-            guess, pitch[:, rate - 1 :: rate], voiced[:, rate - 1 :: rate]
-        )
+        if not self.recipe.decoder_only:
+            losses["pitch_guess"] = supervision.pitch_loss(
+                guess, pitch[:, rate - 1 :: rate], voiced[:, rate - 1 :: rate]
+            )
         losses |= supervision.voicing_losses(voicing, pitch, voiced)
         return Generated(wave, losses, figures)
 
@@ -200,6 +215,8 @@ class CodecTask(SupervisedTask[R]):
             for name, values in quantized.statistics.items()
             for stage, value in enumerate(values)
         }
+        if self.recipe.decoder_only:
+            return quantized.quantized.detach(), {}, figures
         losses = dict(quantized.losses)
         losses |= self._distilled(self.first_codebooks(latents, quantized), batch)
         return quantized.quantized, losses, figures
@@ -304,6 +321,11 @@ class RVQTask(CodecTask[RVQRecipe]):
         """
         assert isinstance(self.codec, RVQCodec)
         quantizer, config = self.codec.quantizer, self.recipe.distillation
+        if self.recipe.decoder_only:
+            # The quantizer doesn't train, so it draws no number of codebooks itself.
+            choices = self.codec.config.dropout or (len(quantizer.stages),)
+            (which,) = draws("codebooks", (self.recipe.seed, step), 1)
+            return quantizer(latents, num_codebooks=choices[int(which * len(choices))])
         count = config.codebooks if config.weight and config.exclusive else 0
         kept = [
             parameter

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .causal import CausalStack, StackConfig
-from .pulses import PITCH_BINS, PITCH_START, PulseTrain, check_source, expected_pitch
+from .pulses import PITCH_BINS, PITCH_MIN, PITCH_START, PulseTrain, check_source, expected_pitch
 
 _NOISE_SECONDS = 8  # period of the stored noise
 LOG_GAIN = (-12.0, 4.0)
@@ -90,7 +90,7 @@ class Rendered:
         wave: (batch, frames × hop), lagging by `HarmonicHeadConfig.delay` samples.
         pitch_logits: (batch, frames × rate, PITCH_BINS).
         state: for the next frames.
-        pulse_share: (batch, frames × rate), share of the pulses in each spectrum's energy.
+        pulse_share: (batch, frames × rate), share of the pulses in the energy around each spectrum.
     """
 
     wave: Tensor
@@ -211,7 +211,18 @@ class HarmonicHead(nn.Module):
         total = total * config.overlap_gain
         total = torch.cat([total[:, : config.delay] + overlap, total[:, config.delay :]], 1)
         done = count * config.step
-        return total[:, :done], total[:, done:], _share(pulses, noise)
+        return total[:, :done], total[:, done:], self._share(pulses, noise)
+
+    def _share(self, pulses: Tensor, noise: Tensor) -> Tensor:
+        """Share (batch, spectra) of `pulses` in the energy of both, complex (batch, spectra, bins),
+        over the spectra of a longest period: single ones may lie between two pulses.
+        """
+        around = math.ceil(self.config.sample_rate / PITCH_MIN / self.config.step / 2)
+        of_pulses, of_both = (
+            functional.avg_pool1d(energy, 2 * around + 1, 1, around, count_include_pad=False)
+            for energy in (_energy(pulses), _energy(pulses) + _energy(noise))
+        )
+        return of_pulses / (of_both + 1e-8)
 
     @property
     def macs_per_frame(self) -> int:
@@ -223,9 +234,6 @@ class HarmonicHead(nn.Module):
         return self.upsample.weight.numel() + config.rate * a_spectrum
 
 
-def _share(pulses: Tensor, noise: Tensor) -> Tensor:
-    """Share (batch, spectra) of `pulses` in the energy of both, complex (batch, spectra, bins)."""
-    of_pulses, of_noise = (
-        torch.view_as_real(part).square().sum((-1, -2)) for part in (pulses, noise)
-    )
-    return of_pulses / (of_pulses + of_noise + 1e-8)
+def _energy(spectra: Tensor) -> Tensor:
+    """Energy (batch, spectra) of complex (batch, spectra, bins)."""
+    return torch.view_as_real(spectra).square().sum((-1, -2))

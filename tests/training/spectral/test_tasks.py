@@ -90,12 +90,12 @@ def shared(corpus, **fields):
 
 def rvq(corpus, model=None, **fields):
     model = model or tiny_codecs.rvq_config()
-    return RVQRecipe(name="small", model=model, **shared(corpus, quantize_from=1, **fields))
+    return RVQRecipe(name="small", model=model, **shared(corpus, **{"quantize_from": 1, **fields}))
 
 
 def fsq(corpus, model=None, **fields):
     model = model or tiny_codecs.fsq_config()
-    return FSQRecipe(name="small", model=model, **shared(corpus, quantize_from=1, **fields))
+    return FSQRecipe(name="small", model=model, **shared(corpus, **{"quantize_from": 1, **fields}))
 
 
 def ts3(corpus, model=None, **fields):
@@ -307,6 +307,23 @@ def test_fine_tuning_what_ships_keeps_its_codes(kind, corpus, cache, tmp_path):
     )
     train(again, tmp_path / "other", device="cpu", cache=cache, observer=observer)
     assert [line for line in said if "begins anew: the quantizer" in line]
+
+
+@pytest.mark.parametrize("make", [rvq, fsq, ts3])
+def test_the_decoder_alone_is_trained_and_tokens_stay_what_they_are(corpus, cache, tmp_path, make):
+    train(make(corpus, adversarial=None), tmp_path / "whole", device="cpu", cache=cache)
+    start = syllabary.load(tmp_path / "whole" / "last")
+    fields = {"start_from": str(tmp_path / "whole"), "quantize_from": 0, "adversarial": None}
+    further = make(corpus, decoder_only=True, **fields)
+    train(further, tmp_path / "more", device="cpu", cache=cache)
+    end = syllabary.load(tmp_path / "more" / "last")
+    assert end.spec.tokens.digest == start.spec.tokens.digest
+    wave = torch.from_numpy(synthetic_speech(16_000))
+    tokens = start.encode(wave, 16_000)
+    assert tokens.codes.equal(end.encode(wave, 16_000).codes)
+    assert not torch.equal(start.decode(tokens)[0], end.decode(end.encode(wave, 16_000))[0])
+    with pytest.raises(TrainingError, match="decoder_only: expected start_from"):
+        make(corpus, decoder_only=True)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
