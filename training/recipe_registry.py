@@ -147,14 +147,21 @@ def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
         TrainingError: an unknown field (the most similar is named), a value of a wrong type, or one
             that the recipe rejects.
     """
+    values: dict[str, str] = {}
     for assignment in assignments:
-        path, equals, value = assignment.partition("=")
+        path, equals, values[path] = assignment.partition("=")
         if not equals:
             raise TrainingError(f"expected FIELD=VALUE, got {assignment!r}")
-        try:
-            recipe = with_override(recipe, path, value)
-        except ConfigError as error:
-            raise TrainingError(str(error)) from None
+    while values:
+        errors: dict[str, ConfigError] = {}
+        for path, value in values.items():
+            try:
+                recipe = with_override(recipe, path, value)
+            except ConfigError as error:
+                errors[path] = error  # it may be right once the others are there
+        if len(errors) == len(values):
+            raise TrainingError(str(next(iter(errors.values())))) from None
+        values = {path: values[path] for path in errors}
     return recipe
 
 

@@ -61,6 +61,16 @@ def test_overrides(text, field, value):
     assert found == value and type(found) is type(value)
 
 
+def test_overrides_count_all_at_once():
+    """A value that is valid only with another one may stand before it."""
+    assignments = ["decoder_only=true", "quantize_from=9", "start_from=ts3-16k"]
+    assignments += ["keep_quantizer=true", "quantize_from=0"]
+    recipe = recipes.override(recipes.find("ts3-16k"), assignments)
+    assert recipe.decoder_only and recipe.quantize_from == 0 and recipe.keep_quantizer
+    with pytest.raises(TrainingError, match=r"decoder_only: expected .* keep_quantizer=true"):
+        recipes.override(recipes.find("ts3-16k"), ["steps=3", *assignments[:3]])
+
+
 def test_overrides_of_a_mapping():
     recipe = recipes.override(
         tiny.recipe(), ['balancer={"fractions": {"mel": 1}}', "balancer.fractions.mel=2"]

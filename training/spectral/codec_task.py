@@ -53,10 +53,11 @@ class CodecRecipe(SupervisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.decoder_only and (not self.start_from or self.quantize_from):
+        given = (self.start_from, self.quantize_from, self.keep_quantizer)
+        if self.decoder_only and (not given[0] or given[1:] != (0, True)):
             raise TrainingError(
-                "decoder_only: expected start_from, a codec with codes, and quantize_from=0; got "
-                f"start_from={self.start_from!r} and quantize_from={self.quantize_from}"
+                "decoder_only: expected start_from, a codec with codes, quantize_from=0 and "
+                "keep_quantizer=true; got start_from={!r}, {} and {}".format(*given)
             )
 
 
@@ -281,6 +282,8 @@ class CodecTask(SupervisedTask[R]):
                 for name, tensor in inference_state(quantizer).items()
             )
         )
+        if self.recipe.decoder_only and not like:
+            raise TrainingError("decoder_only: the quantizer of start_from is another one")
         if like:
             quantizer.load_state_dict(given)
         rest = {k: v for k, v in weights.items() if not k.startswith(prefix)}

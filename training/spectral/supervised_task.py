@@ -99,6 +99,6 @@ def rendered(
     noise = torch.randn(latents.shape[0], total, device=latents.device)
     result, _ = decoder(latents, None, pitch, noise)
     voicing = Voicing(
-        *(x[:, ahead : ahead + points] for x in (result.pitch_logits, result.pulse_share))
+        *(x[:, ahead : ahead + points] for x in (result.pitch_logits, result.pulse_level))
     )
     return result.wave[:, delay : delay + samples], voicing

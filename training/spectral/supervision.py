@@ -88,11 +88,11 @@ class Voicing:
 
     Attributes:
         logits: (batch, points, PITCH_BINS) of the pitch.
-        pulse_share: (batch, points), share of the energy in pulses.
+        pulse_level: (batch, points), see `Rendered`.
     """
 
     logits: Tensor
-    pulse_share: Tensor
+    pulse_level: Tensor
 
 
 class Supervision(nn.Module):
@@ -161,7 +161,7 @@ class Supervision(nn.Module):
         if config.unvoiced_weight:
             points = 2 * _NEAR_VOICE * self.sample_rate // 1000 // self.hop + 1
             near = functional.max_pool1d(voiced.float(), points, 1, points // 2)
-            pulsed = voicing.pulse_share.float() * (1 - near)
+            pulsed = voicing.pulse_level.float() * (1 - near)
             losses["unvoiced"] = config.unvoiced_weight * pulsed.mean()
         return losses
 

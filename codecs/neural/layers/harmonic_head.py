@@ -18,6 +18,7 @@ from .pulses import PITCH_BINS, PITCH_MIN, PITCH_START, PulseTrain, check_source
 
 _NOISE_SECONDS = 8  # period of the stored noise
 LOG_GAIN = (-12.0, 4.0)
+_AUDIBLE_HZ = 500.0  # from which pulses are heard as buzz
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,14 @@ class Rendered:
         wave: (batch, frames × hop), lagging by `HarmonicHeadConfig.delay` samples.
         pitch_logits: (batch, frames × rate, PITCH_BINS).
         state: for the next frames.
-        pulse_share: (batch, frames × rate), share of the pulses in the energy around each spectrum.
+        pulse_level: (batch, frames × rate), energy around each spectrum over that of the noise
+            alone, in nats, mean over bins from 500 Hz: 0 without pulses.
     """
 
     wave: Tensor
     pitch_logits: Tensor
     state: HeadState
-    pulse_share: Tensor
+    pulse_level: Tensor
 
 
 class HarmonicHead(nn.Module):
@@ -171,11 +173,11 @@ class HarmonicHead(nn.Module):
             if noise is None:
                 noise = self._stored_noise(state.position, pulses)
             sources = torch.cat([state.sources, torch.stack([pulses, noise], 1)], 2)
-            wave, overlap, share = self._filter(sources, gains, state.overlap)
+            wave, overlap, level = self._filter(sources, gains, state.overlap)
         position = (state.position + pulses.shape[1]) % self.noise.shape[0]
         tail = sources[..., sources.shape[2] - self.config.delay :]
         after = HeadState(layers, last, phase, position, tail, overlap)
-        return Rendered(wave, logits, after, share)
+        return Rendered(wave, logits, after, level)
 
     def _stored_noise(self, position: int, like: Tensor) -> Tensor:
         index = torch.arange(position, position + like.shape[1], device=like.device)
@@ -185,7 +187,7 @@ class HarmonicHead(nn.Module):
         self, sources: Tensor, gains: Tensor, overlap: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Filter the sources; return finished samples, the remaining overlap, and the pulses'
-        share.
+        level.
 
         Args:
             sources: (batch, 2, delay + samples).
@@ -211,18 +213,28 @@ class HarmonicHead(nn.Module):
         total = total * config.overlap_gain
         total = torch.cat([total[:, : config.delay] + overlap, total[:, config.delay :]], 1)
         done = count * config.step
-        return total[:, :done], total[:, done:], self._share(pulses, noise)
+        return total[:, :done], total[:, done:], self._pulse_level(pulses, noise)
 
-    def _share(self, pulses: Tensor, noise: Tensor) -> Tensor:
-        """Share (batch, spectra) of `pulses` in the energy of both, complex (batch, spectra, bins),
-        over the spectra of a longest period: single ones may lie between two pulses.
+    def _pulse_level(self, pulses: Tensor, noise: Tensor) -> Tensor:
+        """Level (batch, spectra) in nats of both over `noise`, complex (batch, spectra, bins).
+
+        It is a mean over bins, as inaudible rumble may have most of the energy, and each level is
+        over the spectra of a longest period, as single ones may lie between two pulses.
         """
-        around = math.ceil(self.config.sample_rate / PITCH_MIN / self.config.step / 2)
-        of_pulses, of_both = (
-            functional.avg_pool1d(energy, 2 * around + 1, 1, around, count_include_pad=False)
-            for energy in (_energy(pulses), _energy(pulses) + _energy(noise))
+        config = self.config
+        first = round(_AUDIBLE_HZ * config.window / config.sample_rate)
+        around = math.ceil(config.sample_rate / PITCH_MIN / config.step / 2)
+        of_pulses, of_noise = (
+            functional.avg_pool1d(
+                torch.view_as_real(part[..., first:]).square().sum(-1).transpose(1, 2),
+                2 * around + 1,
+                1,
+                around,
+                count_include_pad=False,
+            )
+            for part in (pulses, noise)
         )
-        return of_pulses / (of_both + 1e-8)
+        return (of_pulses / (of_noise + 1e-8)).log1p().mean(1)
 
     @property
     def macs_per_frame(self) -> int:
@@ -232,8 +244,3 @@ class HarmonicHead(nn.Module):
         fourier = int(3 * 2.5 * config.window * math.log2(config.window))
         a_spectrum = linear + self.stack.macs_per_frame + fourier
         return self.upsample.weight.numel() + config.rate * a_spectrum
-
-
-def _energy(spectra: Tensor) -> Tensor:
-    """Energy (batch, spectra) of complex (batch, spectra, bins)."""
-    return torch.view_as_real(spectra).square().sum((-1, -2))
