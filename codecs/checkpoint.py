@@ -5,7 +5,7 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,14 @@ _SCALES = "_scales"
 
 #: Subfolders of a run of `syllabary train` that hold its tokenizers, the one to prefer first.
 RUN_FOLDERS = ("best", "last")
+
+
+@runtime_checkable
+class MultipliesIntegers(Protocol):
+    """A layer whose matrix `weight` inference multiplies as integers of 8 bits."""
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """Return the integers (rows, columns), and what each row of them is multiplied with."""
 
 
 class UnfinishedWarning(SyllabaryWarning):
@@ -262,8 +270,6 @@ def export(tokenizer: TokenizerModule, directory: Path) -> None:
     Raises:
         CheckpointError: a weight is too large for float16.
     """
-    from .neural.layers.transformer import Int8Linear
-
     smaller = copy.deepcopy(tokenizer)
     rounded, stored = {}, {}
     for name, tensor in inference_state(smaller).items():
@@ -272,7 +278,7 @@ def export(tokenizer: TokenizerModule, directory: Path) -> None:
             raise CheckpointError(f"{name} has values that float16 can't hold")
         rounded[name] = stored[name] = half
     for part, layer in smaller.named_modules():
-        if isinstance(layer, Int8Linear):
+        if isinstance(layer, MultipliesIntegers):
             name = f"{part}.weight"
             whole, scales = layer.integers()
             stored[name], stored[name + _SCALES] = whole.to(torch.int8), scales.float()

@@ -158,7 +158,9 @@ def test_latents_stand_beside_the_codes(corpus, tmp_path, monkeypatch, capsys):
         name: np.mean([row["scores"]["mel"] for row in rows if row["codec"] == name])
         for name in ("fsq-16k", "fsq-16k latents", "units-16k")
     }
-    assert means["fsq-16k latents"] < means["fsq-16k"] < means["units-16k"]
+    # Which of the two is better is for real speech to say.
+    assert means["fsq-16k latents"] != means["fsq-16k"]
+    assert max(means["fsq-16k latents"], means["fsq-16k"]) < 0.8 * means["units-16k"]
     (bits,) = {row["bits"] for row in rows if row["codec"] == "fsq-16k latents"}
     assert bits == 32 * 128 * 50
 

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,9 @@ class ThreadProcess:
                 each.close()
 
     def kill(self) -> None:
-        """Die as by SIGKILL: nothing more is said."""
-        self._socket.shutdown(socket.SHUT_RDWR)
+        """Die as by SIGKILL: nothing more is said. It may be dead."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def wait(self, timeout: float | None = None) -> None:
         self._thread.join(timeout)
