@@ -12,10 +12,17 @@ from syllabary.serving.protocol import PCM, Message, Refusal
 
 from .conftest import CODECS
 from .running import Running
+from .test_streams import until
 from .test_worker import TASKS
 
 #: A server with compute processes: its kernels alone take minutes of a shared core to compile.
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def whole(server):
+    """The test before may have killed workers."""
+    asyncio.run(until(lambda: server.is_whole))
 
 
 def arguments(own):
