@@ -8,7 +8,8 @@
         --no-peers --scores none --words --asr base --sentences hard
 
 The sentences are the test split's of LibriSpeech and speechocean762 (186 files, 20 minutes);
-`hard` are every second one of LibriSpeech that has a text (35 of test-other, 650 words).
+`hard` are every second one of LibriSpeech that has a text (35 of test-other, 650 words), `learners`
+those of speechocean762, `arabic` the commands of a second.
 Every reconstruction is rounded to 16 bits before it is scored, as a file would hold it. Bits are
 the codes' own: no container, no Ogg pages. What can't be computed is counted and named, never
 imputed; a mean is over what is there. With --words, the last columns are dWER with its 95 %
@@ -63,7 +64,12 @@ from timing import machine
 SCORES = "pesq-wb,stoi,estoi,mel,dnsmos,speaker"
 SOURCES = ("librispeech_tc100", "librispeech_test_other", "speechocean762")
 #: By name: the corpora, whether a text is asked for, and of how many sentences the first is taken.
-SENTENCES = {"all": (SOURCES, False, 1), "hard": (SOURCES[:2], True, 2)}
+SENTENCES = {
+    "all": (SOURCES, False, 1),
+    "hard": (SOURCES[:2], True, 2),
+    "learners": (SOURCES[2:], False, 1),
+    "arabic": (("arabic_commands",), False, 1),
+}
 
 LYRA = "lyra-v2-"
 # Variable rates come out below their target, since pauses cost little: 7 spends about 6.
@@ -151,12 +157,7 @@ def measure(
             late = lag(wave, decoded)
             row = Row(codec.name, str(item.name), len(wave) / RATE, bits, late)
             wanted = list(scores)
-        clip = Clip(wave, decoded, RATE, item.text, item.language)
-        found, missing = score(clip, wanted)
-        values = {
-            name: [one.numerator, one.denominator] if isinstance(one, Ratio) else one
-            for name, one in found.items()
-        }
+        values, missing = scored(Clip(wave, decoded, RATE, item.text, item.language), wanted)
         row = replace(row, scores=row.scores | values, missing=missing)
         if recognizer is not None and recognizer.name not in row.words:
             try:
@@ -187,6 +188,29 @@ def shown_name(codec: System) -> str:
     return given if "/" in given else codec.name
 
 
+def scored(
+    clip: Clip, names: Sequence[str]
+) -> tuple[dict[str, float | list[float]], dict[str, str]]:
+    """Scores of a clip and why others are missing, as a `Row` holds them."""
+    found, missing = score(clip, names)
+    values = {
+        name: [one.numerator, one.denominator] if isinstance(one, Ratio) else one
+        for name, one in found.items()
+    }
+    return values, missing
+
+
+def score_cells(rows: Sequence[Row], scores: Sequence[str]) -> list[str]:
+    """Means; one over fewer than all files says over how many."""
+    cells = []
+    for name in scores:
+        found = [row.scores[name] for row in rows if name in row.scores]
+        values = [Ratio(*one) if isinstance(one, list) else one for one in found]
+        cell = f"{mean(values):.{find(name).digits}f}" if values else "–"
+        cells.append(cell + (f" ({len(values)})" if len(values) < len(rows) else ""))
+    return cells
+
+
 def table_line(
     codec: System,
     rows: Sequence[Row],
@@ -195,12 +219,7 @@ def table_line(
 ) -> str:
     """A markdown row of means; a mean over fewer than all files says over how many."""
     kbps = sum(row.bits for row in rows) / sum(row.seconds for row in rows) / 1000
-    cells = [shown_name(codec), f"{kbps:.2f}", f"{len(rows)}"]
-    for name in scores:
-        found = [row.scores[name] for row in rows if name in row.scores]
-        values = [Ratio(*one) if isinstance(one, list) else one for one in found]
-        cell = f"{mean(values):.{find(name).digits}f}" if values else "–"
-        cells.append(cell + (f" ({len(values)})" if len(values) < len(rows) else ""))
+    cells = [shown_name(codec), f"{kbps:.2f}", f"{len(rows)}", *score_cells(rows, scores)]
     if originals is not None:
         cells += words_cells(rows, originals)
     return f"| {' | '.join(cells)} |"

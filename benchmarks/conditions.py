@@ -14,28 +14,22 @@ be scored is counted.
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from codec_quality import RATE, sentences, sixteen_bit_reconstruction
-from lost_words import WORDS
+from codec_quality import RATE, score_cells, scored, sentences, sixteen_bit_reconstruction
+from lost_words import WORDS, Originals, Row, errors_of
 
 from syllabary.audio.files import read
-from syllabary.audio.manifests import read_manifest
 from syllabary.errors import SyllabaryError
 from syllabary.eval.metrics.interface import Clip
 from syllabary.eval.metrics.pitch import pitch_track
-from syllabary.eval.metrics.scoring import score
-from syllabary.eval.recognition import (
-    ASR,
-    SpeechRecognizer,
-    in_a_loop,
-    open_recognizer,
-    word_errors,
-)
+from syllabary.eval.recognition import ASR, SpeechRecognizer, open_recognizer
+from syllabary.eval.systems import catalogue
+from syllabary.eval.systems.interface import System
 from syllabary.eval.systems.tokenizers import TokenizerSystem
 from syllabary.eval.unit_measures.perturbations import (
     add_noise,
@@ -45,48 +39,49 @@ from syllabary.eval.unit_measures.perturbations import (
 )
 
 SCORES = ("pesq-wb", "stoi")
-OTHER_SENTENCES = 40
+_OTHERS = 40
 _VOICES = 12
 
 
 @dataclass(frozen=True)
-class Condition:
-    """Recordings (samples,) float32 at 16 kHz.
+class Recordings:
+    """Recordings (samples,) float32 at 16 kHz, each measured once.
 
     Attributes:
+        conditions: by name, the numbers of those that a row of the table is about.
         language: of the words; None: they are not counted.
     """
 
-    name: str
     waves: list[np.ndarray]
+    conditions: dict[str, list[int]]
     language: str | None = "en"
 
 
-def conditions(folder: Path) -> Iterator[Condition]:
+def recordings(folder: Path) -> Iterator[Recordings]:
     hard = sentences(folder, which="hard")
     waves = [read(item.path, RATE, "mix")[0] for item in hard]
-    yield Condition("as recorded", waves)
-    for sex, name in (("f", "women"), ("m", "men")):
-        chosen = [w for w, item in zip(waves, hard, strict=True) if item.extra["gender"] == sex]
-        yield Condition(name, chosen)
-    by_pitch = sorted(waves, key=_pitch)
-    yield Condition("lower voices", by_pitch[:_VOICES])
-    yield Condition("higher voices", by_pitch[-_VOICES:])
+    everything = list(range(len(waves)))
+    by_pitch = sorted(everything, key=lambda number: _pitch(waves[number]))
+    of_sex = {
+        sex: [number for number in everything if hard[number].extra["gender"] == sex]
+        for sex in ("f", "m")
+    }
+    voices = {
+        "as recorded": everything,
+        "women": of_sex["f"],
+        "men": of_sex["m"],
+        "lower voices": by_pitch[:_VOICES],
+        "higher voices": by_pitch[-_VOICES:],
+    }
+    yield Recordings(waves, voices)
     for name, change in CHANGES.items():
-        yield Condition(name, [change(wave) for wave in waves])
-    quieter = [_second_voice(wave, waves[number - 1]) for number, wave in enumerate(waves)]
-    yield Condition("a second voice, −10 dB", quieter)
-    for source, name, language in (
-        ("speechocean762", "learners", "en"),
-        ("arabic_commands", "Arabic", None),
-    ):
-        items = [
-            item
-            for item in read_manifest(folder / "manifest.jsonl")
-            if item.split == "test" and item.extra["source"] == source
-        ]
-        items = items[:: max(1, len(items) // OTHER_SENTENCES)][:OTHER_SENTENCES]
-        yield Condition(name, [read(item.path, RATE, "mix")[0] for item in items], language)
+        yield Recordings([change(wave) for wave in waves], {name: everything})
+    mixed = [_second_voice(wave, waves[number - 1]) for number, wave in enumerate(waves)]
+    yield Recordings(mixed, {"a second voice, −10 dB": everything})
+    for which, name, language in (("learners", "learners", "en"), ("arabic", "Arabic", None)):
+        items = sentences(folder, _OTHERS, which)
+        others = [read(item.path, RATE, "mix")[0] for item in items]
+        yield Recordings(others, {name: list(range(len(others)))}, language)
 
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -111,41 +106,29 @@ def _second_voice(wave: np.ndarray, other: np.ndarray) -> np.ndarray:
     return wave + np.float32(gain) * other
 
 
-class Words:
-    """Errors of the words recognised in reconstructions, against those in what was encoded."""
-
-    def __init__(self, recognizer: SpeechRecognizer, waves: list[np.ndarray]) -> None:
-        self.recognizer = recognizer
-        self.expected = [recognizer.words(wave, RATE, "en") for wave in waves]
-
-    def cell(self, decoded: list[np.ndarray | None]) -> str:
-        found = [
-            word_errors(expected, self.recognizer.words(wave, RATE, "en"))
-            for expected, wave in zip(self.expected, decoded, strict=True)
-            if wave is not None and expected and not in_a_loop(expected)
-        ]
-        return f"{sum(found[1:], found[0]).rate:.3f}" if found else "–"
-
-
-def cell(codec: TokenizerSystem, condition: Condition, words: Words | None) -> str:
-    values: dict[str, list[float]] = {name: [] for name in SCORES}
-    decoded: list[np.ndarray | None] = []
-    for wave in condition.waves:
+def measured(codec: System, given: Recordings, recognizer: SpeechRecognizer) -> list[Row]:
+    """A row for each recording; one that the codec fails on has no scores and no words."""
+    rows = []
+    for number, wave in enumerate(given.waves):
+        row = Row(codec.name, str(number), len(wave) / RATE, 0.0, 0)
+        rows.append(row)
         try:
-            decoded.append(sixteen_bit_reconstruction(codec, wave)[0])
-        except (ValueError, RuntimeError) as error:
+            decoded, _ = sixteen_bit_reconstruction(codec, wave)
+        except (ValueError, RuntimeError, OSError) as error:
             print(f"{codec.name} failed: {error}")
-            decoded.append(None)
             continue
-        found, _ = score(Clip(wave, decoded[-1], RATE, None, condition.language), SCORES)
-        for name, value in found.items():
-            values[name].append(float(value))
-    parts = [
-        (f"{np.mean(scores):.3f}" if scores else "–")
-        + (f" ({len(scores)})" if len(scores) < len(condition.waves) else "")
-        for scores in values.values()
-    ]
-    return " / ".join([*parts, *([words.cell(decoded)] if words else [])])
+        row.scores, row.missing = scored(Clip(wave, decoded, RATE, None, given.language), SCORES)
+        if given.language is not None:
+            row.words[recognizer.name] = recognizer.words(decoded, RATE, given.language)
+    return rows
+
+
+def cell(rows: Sequence[Row], originals: Originals | None) -> str:
+    parts = score_cells(rows, SCORES)
+    if originals is not None:
+        errors = errors_of(rows, originals)
+        parts.append(f"{sum(errors[1:], errors[0]).rate:.3f}" if errors else "–")
+    return " / ".join(parts)
 
 
 def main() -> None:
@@ -167,10 +150,15 @@ def main() -> None:
     print(f"PESQ-wb / STOI / {WORDS} by {recognizer.name}\n")
     print(f"| condition | clips | {' | '.join(options.codec)} |")
     print("| --- " * (2 + len(codecs)) + "|", flush=True)
-    for condition in conditions(Path(speech)):
-        words = Words(recognizer, condition.waves) if condition.language else None
-        cells = [cell(codec, condition, words) for codec in codecs]
-        print(f"| {condition.name} | {len(condition.waves)} | {' | '.join(cells)} |", flush=True)
+    for given in recordings(Path(speech)):
+        originals = None
+        if given.language is not None:
+            original = measured(catalogue.find("original"), given, recognizer)
+            originals = Originals(recognizer.name, original)
+        found = [measured(codec, given, recognizer) for codec in codecs]
+        for name, numbers in given.conditions.items():
+            cells = [cell([rows[number] for number in numbers], originals) for rows in found]
+            print(f"| {name} | {len(numbers)} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from syllabary.eval.bootstrap import interval
-from syllabary.eval.recognition import in_a_loop, word_errors
+from syllabary.eval.recognition import WordErrors, in_a_loop, word_errors
 
 WORDS = "dWER"
 
@@ -48,17 +48,22 @@ class Originals:
         return {file: words for file, words in recognised.items() if words and not in_a_loop(words)}
 
 
-def words_cells(rows: Sequence[Row], originals: Originals) -> list[str]:
-    """dWER with its interval, the originals' words that it is over, and sentences capped.
-
-    Total edits over the total of words, where both have any; of how many sentences, if not all.
-    """
+def errors_of(rows: Sequence[Row], originals: Originals) -> list[WordErrors]:
+    """Of each sentence in which words were recognised, where the original has any."""
     expected = originals.words
-    found = [
+    return [
         word_errors(expected[row.file], row.words[originals.recognizer])
         for row in rows
         if row.file in expected and originals.recognizer in row.words
     ]
+
+
+def words_cells(rows: Sequence[Row], originals: Originals) -> list[str]:
+    """dWER with its interval, the originals' words that it is over, and sentences capped.
+
+    Total edits over the total of words; of how many sentences, if not all.
+    """
+    found = errors_of(rows, originals)
     if not found:
         return ["–", "–", "–"]
     errors = sum(found[1:], found[0])

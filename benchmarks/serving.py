@@ -27,7 +27,7 @@ import serving_faults
 from serving_caller import Call
 from serving_load import Load
 from serving_server import NULL, cpu, echoing, served
-from serving_speech import FRAME_MS, Speech, head, percentile, row
+from serving_speech import FRAME_MS, Speech, answered, equal, head, percentile, row
 
 import syllabary
 
@@ -62,9 +62,9 @@ def transport(options: argparse.Namespace) -> None:
             count, took, spent = loaded(Load(server.url), calls, *pids)
             shares = [count / took, 100 * spent[0] / took, 1e6 * spent[0] / count]
             late = [ms for call in calls for ms in speech.lateness(call)]
-            equal = f"{sum(call.output == expected for call, expected in made)} of {sessions}"
             worker = 100 * spent[1] / took
-            row("syllabary", sessions, *shares, worker, equal, percentile(late, 0.99))
+            right = equal(answered(made))
+            row("syllabary", sessions, *shares, worker, right, percentile(late, 0.99))
 
 
 def loaded(load: Load, calls: list[Call], *pids: int) -> tuple[int, float, list[float]]:
@@ -91,9 +91,8 @@ def capacity(options: argparse.Namespace) -> None:
             load.run(load.connect(calls))
             late = [ms for call in calls for ms in speech.lateness(call)]
             over = sum(ms > LATE_MS for ms in late)
-            equal = f"{sum(call.output == expected for call, expected in made)} of {sessions}"
             figures = [percentile(late, part) for part in (0.5, 0.99, 1.0)]
-            row(sessions, *figures, f"{over} of {len(late)}", equal)
+            row(sessions, *figures, f"{over} of {len(late)}", equal(answered(made)))
 
 
 RUNS = (transport, capacity, *serving_faults.RUNS)

@@ -17,7 +17,7 @@ import websockets
 from serving_caller import Call, Caller, reset
 from serving_load import Load
 from serving_server import Served, memory_of, served
-from serving_speech import FRAME_MS, Speech, equal, head, percentile, row, speak
+from serving_speech import FRAME_MS, Speech, answered, equal, head, percentile, row, speak
 
 from syllabary.serving.protocol import STREAM_PATH, Kind, Message, dump
 
@@ -66,15 +66,12 @@ def slow(options: argparse.Namespace) -> None:
                 stream.pause = 20, pause
             with Most(server.memory) as memory:
                 load.run(streams)
-            slow = made[::4]
-            quick = [each for each in made if each not in slow]
+            slow = answered(made[::4])
+            quick = answered([each for number, each in enumerate(made) if number % 4])
             late = [ms for call, _ in quick for ms in speech.lateness(call)]
             figures = [percentile(late, part) for part in (0.5, 0.99)]
-            same = [
-                f"{sum(call.output == expected for call, expected in each)} of {len(each)}"
-                for each in (quick, slow)
-            ]
-            row(pause, sessions, *figures, *same, before, memory.most, server.memory())
+            memories = before, memory.most, server.memory()
+            row(pause, sessions, *figures, equal(quick), equal(slow), *memories)
 
 
 def kills(options: argparse.Namespace) -> None:

@@ -131,6 +131,11 @@ def equal(calls: list[tuple[Call, bool]]) -> str:
     return f"{sum(right for _, right in calls)} of {len(calls)}"
 
 
+def answered(made: list[tuple[Call, bytes]]) -> list[tuple[Call, bool]]:
+    """Whether each call got what was expected, for `equal`."""
+    return [(call, call.output == expected) for call, expected in made]
+
+
 def row(*cells: object) -> None:
     shown = [f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells]
     print(f"| {' | '.join(shown)} |", flush=True)
