@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..codecs.checkpoint import RUN_FOLDERS, config_from_json, read_config
+from ..codecs.registry import SHIPPED
 from ..codecs.shipped import MODELS
 from ..errors import TrainingError
 from .recipe import Recipe
@@ -46,10 +47,11 @@ def fine_tuning(place: str, recipe: str | None = None) -> Recipe:
         "schedule": replace(found.schedule, warmup_steps=100, decay_steps=None),
         "validation": replace(found.validation, every=STEPS // 4),
     }
-    if recipe is None and not Path(place).is_dir():
+    if recipe is None and place in SHIPPED and not Path(place).is_dir():
         # What is bundled may have more layers than its recipe began with.
         model: Any = getattr(found, "model", None)
-        changes["model"] = config_from_json(type(model), read_config(MODELS / place)["config"])
+        folder = MODELS / SHIPPED[place].folder
+        changes["model"] = config_from_json(type(model), read_config(folder)["config"])
     supervision = getattr(found, "supervision", None)
     if supervision is not None:
         changes["supervision"] = replace(supervision, own_pitch_from=0)

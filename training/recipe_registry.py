@@ -160,7 +160,7 @@ def override(recipe: "Recipe", assignments: Sequence[str]) -> "Recipe":
             except ConfigError as error:
                 errors[path] = error  # it may be right once the others are there
         if len(errors) == len(values):
-            raise TrainingError(str(next(iter(errors.values())))) from None
+            raise TrainingError(str(next(iter(errors.values()))))
         values = {path: values[path] for path in errors}
     return recipe
 

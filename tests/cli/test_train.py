@@ -85,6 +85,8 @@ def test_fine_tuning(run, tmp_path, corpus):
     )
     for name in ("rvq-16k", "ts3-16k", "ts3-16k-40hz", "fsq-16k"):
         assert fine_tuning(name).model == syllabary.load(name).config
+    # A recipe by whose name nothing is bundled is that of a run of one's own.
+    assert run("train", "--from", "rvq-small", "--show")[0] == 0
     code, _, err = run("train", "--from", "mimi", "--show")
     assert code == 2 and "no recipe of 'mimi' is known" in err
     code, _, err = run("train", "dmel-vocoder", "--from", "dmel", "--show")
