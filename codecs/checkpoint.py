@@ -221,11 +221,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {error.strerror or error}") from None
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    for name in [name for name, x in tensors.items() if x.dtype == torch.int8]:
+    try:
+        return _multiplied(tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _multiplied(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of stored tensors: integers are multiplied with their scales."""
+    tensors = dict(stored)
+    for name in [name for name, x in stored.items() if x.dtype == torch.int8]:
         scales = tensors.pop(name + _SCALES, None)
-        if scales is None or scales.shape != tensors[name].shape[:1]:
-            raise CheckpointError(f"{path}: {name} has 8 bits and not one scale per row")
-        tensors[name] = tensors[name].float() * scales[:, None]
+        if scales is None or scales.shape != stored[name].shape[:1]:
+            raise CheckpointError(f"{name} has 8 bits and not one scale per row")
+        tensors[name] = stored[name].float() * scales[:, None]
     return tensors
 
 
@@ -271,19 +280,17 @@ def export(tokenizer: TokenizerModule, directory: Path) -> None:
         CheckpointError: a weight is too large for float16.
     """
     smaller = copy.deepcopy(tokenizer)
-    rounded, stored = {}, {}
+    stored = {}
     for name, tensor in inference_state(smaller).items():
-        half = tensor.half() if tensor.dtype == torch.float32 else tensor
-        if not bool(half.isfinite().all()):
+        stored[name] = tensor.half() if tensor.dtype == torch.float32 else tensor
+        if not bool(stored[name].isfinite().all()):
             raise CheckpointError(f"{name} has values that float16 can't hold")
-        rounded[name] = stored[name] = half
     for part, layer in smaller.named_modules():
         if isinstance(layer, MultipliesIntegers):
             name = f"{part}.weight"
             whole, scales = layer.integers()
             stored[name], stored[name + _SCALES] = whole.to(torch.int8), scales.float()
-            rounded[name] = stored[name].float() * stored[name + _SCALES][:, None]
-    smaller.load_state_dict(rounded)
+    smaller.load_state_dict(_multiplied(stored))
     smaller.keep_name()  # binds the name to the rounded weights
     save(smaller, directory, stored)
 

@@ -151,12 +151,13 @@ class ResidualVectorQuantizer(Quantizer):
         assert isinstance(stage, VectorQuantizer)
         return stage
 
-    def draw_num_codebooks(self) -> int:
-        """Choose the number of codebooks for the next training step, by dropout."""
+    def draw_num_codebooks(self, step: int | None = None) -> int:
+        """Choose the number of codebooks for a training step, by dropout; default: the next."""
         choices = tuple(self.config.dropout)
         if not choices:
             return len(self.stages)
-        return chosen_item(choices, self.config.quantizer.seed, _DROPOUT, int(self.steps))
+        step = int(self.steps) if step is None else step
+        return chosen_item(choices, self.config.quantizer.seed, _DROPOUT, step)
 
     def quantize(self, x: Tensor, mask: Tensor, used: int) -> Quantized:
         """`forward` for inputs that were checked, within `full_precision`."""

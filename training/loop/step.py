@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import QuantizerError, TrainingError
 from ...quantizers.modules.distributed import sum_over_ranks
+from ..held_still import held_still
 from ..losses.balancer import GradientBalancer
 from ..recipe import AdversarialConfig
 from ..task import Batch, Generated, TrainingTask
@@ -146,13 +147,8 @@ class Stepper:
         self, batch: Batch, generated: Generated, step: int
     ) -> dict[str, Tensor]:
         assert self.judge_optimizer is not None
-        for parameter in self.judge_optimizer.parameters:
-            parameter.requires_grad_(False)
-        try:
+        with held_still(self.judge_optimizer.parameters):
             return self.task.adversarial_losses(batch, generated, step)
-        finally:
-            for parameter in self.judge_optimizer.parameters:
-                parameter.requires_grad_(True)
 
     def _backward(self, losses: Mapping[str, Tensor], wave: Tensor) -> dict[str, float]:
         """Compute gradients of the summed losses, or by the balancer; return the balancer's

@@ -22,6 +22,7 @@ from ...quantizers.modules.interface import full_precision
 from ...quantizers.modules.result import Quantized
 from ...quantizers.modules.vector import VectorQuantizer
 from ..data.draws import draws
+from ..held_still import held_still
 from ..losses import Distillation, DistillationConfig
 from ..task import Batch, Generated
 from ..training_set import TrainingSet
@@ -53,11 +54,12 @@ class CodecRecipe(SupervisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = (self.start_from, self.quantize_from, self.keep_quantizer)
-        if self.decoder_only and (not given[0] or given[1:] != (0, True)):
+        begins_whole = self.start_from and self.keep_quantizer and not self.quantize_from
+        if self.decoder_only and not begins_whole:
             raise TrainingError(
                 "decoder_only: expected start_from, a codec with codes, quantize_from=0 and "
-                "keep_quantizer=true; got start_from={!r}, {} and {}".format(*given)
+                f"keep_quantizer=true; got start_from={self.start_from!r}, {self.quantize_from} "
+                f"and {self.keep_quantizer}"
             )
 
 
@@ -325,24 +327,12 @@ class RVQTask(CodecTask[RVQRecipe]):
         assert isinstance(self.codec, RVQCodec)
         quantizer, config = self.codec.quantizer, self.recipe.distillation
         if self.recipe.decoder_only:
-            # The quantizer doesn't train, so it draws no number of codebooks itself.
-            choices = self.codec.config.dropout or (len(quantizer.stages),)
-            (which,) = draws("codebooks", (self.recipe.seed, step), 1)
-            return quantizer(latents, num_codebooks=choices[int(which * len(choices))])
-        count = config.codebooks if config.weight and config.exclusive else 0
-        kept = [
-            parameter
-            for number in range(min(count, len(quantizer.stages)))
-            for parameter in quantizer.stage(number).project_in.parameters()
-            if parameter.requires_grad
-        ]
-        for parameter in kept:
-            parameter.requires_grad_(False)
-        try:
+            # It doesn't train, so it counts no steps, and keeps all codebooks by itself.
+            return quantizer(latents, num_codebooks=quantizer.draw_num_codebooks(step))
+        taught = config.codebooks if config.weight and config.exclusive else 0
+        projections = [stage.project_in for stage in quantizer.stages[:taught]]
+        with held_still(parameter for part in projections for parameter in part.parameters()):
             return super().quantize(latents, step)
-        finally:
-            for parameter in kept:
-                parameter.requires_grad_(True)
 
     def first_codebooks(self, latents: Tensor, quantized: Quantized) -> Tensor:
         assert isinstance(self.codec, RVQCodec)

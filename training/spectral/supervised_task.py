@@ -99,6 +99,9 @@ def rendered(
     noise = torch.randn(latents.shape[0], total, device=latents.device)
     result, _ = decoder(latents, None, pitch, noise)
     voicing = Voicing(
-        *(x[:, ahead : ahead + points] for x in (result.pitch_logits, result.pulse_level))
+        *(
+            x[:, ahead : ahead + points]
+            for x in (result.pitch_logits, decoder.head.pulse_level(result))
+        )
     )
     return result.wave[:, delay : delay + samples], voicing

@@ -88,7 +88,7 @@ class Voicing:
 
     Attributes:
         logits: (batch, points, PITCH_BINS) of the pitch.
-        pulse_level: (batch, points), see `Rendered`.
+        pulse_level: (batch, points), see `HarmonicHead.pulse_level`.
     """
 
     logits: Tensor

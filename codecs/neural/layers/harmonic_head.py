@@ -91,14 +91,14 @@ class Rendered:
         wave: (batch, frames × hop), lagging by `HarmonicHeadConfig.delay` samples.
         pitch_logits: (batch, frames × rate, PITCH_BINS).
         state: for the next frames.
-        pulse_level: (batch, frames × rate), energy around each spectrum over that of the noise
-            alone, in nats, mean over bins from 500 Hz: 0 without pulses.
+        pulses, noise: the two in each spectrum, complex (batch, frames × rate, bins).
     """
 
     wave: Tensor
     pitch_logits: Tensor
     state: HeadState
-    pulse_level: Tensor
+    pulses: Tensor
+    noise: Tensor
 
 
 class HarmonicHead(nn.Module):
@@ -173,11 +173,11 @@ class HarmonicHead(nn.Module):
             if noise is None:
                 noise = self._stored_noise(state.position, pulses)
             sources = torch.cat([state.sources, torch.stack([pulses, noise], 1)], 2)
-            wave, overlap, level = self._filter(sources, gains, state.overlap)
+            wave, overlap, *spectra = self._filter(sources, gains, state.overlap)
         position = (state.position + pulses.shape[1]) % self.noise.shape[0]
         tail = sources[..., sources.shape[2] - self.config.delay :]
         after = HeadState(layers, last, phase, position, tail, overlap)
-        return Rendered(wave, logits, after, level)
+        return Rendered(wave, logits, after, *spectra)
 
     def _stored_noise(self, position: int, like: Tensor) -> Tensor:
         index = torch.arange(position, position + like.shape[1], device=like.device)
@@ -185,9 +185,9 @@ class HarmonicHead(nn.Module):
 
     def _filter(
         self, sources: Tensor, gains: Tensor, overlap: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Filter the sources; return finished samples, the remaining overlap, and the pulses'
-        level.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Filter the sources; return finished samples, the remaining overlap, and the spectra of
+        pulses and of noise.
 
         Args:
             sources: (batch, 2, delay + samples).
@@ -213,13 +213,15 @@ class HarmonicHead(nn.Module):
         total = total * config.overlap_gain
         total = torch.cat([total[:, : config.delay] + overlap, total[:, config.delay :]], 1)
         done = count * config.step
-        return total[:, :done], total[:, done:], self._pulse_level(pulses, noise)
+        return total[:, :done], total[:, done:], pulses, noise
 
-    def _pulse_level(self, pulses: Tensor, noise: Tensor) -> Tensor:
-        """Level (batch, spectra) in nats of both over `noise`, complex (batch, spectra, bins).
+    def pulse_level(self, rendered: Rendered) -> Tensor:
+        """Return the energy around each spectrum over that of the noise alone, in nats (batch,
+        frames × rate): 0 without pulses.
 
-        It is a mean over bins, as inaudible rumble may have most of the energy, and each level is
-        over the spectra of a longest period, as single ones may lie between two pulses.
+        It is a mean over bins from 500 Hz, as inaudible rumble may have most of the energy, and
+        each level is over the spectra of a longest period, as single ones may lie between two
+        pulses.
         """
         config = self.config
         first = round(_AUDIBLE_HZ * config.window / config.sample_rate)
@@ -232,7 +234,7 @@ class HarmonicHead(nn.Module):
                 around,
                 count_include_pad=False,
             )
-            for part in (pulses, noise)
+            for part in (rendered.pulses, rendered.noise)
         )
         return (of_pulses / (of_noise + 1e-8)).log1p().mean(1)
 
