@@ -25,6 +25,7 @@ from .worker_messages import (
     ExportRow,
     Failed,
     FileDone,
+    FileGoesOn,
     Hello,
     Inputs,
     OpenRow,
@@ -360,8 +361,14 @@ class Engine:
 
     def end_silent_workers(self, now: float) -> None:
         """Kill workers that no longer get on, whatever keeps them."""
-        for worker in self.workers.streams:
-            if all(session.placement.idle for session in self.rows_of(worker)):
+        busy = {
+            worker: not all(session.placement.idle for session in self.rows_of(worker))
+            for worker in self.workers.streams
+        }
+        if self.workers.files is not None:
+            busy[self.workers.files] = self.files.busy
+        for worker, has_work in busy.items():
+            if not has_work:
                 worker.heard = now
             elif worker.alive and now > worker.heard + self.config.silence_seconds:
                 event("worker_silent", level="error", worker=worker.name, pid=worker.pid)
@@ -373,6 +380,7 @@ class Engine:
         for answer in answers:
             if isinstance(answer, FileDone):
                 self.files.take(answer)
+            if isinstance(answer, FileDone | FileGoesOn):
                 continue
             session = self._taken.get(worker, {}).get(answer.place)
             placement = None if session is None else session.placement

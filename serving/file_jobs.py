@@ -4,8 +4,9 @@ The bytes are those of the command line's `encode`, `decode` and `convert`.
 """
 
 import tempfile
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -55,8 +56,33 @@ class Done:
 # --- the work ------------------------------------------------------------------------------------
 
 
-def run(job: Job, tokenizers: "Mapping[str, AudioTokenizer]") -> Done:
+class _Signs(threading.Event):
+    """Never set; whoever asks has got on.
+
+    Args:
+        go_on: called then.
+    """
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        super().__init__()
+        self._go_on = go_on
+
+    def is_set(self) -> bool:
+        self._go_on()
+        return False
+
+
+def run(
+    job: Job,
+    tokenizers: "Mapping[str, AudioTokenizer]",
+    go_on: Callable[[], None] = lambda: None,
+) -> Done:
     """Do a job; in the worker for files.
+
+    Args:
+        job: what to do.
+        tokenizers: by name.
+        go_on: called with each part of the file.
 
     Raises:
         Refusal: the file can't be used, or the codec is unknown.
@@ -70,17 +96,19 @@ def run(job: Job, tokenizers: "Mapping[str, AudioTokenizer]") -> Done:
         UnknownTokenizerError,
     )
 
+    signs = _Signs(go_on)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ContainerWarning)
         try:
             if job.task == "encode":
-                return _encode(job, tokenizers, Path(job.source))
+                return _encode(job, tokenizers, Path(job.source), signs)
             if job.task == "decode":
-                return _decode(job, tokenizers, Path(job.target), job.codec)
+                return _decode(job, tokenizers, Path(job.target), job.codec, signs)
             with tempfile.TemporaryDirectory(prefix="syllabary-") as folder:
                 sound = Path(folder) / "sound.wav"
-                _decode(Job("decode", job.source, "", format="wav"), tokenizers, sound, None)
-                return _encode(job, tokenizers, sound)
+                written = Job("decode", job.source, "", format="wav")
+                _decode(written, tokenizers, sound, None, signs)
+                return _encode(job, tokenizers, sound, signs)
         except (TokenMismatchError, UnknownTokenizerError) as error:
             raise Refusal("unknown_codec", str(error)) from None
         except AudioFileError as error:
@@ -93,7 +121,9 @@ def _without_paths(error: Exception, job: Job) -> str:
     return str(error).replace(job.source, job.name).replace(job.target, "the answer")
 
 
-def _encode(job: Job, tokenizers: "Mapping[str, AudioTokenizer]", source: Path) -> Done:
+def _encode(
+    job: Job, tokenizers: "Mapping[str, AudioTokenizer]", source: Path, signs: _Signs
+) -> Done:
     from ..audio.manifests import Utterance
     from ..jobs.one_file import encode_file
 
@@ -106,12 +136,17 @@ def _encode(job: Job, tokenizers: "Mapping[str, AudioTokenizer]", source: Path) 
         channels=job.channels,  # type: ignore[arg-type]
         num_codebooks=job.codebooks,
         compress=job.compress,
+        stop=signs,
     )
     return Done(report.seconds, report.frames)
 
 
 def _decode(
-    job: Job, tokenizers: "Mapping[str, AudioTokenizer]", target: Path, codec: str | None
+    job: Job,
+    tokenizers: "Mapping[str, AudioTokenizer]",
+    target: Path,
+    codec: str | None,
+    signs: _Signs,
 ) -> Done:
     from ..codecs.container import SylReader
     from ..jobs.one_file import decode_file
@@ -128,7 +163,7 @@ def _decode(
                 raise Refusal("unknown_codec", f"no {reader.spec.tokenizer} with this digest here")
             codec = fitting[0]
         tokenizer = _known(tokenizers, codec)
-        report = decode_file(tokenizer, reader, target, audio_format=job.format)
+        report = decode_file(tokenizer, reader, target, audio_format=job.format, stop=signs)
     return Done(report.seconds, report.frames)
 
 

@@ -1,16 +1,22 @@
 """Jobs of the worker for files: those that wait for an answer."""
 
 import asyncio
-import itertools
+import time
 from typing import Any
 
 from .protocol import Refusal
 from .worker_messages import FileDone, FileJob
 from .workers import Workers
 
+#: A job is given up when so many workers have died of it.
+_MOST_DEATHS = 2
+#: For the start of another worker, after one has died.
+START_SECONDS = 10.0
+_LOOK = 0.1
+
 
 class FileWorker:
-    """The server's side of the worker for files.
+    """The server's side of the worker for files, which does one job at a time.
 
     Args:
         workers: whose `files` does the jobs.
@@ -18,35 +24,59 @@ class FileWorker:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._turn = asyncio.Lock()
+        self._number = 0
+        #: The answer to the job that is done now; None instead of one: its worker has died.
+        self._answer: asyncio.Future[FileDone | None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker has something to do."""
+        return self._answer is not None
 
     async def run(self, job: Any) -> Any:
-        """Let the worker do a job, and return the result.
+        """Let the worker do a job, after those before it, and return the result.
 
         Raises:
-            Refusal: of the job; `full`, the worker is being started; `fault`, it died.
+            Refusal: of the job; `full`, no worker starts; `unprocessable`, the job ends any worker
+                that does it, or keeps it busy for ever.
         """
-        worker = self._workers.files
-        if worker is None:
-            raise Refusal("full", "the worker for files is being started", retry_after=5.0)
-        number = next(self._numbers)
-        done = self._waiting[number] = asyncio.get_running_loop().create_future()
-        worker.send(FileJob(number, job))
-        return await done
+        async with self._turn:
+            for _ in range(_MOST_DEATHS):
+                done = await self._done(job)
+                if done is None:
+                    continue
+                if done.refusal is not None:
+                    raise Refusal(*done.refusal)
+                return done.result
+        raise Refusal("unprocessable", f"{_MOST_DEATHS} processes died of this request")
+
+    async def _done(self, job: Any) -> FileDone | None:
+        """Give the worker a job; return its answer, or None if it died."""
+        until = time.monotonic() + START_SECONDS
+        while (worker := self._workers.files) is None:
+            if time.monotonic() > until:
+                raise Refusal("full", "the worker for files does not start", retry_after=5.0)
+            await asyncio.sleep(_LOOK)
+        self._number += 1
+        self._answer = asyncio.get_running_loop().create_future()
+        worker.heard = time.monotonic()
+        worker.send(FileJob(self._number, job))
+        try:
+            return await self._answer
+        finally:
+            self._answer = None
 
     def take(self, answer: FileDone) -> None:
         """Give a job its answer."""
-        job = self._waiting.pop(answer.number, None)
-        if job is not None and not job.done():
-            refusal = answer.refusal and Refusal(*answer.refusal)
-            job.set_exception(refusal) if refusal else job.set_result(answer.result)
+        if answer.number == self._number:
+            self._end(answer)
 
     def lost(self) -> None:
-        """A worker has died: if it was this one, its jobs end."""
-        if self._workers.files is not None:
-            return
-        waiting, self._waiting = self._waiting, {}
-        for job in waiting.values():
-            if not job.done():
-                job.set_exception(Refusal("fault", "the worker for files died; try again"))
+        """A worker has died: if it was this one, its job is not done."""
+        if self._workers.files is None:
+            self._end(None)
+
+    def _end(self, answer: FileDone | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)

@@ -29,6 +29,7 @@ from .worker_messages import (
     ExportRow,
     Failed,
     FileDone,
+    FileGoesOn,
     FileJob,
     Hello,
     Inputs,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 #: Of a call that may have states of many rows to export.
 _EXPORT_SECONDS = 0.002
+#: Between two signs that a file gets on.
+_SIGN_SECONDS = 0.1
 
 
 @dataclass
@@ -64,12 +67,17 @@ class Worker:
         codecs: see `find_tokenizer`.
         places: rows of each session.
         checkpoint_seconds: of input, between checkpoints of a row.
+
+    Attributes:
+        replies: answers, to be sent after what is done now.
+        send: called with answers that can't wait for the end of what is done.
     """
 
     def __init__(self, codecs: list[str], places: int, checkpoint_seconds: float) -> None:
         self.places, self.checkpoint_seconds = places, checkpoint_seconds
         self.tokenizers = dict(map(find_tokenizer, codecs))
         self.replies: list[Any] = []
+        self.send: Callable[[list[Any]], None] = lambda answers: self.replies.extend(answers)
         self._rows: dict[int, _Tenant] = {}
         self._behind = False  # with checkpoints
         self._sessions: dict[tuple[str, int, bool], StreamSession] = {}
@@ -208,10 +216,19 @@ class Worker:
     def _run_job(self, request: FileJob) -> None:
         from .file_jobs import run
 
+        said = time.monotonic()
+
+        def go_on() -> None:
+            nonlocal said
+            if time.monotonic() > said + _SIGN_SECONDS:
+                said = time.monotonic()
+                self.send([FileGoesOn()])
+
         try:
-            self.replies.append(FileDone(request.number, run(request.job, self.tokenizers)))
+            result, refusal = run(request.job, self.tokenizers, go_on), None
         except Refusal as refused:
-            self.replies.append(FileDone(request.number, None, (refused.code, refused.message)))
+            result, refusal = None, (refused.code, refused.message)
+        self.replies.append(FileDone(request.number, result, refusal))
 
     # --- computing -------------------------------------------------------------------------------
 
@@ -306,20 +323,23 @@ class Worker:
         """Export the rows that leave, and those whose checkpoint is due: the next one or few.
 
         Streams that began together are due together. Others wait while a state is exported, so
-        what takes longer than `_EXPORT_SECONDS` is left for the next call.
+        what takes longer than `_EXPORT_SECONDS` is left for the next call, unless it is overdue:
+        the server keeps the input since the last checkpoint. Those that wait longest come first.
         """
         until = time.monotonic() + _EXPORT_SECONDS
-        self._behind = False
-        for place, tenant in list(self._rows.items()):
+        exported, self._behind = 0, False
+        waiting = sorted(self._rows.items(), key=lambda item: -item[1].row.since)
+        for place, tenant in waiting:
             row = tenant.row
             leaves = tenant.leaving and not row.waiting
             due = row.since >= self.checkpoint_seconds and row.between_messages
             if not leaves and not due:
                 continue
-            if not leaves and time.monotonic() > until:
+            overdue = row.since >= 2 * self.checkpoint_seconds
+            if exported and not (leaves or overdue) and time.monotonic() > until:
                 self._behind = True
                 continue
-            row.since = 0.0
+            row.since, exported = 0.0, exported + 1
             try:
                 parts = self._parts(row).items()
                 data = row.export_state({name: each.export_row(place) for name, each in parts})
@@ -403,6 +423,7 @@ def prepared(channel: Channel, settings: dict[str, Any]) -> Worker | None:
 
 def answer(worker: Worker, channel: Channel) -> None:
     """Say that a worker is warm, and do what the server asks until it closes its end."""
+    worker.send = channel.send
     channel.send([worker.hello()])
     while (requests := channel.receive(wait=not worker.busy)) is not None:
         for batch in requests:

@@ -168,6 +168,11 @@ class State:
 
 
 @dataclass
+class FileGoesOn:
+    """A `FileJob` has got on."""
+
+
+@dataclass
 class FileDone:
     """The answer to `FileJob`: a result, or a `Refusal`'s code and message."""
 
