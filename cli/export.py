@@ -15,6 +15,13 @@ from . import options
 @click.option(
     "--onnx", is_flag=True, help="Write encoder.onnx, decoder.onnx and onnx.json instead."
 )
+@click.option(
+    "--bits",
+    type=click.Choice(["16", "8"]),
+    default="16",
+    show_default=True,
+    help="Of the matrices of convolution blocks, most of a codec's weights.",
+)
 @click.option("--name", metavar="NAME", help="Give the exported tokenizer another name.")
 @click.option("--license", "licence", metavar="TEXT", help="State the licence of its weights.")
 @options.force
@@ -22,6 +29,7 @@ def export(
     tokenizer: str,
     output: str | None,
     onnx: bool,
+    bits: str,
     name: str | None,
     licence: str | None,
     force: bool,
@@ -35,16 +43,16 @@ def export(
     if output is None:
         raise click.UsageError("--output is required")
     target = Path(output)
-    if onnx and (name or licence):
-        raise click.UsageError("--name and --license are for checkpoints, not for --onnx")
+    if onnx and (name or licence or bits != "16"):
+        raise click.UsageError("--name, --license and --bits are for checkpoints, not for --onnx")
     if onnx:
         _export_onnx(tokenizer, target, force)
     else:
-        _export(tokenizer, target, name, licence, force)
+        _export(tokenizer, target, int(bits), name, licence, force)
 
 
 def _export(
-    tokenizer: str, target: Path, name: str | None, licence: str | None, force: bool
+    tokenizer: str, target: Path, bits: int, name: str | None, licence: str | None, force: bool
 ) -> None:
     from ..codecs.checkpoint import WEIGHTS_FILE
     from ..codecs.checkpoint import export as write
@@ -54,7 +62,7 @@ def _export(
     found = load(tokenizer)
     found.name = name or found.name
     found.license = licence or found.license
-    write(found, target)
+    write(found, target, bits)
     _print_size(target, [WEIGHTS_FILE])
 
 

@@ -35,6 +35,13 @@ class MultipliesIntegers(Protocol):
         """Return the integers (rows, columns), and what each row of them is multiplied with."""
 
 
+@runtime_checkable
+class HasMatrices(Protocol):
+    """A layer most of whose weights are those of linear layers, which have these names."""
+
+    MATRICES: tuple[str, ...]
+
+
 class UnfinishedWarning(SyllabaryWarning):
     """A tokenizer was loaded whose codes are not useful yet."""
 
@@ -267,7 +274,7 @@ def read(directory: Path, kind: type[T]) -> T:
     return tokenizer.eval()
 
 
-def export(tokenizer: TokenizerModule, directory: Path) -> None:
+def export(tokenizer: TokenizerModule, directory: Path, bits: int = 16) -> None:
     """Write an inference-only checkpoint in float16, at most half the size.
 
     Matrices that inference multiplies as 8-bit integers are stored as these.
@@ -275,13 +282,15 @@ def export(tokenizer: TokenizerModule, directory: Path) -> None:
     Args:
         tokenizer: left unchanged.
         directory: as for `save_pretrained`.
+        bits: of the matrices of convolution blocks, 16 or 8. With 8, a row's largest weight is 127
+            and the others are rounded to whole numbers; inference multiplies them in float32.
 
     Raises:
         CheckpointError: a weight is too large for float16.
     """
     smaller = copy.deepcopy(tokenizer)
-    stored = {}
-    for name, tensor in inference_state(smaller).items():
+    stored, state = {}, inference_state(smaller)
+    for name, tensor in state.items():
         stored[name] = tensor.half() if tensor.dtype == torch.float32 else tensor
         if not bool(stored[name].isfinite().all()):
             raise CheckpointError(f"{name} has values that float16 can't hold")
@@ -290,9 +299,20 @@ def export(tokenizer: TokenizerModule, directory: Path) -> None:
             name = f"{part}.weight"
             whole, scales = layer.integers()
             stored[name], stored[name + _SCALES] = whole.to(torch.int8), scales.float()
+        elif bits == 8 and isinstance(layer, HasMatrices):
+            for name in (f"{part}.{matrix}.weight" for matrix in layer.MATRICES):
+                stored[name], stored[name + _SCALES] = _in_8_bits(state[name].float())
     smaller.load_state_dict(_multiplied(stored))
     smaller.keep_name()  # binds the name to the rounded weights
     save(smaller, directory, stored)
+
+
+def _in_8_bits(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return integers (rows, columns) of 8 bits, and the factor of each row."""
+    scales = matrix.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+    # With so few bits that 127 times it is exact: rounding what was rounded changes nothing.
+    scales = (scales.view(torch.int32) & ~0xFF).view(torch.float32)
+    return (matrix / scales[:, None]).round().to(torch.int8), scales
 
 
 def inference_state(module: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 import syllabary
 from syllabary.codecs.checkpoint import WEIGHTS_FILE, export, inference_state
+from syllabary.codecs.neural.layers.causal import CausalBlock
 from syllabary.codecs.neural.layers.transformer import Int8Linear
 from syllabary.codecs.registry import SHIPPED
 from syllabary.codecs.shipped import MODELS
@@ -80,6 +81,33 @@ def test_export_stores_what_inference_multiplies_in_8_bits(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     tokenizer.load_state_dict(beginning(tmp_path / "a")["average"])
     assert tokenizer.spec.tokens.digest == loaded.spec.tokens.digest
+
+
+@pytest.mark.parametrize("make", [tiny_codecs.rvq, tiny_codecs.fsq])
+def test_export_stores_matrices_of_convolution_blocks_in_8_bits(make, tmp_path):
+    tokenizer = make(name="mine")
+    with torch.no_grad():
+        tokenizer.decoder.stack.blocks[0].widen.weight[3] = 0
+    export(tokenizer, tmp_path / "16")
+    export(tokenizer, tmp_path / "8", bits=8)
+    stored = load_file(tmp_path / "8" / WEIGHTS_FILE)
+    eight = {name for name, x in stored.items() if x.dtype == torch.int8}
+    blocks = [n for n, x in tokenizer.named_modules() if isinstance(x, CausalBlock)]
+    assert eight == {f"{n}.{matrix}.weight" for n in blocks for matrix in ("widen", "narrow")}
+    loaded = syllabary.load(tmp_path / "8")
+    for name, tensor in tokenizer.state_dict().items():
+        found = loaded.state_dict()[name]
+        if name in eight:
+            steps = tensor.abs().amax(1, keepdim=True) / 127
+            assert ((found - tensor).abs() <= 0.51 * steps).all() and not found.equal(tensor)
+        else:
+            assert found.equal(syllabary.load(tmp_path / "16").state_dict()[name])
+    export(loaded, tmp_path / "again", bits=8)
+    for name in (WEIGHTS_FILE, "config.json"):
+        assert (tmp_path / "8" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    export(loaded, tmp_path / "wide")
+    wide = load_file(tmp_path / "wide" / WEIGHTS_FILE)
+    assert not any(x.dtype == torch.int8 for x in wide.values())
 
 
 def test_8_bits_without_their_scales_are_refused(tmp_path):

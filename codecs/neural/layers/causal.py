@@ -46,6 +46,9 @@ class CausalBlock(nn.Module):
         config: see `StackConfig`.
     """
 
+    #: Names of its linear layers.
+    MATRICES: tuple[str, ...] = ("widen", "narrow")
+
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
         width, hidden = config.width, config.width * config.expansion
@@ -68,7 +71,7 @@ class CausalBlock(nn.Module):
 
     def matrices(self) -> list[Tensor]:
         """Return the weights of its linear layers."""
-        return [self.widen.weight, self.narrow.weight]
+        return [getattr(self, name).weight for name in self.MATRICES]
 
 
 class CausalLayers(nn.Module, ABC):
