@@ -202,6 +202,15 @@ class TrainingTask(nn.Module, ABC, Generic[R]):
         """
         return True
 
+    def caution(self, step: int) -> str:
+        """Say what whoever loads the tokenizer of this step must know; "" is nothing."""
+        if self.is_whole(step):
+            return ""
+        return (
+            f"saved at step {step}, before its codebooks started to learn: its codes mean nothing "
+            "yet; the command that trained it goes on with it"
+        )
+
     @abstractmethod
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         """Make a tokenizer with a generator's weights, for validation and for `best/` and `last/`.

@@ -182,6 +182,10 @@ class ContentTask(TrainingTask[ContentRecipe]):
         """Never: the encoder is evaluated by its units (`benchmarks/unit_quality.py`)."""
         return False
 
+    def caution(self, step: int) -> str:
+        """Nothing: its units, fitted to a few batches, are units."""
+        return ""
+
     @torch.no_grad()
     def tokenizer(self, generator: nn.Module) -> AudioTokenizer:
         """Make a unit tokenizer; `syllabary fit kmeans` fits better units to all data.

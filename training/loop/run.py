@@ -250,11 +250,7 @@ class _Run:
         made = self.task.tokenizer(self.stepper.average.module).to(self.ranks.device).eval()
         made.name = own_name(made, self.recipe, self.output)
         made.license = self.recipe.license or UNSTATED
-        if not self.task.is_whole(self.step):
-            made.caution = (
-                f"saved at step {self.step}, before its codebooks started to learn: its codes mean "
-                "nothing yet; the command that trained it goes on with it"
-            )
+        made.caution = self.task.caution(self.step)
         return made
 
     def _validate(self) -> None:

@@ -261,6 +261,7 @@ def test_a_step_lowers_the_loss_and_leaves_a_tokenizer(store):
     assert tokenizer.spec.tokens.codebook_sizes == (20,)
     codes = tokenizer.encode(synthetic_speech(16_000, 0), 16_000).codes
     assert codes.shape == (1, 1, 50) and len(codes.unique()) > 3
+    assert not task.caution(40)
 
 
 def test_what_it_saves_may_be_means_of_principal_components(store):
