@@ -136,3 +136,27 @@ def test_distillation_is_relative_to_a_constant():
     late.standardise([wave])
     delayed = torch.cat([torch.randn(4, 3, late.width), right[:, :-3]], 1)
     assert float(late(delayed, wave, lengths, 320)) < 1e-6
+
+
+def test_distillation_of_units_is_relative_to_their_entropy():
+    fields = {"encoder": str(tiny_units.directory("hubert")), "layer": 2, "clusters": 12}
+    config = DistillationConfig(weight=2.0, **fields)
+    distillation = Distillation(config, 16_000)
+    assert distillation.width == 12
+    wave, lengths = speech(4), torch.full((4,), 16_000)
+    distillation.standardise([wave])
+    states = distillation.encoder.hidden_states(wave)[2]
+    rows = (states - distillation.mean) / distillation.scale
+    units = torch.cdist(rows.flatten(0, 1), distillation.centroids).argmin(1)
+    counts = torch.bincount(units, minlength=12)
+    assert counts.min() > 0
+    constant = (counts / counts.sum()).log().expand(4, 50, 12)
+    units = at_rate(units.view(4, -1, 1).float(), 320, 320, 50)[..., 0].long()
+    assert float(distillation(constant, wave, lengths, 320)) == pytest.approx(2, rel=0.05)
+    right = 30 * torch.nn.functional.one_hot(units, 12).float()
+    assert float(distillation(right, wave, lengths, 320)) < 1e-6
+    late = Distillation(DistillationConfig(**{**vars(config), "delay": 3}), 16_000)
+    late.standardise([wave])
+    delayed = torch.cat([torch.randn(4, 3, 12), right[:, :-3]], 1)
+    assert float(late(delayed, wave, lengths, 320)) < 1e-6
+    assert float(late(right, wave, lengths, 320)) > 0.5

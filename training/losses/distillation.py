@@ -11,8 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...quantizers.kmeans import KMeans, KMeansConfig
+from ..content.targets import without_outliers
 from .content import find_teacher, teacher_digest
 from .lengths import mean_of_rows, silence_padding
+
+# Of the training set, to estimate the features' mean and standard deviation; to fit their units.
+_BATCHES = 32
+_UNIT_BATCHES = 160
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class DistillationConfig:
         encoder: see `ContentLossConfig`.
         layer: of the encoder, from 1; Whisper `base`'s fourth has the purest clusters
             (`docs/units.md`).
+        clusters: number of k-means units of the features; these are predicted instead, by a
+            classification. 0: the features are. Most of the features' variance is not phonetic.
         codebooks: number of codebooks, from the first, that predict the features.
         exclusive: whether these codebooks learn what they say from the teacher alone. Otherwise the
             sound has a say, too, and it has more gradient: the codes are hardly semantic then.
@@ -34,13 +42,15 @@ class DistillationConfig:
     weight: float = 0.0
     encoder: str = "openai/whisper-base"
     layer: int = 4
+    clusters: int = 0
     codebooks: int = 1
     exclusive: bool = False
     delay: int = 0
 
 
 class Distillation(nn.Module):
-    """Mean squared error between standardised features and those predicted from codes.
+    """Mean squared error between standardised features and those predicted from codes; with
+    `clusters` the cross-entropy of their units, divided by the units' entropy.
 
     A constant prediction has a loss of 1. The linear layer that predicts is not part of this
     module, since it is trained.
@@ -52,6 +62,8 @@ class Distillation(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    centroids: Tensor
+    entropy: Tensor
 
     def __init__(self, config: DistillationConfig, sample_rate: int) -> None:
         super().__init__()
@@ -61,11 +73,19 @@ class Distillation(nn.Module):
             width = self._features(torch.zeros(1, 4 * self.encoder.hop)).shape[2]
         self.register_buffer("mean", torch.zeros(width), persistent=False)
         self.register_buffer("scale", torch.ones(width), persistent=False)
+        centroids = torch.zeros(config.clusters, width)
+        self.register_buffer("centroids", centroids, persistent=False)
+        self.register_buffer("entropy", torch.tensor(1.0), persistent=False)
 
     @property
     def width(self) -> int:
-        """Number of channels of the features."""
-        return len(self.mean)
+        """Number of channels that are predicted: of the features, or one for each unit."""
+        return self.config.clusters or len(self.mean)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches that `standardise` needs."""
+        return _UNIT_BATCHES if self.config.clusters else _BATCHES
 
     @property
     def digest(self) -> str:
@@ -74,11 +94,23 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def standardise(self, batches: Iterable[Tensor]) -> None:
-        """Estimate the features' mean and standard deviation from waves (batch, samples)."""
-        features = [self._features(waves).double().flatten(0, 1) for waves in batches]
-        variance, mean = torch.var_mean(torch.cat(features), 0, correction=0)
+        """Estimate the features' mean and standard deviation from waves (batch, samples), and
+        fit their units.
+        """
+        features = torch.cat([self._features(waves).flatten(0, 1) for waves in batches])
+        variance, mean = torch.var_mean(features.double(), 0, correction=0)
         self.mean.copy_(mean)
         self.scale.copy_(variance.sqrt().clamp(min=1e-6))
+        if not self.config.clusters:
+            return
+        # Units of the features as they are, except for channels that would decide alone.
+        self.scale.copy_(1 / torch.from_numpy(without_outliers(features.cpu().numpy())))
+        rows = ((features - self.mean) / self.scale).cpu()
+        settings = KMeansConfig(self.config.clusters, iterations=12)
+        kmeans = KMeans(settings).fit(rows, alone=True)
+        self.centroids.copy_(kmeans.centroids)
+        shares = torch.bincount(kmeans(rows), minlength=self.config.clusters) / len(rows)
+        self.entropy.copy_(-torch.special.xlogy(shares, shares).sum())
 
     def forward(self, predicted: Tensor, wave: Tensor, lengths: Tensor, hop: int) -> Tensor:
         """Compute the loss, a scalar.
@@ -94,7 +126,13 @@ class Distillation(nn.Module):
             features = (features - self.mean) / self.scale
             wanted = at_rate(features, self.encoder.hop, hop, predicted.shape[1])
         delay = self.config.delay
-        error = (predicted[:, delay:].float() - wanted[:, : wanted.shape[1] - delay]).square()
+        found, wanted = predicted[:, delay:].float(), wanted[:, : wanted.shape[1] - delay]
+        if self.config.clusters:
+            units = torch.cdist(wanted, self.centroids.expand(len(wanted), -1, -1)).argmin(2)
+            surprise = functional.cross_entropy(found.mT, units, reduction="none")
+            error = surprise[..., None] / self.entropy
+        else:
+            error = (found - wanted).square()
         counts = (-(-lengths // hop)).clamp(max=error.shape[1])
         return self.config.weight * mean_of_rows(error, counts)
 

@@ -100,9 +100,6 @@ class TS3Recipe(CodecRecipe):
 
 R = TypeVar("R", bound=CodecRecipe)
 
-# Batches for estimating the mean and standard deviation of the teacher's features.
-_STANDARD_BATCHES = 32
-
 
 class TaughtCodec(nn.Module):
     """A codec, and the layer that predicts a teacher's features from its first codebooks.
@@ -150,7 +147,7 @@ class CodecTask(SupervisedTask[R]):
         if isinstance(self.codec.network, SpectralConfig):
             super().prepare(data)
         if self.distillation is not None:
-            samples = data.samples(2, _STANDARD_BATCHES)
+            samples = data.samples(2, self.distillation.batches)
             self.distillation.standardise(crops.waves.to(self.codec.device) for crops in samples)
 
     def digests(self) -> dict[str, str]:
