@@ -80,7 +80,7 @@ DESCRIPTIONS = {
     "content-stage-2": "the same: targets are units of the encoder of stage 1",
     "content-stage-3": "the same: targets are units of the encoder of stage 2",
     "content-stage-4": "the same: a projection that leaves noise, rooms and voices out",
-    "content-from-whisper": "encoder of units-16k, larger: targets are units of Whisper's encoder",
+    "content-from-whisper": "the same with two more blocks: targets are units of Whisper's encoder",
     "units-vocoder": "vocoder of units-16k, from the decoder of rvq-16k",
 }
 

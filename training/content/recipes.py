@@ -71,11 +71,10 @@ def stage_4() -> ContentRecipe:
 
 
 def from_whisper() -> ContentRecipe:
-    """Predicts units of Whisper's encoder, with two more blocks than the bundled encoder."""
+    """Predicts units of Whisper's encoder, with two more blocks than the fourth stage."""
     return replace(
         stage_4(),
-        steps=8_000,
-        start_from="units-16k",
+        start_from="runs/content-stage-4",
         model=ContentConfig(dim=64, layers=StackConfig(width=320, blocks=7)),
         targets=TargetsConfig(encoder="openai/whisper-base", layer=4, clusters=(100, 500, 2000)),
     )

@@ -156,3 +156,10 @@ def test_it_refuses_what_is_no_unit_tokenizer(corpus, tmp_path):
     tiny_codecs.rvq(name="small").save_pretrained(tmp_path)
     with pytest.raises(TrainingError, match="no unit tokenizer"):
         UnitVocoderTask(recipe(corpus, tmp_path))
+
+
+def test_the_bundled_recipe_fits_the_bundled_decoder_that_it_starts_from():
+    made = recipes.find("units-vocoder")
+    network = syllabary.load(made.decoder).network
+    assert (made.model.stack, made.model.head) == (network.decoder, network.head)
+    assert made.model.latent_dim == network.latent_dim and not network.encoder_look_ahead
