@@ -1,4 +1,4 @@
-"""`ContentEncoder`: a small network from speech to features of its content, trained without labels.
+"""`ContentEncoder`: a small network from speech to features of its content.
 
 It is trained like HuBERT (Hsu et al., "HuBERT", arXiv 2106.07447): see `training/content`. Its
 input features are those of the codecs' encoders (`codecs/neural/layers/analysis.py`) except the
