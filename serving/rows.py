@@ -27,6 +27,8 @@ from .worker_messages import Output, RowConfig, Totals
 #: A message is computed in pieces of at most so much audio, so that one stream's long message does
 #: not delay the frames of others.
 PIECE_SECONDS = 0.08
+#: More messages than this don't wait because they came together, but because the row is behind.
+_MANY = 8
 _STATE_FORMAT = "syllabary-serving-row"
 _LENGTH = struct.Struct("<I")
 
@@ -134,6 +136,11 @@ class Row:
         """Whether no message is half consumed, so that the state can be exported."""
         return self._final is None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits that it is no longer a frame or few that came together."""
+        return len(self.inputs) > _MANY or self._piece.shape[-1] > self._most
+
     def take(self) -> tuple[np.ndarray, bool]:
         """Return a piece of input, and whether the utterance ends with it.
 
@@ -150,8 +157,7 @@ class Row:
             raise self._refused
         if self._final is None:
             self._begin_message()
-        rate = self._rates[0] if self.config.task == "encode" else self._frame_rate
-        most = max(1, int(PIECE_SECONDS * rate))
+        most = self._most
         piece, final = self._part(most)
         parts, count = [piece], piece.shape[-1]
         while not final and count < most and self._next_joins(most - count):
@@ -164,7 +170,7 @@ class Row:
             parts.append(piece)
             count += piece.shape[-1]
         piece = parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
-        self.since += count / rate
+        self.since += count / self._input_rate
         if self.config.task == "encode":
             self.totals.samples_in += count
             if self._resampler is not None:
@@ -201,9 +207,17 @@ class Row:
         return len(message.payload) <= self.config.input.bytes_of(samples)
 
     @property
-    def _frame_rate(self) -> float:
+    def _input_rate(self) -> float:
+        """Samples, or frames of codes, a second."""
+        if self.config.task == "encode":
+            return self._rates[0]
         assert self._code_source is not None
         return float(self._code_source.frame_rate)
+
+    @property
+    def _most(self) -> int:
+        """Samples or frames of a piece."""
+        return max(1, int(PIECE_SECONDS * self._input_rate))
 
     def _read(self, message: Message) -> np.ndarray:
         if self.ended:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 #: Of a call that may have states of many rows to export.
 _EXPORT_SECONDS = 0.002
+#: A stream that has sent something within so many seconds is live.
+_LIVE_SECONDS = 0.5
 #: Between two signs that a file gets on.
 _SIGN_SECONDS = 0.1
 
@@ -58,6 +60,8 @@ class _Tenant:
     tag: int
     leaving: bool = False
     sent: float = 0.0  # when the oldest input was sent
+    came: float = 0.0  # when input last came
+    turn: int = 0  # number of the call that computed it last
 
 
 class Worker:
@@ -80,6 +84,7 @@ class Worker:
         self.send: Callable[[list[Any]], None] = lambda answers: self.replies.extend(answers)
         self._rows: dict[int, _Tenant] = {}
         self._behind = False  # with checkpoints
+        self._calls = 0
         self._sessions: dict[tuple[str, int, bool], StreamSession] = {}
         self._do: dict[type, Callable[[Any], None]] = {
             OpenRow: self._open,
@@ -201,6 +206,7 @@ class Worker:
         if tenant is not None and tenant.tag == request.tag:
             if not tenant.row.waiting:
                 tenant.sent = request.sent
+            tenant.came = time.monotonic()
             tenant.row.inputs.extend(request.messages)
 
     def _leave(self, request: ExportRow) -> None:
@@ -233,15 +239,15 @@ class Worker:
     # --- computing -------------------------------------------------------------------------------
 
     def compute(self) -> None:
-        """Compute one piece of every row that has input."""
+        """Compute one piece of every row that has input; see `_due`."""
         begun = time.monotonic()
+        self._calls += 1
         decoding: dict[tuple[str, int], dict[int, tuple[np.ndarray, bool]]] = {}
         encoding: dict[tuple[str, int], dict[int, tuple[np.ndarray, bool]]] = {}
         worked: list[int] = []
-        for place, tenant in list(self._rows.items()):
+        for place, tenant in self._due(begun):
             row, config = tenant.row, tenant.row.config
-            if not row.waiting:
-                continue
+            tenant.turn = self._calls
             worked.append(place)
             if row.resets:
                 row.reset()
@@ -277,6 +283,24 @@ class Worker:
         for place in worked:
             if place in self._rows:
                 self._say(place, self._rows[place], begun)
+
+    def _due(self, now: float) -> list[tuple[int, _Tenant]]:
+        """The rows of this call: those that have input. But of those that are far behind, such as
+        after a pause of their reader, only one, if there are others whose frames must not wait
+        for so much: the one that has waited longest.
+        """
+        waiting = [item for item in self._rows.items() if item[1].row.waiting]
+        behind = [item for item in waiting if item[1].row.is_behind]
+        if len(behind) < 2:
+            return waiting
+        late = {place for place, _ in behind}
+        if not any(
+            place not in late and now - tenant.came < _LIVE_SECONDS
+            for place, tenant in self._rows.items()
+        ):
+            return waiting
+        first = min(behind, key=lambda item: item[1].turn)[0]
+        return [item for item in waiting if item[0] == first or item[0] not in late]
 
     def _encode(self, name: str, count: int, waves: dict[int, np.ndarray], finals: set[int]) -> Any:
         lengths, longest = [0] * self.places, max(map(len, waves.values()))
