@@ -21,12 +21,11 @@ from ...semantic.encoders.interface import SpeechEncoder
 from ..data.draws import draws
 from ..data.store import SpeechStore
 from ..data.utterance_units import frame_starts
+from ..losses.content import without_outliers
 
 _MOST_CLUSTERS = 1 << 15
 _BATCH_FRAMES = 6000
 _SILENT_FRAMES = 4
-# Standard deviations of a channel over the median of all.
-_OUTLYING = 5
 # Whisper has positions for 30 s.
 _PIECE_SECONDS = 30
 
@@ -120,23 +119,6 @@ def find_targets(
         ]
         units.append(np.concatenate(parts))
     return np.stack(units)
-
-
-def without_outliers(rows: np.ndarray) -> np.ndarray:
-    """Factors (dim,) float32 that reduce channels of outlying variance to the typical one.
-
-    A few channels of a large transformer have activations many times those of the others (Sun et
-    al., "Massive Activations in Large Language Models", arXiv 2402.17762), most of the variance:
-    distances would be of these alone.
-
-    Args:
-        rows: features (frames, dim) float32.
-    """
-    spread = rows.std(0)
-    typical = max(float(np.median(spread)), 1e-6)
-    return np.where(spread > _OUTLYING * typical, typical / np.maximum(spread, 1e-6), 1).astype(
-        np.float32
-    )
 
 
 def smoothed(values: np.ndarray, reach: int) -> np.ndarray:

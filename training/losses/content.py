@@ -9,6 +9,7 @@ such a codec: evaluate it with another one.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,9 @@ from ...semantic.encoders.catalogue import find
 from ...semantic.encoders.interface import SpeechEncoder
 from ...semantic.encoders.layers import OUTPUT, LayerChoice
 from .lengths import mean_of_rows, prepare
+
+# Standard deviations of a channel over the median of all.
+_OUTLYING = 5
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,23 @@ class ContentLoss(nn.Module):
     def _states(self, waves: Tensor) -> Mapping[int, Tensor]:
         states = self.encoder.hidden_states(waves.float())
         return {n: x for n, x in states.items() if (n in self.layers if self.layers else n != 0)}
+
+
+def without_outliers(rows: np.ndarray) -> np.ndarray:
+    """Factors (dim,) float32 that reduce channels of outlying variance to the typical one.
+
+    A few channels of a large transformer have activations many times those of the others (Sun et
+    al., "Massive Activations in Large Language Models", arXiv 2402.17762), most of the variance:
+    distances would be of these alone.
+
+    Args:
+        rows: features (frames, dim) float32.
+    """
+    spread = rows.std(0)
+    typical = max(float(np.median(spread)), 1e-6)
+    return np.where(spread > _OUTLYING * typical, typical / np.maximum(spread, 1e-6), 1).astype(
+        np.float32
+    )
 
 
 def find_teacher(name: str, layers: tuple[int, ...], sample_rate: int) -> SpeechEncoder:

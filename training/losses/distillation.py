@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...quantizers.kmeans import KMeans, KMeansConfig
-from ..content.targets import without_outliers
-from .content import find_teacher, teacher_digest
+from .content import find_teacher, teacher_digest, without_outliers
 from .lengths import mean_of_rows, silence_padding
 
 # Of the training set, to estimate the features' mean and standard deviation; to fit their units.

@@ -18,18 +18,13 @@ from syllabary.training import recipe_registry as recipes
 from syllabary.training import state
 from syllabary.training.content import targets
 from syllabary.training.content.perturb import PerturbConfig, at_speeds, perturbed
-from syllabary.training.content.targets import (
-    Cepstra,
-    TargetsConfig,
-    find_targets,
-    smoothed,
-    without_outliers,
-)
+from syllabary.training.content.targets import Cepstra, TargetsConfig, find_targets, smoothed
 from syllabary.training.content.task import ContentTask, LayerFeatures, Predictor, truncated
 from syllabary.training.data import build_store
 from syllabary.training.data.utterance_units import UtteranceUnits, frame_starts
 from syllabary.training.loop.ranks import Ranks
 from syllabary.training.loop.step import Stepper
+from syllabary.training.losses.content import without_outliers
 from syllabary.training.task import Batch
 from syllabary.training.training_set import TrainingSet
 
