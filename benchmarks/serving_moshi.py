@@ -14,16 +14,13 @@ import argparse
 import asyncio
 import os
 import runpy
-import socket
-import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from serving_server import HERE, cpu
+from serving_server import HERE, cpu, listening
 from serving_speech import head, percentile, row
 
 from syllabary.audio.files import read
@@ -31,6 +28,7 @@ from syllabary.audio.files import read
 RATE, FRAME = 24_000, 1920
 PACKET = 480  # samples that are given to Opus at a time
 _PATIENCE = 3.0  # seconds without an answer
+_START_SECONDS = 300.0
 
 
 # --- the server ----------------------------------------------------------------------------------
@@ -144,21 +142,8 @@ def main(arguments: list[str]) -> None:
     cores = os.sched_getaffinity(0)
     clip, _ = read(HERE.parent / "assets" / "demo.flac", RATE)
     wave = np.resize(clip, int(options.seconds * RATE)).astype(np.float32)
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    running = subprocess.Popen(
-        [sys.executable, __file__, "--serve", str(port), *["--small"] * options.small],
-        stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {min(cores)}),
-    )
-    try:
-        while True:
-            assert running.poll() is None, "the server ended"
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.5)
-        if len(cores) > 1:
-            os.sched_setaffinity(0, cores - {min(cores)})
+    script = [__file__, *["--small"] * options.small, "--serve"]
+    with listening(script, {min(cores)}, _START_SECONDS) as (running, url):
         head(
             "sessions", "served at once", "p50 ms", "p99 ms", "longest ms", "% of a core", "answers"
         )
@@ -166,7 +151,6 @@ def main(arguments: list[str]) -> None:
             before, begun = cpu(running.pid), time.monotonic()
 
             async def all_of(count: int) -> list[Call]:
-                url = f"http://127.0.0.1:{port}"
                 return await asyncio.gather(*(speak(url, wave, n / 7) for n in range(count)))
 
             calls = asyncio.run(all_of(sessions))
@@ -182,9 +166,6 @@ def main(arguments: list[str]) -> None:
                 share,
                 answers,
             )
-    finally:
-        running.kill()
-        running.wait()
 
 
 if __name__ == "__main__":

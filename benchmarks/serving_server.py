@@ -110,16 +110,32 @@ def served(options: argparse.Namespace, codec: str, *more: str) -> Iterator[Serv
 def echoing(options: argparse.Namespace, peer: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """Run a server of `serving_echo` on the server's cores, and put this process on the others."""
     cores = {int(core) for core in options.server_cores.split(",")}
+    with listening([str(HERE / "serving_echo.py"), peer], cores, 20.0) as found:
+        yield found
+
+
+@contextmanager
+def listening(
+    script: list[str], cores: set[int], seconds: float
+) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Run a script that serves on a port, its last argument, and put this process on other cores.
+
+    Args:
+        script: its path and arguments.
+        cores: for the server.
+        seconds: at most, until it listens.
+    """
     others = os.sched_getaffinity(0) - cores
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     running = subprocess.Popen(
-        [sys.executable, str(HERE / "serving_echo.py"), peer, str(port)],
+        [sys.executable, *script, str(port)],
+        stdout=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     try:
-        for _ in range(200):
-            assert running.poll() is None, f"{peer} ended"
+        for _ in range(int(seconds / 0.1)):
+            assert running.poll() is None, f"{script} ended"
             with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.1)

@@ -68,6 +68,12 @@ class Row:
         }[config.task]
         self._code_source = self._source if self.config.task == "transcode" else self._spec
         self._lag = self._code_source.decoder_latency if self._code_source else None
+        #: Samples, or frames of codes, a second; and those of a piece.
+        self._input_rate = float(self._rates[0])
+        if self.decodes:
+            assert self._code_source is not None
+            self._input_rate = float(self._code_source.frame_rate)
+        self._most = max(1, int(PIECE_SECONDS * self._input_rate))
         self._start()
 
     def _start(self) -> None:
@@ -205,19 +211,6 @@ class Row:
         if message is None or self.config.task != "encode":
             return message is not None and self._lag is not None
         return len(message.payload) <= self.config.input.bytes_of(samples)
-
-    @property
-    def _input_rate(self) -> float:
-        """Samples, or frames of codes, a second."""
-        if self.config.task == "encode":
-            return self._rates[0]
-        assert self._code_source is not None
-        return float(self._code_source.frame_rate)
-
-    @property
-    def _most(self) -> int:
-        """Samples or frames of a piece."""
-        return max(1, int(PIECE_SECONDS * self._input_rate))
 
     def _read(self, message: Message) -> np.ndarray:
         if self.ended:

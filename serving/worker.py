@@ -63,6 +63,11 @@ class _Tenant:
     came: float = 0.0  # when input last came
     turn: int = 0  # number of the call that computed it last
 
+    @property
+    def leaves(self) -> bool:
+        """Whether the row has computed all its input, and is to be exported."""
+        return self.leaving and not self.row.waiting
+
 
 class Worker:
     """The rows of a process.
@@ -352,13 +357,14 @@ class Worker:
         """
         until = time.monotonic() + _EXPORT_SECONDS
         exported, self._behind = 0, False
-        waiting = sorted(self._rows.items(), key=lambda item: -item[1].row.since)
-        for place, tenant in waiting:
-            row = tenant.row
-            leaves = tenant.leaving and not row.waiting
-            due = row.since >= self.checkpoint_seconds and row.between_messages
-            if not leaves and not due:
-                continue
+        ready = [
+            (place, tenant)
+            for place, tenant in self._rows.items()
+            if tenant.leaves
+            or (tenant.row.since >= self.checkpoint_seconds and tenant.row.between_messages)
+        ]
+        for place, tenant in sorted(ready, key=lambda item: -item[1].row.since):
+            row, leaves = tenant.row, tenant.leaves
             overdue = row.since >= 2 * self.checkpoint_seconds
             if exported and not (leaves or overdue) and time.monotonic() > until:
                 self._behind = True

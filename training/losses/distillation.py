@@ -99,8 +99,8 @@ class Distillation(nn.Module):
         features = torch.cat([self._features(waves).flatten(0, 1) for waves in batches])
         variance, mean = torch.var_mean(features.double(), 0, correction=0)
         self.mean.copy_(mean)
-        self.scale.copy_(variance.sqrt().clamp(min=1e-6))
         if not self.config.clusters:
+            self.scale.copy_(variance.sqrt().clamp(min=1e-6))
             return
         # Units of the features as they are, except for channels that would decide alone.
         self.scale.copy_(1 / torch.from_numpy(without_outliers(features.cpu().numpy())))
@@ -109,7 +109,7 @@ class Distillation(nn.Module):
         kmeans = KMeans(settings).fit(rows, alone=True)
         self.centroids.copy_(kmeans.centroids)
         shares = torch.bincount(kmeans(rows), minlength=self.config.clusters) / len(rows)
-        self.entropy.copy_(-torch.special.xlogy(shares, shares).sum())
+        self.entropy.copy_(torch.special.entr(shares).sum())
 
     def forward(self, predicted: Tensor, wave: Tensor, lengths: Tensor, hop: int) -> Tensor:
         """Compute the loss, a scalar.
@@ -127,7 +127,7 @@ class Distillation(nn.Module):
         delay = self.config.delay
         found, wanted = predicted[:, delay:].float(), wanted[:, : wanted.shape[1] - delay]
         if self.config.clusters:
-            units = torch.cdist(wanted, self.centroids.expand(len(wanted), -1, -1)).argmin(2)
+            units = torch.cdist(wanted, self.centroids).argmin(2)
             surprise = functional.cross_entropy(found.mT, units, reduction="none")
             error = surprise[..., None] / self.entropy
         else:
