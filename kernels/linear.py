@@ -23,8 +23,9 @@ from .processors import compiles_for
 
 #: Adjacent outputs in a panel of weights, for sums in float32 and in float64.
 PANEL = {np.dtype(np.float32): 64, np.dtype(np.float64): 32}
-# Frames that share each load of a panel: as many as registers can hold the sums of.
-_ROWS = 4 if compiles_for("avx512f") else 1
+# Frames that share each load of a panel, and the parts in which they take it: as many frames, of as
+# large parts, as registers can hold the sums of.
+_ROWS, _PARTS = (4, 1) if compiles_for("avx512f") else (2, 2)
 # Number of frames from which a float64 copy of a panel pays off.
 _MANY = 32
 DOUBLE = ir.DoubleType()
@@ -95,17 +96,20 @@ def gelu(builder, x):  # type: ignore[no-untyped-def]
 def _product_of(rows, activated, widened=False):  # type: ignore[no-untyped-def]
     """Create the intrinsic that multiplies `rows` frames with a panel; with GELU if `activated`.
 
-    With `widened`, the panel is float64 like x.
+    Several rows are multiplied with one of the panel's `_PARTS`. With `widened`, that part is
+    float64 like x, and its lines follow each other.
     """
+    parts = 1 if rows == 1 else _PARTS
 
     @intrinsic
     def product(context, like, x, x_stride, panel, bias, steps, out, out_stride):  # type: ignore[no-untyped-def]
         """Store bias + x·panel; addresses and strides are in bytes, `like` gives the dtype."""
         wide = like == types.float64
         scalar, size = (DOUBLE, 8) if wide else (v.FLOAT, 4)
-        count = 2 if wide else 4
+        whole = 2 if wide else 4  # vectors of a panel's line
+        count = whole // parts
         as_it_is = widened and wide
-        each = 8 if as_it_is else 4
+        each, apart = (8, count) if as_it_is else (4, whole)
 
         def code(target, builder, signature, values):  # type: ignore[no-untyped-def]
             _, x, x_stride, panel, bias, steps, out, out_stride = values
@@ -122,7 +126,7 @@ def _product_of(rows, activated, widened=False):  # type: ignore[no-untyped-def]
             start = [narrow(bias, j) for j in range(count)] * rows
             sums: list[Any] = []
             with v.counted_loop(builder, steps, start) as (step, carried, following):
-                line = v.at(builder, panel, v.times(builder, step, each * v.LANES * count))
+                line = v.at(builder, panel, v.times(builder, step, each * v.LANES * apart))
                 lanes = [weights(line, j) for j in range(count)]
                 column = v.at(builder, x, v.times(builder, step, size))
                 for r in range(rows):
@@ -178,15 +182,17 @@ def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
     frames = x.shape[0]
     # With many frames, a panel is converted to float64 once for all; sums are the same.
     many = size == 8 and frames >= _MANY
-    widened = np.empty((steps if many else 0, width))
+    share = width // _PARTS
+    widened = np.empty((_PARTS, steps if many else 0, share))
     for p in range(count):
         panel = panels.ctypes.data + p * steps * width * 4
         offset = bias.ctypes.data + p * width * 4
         wide = widened.ctypes.data
         if many:
-            for n in range(steps):
-                for c in range(width):
-                    widened[n, c] = panels[p, n, c]
+            for part in range(_PARTS):
+                for n in range(steps):
+                    for c in range(share):
+                        widened[part, n, c] = panels[p, n, part * share + c]
         done = 0
         while done < frames:
             row = x.ctypes.data + done * x.strides[0]
@@ -199,14 +205,18 @@ def linear(x, panels, bias, activated, out):  # type: ignore[no-untyped-def]
                     _product_of_row(like, row, here, panel, offset, steps, to, there)
                 done += 1
                 continue
-            if many and activated:
-                _widened_gelu_of_rows(like, row, here, wide, offset, steps, to, there)
-            elif many:
-                _widened_product_of_rows(like, row, here, wide, offset, steps, to, there)
-            elif activated:
-                _gelu_of_rows(like, row, here, panel, offset, steps, to, there)
-            else:
-                _product_of_rows(like, row, here, panel, offset, steps, to, there)
+            for part in range(_PARTS):
+                some = part * share
+                lines, copied = panel + some * 4, wide + some * steps * 8
+                start, place = offset + some * 4, to + some * size
+                if many and activated:
+                    _widened_gelu_of_rows(like, row, here, copied, start, steps, place, there)
+                elif many:
+                    _widened_product_of_rows(like, row, here, copied, start, steps, place, there)
+                elif activated:
+                    _gelu_of_rows(like, row, here, lines, start, steps, place, there)
+                else:
+                    _product_of_rows(like, row, here, lines, start, steps, place, there)
             done += _ROWS
 
 
@@ -235,7 +245,10 @@ def banded_linear(x, panels, bands, bias, out):  # type: ignore[no-untyped-def]
                 _product_of_row(like, row, here, panel, offset, inputs, to, there)
                 done += 1
             else:
-                _product_of_rows(like, row, here, panel, offset, inputs, to, there)
+                for part in range(_PARTS):
+                    some = part * (width // _PARTS)
+                    lines, start, place = panel + some * 4, offset + some * 4, to + some * size
+                    _product_of_rows(like, row, here, lines, start, inputs, place, there)
                 done += _ROWS
 
 

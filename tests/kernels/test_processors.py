@@ -17,7 +17,7 @@ from syllabary.kernels import linear, vector_ir
 from syllabary.codecs.neural.compiled import int8
 print(json.dumps({
     "numba": [processors.target()[1], processors.compiles_for("avx512f", "avx512vnni")],
-    "kernels": [vector_ir.has_pair_products(), int8._FAST, linear._ROWS > 1],
+    "kernels": [vector_ir.has_pair_products(), int8._FAST, linear._ROWS == 4],
     "torch": torch.backends.cpu.get_cpu_capability(),
     "numpy": numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
 }))

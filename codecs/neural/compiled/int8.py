@@ -27,14 +27,16 @@ _GROUP = 4
 _STEP = 8
 _VECTORS = PANEL // v.LANES
 _MOST = 127
-_OFFSET = 128  # makes weights unsigned, as one factor of the instruction must be
 _BYTES = ir.VectorType(ir.IntType(8), v.LANES)
 _PAIRS = ir.VectorType(v.INT16, 2 * v.LANES)
 
-
 _FAST = compiles_for("avx512f", "avx512vnni")
-# Frames that share each load of a panel: as many as registers can hold the sums of.
-_ROWS = 4 if _FAST else 1
+_MIDDLE = not _FAST and compiles_for("avx2")
+# Makes weights unsigned, as one factor of AVX-512's instruction must be.
+_OFFSET = 128 if _FAST else 0
+# Frames that share each load of a panel, and the parts in which they take it: as many frames, of as
+# large parts, as registers can hold the sums of.
+_ROWS, _PARTS = (4, 1) if _FAST else (2, 2) if _MIDDLE else (1, 1)
 
 
 def pack_int8(
@@ -43,8 +45,9 @@ def pack_int8(
     """Pack weights (outputs, inputs) and bias (outputs,) float32 for `linear_int8`.
 
     Returns:
-        Panels (count, inputs / 4, PANEL, 4) uint8, of integers from -127 to 127 plus 128; scales
-        and bias (count × PANEL,) float32. Padding outputs are zero.
+        Panels (count, inputs / 4, PANEL, 4) uint8, of integers from -127 to 127, plus 128 where
+        the processor's instruction takes unsigned ones; scales and bias (count × PANEL,) float32.
+        Padding outputs are zero.
     """
     outputs, inputs = weight.shape
     count, steps = -(-outputs // PANEL), -(-inputs // _STEP)
@@ -70,13 +73,16 @@ def _quads(builder, x, weights, sums):  # type: ignore[no-untyped-def]
         if function is None:
             function = ir.Function(builder.module, ir.FunctionType(v.INTS, [v.INTS] * 3), name)
         return builder.call(function, [sums, weights, x])
+    if _MIDDLE:
+        halves = [_quads_of_8(builder, x, weights, half) for half in (0, 1)]
+        lanes = ir.Constant(v.INTS, list(range(v.LANES)))
+        return builder.add(sums, builder.shuffle_vector(*halves, lanes))
     # Even and odd bytes as pairs of int16.
     eight = ir.Constant(_PAIRS, [8] * 2 * v.LANES)
     x, weights = builder.bitcast(x, _PAIRS), builder.bitcast(weights, _PAIRS)
-    low = builder.and_(weights, ir.Constant(_PAIRS, [255] * 2 * v.LANES))
     for ours, theirs in (
-        (builder.ashr(builder.shl(x, eight), eight), low),
-        (builder.ashr(x, eight), builder.lshr(weights, eight)),
+        (builder.ashr(builder.shl(y, eight), eight) for y in (x, weights)),
+        (builder.ashr(y, eight) for y in (x, weights)),
     ):
         for first in (0, 1):
             lanes = ir.Constant(v.INTS, [2 * i + first for i in range(v.LANES)])
@@ -88,8 +94,43 @@ def _quads(builder, x, weights, sums):  # type: ignore[no-untyped-def]
     return sums
 
 
+def _quads_of_8(builder, x, weights, half):  # type: ignore[no-untyped-def]
+    """Return the products of 8 of 16 lanes of 4 signed bytes each, added to an int32, by AVX2.
+
+    Its product of bytes takes one factor as unsigned, and clips sums of two products to int16. So
+    it gets the magnitudes of x, and the weights with the signs of x: up to 127, two products fit.
+    """
+    eight, sixteen = v.LANES // 2, v.LANES
+    bytes_, pairs, ints = (
+        ir.VectorType(kind, count)
+        for kind, count in ((ir.IntType(8), 32), (v.INT16, sixteen), (v.INT32, eight))
+    )
+    lanes = ir.Constant(ints, [half * eight + i for i in range(eight)])
+    x, weights = (
+        builder.bitcast(builder.shuffle_vector(y, y, lanes), bytes_) for y in (x, weights)
+    )
+    zero = ir.Constant(bytes_, [0] * 32)
+    magnitude = builder.select(builder.icmp_signed("<", x, zero), builder.sub(zero, x), x)
+    signed = _avx2(builder, "psign.b", bytes_, weights, x)
+    sums = _avx2(builder, "pmadd.ub.sw", pairs, magnitude, signed)
+    return _avx2(builder, "pmadd.wd", ints, sums, ir.Constant(pairs, [1] * sixteen))
+
+
+def _avx2(builder, name, result, *values):  # type: ignore[no-untyped-def]
+    name = f"llvm.x86.avx2.{name}"
+    function = builder.module.globals.get(name)
+    if function is None:
+        kind = ir.FunctionType(result, [value.type for value in values])
+        function = ir.Function(builder.module, kind, name)
+    return builder.call(function, values)
+
+
 def _product_of(rows, activated):  # type: ignore[no-untyped-def]
-    """Create the intrinsic that multiplies `rows` frames with a panel; GELU if `activated`."""
+    """Create the intrinsic that multiplies `rows` frames with a panel; GELU if `activated`.
+
+    Several rows are multiplied with one of the panel's `_PARTS`.
+    """
+    vectors = _VECTORS // (1 if rows == 1 else _PARTS)
 
     @intrinsic
     def product(  # type: ignore[no-untyped-def]
@@ -115,9 +156,9 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
             begin: list[Any] = []
             for r in range(rows):
                 start = v.load(builder, v.at(builder, starts, 4 * r), v.INT32)
-                begin += [v.spread(builder, start)] * _VECTORS
-            # The sums of a single frame are too few to keep the multipliers busy.
-            halves = 2 if rows == 1 else 1
+                begin += [v.spread(builder, start)] * vectors
+            # The sums of a single frame are too few to keep slow multipliers busy.
+            halves = 2 if rows == 1 and _FAST else 1
             begin += [zero] * (len(begin) * (halves - 1))
             sums: list[Any] = []
             with v.counted_loop(builder, steps, begin) as (step, carried, following):
@@ -128,23 +169,23 @@ def _product_of(rows, activated):  # type: ignore[no-untyped-def]
                     at = v.at(builder, line, group * _GROUP * PANEL)
                     weights = [
                         v.load(builder, v.at(builder, at, 4 * v.LANES * j), v.INTS)
-                        for j in range(_VECTORS)
+                        for j in range(vectors)
                     ]
                     quads = v.at(builder, column, group * _GROUP)
                     for r in range(rows):
                         address = v.at(builder, quads, v.times(builder, x_stride, r))
                         quad = v.spread(builder, v.load(builder, address, v.INT32))
-                        first = _VECTORS * (r + group % halves)
-                        for j in range(_VECTORS):
+                        first = vectors * (r + group % halves)
+                        for j in range(vectors):
                             sums[first + j] = _quads(builder, quad, weights[j], sums[first + j])
                 following(sums)
             if halves == 2:
-                sums = [builder.add(sums[j], sums[_VECTORS + j]) for j in range(_VECTORS)]
+                sums = [builder.add(sums[j], sums[vectors + j]) for j in range(vectors)]
             for r in range(rows):
                 factor = v.load(builder, v.at(builder, factors, size * r), scalar)
-                for j in range(_VECTORS):
+                for j in range(vectors):
                     scale = builder.fmul(v.spread(builder, factor), numbers(scales, j))
-                    result = builder.fmul(builder.sitofp(sums[_VECTORS * r + j], kind), scale)
+                    result = builder.fmul(builder.sitofp(sums[vectors * r + j], kind), scale)
                     result = builder.fadd(result, numbers(bias, j))
                     if activated:
                         result = gelu(builder, result)
@@ -270,14 +311,42 @@ def linear_int8(x, panels, scales, bias, activated, out):  # type: ignore[no-unt
             start = starts.ctypes.data + done * 4
             to = out.ctypes.data + done * apart + p * width * size
             if frames - done >= _ROWS:
-                if activated:
-                    _gelu_of_rows(
-                        like, row, stride, steps, panel, scale, offset, factor, start, to, apart
+                for part in range(_PARTS):
+                    some = part * (width // _PARTS)
+                    lines, sizes, offsets = (
+                        panel + some * _GROUP,
+                        scale + some * 4,
+                        offset + some * 4,
                     )
-                else:
-                    _product_of_rows(
-                        like, row, stride, steps, panel, scale, offset, factor, start, to, apart
-                    )
+                    place = to + some * size
+                    if activated:
+                        _gelu_of_rows(
+                            like,
+                            row,
+                            stride,
+                            steps,
+                            lines,
+                            sizes,
+                            offsets,
+                            factor,
+                            start,
+                            place,
+                            apart,
+                        )
+                    else:
+                        _product_of_rows(
+                            like,
+                            row,
+                            stride,
+                            steps,
+                            lines,
+                            sizes,
+                            offsets,
+                            factor,
+                            start,
+                            place,
+                            apart,
+                        )
                 done += _ROWS
             else:
                 if activated:

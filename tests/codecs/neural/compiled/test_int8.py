@@ -116,6 +116,17 @@ def test_extremes(dtype):
     assert not compiled(smallest, layer(5, 20)[0], None).any()
 
 
+def test_no_pair_of_products_is_clipped():
+    """AVX2 adds two products in 16 bits: of any signs, in any number of frames, they fit."""
+    signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
+    weight, x = np.tile(signs * 3, (17, 20)), np.tile(signs[[0, 1, 2, 3, 0]], (1, 20))
+    bias = np.zeros(len(weight), np.float32)
+    for frames in range(1, len(x) + 1):
+        found = compiled(x[:frames], weight, bias)
+        assert np.array_equal(found, plain(x[:frames], weight, bias))
+        assert np.array_equal(np.rint(found).astype(int), (x[:frames] @ weight.T).astype(int))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_layer_takes_what_another_gave(dtype):
     """With the places that its panels have and its outputs don't."""
