@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,16 @@ from . import options
 from .batch import hours
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ..audio.manifests import Utterance
+    from ..semantic.encoders.interface import SpeechEncoder
     from ..semantic.encoders.layers import LayerChoice
     from ..semantic.units.fitting import FitOutcome, FitProgress
 
 _SHOWN_FAILURES = 5
+#: Utterances for `--phonetic`: more change the directions little.
+_ALIGNED = 1000
 
 
 class LayersType(click.ParamType):
@@ -60,6 +66,12 @@ class LayersType(click.ParamType):
 )
 @click.option("--weights", metavar="W,W…", help="Weights of the layers, for --combine sum.")
 @click.option(
+    "--phonetic",
+    is_flag=True,
+    help="Keep only the directions in which the phones of the transcripts differ: of IN's English "
+    "utterances with a text, a thousand are aligned.",
+)
+@click.option(
     "--window", type=float, metavar="S", help="Window for longer audio, in seconds.  [default: 30]"
 )
 @click.option(
@@ -96,6 +108,7 @@ def kmeans(
     layers: tuple[int, ...] | None,
     combine: Literal["concatenate", "sum", "each"],
     weights: str | None,
+    phonetic: bool,
     window: float | None,
     clusters: int | None,
     source: str | None,
@@ -123,6 +136,8 @@ def kmeans(
         raise click.UsageError("no IN was given to fit on")
     if source is not None and clusters is not None:
         raise click.UsageError("--clusters and --from exclude each other")
+    if phonetic and not inputs:
+        raise click.UsageError("--phonetic needs IN with transcripts")
     target = Path(output).resolve()
     if (target / "config.json").exists() and not force:
         raise SyllabaryError(f"{target} holds a tokenizer; --force overwrites it")
@@ -134,9 +149,12 @@ def kmeans(
     from ..semantic.units.tokenizer import UnitTokenizer
 
     name = name or target.name
-    items = choose(collect(inputs, split), max_hours, excluded, seed) if inputs else []
+    every = collect(inputs, split) if inputs else []
+    items = choose(every, max_hours, excluded, seed) if inputs else []
     windows = {} if window is None else {"window_s": window, "overlap_s": min(4.0, window / 4)}
     speech = catalogue.find(encoder, _choice(layers, combine, weights), **windows).to(device)
+    if phonetic:
+        speech = _phonetic(speech, choose(every, None, excluded))
     centroids = [load_centroids(source)] if source is not None else None
     if centroids is not None and not items:
         UnitTokenizer.of(speech, centroids, name).save_pretrained(target)
@@ -157,6 +175,35 @@ def kmeans(
     _say(outcome, target, time.perf_counter() - began)
     if outcome.failures:
         sys.exit(1)
+
+
+def _phonetic(encoder: "SpeechEncoder", items: "Sequence[Utterance]") -> "SpeechEncoder":
+    """Return the encoder's phonetic directions; the phones are from forced alignment."""
+    import torch
+
+    from ..eval.unit_measures.alignment_cache import align_utterances
+    from ..semantic.encoders.overlapping import WindowedEncoder
+    from ..semantic.encoders.phonetic import fit_phonetic
+
+    if not isinstance(encoder, WindowedEncoder):
+        raise click.UsageError(f"--phonetic is for published models, not {encoder.description}")
+    told = [each for each in items if each.text and (each.language or "en").startswith("en")]
+    count = min(_ALIGNED, len(told))
+    found = align_utterances([told[n * len(told) // count] for n in range(count)])
+    if not found.found:
+        why = next(iter(found.missing.values()), "there is none")
+        raise SyllabaryError(f"--phonetic: no utterance with an English text can be aligned: {why}")
+    click.echo(f"phones of {len(found.found)} of {count} utterances", err=True)
+
+    def labelled() -> "Iterator[tuple[torch.Tensor, np.ndarray]]":
+        rate = encoder.sample_rate / encoder.hop
+        for item in told:
+            if item.name in found.found:
+                samples, _ = item.read(encoder.sample_rate, "mix")
+                phones = found.found[item.name].labels(rate, -(-len(samples) // encoder.hop))
+                yield torch.from_numpy(samples), phones
+
+    return fit_phonetic(encoder, labelled())
 
 
 def _choice(

@@ -17,6 +17,7 @@ KINDS = {
     "transformers": (".pretrained", "Pretrained"),
     "torchaudio": (".torchaudio_models", "TorchaudioModel"),
     "content": (".content", "Content"),
+    "phonetic": (".phonetic", "Phonetic"),
 }
 UNTRAINED = ("mfcc", "log-mel")
 BUNDLE_PREFIX = "torchaudio:"

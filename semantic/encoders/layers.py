@@ -57,10 +57,10 @@ class LayerChoice:
         return available if OUTPUT in self.layers else deepest
 
     def put_together(self, outputs: Mapping[int, Tensor]) -> Tensor:
-        """Combine the layers' outputs (frames, width) to features (frames, dim)."""
+        """Combine the layers' outputs (…, frames, width) to features (…, frames, dim)."""
         chosen: Sequence[Tensor] = [outputs[layer] for layer in self.layers]
         if self.combine != "sum":
-            return torch.cat(list(chosen), dim=1)
+            return torch.cat(list(chosen), dim=-1)
         weights = self.weights or (1.0,) * len(chosen)
         total = torch.zeros_like(chosen[0])
         for layer, weight in zip(chosen, weights, strict=True):

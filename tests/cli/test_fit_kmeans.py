@@ -1,11 +1,14 @@
 """`syllabary fit kmeans`."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 import syllabary
+from syllabary.audio.manifests import read_manifest
 from syllabary.cli.fit_kmeans import kmeans
 from syllabary.errors import CheckpointError, QuantizerError, SyllabaryError
 
@@ -89,6 +92,42 @@ def test_a_published_model_and_its_layers(fit, tree, tmp_path):
     assert syllabary.load(tmp_path / "a").spec.tokens.codebook_sizes == (6, 6)
     with pytest.raises(CheckpointError, match="layer 12 of a model that has 3"):
         fit(tree, *model, "--layer", 12, "-o", tmp_path / "b")
+
+
+def test_phonetic_directions(fit, speech_folder, tmp_path):
+    """Of speech with transcripts, of which one has unknown words, and one is in German."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("pocketsphinx")
+    from .. import tiny_units
+
+    everything = read_manifest(speech_folder / "manifest.jsonl")
+    found = [each for each in everything if each.extra["source"] == "librispeech_test_other"][:5]
+    lines = [{"path": str(each.path), "text": each.text} for each in found]
+    lines[3]["text"] = "zarathustra"
+    lines[4]["lang"] = "de"
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    model = ["--encoder", tiny_units.directory("hubert"), "--layer", "2,3", "--phonetic"]
+    code, said = fit(manifest, *model, "--clusters", 6, "-o", tmp_path / "units")
+    assert code == 0 and "phones of 3 of 4 utterances" in said, said
+    assert "6 units of phonetic directions of hubert" in said
+    units = syllabary.load(tmp_path / "units")
+    assert 3 < units.encoder.dim == units.encoder.config.dim < 40
+    wave = torch.from_numpy(synthetic_speech(9000))
+    assert units.encode(wave, 16000).codes.shape == (1, 1, 29)
+
+
+def test_phonetic_directions_need_a_published_model_and_transcripts(fit, tree, tmp_path):
+    pytest.importorskip("transformers")
+    from .. import tiny_units
+
+    model = ["--encoder", tiny_units.directory("hubert"), "--phonetic"]
+    with pytest.raises(SyllabaryError, match=r"no utterance with an English text.*there is none"):
+        fit(tree, *model, "-o", tmp_path / "a")
+    code, said = fit(tree, "--encoder", "mfcc", "--phonetic", "-o", tmp_path / "b")
+    assert code == 2 and "published models, not MFCC" in said
+    code, said = fit(*model, "--from", "x.npy", "-o", tmp_path / "c")
+    assert code == 2 and "--phonetic needs IN" in said
 
 
 def test_files_that_fail_are_said(fit, tree, tmp_path):
