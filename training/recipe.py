@@ -191,7 +191,8 @@ class Recipe:
         steps: number of optimizer steps.
         batch_size: rows of a batch, over all ranks.
         ema_decay: of the weights' moving average, smaller at first: min(decay, (1+n)/(10+n)).
-        bf16: autocast to bfloat16 (losses and quantizers stay in float32).
+        bf16: autocast to bfloat16 (losses and quantizers stay in float32); not on a processor
+            without it, where it would take many times as long.
         adversarial: None trains without a discriminator.
         balancer: None sums the losses as they are.
         start_from: folder of another run, its state file, a saved tokenizer, or the name of a

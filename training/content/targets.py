@@ -22,6 +22,7 @@ from ..data.draws import draws
 from ..data.store import SpeechStore
 from ..data.utterance_units import frame_starts
 from ..losses.content import without_outliers
+from ..precision import in_bfloat16
 
 _MOST_CLUSTERS = 1 << 15
 _BATCH_FRAMES = 6000
@@ -162,7 +163,7 @@ class EncoderFeatures:
     def __call__(self, waves: Tensor) -> Tensor:
         """Features (batch, frames, width) of waves (batch, samples)."""
         found = []
-        with torch.autocast(waves.device.type, torch.bfloat16):
+        with in_bfloat16(waves.device.type):
             for piece in waves.split(_PIECE_SECONDS * self.encoder.sample_rate, 1):
                 states = self.encoder.hidden_states(piece)[self.layer].float()
                 missing = -(-piece.shape[1] // self.hop) - states.shape[1]

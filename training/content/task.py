@@ -23,6 +23,7 @@ from ...semantic.units.tokenizer import UnitTokenizer
 from ...typed_fields import to_json
 from ..data.utterance_units import UtteranceUnits
 from ..losses.content import find_teacher, teacher_digest
+from ..precision import in_bfloat16
 from ..recipe_file import recipe_of, task_of
 from ..spectral.growth import load_grown
 from ..state import beginning
@@ -311,7 +312,7 @@ class LayerFeatures:
         encoder = self.encoder
         with torch.no_grad():
             inputs = encoder.inputs(encoder.windows_of(waves))
-            with torch.autocast(waves.device.type, torch.bfloat16):
+            with in_bfloat16(waves.device.type):
                 y, _ = encoder.stack(inputs)
             if self.projected:
                 y = encoder.projected(y.float())

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..precision import muon
 from ..recipe import OptimizerConfig
 from .ranks import average_gradients
 
@@ -34,14 +35,13 @@ class ModuleOptimizer:
         hidden = [p for p in matrices if p.requires_grad] if config.muon_lr else []
         chosen = set(hidden)
         others = [p for p in self.parameters if p not in chosen]
-        self.muon = None
+        self.muon: torch.optim.Muon | None = None
         if hidden:
-            self.muon = torch.optim.Muon(
+            self.muon = muon(
                 hidden,
                 lr=config.muon_lr,
                 momentum=config.muon_momentum,
                 weight_decay=config.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
             )
         groups: list[dict[str, Any]] = [
             {"params": [p for p in others if _decays(p)]},

@@ -11,6 +11,7 @@ from ...errors import QuantizerError, TrainingError
 from ...quantizers.modules.distributed import sum_over_ranks
 from ..held_still import held_still
 from ..losses.balancer import GradientBalancer
+from ..precision import in_bfloat16
 from ..recipe import AdversarialConfig
 from ..task import Batch, Generated, TrainingTask
 from .average import WeightAverage
@@ -108,8 +109,7 @@ class Stepper:
         return figures, stop
 
     def _autocast(self) -> torch.autocast:
-        kind = self.ranks.device.type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bf16)
+        return in_bfloat16(self.ranks.device.type, self.recipe.bf16)
 
     def _set_modes(self, step: int) -> None:
         """Set training mode; frozen parts are set to evaluation mode without gradients."""
