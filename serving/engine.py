@@ -175,8 +175,11 @@ class Engine:
 
     # --- places ----------------------------------------------------------------------------------
 
-    def admit(self) -> None:
+    def admit(self, has_begun: bool = False) -> None:
         """Check that there is room for another stream.
+
+        Args:
+            has_begun: elsewhere: where it goes on is late in any case, and waiting makes it later.
 
         Raises:
             Refusal: `draining` or `full`.
@@ -184,7 +187,7 @@ class Engine:
         if self.draining:
             raise Refusal("draining", "this server stops; go to another", retry_after=1.0)
         late = self.lateness.p95(time.monotonic())
-        if late * 1000 > self.config.lateness_ms:
+        if late * 1000 > self.config.lateness_ms and not has_begun:
             raise Refusal(
                 "full",
                 f"messages are {late * 1000:.0f} ms late; at most {self.config.lateness_ms:.0f}",

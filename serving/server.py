@@ -348,7 +348,7 @@ class Server:
             self.engine.discard(session, "gone")  # a copy: the stream has gone on elsewhere since
             session = None
         if session is None:
-            self.engine.admit()
+            self.engine.admit(has_begun=True)
             session, elsewhere = await self.handover.fetch(token, sealed, client), True
         elif token.generation != session.generation and (
             session.confirmed or token.generation != session.generation - 1

@@ -22,6 +22,7 @@ from syllabary.serving.protocol import (
     Kind,
     Message,
     Ready,
+    Refusal,
     Resume,
     dump,
     parse,
@@ -118,6 +119,16 @@ def test_a_worker_that_does_not_give_its_rows_loses_nothing(servers, speech, stu
         after.loop.loop.call_later(2.5, export.release)  # for the other server's worker
 
     calls = asyncio.run(moved(before, after, speech, 4, worst))
+    assert all(call.resumes == 1 and call.errors == ["draining"] for call in calls)
+
+
+def test_a_late_server_takes_streams_that_have_begun_and_no_new_ones(servers, speech, monkeypatch):
+    """They would be refused again and again, while what is late there waits for nobody."""
+    before, after = servers(), servers()
+    monkeypatch.setattr(after.engine.lateness, "p95", lambda now: 3600.0)
+    with pytest.raises(Refusal, match="3600000 ms late"):
+        after.engine.admit()
+    calls = asyncio.run(moved(before, after, speech, 4, lambda: None))
     assert all(call.resumes == 1 and call.errors == ["draining"] for call in calls)
 
 
