@@ -44,8 +44,11 @@ def build(fields: dict[str, Any]) -> "SpeechEncoder":
     from ...codecs.checkpoint import config_from_json
 
     rest = dict(fields)
-    kind = kind_class(str(rest.pop("kind", None)))
-    return kind(config_from_json(kind.Config, rest)).eval()
+    kind: Any = kind_class(str(rest.pop("kind", None)))
+    config: Any = config_from_json(kind.Config, rest)
+    inner = getattr(config, "encoder", None)  # of an encoder that maps another's features
+    made: SpeechEncoder = kind(config) if inner is None else kind(config, build(inner))
+    return made.eval()
 
 
 def find(name: str, choice: "LayerChoice | None" = None, **windows: float) -> "SpeechEncoder":

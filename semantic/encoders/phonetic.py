@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import QuantizerError
-from . import catalogue
+from .interface import SpeechEncoder
 from .overlapping import WindowedEncoder
 
 #: Frames that a phone needs to count.
@@ -48,10 +48,10 @@ class Phonetic(WindowedEncoder):
 
     Args:
         config: see `PhoneticConfig`.
-        encoder: an existing one to use, of the configuration's kind and fields.
+        encoder: of the configuration's kind and fields; used as it is, not copied.
 
     Raises:
-        ValueError: the encoder is not a published model.
+        ValueError: the encoder is not a published model, or has several groups of features.
     """
 
     kind = "phonetic"
@@ -60,21 +60,20 @@ class Phonetic(WindowedEncoder):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, config: PhoneticConfig, encoder: WindowedEncoder | None = None) -> None:
+    def __init__(self, config: PhoneticConfig, encoder: SpeechEncoder) -> None:
         super().__init__(config)
-        inner = encoder or catalogue.build(config.encoder)
-        if not isinstance(inner, WindowedEncoder) or isinstance(inner, Phonetic):
-            raise ValueError(f"phonetic directions are for published models, not {inner.kind!r}")
-        if len(inner.dims) != 1:
+        if not isinstance(encoder, WindowedEncoder) or isinstance(encoder, Phonetic):
+            raise ValueError(f"phonetic directions are for published models, not {encoder.kind!r}")
+        if len(encoder.dims) != 1:
             raise ValueError("phonetic directions are of one group of features: combine the layers")
-        self.encoder = inner
-        self.sample_rate, self.hop = inner.sample_rate, inner.hop
-        self.window, self.overlap, self.latency = inner.window, inner.overlap, inner.latency
-        self.dims = (config.dim,)
-        self.license, self.source = inner.license, inner.source
-        self.description = f"phonetic directions of {inner.description}"
+        self.encoder = encoder
+        self.sample_rate, self.hop = encoder.sample_rate, encoder.hop
+        self.window, self.overlap = encoder.window, encoder.overlap
+        self.latency, self.dims = encoder.latency, (config.dim,)
+        self.license, self.source = encoder.license, encoder.source
+        self.description = f"phonetic directions of {encoder.description}"
         # A codebook is chosen by these, so they are as exact as the distances to its codes.
-        self.register_buffer("weight", torch.zeros(config.dim, inner.dim, dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(config.dim, encoder.dim, dtype=torch.float64))
         self.register_buffer("bias", torch.zeros(config.dim, dtype=torch.float64))
 
     @classmethod

@@ -138,11 +138,11 @@ def test_units_of_it_are_saved_and_loaded(tmp_path):
 
 def test_other_encoders_are_refused():
     with pytest.raises(ValueError, match="published models, not 'mfcc'"):
-        Phonetic(PhoneticConfig(MFCC().fields(), 3))
+        Phonetic(PhoneticConfig({}, 3), MFCC())
     with pytest.raises(ValueError, match="published models, not 'phonetic'"):
-        Phonetic(PhoneticConfig(a_map(published()).fields(), 3))
+        Phonetic(PhoneticConfig({}, 3), a_map(published()))
     each = catalogue.find(str(tiny_units.directory("hubert")), LayerChoice((1, 2), "each"))
     with pytest.raises(ValueError, match="one group of features"):
-        Phonetic(PhoneticConfig(each.fields(), 3))
+        Phonetic(PhoneticConfig({}, 3), each)
     with pytest.raises(ValueError, match="dim must be at least 1"):
         PhoneticConfig({}, 0)
