@@ -128,7 +128,8 @@ class Caller:
                         lost_at = None
                     await self._exchange(socket_, call, drops)
             except (Lost, OSError, websockets.WebSocketException, EOFError):
-                lost_at = lost_at or time.perf_counter()
+                if call.ready is not None:  # else it has not begun yet
+                    lost_at = lost_at or time.perf_counter()
                 if call.errors and call.errors[-1] in _FINAL:
                     raise
                 await asyncio.sleep(_BACKOFF)
