@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..semantic.units.fitting import FitOutcome, FitProgress
 
 _SHOWN_FAILURES = 5
-#: Utterances for `--phonetic`: more change the directions little.
+#: Utterances for `--phonetic`: some 40 minutes of speech.
 _ALIGNED = 1000
 
 

@@ -313,40 +313,18 @@ def linear_int8(x, panels, scales, bias, activated, out):  # type: ignore[no-unt
             if frames - done >= _ROWS:
                 for part in range(_PARTS):
                     some = part * (width // _PARTS)
-                    lines, sizes, offsets = (
-                        panel + some * _GROUP,
-                        scale + some * 4,
-                        offset + some * 4,
-                    )
-                    place = to + some * size
+                    lines, place = panel + some * _GROUP, to + some * size
+                    sizes, offsets = scale + some * 4, offset + some * 4
                     if activated:
                         _gelu_of_rows(
-                            like,
-                            row,
-                            stride,
-                            steps,
-                            lines,
-                            sizes,
-                            offsets,
-                            factor,
-                            start,
-                            place,
+                            like, row, stride, steps, lines, sizes, offsets, factor, start, place,
                             apart,
-                        )
+                        )  # fmt: skip
                     else:
                         _product_of_rows(
-                            like,
-                            row,
-                            stride,
-                            steps,
-                            lines,
-                            sizes,
-                            offsets,
-                            factor,
-                            start,
-                            place,
+                            like, row, stride, steps, lines, sizes, offsets, factor, start, place,
                             apart,
-                        )
+                        )  # fmt: skip
                 done += _ROWS
             else:
                 if activated:
