@@ -14,7 +14,6 @@ is taken over as `serving/server.py` does it, and echoes.
 """
 
 import argparse
-import asyncio
 import json
 import subprocess
 import sys
@@ -22,61 +21,29 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from serving_server import listening
+from serving_server import HERE, listening
 from serving_speech import head, row
 
-from syllabary.serving.event_loop import new_event_loop
-
 _CASES = [f"{category}.*" for category in (1, 2, 3, 4, 5, 6, 7, 9, 10)]
-_MOST = 32 << 20  # the longest message of category 9 has 16 MiB
 _RUN = "import sys; sys.path.insert(0, {!r}); from autobahntestsuite.wstest import run; run()"
 
 
-async def echo(port: int) -> None:
-    """Serve an echo at /, until the process is killed."""
-    from aiohttp import web
-
-    from syllabary.serving.connection import no_delay
-    from syllabary.serving.websocket import WebSocket
-
-    async def connected(request: web.Request) -> web.WebSocketResponse:
-        response = web.WebSocketResponse(compress=False, max_msg_size=_MOST, timeout=2.0)
-        await response.prepare(request)
-        websocket = WebSocket(request, _MOST)
-        no_delay(request)
-        websocket.listen(websocket.send)
-        await websocket.ended
-        return response
-
-    app = web.Application()
-    app.router.add_get("/", connected)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    await asyncio.Event().wait()
-
-
-def measure(python2: str, suite: str, cores: set[int]) -> None:
+def measure(python2: str, suite: str) -> None:
     """Run the suite; print how many cases ended how, and each one that is not OK."""
-    script = [__file__, "--echo"]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        listening(script, cores, 20.0) as (_, url),
-    ):
+    script = [str(HERE / "serving_echo.py"), "syllabary+ticks"]
+    with tempfile.TemporaryDirectory() as folder, listening(script, {0}, 20.0) as (_, url):
         spec = Path(folder) / "spec.json"
-        server = {"agent": "syllabary", "url": url.replace("http", "ws") + "/"}
+        server = {"agent": "syllabary", "url": url.replace("http", "ws") + "/echo"}
         told = {"outdir": folder, "servers": [server], "cases": _CASES, "exclude-cases": []}
         spec.write_text(json.dumps(told | {"exclude-agent-cases": {}}))
         run = [python2, "-W", "ignore", "-c", _RUN.format(suite), "-m", "fuzzingclient", "-s"]
         subprocess.run([*run, str(spec)], check=True, stdout=subprocess.DEVNULL)
         found = json.loads((Path(folder) / "index.json").read_text())["syllabary"]
     head("cases", "behaviour", "close")
-    said = [
-        ", ".join(f"{name} {count}" for name, count in Counter(parts).most_common())
-        for parts in zip(
-            *((case["behavior"], case["behaviorClose"]) for case in found.values()), strict=True
-        )
-    ]
+    said = []
+    for part in ("behavior", "behaviorClose"):
+        counts = Counter(case[part] for case in found.values()).most_common()
+        said.append(", ".join(f"{name} {count}" for name, count in counts))
     row(len(found), *said)
     print()
     for name in sorted(found, key=lambda name: [int(part) for part in name.split(".")]):
@@ -91,16 +58,12 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--python2", help="an interpreter of Python 2.7")
-    parser.add_argument("--suite", help="the folder with autobahntestsuite and what it needs")
-    parser.add_argument("--echo", type=int, metavar="PORT", help="serve the echo, and do no more")
+    parser.add_argument("--python2", required=True, help="an interpreter of Python 2.7")
+    parser.add_argument(
+        "--suite", required=True, help="the folder with autobahntestsuite and what it needs"
+    )
     options = parser.parse_args(arguments)
-    if options.echo:
-        with asyncio.Runner(loop_factory=lambda: new_event_loop(2.0)) as runner:
-            runner.run(echo(options.echo))
-    if not (options.python2 and options.suite):
-        parser.error("say --python2 and --suite")
-    measure(options.python2, options.suite, {0})
+    measure(options.python2, options.suite)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ for each. `python serving_echo.py KIND PORT`.
 import asyncio
 import contextlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from syllabary.serving.event_loop import new_event_loop
 
 ANSWER = bytes(64)  # a header and a chunk with one code
 TICK_MS = 2.0
+MOST = 32 << 20  # the longest message of Autobahn has 16 MiB
 
 
 async def with_aiohttp(port: int) -> None:
@@ -24,6 +27,31 @@ async def with_aiohttp(port: int) -> None:
             if message.type == WSMsgType.BINARY:
                 await websocket.send_bytes(ANSWER)
         return websocket
+
+    await _serve(echo, port)
+
+
+async def with_syllabary(port: int) -> None:
+    """The server's own WebSocket, which sends every message back, for `serving_autobahn.py`."""
+    from aiohttp import web
+
+    from syllabary.serving.connection import no_delay
+    from syllabary.serving.websocket import WebSocket
+
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse(compress=False, max_msg_size=MOST, timeout=2.0)
+        await response.prepare(request)
+        websocket = WebSocket(request, MOST)
+        no_delay(request)
+        websocket.listen(websocket.send)
+        await websocket.ended
+        return response
+
+    await _serve(echo, port)
+
+
+async def _serve(echo: Callable[..., Any], port: int) -> None:
+    from aiohttp import web
 
     app = web.Application()
     app.router.add_get("/echo", echo)
@@ -63,7 +91,12 @@ async def with_picows(port: int) -> None:
 
 def main(kind: str, port: int) -> None:
     name, _, ticks = kind.partition("+")
-    server = {"aiohttp": with_aiohttp, "websockets": with_websockets, "picows": with_picows}[name]
+    server = {
+        "aiohttp": with_aiohttp,
+        "syllabary": with_syllabary,
+        "websockets": with_websockets,
+        "picows": with_picows,
+    }[name]
     with asyncio.Runner(loop_factory=lambda: new_event_loop(TICK_MS if ticks else 0.0)) as runner:
         runner.run(server(port))
 

@@ -53,10 +53,7 @@ def spread_constant(kind, value):  # type: ignore[no-untyped-def]
 def fused(builder, a, b, c):  # type: ignore[no-untyped-def]
     """Return a·b + c, rounded once."""
     name = "llvm.fma.v16f64" if c.type.element is DOUBLE else "llvm.fma.v16f32"
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(c.type, [c.type] * 3), name)
-    return builder.call(function, [a, b, c])
+    return v.call(builder, name, a, b, c)
 
 
 def exponential(builder, x):  # type: ignore[no-untyped-def]

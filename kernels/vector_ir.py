@@ -118,13 +118,13 @@ def smallest_of_four(builder: Any, vectors: list[Any]) -> Any:
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return _call(builder, "llvm.fma.v16f32", a, b, c)
+    return call(builder, "llvm.fma.v16f32", a, b, c)
 
 
 def multiply_add_pairs(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """Return c + a·b for 16 int32 whose halves are pairs of int16: one instruction with VNNI."""
     if has_pair_products():
-        return _call(builder, "llvm.x86.avx512.vpdpwssd.512", c, a, b)
+        return call(builder, "llvm.x86.avx512.vpdpwssd.512", c, a, b)
     pairs = ir.VectorType(INT16, 2 * LANES)
     a, b = builder.bitcast(a, pairs), builder.bitcast(b, pairs)
     for first in (0, 1):
@@ -140,7 +140,7 @@ def has_pair_products() -> bool:
 
 
 def magnitude(builder: Any, a: Any) -> Any:
-    return _call(builder, "llvm.fabs.v16f32", a)
+    return call(builder, "llvm.fabs.v16f32", a)
 
 
 def widen_bfloat16(builder: Any, shorts: Any) -> Any:
@@ -197,9 +197,10 @@ def counted_loop(
     builder.position_at_end(after)
 
 
-def _call(builder: Any, name: str, *values: Any) -> Any:
+def call(builder: Any, name: str, *values: Any, result: Any = None) -> Any:
+    """Call one of LLVM's intrinsics, whose result has the type of the first value by default."""
     function = builder.module.globals.get(name)
     if function is None:
-        kind = ir.FunctionType(values[0].type, [value.type for value in values])
+        kind = ir.FunctionType(result or values[0].type, [value.type for value in values])
         function = ir.Function(builder.module, kind, name)
     return builder.call(function, values)

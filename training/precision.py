@@ -4,11 +4,12 @@ float32.
 
 import math
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..quantizers.search.products import has_bfloat16_products
 
 # Newton–Schulz iterations of Muon and their coefficients, by Jordan et al.
 _ITERATIONS = 5
@@ -16,15 +17,9 @@ _COEFFICIENTS = (3.4445, -4.775, 2.0315)
 _EPSILON = 1e-7
 
 
-@cache
 def has_bfloat16(kind: str) -> bool:
     """Whether a type of device, such as ``cpu``, multiplies bfloat16 matrices at speed."""
-    if kind != "cpu":
-        return True
-    try:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # torch without oneDNN
-        return False
+    return kind != "cpu" or has_bfloat16_products()
 
 
 def in_bfloat16(kind: str, is_wanted: bool = True) -> torch.autocast:

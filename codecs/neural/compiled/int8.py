@@ -68,11 +68,7 @@ def pack_int8(
 def _quads(builder, x, weights, sums):  # type: ignore[no-untyped-def]
     """Return sums + products of 16 lanes of 4 signed and 4 unsigned bytes."""
     if _FAST:
-        name = "llvm.x86.avx512.vpdpbusd.512"
-        function = builder.module.globals.get(name)
-        if function is None:
-            function = ir.Function(builder.module, ir.FunctionType(v.INTS, [v.INTS] * 3), name)
-        return builder.call(function, [sums, weights, x])
+        return v.call(builder, "llvm.x86.avx512.vpdpbusd.512", sums, weights, x)
     if _MIDDLE:
         halves = [_quads_of_8(builder, x, weights, half) for half in (0, 1)]
         lanes = ir.Constant(v.INTS, list(range(v.LANES)))
@@ -111,18 +107,10 @@ def _quads_of_8(builder, x, weights, half):  # type: ignore[no-untyped-def]
     )
     zero = ir.Constant(bytes_, [0] * 32)
     magnitude = builder.select(builder.icmp_signed("<", x, zero), builder.sub(zero, x), x)
-    signed = _avx2(builder, "psign.b", bytes_, weights, x)
-    sums = _avx2(builder, "pmadd.ub.sw", pairs, magnitude, signed)
-    return _avx2(builder, "pmadd.wd", ints, sums, ir.Constant(pairs, [1] * sixteen))
-
-
-def _avx2(builder, name, result, *values):  # type: ignore[no-untyped-def]
-    name = f"llvm.x86.avx2.{name}"
-    function = builder.module.globals.get(name)
-    if function is None:
-        kind = ir.FunctionType(result, [value.type for value in values])
-        function = ir.Function(builder.module, kind, name)
-    return builder.call(function, values)
+    signed = v.call(builder, "llvm.x86.avx2.psign.b", weights, x)
+    sums = v.call(builder, "llvm.x86.avx2.pmadd.ub.sw", magnitude, signed, result=pairs)
+    ones = ir.Constant(pairs, [1] * sixteen)
+    return v.call(builder, "llvm.x86.avx2.pmadd.wd", sums, ones, result=ints)
 
 
 def _product_of(rows, activated):  # type: ignore[no-untyped-def]
