@@ -68,8 +68,9 @@ class LayersType(click.ParamType):
 @click.option(
     "--phonetic",
     is_flag=True,
-    help="Keep only the directions in which the phones of the transcripts differ: of IN's English "
-    "utterances with a text, a thousand are aligned.",
+    help="Features in the directions in which the phones of the transcripts differ: of IN's "
+    "English utterances with a text, a thousand are aligned. For published models, and content "
+    "encoders such as that of units-16k.",
 )
 @click.option(
     "--window", type=float, metavar="S", help="Window for longer audio, in seconds.  [default: 30]"
@@ -154,7 +155,7 @@ def kmeans(
     windows = {} if window is None else {"window_s": window, "overlap_s": min(4.0, window / 4)}
     speech = catalogue.find(encoder, _choice(layers, combine, weights), **windows).to(device)
     if phonetic:
-        speech = _phonetic(speech, choose(every, None, excluded))
+        speech = _phonetic(speech, choose(every, None, excluded), seed)
     centroids = [load_centroids(source)] if source is not None else None
     if centroids is not None and not items:
         UnitTokenizer.of(speech, centroids, name).save_pretrained(target)
@@ -177,16 +178,19 @@ def kmeans(
         sys.exit(1)
 
 
-def _phonetic(encoder: "SpeechEncoder", items: "Sequence[Utterance]") -> "SpeechEncoder":
+def _phonetic(encoder: "SpeechEncoder", items: "Sequence[Utterance]", seed: int) -> "SpeechEncoder":
     """Return the encoder's phonetic directions; the phones are from forced alignment."""
     import torch
 
     from ..eval.unit_measures.alignment_cache import align_utterances
+    from ..semantic.encoders.content import Content
     from ..semantic.encoders.overlapping import WindowedEncoder
     from ..semantic.encoders.phonetic import fit_phonetic
 
-    if not isinstance(encoder, WindowedEncoder):
-        raise click.UsageError(f"--phonetic is for published models, not {encoder.description}")
+    if not isinstance(encoder, WindowedEncoder | Content):
+        raise click.UsageError(
+            f"--phonetic is for published models and content encoders, not {encoder.description}"
+        )
     told = [each for each in items if each.text and (each.language or "en").startswith("en")]
     count = min(_ALIGNED, len(told))
     found = align_utterances([told[n * len(told) // count] for n in range(count)])
@@ -203,6 +207,10 @@ def _phonetic(encoder: "SpeechEncoder", items: "Sequence[Utterance]") -> "Speech
                 phones = found.found[item.name].labels(rate, -(-len(samples) // encoder.hop))
                 yield torch.from_numpy(samples), phones
 
+    if isinstance(encoder, Content):
+        from ..training.content.phonetic import with_phonetic_directions
+
+        return with_phonetic_directions(encoder, labelled(), seed=seed)
     return fit_phonetic(encoder, labelled())
 
 

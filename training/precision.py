@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..quantizers.modules.distributed import divided_over_ranks
 from ..quantizers.search.products import has_bfloat16_products
 
 # Newton–Schulz iterations of Muon and their coefficients, by Jordan et al.
@@ -42,19 +43,23 @@ def muon(matrices: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Muon:
 class MuonInFloat32(torch.optim.Muon):
     """Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) in the
     parameters' own precision, with the state of torch's, which iterates in bfloat16.
+
+    Ranks, which have the same gradients, divide the matrices among them.
     """
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
+            changed = [parameter for parameter in group["params"] if parameter.grad is not None]
+            wanted = []
+            for parameter in changed:
                 grad, state = parameter.grad, self.state[parameter]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(grad)
                 mean = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
-                update = orthogonalized(grad.lerp(mean, group["momentum"]))
+                wanted.append(grad.lerp(mean, group["momentum"]))
+            updates = divided_over_ranks(orthogonalized, wanted)
+            for parameter, update in zip(changed, updates, strict=True):
                 rate = 0.2 * math.sqrt(max(parameter.shape)) * group["lr"]
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-rate)

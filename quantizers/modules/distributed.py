@@ -4,7 +4,7 @@ Without torch.distributed, every function returns its input. Each one is a colle
 must call it, in the same order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -68,6 +68,32 @@ def rows_of_all_ranks(rows: Tensor, counts: Sequence[int], indices: Sequence[int
     chosen = rows.new_zeros((wanted.shape[0], rows.shape[1]))
     chosen[mine] = rows[local[mine]]
     return sum_over_ranks(chosen)
+
+
+def divided_over_ranks(
+    function: Callable[[Tensor], Tensor], tensors: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return `function` of each tensor, where every rank computes its part of them.
+
+    Args:
+        function: gives a tensor of the same shape; it should take time in proportion to the number
+            of its elements.
+        tensors: the same on all ranks.
+    """
+    if not _joined() or not tensors:
+        return [function(tensor) for tensor in tensors]
+    sizes = [tensor.numel() for tensor in tensors]
+    found = tensors[0].new_zeros(sum(sizes))
+    loads = [0] * dist.get_world_size()
+    parts = [part.view_as(own) for part, own in zip(found.split(sizes), tensors, strict=True)]
+    for index in sorted(range(len(tensors)), key=lambda index: -sizes[index]):
+        owner = loads.index(min(loads))
+        loads[owner] += sizes[index]
+        if owner == dist.get_rank():
+            parts[index].copy_(function(tensors[index]))
+    # Zeros of all others.
+    dist.all_reduce(found)
+    return parts
 
 
 def _joined() -> bool:

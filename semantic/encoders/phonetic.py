@@ -1,8 +1,7 @@
 """Directions of a published encoder's features in which phones differ most.
 
 Most of the variance of such features is not phonetic: level, pitch, speaker, place in the sentence.
-Linear discriminant analysis (Fisher, "The Use of Multiple Measurements in Taxonomic Problems",
-1936; for speech Haeb-Umbach & Ney, ICASSP 1992) scales features so that frames of one phone have
+Linear discriminant analysis (`discriminants.py`) scales features so that frames of one phone have
 equal variance in all directions, and keeps the directions in which the phones' means differ. Units
 of the result are purer than those of the features (`docs/units.md`), and phones are needed only for
 the directions: everything else may have no transcripts.
@@ -16,14 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import QuantizerError
+from .discriminants import ClassStatistics, whitening
 from .interface import SpeechEncoder
 from .overlapping import WindowedEncoder
-
-#: Frames that a phone needs to count.
-_FEWEST = 50
-# Of the mean variance within phones: directions with less of it would be noise made large.
-_RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -112,51 +106,17 @@ def fit_phonetic(
         QuantizerError: fewer than two phones have enough frames, or there are fewer than `dim`
             directions.
     """
-    choice = encoder.config.choice
-    counts = np.zeros(0, np.int64)
-    sums = torch.zeros(0, encoder.dim, dtype=torch.float64)
-    square = torch.zeros(encoder.dim, encoder.dim, dtype=torch.float64)
+    choice, classes = encoder.config.choice, ClassStatistics(encoder.dim)
     for samples, phones in speech:
         # Not `features`, for which Whisper takes 30 s, however short the utterance.
         piece = samples[None, : encoder.window * encoder.hop].to(encoder.device)
         with torch.no_grad():
-            rows = choice.put_together(encoder.hidden_states(piece))[0].cpu().double()
+            rows = choice.put_together(encoder.hidden_states(piece))[0].cpu()
         rows = rows[: len(phones)]
-        labels = torch.from_numpy(np.asarray(phones, np.int64))[: len(rows)]
-        if (size := int(labels.max()) + 1) > len(counts):
-            counts = np.pad(counts, (0, size - len(counts)))
-            sums = torch.cat([sums, sums.new_zeros(size - len(sums), encoder.dim)])
-        counts += np.bincount(labels.numpy(), minlength=len(counts))
-        sums.index_add_(0, labels, rows)
-        square += rows.T @ rows
-    weight, bias = _discriminants(torch.from_numpy(counts), sums, square, dim)
-    return Phonetic.of(encoder, weight, bias)
-
-
-def _discriminants(
-    counts: Tensor, sums: Tensor, square: Tensor, dim: int | None
-) -> tuple[Tensor, Tensor]:
-    """Weight (dim, features) and bias (dim,) from (classes,) counts, (classes, features) sums, and
-    the sum of the outer products of all rows.
-    """
-    known = counts >= _FEWEST
-    most = int(known.sum()) - 1
-    if most < 1 or (dim or 1) > most:
-        raise QuantizerError(
-            f"{dim or 1} directions need {(dim or 1) + 1} phones of {_FEWEST} frames or more, and "
-            f"there are {most + 1}"
-        )
-    total = counts.sum()
-    mean = sums.sum(0) / total
-    means = sums / counts.clamp(min=1)[:, None]
-    within = (square - (means * counts[:, None]).T @ means) / total
-    apart = (means - mean)[known] * (counts[known, None] / total).sqrt()
-    # Channels with huge activations would set the ridge of all.
-    scale = within.diagonal().clamp(min=1e-12).rsqrt()
-    even = within * scale * scale[:, None]
-    even += _RIDGE * torch.eye(len(even), dtype=even.dtype)
-    values, vectors = torch.linalg.eigh(even)
-    whiten = vectors * values.rsqrt() @ vectors.T * scale
-    axes = torch.linalg.svd(apart @ whiten.T, full_matrices=False).Vh[: dim or most]
+        classes.add(rows, torch.from_numpy(np.asarray(phones, np.int64))[: len(rows)])
+    classes.check(dim or 1)
+    whiten = whitening(classes.within)
+    most = len(classes.apart) - 1
+    axes = torch.linalg.svd(classes.apart @ whiten.T, full_matrices=False).Vh[: dim or most]
     weight = axes @ whiten
-    return weight, -weight @ mean
+    return Phonetic.of(encoder, weight, -weight @ classes.mean)

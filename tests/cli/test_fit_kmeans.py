@@ -94,12 +94,10 @@ def test_a_published_model_and_its_layers(fit, tree, tmp_path):
         fit(tree, *model, "--layer", 12, "-o", tmp_path / "b")
 
 
-def test_phonetic_directions(fit, speech_folder, tmp_path):
-    """Of speech with transcripts, of which one has unknown words, and one is in German."""
-    pytest.importorskip("transformers")
+@pytest.fixture
+def transcribed(speech_folder, tmp_path):
+    """A manifest with transcripts, of which one has unknown words, and one is in German."""
     pytest.importorskip("pocketsphinx")
-    from .. import tiny_units
-
     everything = read_manifest(speech_folder / "manifest.jsonl")
     found = [each for each in everything if each.extra["source"] == "librispeech_test_other"][:5]
     lines = [{"path": str(each.path), "text": each.text} for each in found]
@@ -107,6 +105,14 @@ def test_phonetic_directions(fit, speech_folder, tmp_path):
     lines[4]["lang"] = "de"
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return manifest
+
+
+def test_phonetic_directions(fit, transcribed, tmp_path):
+    pytest.importorskip("transformers")
+    from .. import tiny_units
+
+    manifest = transcribed
     model = ["--encoder", tiny_units.directory("hubert"), "--layer", "2,3", "--phonetic"]
     code, said = fit(manifest, *model, "--clusters", 6, "-o", tmp_path / "units")
     assert code == 0 and "phones of 3 of 4 utterances" in said, said
@@ -117,6 +123,20 @@ def test_phonetic_directions(fit, speech_folder, tmp_path):
     assert units.encode(wave, 16000).codes.shape == (1, 1, 29)
 
 
+def test_phonetic_directions_of_a_content_encoder(fit, transcribed, tmp_path):
+    """The network is the same, but for its last map."""
+    model = ["--encoder", "units-16k", "--phonetic", "--clusters", 6]
+    code, said = fit(transcribed, *model, "-o", tmp_path / "units")
+    assert code == 0 and "phones of 3 of 4 utterances" in said, said
+    before = syllabary.load("units-16k").encoder.network.state_dict()
+    found = syllabary.load(tmp_path / "units").encoder.network.state_dict()
+    changed = {name for name in before if not torch.equal(found[name], before[name])}
+    assert changed == {"outward.weight", "outward.bias"}
+    assert fit(transcribed, *model, "-o", tmp_path / "again")[0] == 0
+    again = syllabary.load(tmp_path / "again")
+    assert again.spec.tokens.digest == syllabary.load(tmp_path / "units").spec.tokens.digest
+
+
 def test_phonetic_directions_need_a_published_model_and_transcripts(fit, tree, tmp_path):
     pytest.importorskip("transformers")
     from .. import tiny_units
@@ -125,7 +145,7 @@ def test_phonetic_directions_need_a_published_model_and_transcripts(fit, tree, t
     with pytest.raises(SyllabaryError, match=r"no utterance with an English text.*there is none"):
         fit(tree, *model, "-o", tmp_path / "a")
     code, said = fit(tree, "--encoder", "mfcc", "--phonetic", "-o", tmp_path / "b")
-    assert code == 2 and "published models, not MFCC" in said
+    assert code == 2 and "published models and content encoders, not MFCC" in said
     code, said = fit(*model, "--from", "x.npy", "-o", tmp_path / "c")
     assert code == 2 and "--phonetic needs IN" in said
 

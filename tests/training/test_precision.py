@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from syllabary.quantizers.modules import distributed
 from syllabary.training import precision
 
 
@@ -61,3 +62,32 @@ def test_bfloat16_only_where_the_processor_has_it(monkeypatch):
             with precision.in_bfloat16("cpu", wanted):
                 product = matrix @ matrix
             assert product.dtype == (torch.bfloat16 if there and wanted else torch.float32)
+
+
+def test_ranks_divide_the_matrices(monkeypatch):
+    """Each of three computes some, and what it leaves to the others is zero until it is summed."""
+    matrices = [torch.full(shape, 2.0) for shape in ((4, 4), (8, 8), (4, 4), (2, 2), (8, 4))]
+    sums: list[torch.Tensor] = []
+    computed: list[tuple[int, ...]] = []
+
+    def counted(matrix):
+        computed.append(tuple(matrix.shape))
+        return matrix + 1
+
+    monkeypatch.setattr(distributed, "_joined", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 3)
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda values: sums.append(values.clone()))
+    for rank in range(3):
+        monkeypatch.setattr(distributed.dist, "get_rank", lambda rank=rank: rank)
+        found = distributed.divided_over_ranks(counted, matrices)
+        assert [part.shape for part in found] == [each.shape for each in matrices]
+    assert sorted(computed) == sorted(tuple(each.shape) for each in matrices)
+    assert torch.equal(sum(sums), torch.full((4 * 4 + 64 + 4 * 4 + 4 + 32,), 3.0))
+    # The largest matrix alone, against all the others.
+    assert min(int((values != 0).sum()) for values in sums) >= 32
+
+
+def test_one_rank_computes_all_of_them():
+    assert distributed.divided_over_ranks(torch.neg, []) == []
+    (found,) = distributed.divided_over_ranks(torch.neg, [torch.ones(2)])
+    assert torch.equal(found, -torch.ones(2))

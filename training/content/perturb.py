@@ -5,7 +5,10 @@ changes (WavLM, arXiv 2110.13900, for noise; ContentVec, arXiv 2204.09224, for v
 arXiv 2209.15483, for units).
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +36,62 @@ class PerturbConfig:
     room_seconds: tuple[float, float] = (0.1, 0.7)
     tilt_db: float = 8.0
     gain_db: tuple[float, float] = (-12.0, 6.0)
+
+
+class FramePairs(NamedTuple):
+    """Features of the same frames in clean and in perturbed speech.
+
+    Attributes:
+        clean, perturbed: (rows, frames, width).
+        places: (rows, frames), the frames' positions in the clean features, which are interpolated
+            there.
+    """
+
+    clean: Tensor
+    perturbed: Tensor
+    places: Tensor
+
+
+def frame_pairs(
+    features: Callable[[Tensor], Tensor],
+    waves: Tensor,
+    config: PerturbConfig,
+    sample_rate: int,
+    hop: int,
+    look_ahead: int,
+) -> FramePairs:
+    """Compute features of waves, and of the same waves perturbed, at random speeds too.
+
+    Args:
+        features: of waves (batch, samples), (batch, frames, width).
+        waves: (batch, samples) float32, at `sample_rate`.
+        config: of the perturbations.
+        sample_rate, hop: of the features.
+        look_ahead: frames at the end that are left out: one version would see silence there, and
+            the other speech.
+    """
+    speeds = random_speeds(len(waves), config.speed, waves.device)
+    quick = at_speeds(waves, speeds, samples_at_any_speed(waves.shape[1], config, hop))
+    changed = features(perturbed(quick, config, sample_rate))
+    clean = features(waves)
+    frames = changed.shape[1] - look_ahead
+    places = (torch.arange(frames, device=waves.device) + 0.5) * speeds[:, None] - 0.5
+    places = places.clamp(0, clean.shape[1] - look_ahead - 1)
+    below = places.long()
+    part = (places - below)[..., None]
+    rows = torch.arange(len(waves), device=waves.device)[:, None]
+    at_places = clean[rows, below] * (1 - part) + clean[rows, below + 1] * part
+    return FramePairs(at_places, changed[:, :frames], places)
+
+
+def samples_at_any_speed(samples: int, config: PerturbConfig, hop: int) -> int:
+    """Return how many samples of a wave of so many there are at any speed, in whole frames."""
+    return int(samples / config.speed) // hop * hop
+
+
+def random_speeds(rows: int, most: float, device: torch.device) -> Tensor:
+    """Return speeds (rows,) between 1 / most and most, log-uniform."""
+    return ((2 * torch.rand(rows, device=device) - 1) * math.log(most)).exp()
 
 
 def at_speeds(waves: Tensor, speeds: Tensor, samples: int) -> Tensor:

@@ -12,7 +12,12 @@ phone differences; without scaling the result is principal components.
 import torch
 from torch import Tensor
 
+from ...semantic.encoders.discriminants import ClassStatistics, whitening
+
 _RIDGE = 1e-4  # of the mean variance; avoids directions with almost no noise
+# Of all variance beside that between phones: what follows the directions of the phones, and how far
+# the result may differ from them.
+_VARIANCE = 0.05
 
 
 def steady_directions(
@@ -42,3 +47,43 @@ def steady_directions(
     axes = torch.linalg.eigh(even @ spread @ even).eigenvectors.flip(1)[:, :dim]
     weight = axes.T @ even
     return weight, -weight @ mean
+
+
+def phonetic_directions(
+    clean: Tensor, perturbed: Tensor, phones: Tensor, dim: int
+) -> tuple[Tensor, Tensor]:
+    """Fit an affine map to directions in which phones differ, and perturbations change little.
+
+    Linear discriminant analysis (see `semantic/encoders/phonetic.py`), where what frames of one
+    phone differ in and what perturbations change count as noise alike. Phones' means differ in
+    fewer directions than there are phones; the others are those of the most variance.
+
+    Args:
+        clean: (frames, width) features.
+        perturbed: (frames, width): of the same frames in perturbed speech.
+        phones: (frames,) int64, the phone of each frame, from 0.
+        dim: directions to keep.
+
+    Returns:
+        Weight (dim, width) and bias (dim,), float64: the mapped clean features have mean 0.
+
+    Raises:
+        QuantizerError: fewer than two phones have enough frames.
+    """
+    clean, perturbed = clean.double(), perturbed.double()
+    classes = ClassStatistics(clean.shape[1])
+    classes.add(clean, phones)
+    classes.check(1)
+    within, between, mean = classes.within, classes.apart.T @ classes.apart, classes.mean
+    spread = (clean - mean).T @ (clean - mean)
+    noise = (perturbed - clean).T @ (perturbed - clean)
+    whiten = whitening(_even(within) + _even(noise))
+    signal = _even(between) + _VARIANCE * _even(spread)
+    axes = torch.linalg.eigh(whiten @ signal @ whiten.T).eigenvectors.flip(1)[:, :dim]
+    weight = axes.T @ whiten
+    return weight, -weight @ mean
+
+
+def _even(covariance: Tensor) -> Tensor:
+    """Scale a covariance to a mean variance of 1."""
+    return covariance / covariance.diagonal().mean()

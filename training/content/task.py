@@ -1,7 +1,6 @@
 """Masked prediction of units from perturbed speech."""
 
 import copy
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from ..spectral.growth import load_grown
 from ..state import beginning
 from ..task import Batch, Generated, TrainingTask, block_matrices
 from ..training_set import TrainingSet
-from .perturb import at_speeds, perturbed
+from .perturb import at_speeds, frame_pairs, perturbed, random_speeds, samples_at_any_speed
 from .projection import steady_directions
 from .recipe import ContentRecipe
 from .targets import Cepstra, EncoderFeatures, FeaturesFunction, find_targets
@@ -90,7 +89,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
             raise TrainingError(str(error)) from None
         hop = recipe.model.hop
         #: Samples of a crop that are used, at any speed.
-        self.samples = int(recipe.data.crop_samples / recipe.perturb.speed) // hop * hop
+        self.samples = samples_at_any_speed(recipe.data.crop_samples, recipe.perturb, hop)
         if self.samples <= saved.look_ahead * hop:
             raise TrainingError(f"crops of {recipe.data.crop_samples} samples are too short")
 
@@ -206,9 +205,12 @@ class ContentTask(TrainingTask[ContentRecipe]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
             for crops in self._data.samples(1, recipe.unit_batches):
-                found = self._clean_and_perturbed(layers, crops.waves)
-                clean.append(found[0])
-                changed.append(found[1])
+                found = frame_pairs(
+                    layers, crops.waves, recipe.perturb, model.sample_rate, model.hop,
+                    model.look_ahead,
+                )  # fmt: skip
+                clean.append(found.clean.flatten(0, 1))
+                changed.append(found.perturbed.flatten(0, 1))
         weight, bias = steady_directions(
             torch.cat(clean), torch.cat(changed), model.dim, recipe.evenness
         )
@@ -223,28 +225,6 @@ class ContentTask(TrainingTask[ContentRecipe]):
             torch.cat(rows), alone=True
         )
         return UnitTokenizer.of(Content.of(encoder), kmeans.centroids, recipe.name)
-
-    def _clean_and_perturbed(self, features: FeaturesFunction, waves: Tensor) -> list[Tensor]:
-        """Features (frames, width) of waves, and of the same frames in perturbed waves."""
-        recipe, model = self.recipe, self.recipe.model
-        speeds = random_speeds(len(waves), recipe.perturb.speed, waves.device)
-        quick = at_speeds(waves, speeds, self.samples)
-        changed = features(perturbed(quick, recipe.perturb, model.sample_rate))
-        clean = features(waves)
-        # Near the end, one version of a frame would see silence and the other speech.
-        frames = changed.shape[1] - model.look_ahead
-        places = (torch.arange(frames) + 0.5) * speeds[:, None] - 0.5
-        places = places.clamp(0, clean.shape[1] - model.look_ahead - 1)
-        below = places.long()
-        part = (places - below)[..., None]
-        rows = torch.arange(len(waves))[:, None]
-        at_places = clean[rows, below] * (1 - part) + clean[rows, below + 1] * part
-        return [at_places.flatten(0, 1), changed[:, :frames].flatten(0, 1)]
-
-
-def random_speeds(rows: int, most: float, device: torch.device) -> Tensor:
-    """Return speeds (rows,) between 1 / most and most, log-uniform."""
-    return ((2 * torch.rand(rows, device=device) - 1) * math.log(most)).exp()
 
 
 def teacher_of(weights: Mapping[str, Tensor], config: ContentConfig) -> ContentEncoder:

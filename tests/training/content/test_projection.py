@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from syllabary.training.content.projection import steady_directions
+from syllabary.errors import QuantizerError
+from syllabary.training.content.projection import phonetic_directions, steady_directions
 
 
 @pytest.fixture
@@ -50,3 +51,30 @@ def test_a_direction_without_noise_does_not_count_alone():
     clean = torch.randn(400, 3, generator=torch.Generator().manual_seed(1))
     weight, bias = steady_directions(clean, clean, 3)
     assert bool(weight.isfinite().all()) and bool(bias.isfinite().all())
+
+
+def test_phonetic_directions_are_the_steady_ones_in_which_phones_differ():
+    """Three phones differ as much in a steady plane as in a shaken one; speakers in a third."""
+    generator = torch.Generator().manual_seed(2)
+    phones = torch.randint(0, 3, (6000,), generator=generator)
+    places = torch.tensor([[0.0, 0], [4, 0], [0, 4]])[phones]
+    clean = torch.randn(6000, 6, generator=generator)
+    clean[:, :2] += places
+    clean[:, 2:4] += places
+    clean[:, 4:] *= 30
+    noise = 0.1 * torch.randn(6000, 6, generator=generator)
+    noise[:, 2:4] *= 100
+    weight, bias = phonetic_directions(clean, clean + noise, phones, 4)
+    share = (weight * clean.double().std(0)).square()
+    share /= share.sum(1, keepdim=True)
+    assert (share[:2, :2].sum(1) > 0.9).all()
+    # After the two directions in which phones differ come those of the most variance.
+    assert (share[2:, 4:].sum(1) > 0.9).all()
+    mapped = clean.double() @ weight.T + bias
+    assert torch.allclose(mapped.mean(0), torch.zeros(4).double(), atol=1e-9)
+
+
+def test_phonetic_directions_need_two_phones():
+    clean = torch.randn(200, 3, generator=torch.Generator().manual_seed(3))
+    with pytest.raises(QuantizerError, match=r"1 directions need 2 phones .* there are 1"):
+        phonetic_directions(clean, clean, torch.zeros(200, dtype=torch.int64), 2)

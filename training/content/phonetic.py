@@ -1,0 +1,91 @@
+"""Phone directions of a trained content encoder: its output becomes that of the phones."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import QuantizerError
+from ...semantic.content.encoder import ContentEncoder
+from ...semantic.encoders.content import Content
+from .perturb import PerturbConfig, frame_pairs
+from .projection import phonetic_directions
+from .recipes import stage_4
+from .task import LayerFeatures
+
+_CROPS = 16  # rows that are perturbed together, and whose voices are mixed
+_CROP_FRAMES = 98  # at 50 Hz as many as in training
+
+
+def with_phonetic_directions(
+    content: Content,
+    speech: Iterable[tuple[Tensor, np.ndarray]],
+    *,
+    perturb: PerturbConfig | None = None,
+    seed: int = 0,
+) -> Content:
+    """Return an encoder whose output is the last layer's in directions in which phones differ, and
+    perturbations change little: see `phonetic_directions`.
+
+    Args:
+        content: of which nothing else changes.
+        speech: samples (samples,) float32 at its rate, and the phone of each frame, (frames,)
+            integers from 0. Speech shorter than a crop of two seconds is not used.
+        perturb: default: as the bundled encoder is trained.
+        seed: of the perturbations.
+
+    Raises:
+        QuantizerError: there is too little speech, or there are too few phones.
+    """
+    own, config = content.network, content.config
+    perturb = perturb or stage_4().perturb
+    # Its layers, whose frames are not averaged, need less of what follows.
+    look_ahead = config.look_ahead - config.averaged // 2
+    layers = ContentEncoder(replace(config, averaged=1, look_ahead=look_ahead))
+    layers.load_state_dict(own.state_dict())
+    features = LayerFeatures(layers)
+    clean: list[Tensor] = []
+    changed: list[Tensor] = []
+    phones: list[Tensor] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for waves, labels in _batches(_crops(speech, config.hop)):
+            pairs = frame_pairs(
+                features, waves, perturb, config.sample_rate, config.hop, look_ahead
+            )
+            clean.append(pairs.clean.flatten(0, 1))
+            changed.append(pairs.perturbed.flatten(0, 1))
+            phones.append(labels.gather(1, pairs.places.round().long()).flatten())
+    if not clean:
+        seconds = _CROP_FRAMES * config.hop / config.sample_rate
+        raise QuantizerError(f"no speech of {seconds:.1f} s or more has phones")
+    weight, bias = phonetic_directions(
+        torch.cat(clean), torch.cat(changed), torch.cat(phones), config.dim
+    )
+    made = ContentEncoder(config).eval()
+    made.load_state_dict(own.state_dict())
+    with torch.no_grad():
+        made.outward.weight.copy_(weight)
+        made.outward.bias.copy_(bias)
+    return Content.of(made)
+
+
+def _crops(
+    speech: Iterable[tuple[Tensor, np.ndarray]], hop: int
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Cut speech into crops (samples,) with their phones (frames,), and drop the rest."""
+    for samples, phones in speech:
+        frames = min(len(samples) // hop, len(phones))
+        for start in range(0, frames - _CROP_FRAMES + 1, _CROP_FRAMES):
+            end = start + _CROP_FRAMES
+            yield samples[start * hop : end * hop], phones[start:end]
+
+
+def _batches(crops: Iterable[tuple[Tensor, np.ndarray]]) -> Iterator[tuple[Tensor, Tensor]]:
+    remaining = iter(crops)
+    while batch := list(itertools.islice(remaining, _CROPS)):
+        labels = np.stack([phones for _, phones in batch])
+        yield torch.stack([wave for wave, _ in batch]), torch.from_numpy(labels.astype(np.int64))
