@@ -114,6 +114,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=600.0, help="kills, malformed, memory")
     parser.add_argument("--messages", type=int, default=20, help="malformed: a connection")
     parser.add_argument("--pauses", type=numbers, default=[10, 30, 60], help="slow: seconds")
+    parser.add_argument("--rounds", type=int, default=5, help="slow: runs with pauses and without")
     peers = ["aiohttp", "aiohttp+ticks", "websockets"]
     parser.add_argument("--peers", nargs="*", default=peers, help="transport; also picows")
     parser.add_argument("--tick-ms", type=float, default=2.0, help="transport")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import websockets
@@ -50,30 +51,66 @@ class Most:
 
 
 def slow(options: argparse.Namespace) -> None:
-    """A quarter of the readers stop; the others must not notice."""
+    """A quarter of the readers stop; the others must not notice.
+
+    Each round is a run without pauses and one with them, since what else the machine does takes its
+    share, too; the figures are medians over rounds, which are also shown from the least to the
+    most.
+    """
     sessions = options.sessions[0]
     head(
-        *("stream s", "pause s", "sessions", "others' p50 ms", "p99"),
+        *("stream s", "pause s", "sessions", "rounds", "others' p50 ms", "p99"),
         *("others equal", "slow ones equal"),
         *("server MiB before", "most", "after"),
     )
     with served(options, options.codec, "--lateness-ms", "1e6") as server:
-        # Without pauses for as long, beside each: what else the machine does takes its share, too.
-        for seconds, pause in [(s, p) for s in options.pauses for p in (0, s)]:
+        for seconds in options.pauses:
             speech = Speech(options.codec, options.task, max(options.seconds, seconds + 10))
-            made = [speech.call(number) for number in range(sessions)]
-            load, before = Load(server.url), server.memory()
-            streams = load.connect([call for call, _ in made])
-            for stream in streams[::4] if pause else []:
-                stream.pause = 20, pause
-            with Most(server.memory) as memory:
-                load.run(streams)
-            slow = answered(made[::4])
-            quick = answered([each for number, each in enumerate(made) if number % 4])
-            late = [ms for call, _ in quick for ms in speech.lateness(call)]
-            figures = [percentile(late, part) for part in (0.5, 0.99)]
-            memories = before, memory.most, server.memory()
-            row(speech.seconds, pause, sessions, *figures, equal(quick), equal(slow), *memories)
+            rounds: dict[int, list[SlowRun]] = {0: [], seconds: []}
+            for _ in range(options.rounds):
+                for pause, runs in rounds.items():
+                    runs.append(_run_slow(server, speech, sessions, pause))
+            for pause, runs in rounds.items():
+                quick = [each for run in runs for each in run.quick]
+                slow = [each for run in runs for each in run.slow]
+                figures = [_spread([run.late[part] for run in runs]) for part in (0, 1)]
+                memories = runs[0].before, max(run.most for run in runs), runs[-1].after
+                row(
+                    *(speech.seconds, pause, sessions, len(runs), *figures),
+                    *(equal(quick), equal(slow), *memories),
+                )
+
+
+@dataclass
+class SlowRun:
+    """Calls whose readers go on and whose readers stop, the former's p50 and p99 in ms, and the
+    server's memory in MiB.
+    """
+
+    quick: list[tuple[Call, bool]]
+    slow: list[tuple[Call, bool]]
+    late: tuple[float, float]
+    before: float
+    most: float
+    after: float
+
+
+def _run_slow(server: Served, speech: Speech, sessions: int, pause: int) -> SlowRun:
+    made = [speech.call(number) for number in range(sessions)]
+    load, before = Load(server.url), server.memory()
+    streams = load.connect([call for call, _ in made])
+    for stream in streams[::4] if pause else []:
+        stream.pause = 20, pause
+    with Most(server.memory) as memory:
+        load.run(streams)
+    quick = answered([each for number, each in enumerate(made) if number % 4])
+    late = [ms for call, _ in quick for ms in speech.lateness(call)]
+    figures = percentile(late, 0.5), percentile(late, 0.99)
+    return SlowRun(quick, answered(made[::4]), figures, before, memory.most, server.memory())
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def kills(options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -42,11 +41,7 @@ def with_phonetic_directions(
     """
     own, config = content.network, content.config
     perturb = perturb or stage_4().perturb
-    # Its layers, whose frames are not averaged, need less of what follows.
-    look_ahead = config.look_ahead - config.averaged // 2
-    layers = ContentEncoder(replace(config, averaged=1, look_ahead=look_ahead))
-    layers.load_state_dict(own.state_dict())
-    features = LayerFeatures(layers)
+    features = LayerFeatures(own)
     clean: list[Tensor] = []
     changed: list[Tensor] = []
     phones: list[Tensor] = []
@@ -54,7 +49,7 @@ def with_phonetic_directions(
         torch.manual_seed(seed)
         for waves, labels in _batches(_crops(speech, config.hop)):
             pairs = frame_pairs(
-                features, waves, perturb, config.sample_rate, config.hop, look_ahead
+                features, waves, perturb, config.sample_rate, config.hop, config.look_ahead
             )
             clean.append(pairs.clean.flatten(0, 1))
             changed.append(pairs.perturbed.flatten(0, 1))

@@ -296,7 +296,10 @@ class LayerFeatures:
                 y, _ = encoder.stack(inputs)
             if self.projected:
                 y = encoder.projected(y.float())
-        return y[:, encoder.config.look_ahead :].float()
+        config = encoder.config
+        # Means over frames come after their middle; the frames themselves do not.
+        late = config.look_ahead - (0 if self.projected else config.averaged // 2)
+        return y[:, late : late + y.shape[1] - config.look_ahead].float()
 
 
 def truncated(encoder: ContentEncoder, layers: int) -> ContentEncoder:

@@ -1,5 +1,7 @@
 """Phone directions of a content encoder: frames, phones and perturbed speech belong together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,11 @@ import torch
 from syllabary.codecs.neural.layers.causal import StackConfig
 from syllabary.errors import QuantizerError
 from syllabary.quantizers.kmeans import KMeans, KMeansConfig
-from syllabary.semantic.content.encoder import ContentConfig
+from syllabary.semantic.content.encoder import ContentConfig, ContentEncoder
 from syllabary.semantic.encoders.content import Content
 from syllabary.training.content.perturb import PerturbConfig, frame_pairs
 from syllabary.training.content.phonetic import with_phonetic_directions
+from syllabary.training.content.task import LayerFeatures
 
 HOP = 320
 
@@ -56,6 +59,18 @@ def test_two_units_become_the_two_phones(averaged):
     assert found.config == before.config
     again = with_phonetic_directions(before, speech, perturb=calm)
     assert torch.equal(found.network.outward.weight, again.network.outward.weight)
+
+
+def test_layers_of_an_encoder_that_averages_are_of_the_same_frames():
+    plain, wave = content(), vowels(0)[0][None]
+    config = replace(plain.config, averaged=3, look_ahead=plain.config.look_ahead + 1)
+    averaging = ContentEncoder(config)
+    averaging.load_state_dict(plain.network.state_dict())
+    found, expected = (LayerFeatures(each)(wave) for each in (averaging, plain.network))
+    assert found.shape == expected.shape and torch.allclose(found, expected, atol=1e-5)
+    means = LayerFeatures(averaging, projected=True)(wave)
+    own = LayerFeatures(plain.network, projected=True)(wave)
+    assert torch.allclose(means[:, 1:-1], own.unfold(1, 3, 1).mean(-1), atol=1e-5)
 
 
 def test_pairs_are_of_the_same_frames():
