@@ -73,7 +73,16 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     x = matrix.T if tall else matrix
     x = x / x.norm().clamp(min=_EPSILON)
     a, b, c = _COEFFICIENTS
-    for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    if 2 * x.shape[0] > x.shape[1]:
+        for _ in range(_ITERATIONS):
+            gram = x @ x.T
+            x = a * x + (b * gram + c * gram @ gram) @ x
+    else:  # all iterations on the Gram matrix, which is the smaller one
+        gram, whole = x @ x.T, None
+        for _ in range(_ITERATIONS):
+            step = b * gram + c * gram @ gram
+            step.diagonal().add_(a)
+            whole = step if whole is None else step @ whole
+            gram = step @ gram @ step
+        x = whole @ x
     return x.T if tall else x

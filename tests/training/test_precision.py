@@ -8,7 +8,7 @@ from syllabary.quantizers.modules import distributed
 from syllabary.training import precision
 
 
-@pytest.mark.parametrize("shape", [(24, 24), (16, 48), (48, 16)])
+@pytest.mark.parametrize("shape", [(24, 24), (16, 24), (16, 48), (48, 16)])
 def test_an_orthogonal_matrix_of_the_same_directions(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape)
@@ -19,6 +19,16 @@ def test_an_orthogonal_matrix_of_the_same_directions(shape):
     turned = u.T @ found @ v.T
     assert (turned - torch.diag(turned.diagonal())).abs().max() < 1e-3
     assert not precision.orthogonalized(torch.zeros(shape)).any()
+
+
+def test_wide_matrices_take_the_same_iterations():
+    torch.manual_seed(1)
+    matrix = torch.randn(16, 48) * torch.logspace(0, -3, 16)[:, None]
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    assert (precision.orthogonalized(matrix) - x).abs().max() < 1e-4
 
 
 def steps(
