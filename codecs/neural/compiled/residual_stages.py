@@ -76,7 +76,10 @@ class CompiledDecoding:
 def in_rows(x):  # type: ignore[no-untyped-def]
     """Copy to float64 with contiguous rows, as `linear` reads them. `astype` keeps x's order."""
     rows = np.empty(x.shape, np.float64)
-    rows[:] = x
+    # `rows[:] = x` takes numba five seconds longer: it compiles a message about shapes.
+    for row in range(x.shape[0]):
+        for column in range(x.shape[1]):
+            rows[row, column] = x[row, column]
     return rows
 
 

@@ -11,7 +11,7 @@ from . import two_ranks
 from .two_ranks import CASES, batch, train
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ranks(tmp_path_factory):
     """What each of two ranks found, by case."""
     folder = tmp_path_factory.mktemp("ranks")
