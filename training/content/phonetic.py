@@ -42,6 +42,7 @@ def with_phonetic_directions(
     own, config = content.network, content.config
     perturb = perturb or stage_4().perturb
     features = LayerFeatures(own)
+    features.encoder.cpu()
     clean: list[Tensor] = []
     changed: list[Tensor] = []
     phones: list[Tensor] = []
@@ -65,7 +66,7 @@ def with_phonetic_directions(
     with torch.no_grad():
         made.outward.weight.copy_(weight)
         made.outward.bias.copy_(bias)
-    return Content.of(made)
+    return Content.of(made).to(content.device)
 
 
 def _crops(
