@@ -83,17 +83,16 @@ def divided_over_ranks(
     if not _joined() or not tensors:
         return [function(tensor) for tensor in tensors]
     sizes = [tensor.numel() for tensor in tensors]
-    found = tensors[0].new_zeros(sum(sizes))
     loads = [0] * dist.get_world_size()
-    parts = [part.view_as(own) for part, own in zip(found.split(sizes), tensors, strict=True)]
+    own = [torch.zeros_like(tensor) for tensor in tensors]
     for index in sorted(range(len(tensors)), key=lambda index: -sizes[index]):
         owner = loads.index(min(loads))
         loads[owner] += sizes[index]
         if owner == dist.get_rank():
-            parts[index].copy_(function(tensors[index]))
-    # Zeros of all others.
-    dist.all_reduce(found)
-    return parts
+            own[index] = function(tensors[index])
+    # Of each, all ranks but one have zeros.
+    found = sum_over_ranks(torch.cat([part.flatten() for part in own])).split(sizes)
+    return [part.view_as(tensor) for part, tensor in zip(found, tensors, strict=True)]
 
 
 def _joined() -> bool:

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from ...errors import QuantizerError
-from ...semantic.content.encoder import ContentEncoder
 from ...semantic.encoders.content import Content
 from .perturb import PerturbConfig, frame_pairs
 from .projection import phonetic_directions
 from .recipes import stage_4
-from .task import LayerFeatures
+from .task import LayerFeatures, with_directions
 
 _CROPS = 16  # rows that are perturbed together, and whose voices are mixed
 _CROP_FRAMES = 98  # at 50 Hz as many as in training
@@ -61,11 +60,7 @@ def with_phonetic_directions(
     weight, bias = phonetic_directions(
         torch.cat(clean), torch.cat(changed), torch.cat(phones), config.dim
     )
-    made = ContentEncoder(config).eval()
-    made.load_state_dict(own.state_dict())
-    with torch.no_grad():
-        made.outward.weight.copy_(weight)
-        made.outward.bias.copy_(bias)
+    made = with_directions(own, config, weight, bias)
     return Content.of(made).to(content.device)
 
 

@@ -197,8 +197,6 @@ class ContentTask(TrainingTask[ContentRecipe]):
         # On the CPU, where the crops are.
         inputs, recipe = copy.deepcopy(generator.encoder).cpu().eval(), self.recipe
         model = recipe.saved_model
-        encoder = ContentEncoder(model).eval()
-        encoder.load_state_dict(inputs.state_dict())
         layers = LayerFeatures(inputs)
         clean: list[Tensor] = []
         changed: list[Tensor] = []
@@ -214,8 +212,7 @@ class ContentTask(TrainingTask[ContentRecipe]):
         weight, bias = steady_directions(
             torch.cat(clean), torch.cat(changed), model.dim, recipe.evenness
         )
-        encoder.outward.weight.copy_(weight)
-        encoder.outward.bias.copy_(bias)
+        encoder = with_directions(inputs, model, weight, bias)
         features = LayerFeatures(encoder, projected=True)
         # Frames near the end would see silence.
         whole = slice(-model.look_ahead or None)
@@ -300,6 +297,24 @@ class LayerFeatures:
         # Means over frames come after their middle; the frames themselves do not.
         late = config.look_ahead - (0 if self.projected else config.averaged // 2)
         return y[:, late : late + y.shape[1] - config.look_ahead].float()
+
+
+@torch.no_grad()
+def with_directions(
+    network: ContentEncoder, config: ContentConfig, weight: Tensor, bias: Tensor
+) -> ContentEncoder:
+    """Return an encoder with a network's layers and another map of the last one's output.
+
+    Args:
+        network: on any device; the result is on the CPU.
+        config: of the result.
+        weight, bias: (dim, width) and (dim,).
+    """
+    made = ContentEncoder(config).eval()
+    made.load_state_dict(network.state_dict())
+    made.outward.weight.copy_(weight)
+    made.outward.bias.copy_(bias)
+    return made
 
 
 def truncated(encoder: ContentEncoder, layers: int) -> ContentEncoder:
