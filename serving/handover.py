@@ -93,7 +93,9 @@ class HandOver:
                     self._server.engine.discard(session, "gone")
                 return
             refusal = Refusal("draining", "this server stops; go on at another")
-            connection.refuse(refusal, sealed, max(0.0, end - time.monotonic()))
+            # If the client does not take it, there is time to give it to a peer.
+            share = 0.75 if self._server.config.peers else 1.0
+            connection.refuse(refusal, sealed, max(0.0, share * (end - time.monotonic())))
         except Exception as error:  # the others go on
             event("fault", session.id, level="error", error=repr(error))
 

@@ -58,6 +58,7 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "dmel-fine-vocoder-stage-3": ".spectral.recipes:dmel_fine_vocoder_stage_3",
     **{f"content-stage-{n}": f".content.recipes:stage_{n}" for n in (1, 2, 3, 4)},
     "content-from-whisper": ".content.recipes:from_whisper",
+    "content-phonetic": ".content.recipes:phonetic",
     "units-vocoder": ".spectral.recipes:units_vocoder",
 }
 
@@ -81,6 +82,7 @@ DESCRIPTIONS = {
     "content-stage-3": "the same: targets are units of the encoder of stage 2",
     "content-stage-4": "the same: a projection that leaves noise, rooms and voices out",
     "content-from-whisper": "the same with two more blocks: targets are units of Whisper's encoder",
+    "content-phonetic": "the same: targets are phonetic units of Whisper's encoder",
     "units-vocoder": "vocoder of units-16k, from the decoder of rvq-16k",
 }
 

@@ -308,6 +308,30 @@ def test_a_peer_keeps_the_streams_of_clients_that_are_away(servers, speech):
     asyncio.run(main())
 
 
+def test_a_peer_keeps_the_stream_of_a_client_that_does_not_read(servers, speech):
+    """Its connection is there until the end, so it is not one of those that are away."""
+    peer, (port,) = servers(), free_ports(1)
+    before = servers(
+        peers=(peer.url,), drain_seconds=4.0, url=f"http://127.0.0.1:{port}", port=port
+    )
+    call, _ = speech.call(0)
+
+    async def main():
+        socket_, ready = await begin(before, call)
+        await until(lambda: before.sessions[0].input.received == 20)
+        socket_.transport.pause_reading()
+        await asyncio.to_thread(before.drain, 0.1)
+        before.close()
+        assert [session.input.received for session in peer.sessions] == [20]
+        reset(socket_)
+        async with connect(peer) as again:
+            await again.send(dump(Resume(ready.token)))
+            answer = parse(await again.recv(), FROM_SERVER)
+        assert isinstance(answer, Ready) and answer.next == 20
+
+    asyncio.run(main())
+
+
 def test_a_copy_that_was_left_behind_does_not_stand_in_the_way(servers, speech):
     """A stream that has gone on elsewhere, and comes back with its state, replaces it."""
     first, second = servers(), servers(drain_seconds=5.0)

@@ -78,3 +78,18 @@ def from_whisper() -> ContentRecipe:
         model=ContentConfig(dim=64, layers=StackConfig(width=320, blocks=7)),
         targets=TargetsConfig(encoder="openai/whisper-base", layer=4, clusters=(100, 500, 2000)),
     )
+
+
+def phonetic() -> ContentRecipe:
+    """Predicts units of directions of Whisper's encoder in which phones differ, less of it masked;
+    features are means over three frames.
+    """
+    return replace(
+        from_whisper(),
+        steps=4_000,
+        start_from="runs/content-from-whisper",
+        mask_share=0.15,
+        mask_frames=5,
+        averaged=3,
+        targets=TargetsConfig(encoder="runs/phonetic-whisper", layer=1, clusters=(100, 500, 2000)),
+    )
