@@ -5,6 +5,7 @@ when every message came.
 """
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -232,7 +233,9 @@ class Caller:
         call.received.append(got)
         call.came.append(time.perf_counter())
         if len(call.received) % self.ack_every == 0:
-            await socket_.send(dump(Ack(len(call.received))))
+            # The server may have closed: there is more to read before that, a sealed state at last.
+            with contextlib.suppress(websockets.ConnectionClosed):
+                await socket_.send(dump(Ack(len(call.received))))
         return True
 
 

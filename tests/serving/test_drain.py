@@ -7,6 +7,7 @@ one that never answers.
 import asyncio
 import socket
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -148,6 +149,50 @@ def test_a_worker_that_dies_while_the_server_stops_loses_nothing(servers, speech
     before, after = servers(), servers()
     calls = asyncio.run(moved(before, after, speech, 4, before.kill_worker))
     assert all(call.resumes == 1 for call in calls)
+
+
+@pytest.mark.parametrize("client", ["websockets", "syllabary"])
+def test_what_came_before_the_close_is_read(servers, speech, stuck, client):
+    """A client that had no processor finds it all at once: output, its state, and the close.
+
+    Its acknowledgement of the output comes too late, and costs nothing.
+    """
+    before, after = servers(drain_seconds=8.0), servers()
+    compute = stuck("compute")
+    call, expected = speech.call(0)
+
+    async def main():
+        here, ending = before, asyncio.Event()
+
+        async def with_websockets():
+            await Caller(lambda: here.url, pace=True, ack_every=1, may_end=ending).call(call)
+            return call.output
+
+        async def with_ours():
+            async with connect_client([before.url, after.url], "encode", "null") as stream:
+                for message in call.messages:
+                    await stream.send(message.payload)
+                    await asyncio.sleep(0.02)
+                await ending.wait()
+                await stream.end()
+                return b"".join([message.payload async for message in stream])
+
+        talk = {"websockets": with_websockets, "syllabary": with_ours}[client]
+        running = asyncio.create_task(talk())
+        await until(lambda: before.sessions and before.sessions[0].input.received >= 10)
+        compute.hold()
+        await until(lambda: before.sessions[0].input.received >= 30)
+        draining = threading.Thread(target=before.drain, args=(1.0,))
+        draining.start()
+        compute.release()
+        time.sleep(3)  # the whole loop, with all its clients
+        await asyncio.to_thread(draining.join)
+        before.close()
+        here = after
+        ending.set()
+        assert await running == expected
+
+    asyncio.run(main())
 
 
 def test_a_full_server_takes_the_streams_later(servers, speech):
