@@ -274,10 +274,10 @@ def units_vocoder() -> UnitVocoderRecipe:
     """For the units of `units-16k`, from the decoder of `rvq-16k` and its latents for each unit."""
     return UnitVocoderRecipe(
         name="units-16k",
-        steps=3_200,
+        steps=4_000,
         **_common(20_800),
         decoder="rvq-16k",
-        model=SpeakingConfig(look_ahead=3, stack=StackConfig(width=320, blocks=7)),
+        model=SpeakingConfig(look_ahead=6, stack=StackConfig(width=320, blocks=7)),
         supervision=SupervisionConfig(
             envelope_weight=8.0, texture_weight=2.0, unvoiced_weight=0.5, bridged_pitch_weight=0.1
         ),
