@@ -45,6 +45,7 @@ TASKS: "dict[str, str | type[TrainingTask[Any]]]" = {
 RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
     "rvq-small": ".spectral.recipes:rvq_small",
     "rvq-16k": ".spectral.recipes:rvq_16k",
+    "rvq-16k-semantic": ".spectral.recipes:rvq_16k_semantic",
     "rvq-16k-waveform": ".spectral.recipes:rvq_16k_waveform",
     "fsq-16k": ".spectral.recipes:fsq_16k",
     "ts3-16k-stage-1": ".spectral.recipes:ts3_16k_stage_1",
@@ -66,7 +67,8 @@ RECIPES: "dict[str, str | Callable[[], Recipe]]" = {
 DESCRIPTIONS = {
     "rvq-small": "small codec, 0.4 to 3.2 kbit/s: ten minutes on two cores, to try things out",
     "rvq-16k": "residual codebooks, 0.5 to 4 kbit/s: 70 minutes on one core",
-    "rvq-16k-waveform": "the same with a SEANet-like trunk, for comparison: days on a CPU",
+    "rvq-16k-semantic": "the same, trained on: the first codebook learns phonetic units",
+    "rvq-16k-waveform": "the first with a SEANet-like trunk, for comparison: days on a CPU",
     "fsq-16k": "one implicit codebook, 0.8 kbit/s: 70 minutes on one core",
     "ts3-16k-stage-1": "encoder and decoder of ts3-16k: an hour on one core",
     "ts3-16k": "causal transformer, one codebook, 0.8 kbit/s: from runs/ts3-16k-stage-1",

@@ -1,6 +1,6 @@
 """`TrainingSet`: the training speech of a run, and the only place that takes crops of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .data.crops import CropBatch, CropSampler
 from .data.store import SpeechStore
@@ -13,10 +13,13 @@ class TrainingSet:
     Args:
         recipe: whose `data`, `batch_size` and `seed` are used.
         store: the training utterances.
+        texts: their transcripts by name, where there are any.
     """
 
-    def __init__(self, recipe: Recipe, store: SpeechStore) -> None:
-        self.recipe, self.store = recipe, store
+    def __init__(
+        self, recipe: Recipe, store: SpeechStore, texts: Mapping[str, str] | None = None
+    ) -> None:
+        self.recipe, self.store, self.texts = recipe, store, texts or {}
 
     def crops(self, rank: int = 0, world_size: int = 1) -> CropSampler:
         """Return the batches that steps train on, before augmentation.

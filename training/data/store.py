@@ -203,11 +203,12 @@ def build_store(
         )
     names: set[str] = set()
     for item in items:
-        if _name(item) in names:
+        if utterance_name(item) in names:
             raise TrainingError(
-                f"two utterances are named {_name(item)}; put their manifests in separate stores"
+                f"two utterances are named {utterance_name(item)}; put their manifests in "
+                "separate stores"
             )
-        names.add(_name(item))
+        names.add(utterance_name(item))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one(folder):
@@ -238,7 +239,8 @@ def build_store(
         return SpeechStore(folder)
 
 
-def _name(item: Utterance) -> str:
+def utterance_name(item: Utterance) -> str:
+    """Return the name that an utterance has in stores."""
     return printable(item.name)
 
 
@@ -276,7 +278,7 @@ def _digest_of_inputs(
     for item in items:
         content = stamps.get(printable(item.path.absolute()), [None])[-1]
         segment = [item.offset_s, item.duration_s]
-        fields = [_name(item), content, segment, item.speaker, _source(item)]
+        fields = [utterance_name(item), content, segment, item.speaker, _source(item)]
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
 
@@ -329,11 +331,13 @@ def _decode_all(
             if not length:
                 raise AudioFileError(f"{item.path}: has no samples")
         except (AudioFileError, WaveError) as error:
-            failures.append(StoreFailure(_name(item), printable(str(error))))
+            failures.append(StoreFailure(utterance_name(item), printable(str(error))))
             file.seek(2 * offset)
             file.truncate()
         else:
-            entries.append(StoreEntry(_name(item), offset, length, item.speaker, _source(item)))
+            entries.append(
+                StoreEntry(utterance_name(item), offset, length, item.speaker, _source(item))
+            )
             digest = digest_with_it
             offset += length
             clipped += beyond

@@ -15,6 +15,7 @@ from ...audio.manifests import Utterance, collect
 from ...errors import TrainingError
 from ..data import CropBatch, SpeechStore, augment, build_store, validation_batches
 from ..data.automatic_split import split_automatically
+from ..data.store import utterance_name
 from ..recipe import Recipe
 from ..task import Batch
 from ..training_set import TrainingSet
@@ -77,6 +78,7 @@ class Feed:
         self.notes: list[str] = []
         place = _place(data.manifest, "data.manifest", "SYLLABARY_SPEECH")
         items = self._with_splits(collect([place]))
+        texts = {utterance_name(item): item.text for item in items if item.text}
         self.train = store(place, items, data.train_split, data.exclude_sources)
         self.valid = store(place, items, data.valid_split, data.exclude_sources)
         self.noise = None
@@ -84,7 +86,7 @@ class Feed:
             noise = _place(data.noise, "data.noise", "SYLLABARY_NOISE")
             self.noise = store(noise, collect([noise]), data.noise_split, ())
         #: The training utterances and their crops, for the task's own statistics.
-        self.training_set = TrainingSet(recipe, self.train)
+        self.training_set = TrainingSet(recipe, self.train, texts)
         self._mine = self.training_set.crops(ranks.rank, ranks.size)
 
     def _with_splits(self, items: Sequence[Utterance]) -> Sequence[Utterance]:

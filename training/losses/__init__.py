@@ -11,6 +11,7 @@ from .loudness import LoudnessLoss, LoudnessLossConfig
 from .mel import MelLossConfig, MultiScaleMelLoss
 from .stft import MultiResolutionSTFTLoss, STFTLossConfig
 from .texture import TextureLoss, TextureLossConfig
+from .transcripts import TranscriptLoss, TranscriptLossConfig
 
 __all__ = [
     "AdversarialLoss",
@@ -31,5 +32,7 @@ __all__ = [
     "STFTLossConfig",
     "TextureLoss",
     "TextureLossConfig",
+    "TranscriptLoss",
+    "TranscriptLossConfig",
     "feature_matching_loss",
 ]

@@ -23,7 +23,7 @@ from ...quantizers.modules.result import Quantized
 from ...quantizers.modules.vector import VectorQuantizer
 from ..data.draws import draws
 from ..held_still import held_still
-from ..losses import Distillation, DistillationConfig
+from ..losses import Distillation, DistillationConfig, TranscriptLoss, TranscriptLossConfig
 from ..task import Batch, Generated
 from ..training_set import TrainingSet
 from .growth import load_grown
@@ -43,6 +43,9 @@ class CodecRecipe(SupervisedRecipe):
         start_batches: batches whose latents initialize a new quantizer, if it needs more than the
             first batch; 0 disables this.
         distillation: of a speech encoder's features into the first codebooks.
+        transcript_weight: of the letters of the transcripts, which the same codebooks predict; 0
+            disables it.
+        transcripts: its letters.
         decoder_only: train the decoder alone: the codes, and tokens that exist, stay what they are.
     """
 
@@ -50,6 +53,8 @@ class CodecRecipe(SupervisedRecipe):
     keep_quantizer: bool = True
     start_batches: int = 0
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    transcript_weight: float = 0.0
+    transcripts: TranscriptLossConfig = field(default_factory=TranscriptLossConfig)
     decoder_only: bool = False
 
     def __post_init__(self) -> None:
@@ -102,19 +107,28 @@ R = TypeVar("R", bound=CodecRecipe)
 
 
 class TaughtCodec(nn.Module):
-    """A codec, and the layer that predicts a teacher's features from its first codebooks.
+    """A codec, and layers that predict from its first codebooks what these learn to say.
 
     Args:
         codec: the codec.
-        width: of the features.
+        features: width of a teacher's features, which the layer `features` predicts; 0: it has
+            none.
+        letters: scores of letters, for `letters`; 0: it has none.
     """
 
     CODEC: ClassVar[str] = "codec"
+    #: The layers, and what they find.
+    HEADS: ClassVar[dict[str, str]] = {
+        "features": "the teacher's features",
+        "letters": "the letters of transcripts",
+    }
 
-    def __init__(self, codec: NeuralCodec, width: int) -> None:
+    def __init__(self, codec: NeuralCodec, features: int, letters: int) -> None:
         super().__init__()
         self.codec = codec
-        self.features = nn.Linear(codec.network.latent_dim, width)
+        for name, width in (("features", features), ("letters", letters)):
+            if width:
+                self.add_module(name, nn.Linear(codec.network.latent_dim, width))
 
 
 class CodecTask(SupervisedTask[R]):
@@ -133,9 +147,17 @@ class CodecTask(SupervisedTask[R]):
         self.codec = self.generator = self.make(recipe)
         network = self.codec.network
         self.distillation: Distillation | None = None
+        self.transcripts: TranscriptLoss | None = None
         if recipe.distillation.weight:
             self.distillation = Distillation(recipe.distillation, network.sample_rate)
-            self.generator = TaughtCodec(self.codec, self.distillation.width)
+        if recipe.transcript_weight:
+            self.transcripts = TranscriptLoss(recipe.transcripts)
+        if self.distillation or self.transcripts:
+            self.generator = TaughtCodec(
+                self.codec,
+                self.distillation.width if self.distillation else 0,
+                self.transcripts.width if self.transcripts else 0,
+            )
         step = network.head.step if isinstance(network, SpectralConfig) else network.hop
         self.supervise(step)
 
@@ -149,10 +171,16 @@ class CodecTask(SupervisedTask[R]):
         if self.distillation is not None:
             samples = data.samples(2, self.distillation.batches)
             self.distillation.standardise(crops.waves.to(self.codec.device) for crops in samples)
+        if self.transcripts is not None:
+            self.transcripts.prepare(data.store, data.texts, self.recipe.data.crop_samples)
 
     def digests(self) -> dict[str, str]:
         found = super().digests()
-        return found if self.distillation is None else found | {"teacher": self.distillation.digest}
+        if self.distillation is not None:
+            found["teacher"] = self.distillation.digest
+        if self.transcripts is not None:
+            found["transcripts"] = self.transcripts.digest
+        return found
 
     def frozen(self, step: int) -> Iterable[nn.Module]:
         return (self.codec.encoder, self.codec.quantizer) if self.recipe.decoder_only else ()
@@ -205,7 +233,8 @@ class CodecTask(SupervisedTask[R]):
         """
         latents = latents[:, self.codec.network.encoder_look_ahead :].float()
         if step < self.recipe.quantize_from:
-            return latents, self._distilled(latents, batch), {}
+            losses, figures = self._taught(latents, batch)
+            return latents, losses, figures
         given = self.memory.get("quantizer") == "given"
         if step == self.recipe.quantize_from and self.recipe.start_batches and not given:
             self.start_quantizer(self._sampled_latents())
@@ -218,21 +247,34 @@ class CodecTask(SupervisedTask[R]):
         if self.recipe.decoder_only:
             return quantized.quantized.detach(), {}, figures
         losses = dict(quantized.losses)
-        losses |= self._distilled(self.first_codebooks(latents, quantized), batch)
+        if isinstance(self.generator, TaughtCodec):
+            taught = self._taught(self.first_codebooks(latents, quantized), batch)
+            losses, figures = losses | taught[0], figures | taught[1]
         return quantized.quantized, losses, figures
 
-    def _distilled(self, latents: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The distillation loss of the first codebooks' vectors (batch, frames, latent_dim)."""
-        if self.distillation is None:
-            return {}
-        assert isinstance(self.generator, TaughtCodec)
-        found = self.generator.features(latents)
-        hop = self.codec.network.hop
-        loss = self.distillation(found, batch.targets, batch.lengths, hop)
-        return {"distillation": loss}
+    def _taught(self, vectors: Tensor, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses of what the first codebooks learn to say, and figures.
+
+        Args:
+            vectors: of these codebooks, (batch, frames, latent_dim).
+            batch: their batch.
+        """
+        losses: dict[str, Tensor] = {}
+        figures: dict[str, Tensor] = {}
+        hop, heads = self.codec.network.hop, self.generator
+        if self.distillation is not None:
+            found = heads.get_submodule("features")(vectors)
+            losses["distillation"] = self.distillation(found, batch.targets, batch.lengths, hop)
+        if self.transcripts is not None:
+            scores = heads.get_submodule("letters")(vectors)
+            loss, figures["with_transcript"] = self.transcripts(
+                scores, batch.names, batch.lengths, hop
+            )
+            losses["transcripts"] = self.recipe.transcript_weight * loss
+        return losses, figures
 
     def first_codebooks(self, latents: Tensor, quantized: Quantized) -> Tensor:
-        """Return the vectors of the distilled codebooks (batch, frames, latent_dim), with a
+        """Return the vectors of the taught codebooks (batch, frames, latent_dim), with a
         gradient.
         """
         return quantized.quantized
@@ -289,13 +331,17 @@ class CodecTask(SupervisedTask[R]):
         load_grown(codec, rest | {prefix + k: v for k, v in quantizer.state_dict().items()})
         self.memory["quantizer"] = "given" if like else "new"
         anew = [] if like else ["the quantizer"]
-        if isinstance(self.generator, TaughtCodec):
-            own_head = self.generator.features.state_dict()
-            head = {k.removeprefix("features."): v for k, v in head.items()}
-            if {k: v.shape for k, v in head.items()} == {k: v.shape for k, v in own_head.items()}:
-                self.generator.features.load_state_dict(head)
+        for name, what in TaughtCodec.HEADS.items():
+            layer = getattr(self.generator, name, None)
+            if not isinstance(layer, nn.Linear):
+                continue
+            found = {k: head[f"{name}.{k}"] for k in layer.state_dict() if f"{name}.{k}" in head}
+            if {k: v.shape for k, v in found.items()} == {
+                k: v.shape for k, v in layer.state_dict().items()
+            }:
+                layer.load_state_dict(found)
             else:
-                anew.append("the layer that finds the teacher's features")
+                anew.append(f"the layer that finds {what}")
         return anew
 
     def is_whole(self, step: int) -> bool:
@@ -326,7 +372,8 @@ class RVQTask(CodecTask[RVQRecipe]):
         if self.recipe.decoder_only:
             # It doesn't train, so it counts no steps, and keeps all codebooks by itself.
             return quantizer(latents, num_codebooks=quantizer.draw_num_codebooks(step))
-        taught = config.codebooks if config.weight and config.exclusive else 0
+        teaches = config.weight or self.recipe.transcript_weight
+        taught = config.codebooks if teaches and config.exclusive else 0
         projections = [stage.project_in for stage in quantizer.stages[:taught]]
         with held_still(parameter for part in projections for parameter in part.parameters()):
             return super().quantize(latents, step)

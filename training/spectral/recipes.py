@@ -17,7 +17,7 @@ from ...codecs.ts3.presets import PRESETS
 from ...codecs.ts3.tokenizer import CodebookConfig, TS3Config
 from ...semantic.speaking.config import SpeakingConfig
 from ..data.augment import AugmentConfig
-from ..losses import MelLossConfig
+from ..losses import ContentLossConfig, DistillationConfig, MelLossConfig
 from ..recipe import (
     AdversarialConfig,
     DataConfig,
@@ -62,6 +62,49 @@ def rvq_16k() -> RVQRecipe:
         **_common(20_480),
         quantize_from=3500,
         supervision=SupervisionConfig(own_pitch_from=7_000),
+    )
+
+
+def rvq_16k_semantic() -> RVQRecipe:
+    """0.5 to 4 kbit/s; the first codebook says what was spoken, the others how.
+
+    Continues from `rvq-16k` with two more encoder blocks. The first codebook learns from phonetic
+    units of a speech encoder alone (D. Zhang et al., "SpeechTokenizer", arXiv 2308.16692), and may
+    say them as many frames late as the decoder looks ahead.
+    """
+    recipe, ahead = rvq_16k(), 4
+    trunk = recipe.model.network
+    assert isinstance(trunk, SpectralConfig)
+    assert isinstance(trunk.encoder, StackConfig) and isinstance(trunk.decoder, StackConfig)
+    network = replace(
+        trunk,
+        encoder=replace(trunk.encoder, blocks=7),
+        decoder=replace(trunk.decoder, blocks=7),
+        decoder_look_ahead=ahead,
+    )
+    return replace(
+        recipe,
+        name="rvq-16k-semantic",
+        start_from="rvq-16k",
+        steps=2_600,
+        quantize_from=0,
+        model=replace(recipe.model, network=network),
+        distillation=DistillationConfig(
+            weight=10.0,
+            encoder="runs/phonetic-whisper",
+            layer=1,
+            clusters=500,
+            exclusive=True,
+            delay=ahead,
+        ),
+        supervision=SupervisionConfig(
+            own_pitch_from=0,
+            texture_weight=2.0,
+            unvoiced_weight=0.5,
+            bridged_pitch_weight=0.1,
+            content_weight=10.0,
+            content=ContentLossConfig(encoder="openai/whisper-tiny.en"),
+        ),
     )
 
 

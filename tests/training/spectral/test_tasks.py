@@ -353,6 +353,49 @@ def test_codebooks_that_learn_from_the_teacher_alone(corpus, exclusive):
     assert gradients(taught) == [True, False, True, True]
 
 
+def test_transcripts_teach(corpus, cache, tmp_path):
+    """Letters are learnt with the teacher's features or without, by whole utterances only."""
+    lines = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    told = tmp_path / "told.jsonl"
+    told.write_text(
+        "".join(
+            json.dumps(line | {"path": str(corpus / line["path"]), "text": "It's one."}) + "\n"
+            for line in lines
+        )
+    )
+    data = dataclasses.replace(rvq(corpus).data, manifest=str(told))
+    fields = {"data": data, "transcript_weight": 0.5, "adversarial": None}
+    with pytest.raises(TrainingError, match=r"none of \d+ utterances is at most 0.20 s long"):
+        train(rvq(corpus, **fields), tmp_path / "short", device="cpu", cache=cache)
+    fields["data"] = dataclasses.replace(data, crop_samples=64_000)
+    teacher = DistillationConfig(weight=1.0, encoder=str(tiny_units.directory("hubert")), layer=2)
+    for number, more in enumerate(({}, {"distillation": teacher})):
+        recipe, place = rvq(corpus, **fields, **more), tmp_path / str(number)
+        train(recipe, place, device="cpu", cache=cache)
+        steps = [json.loads(line) for line in (place / "log.jsonl").read_text().split("\n")[:3]]
+        assert [step["with_transcript"] for step in steps] == [1, 1, 1]
+        assert all(step["transcripts"] > 0 for step in steps)
+        state = torch.load(place / "state.pt", weights_only=True)
+        assert "transcripts" in state["data"] and ("teacher" in state["data"]) == bool(more)
+        names = syllabary.load(place / "last").state_dict()
+        assert not [name for name in names if "letters" in name or "features" in name]
+        said = []
+        observer = Observer()
+        observer.said = said.append
+        further = dataclasses.replace(recipe, start_from=str(place), steps=1, distillation=teacher)
+        train(further, tmp_path / f"{number}-on", device="cpu", cache=cache, observer=observer)
+        anew = [line for line in said if "anew" in line]
+        assert bool(anew) != bool(more)  # which the first had no layer for
+        assert "letters" not in str(anew)
+    # Other transcripts are other data.
+    told.write_text(told.read_text().replace("one", "won"))
+    longer = dataclasses.replace(
+        recipe, steps=4, schedule=dataclasses.replace(recipe.schedule, decay_steps=3)
+    )
+    with pytest.raises(TrainingError, match="transcripts differ"):
+        train(longer, place, device="cpu", cache=cache)
+
+
 def test_teachers_teach(corpus, cache, tmp_path):
     """Content, distillation, texture and voicing losses; the teachers' digests hold a run."""
     teacher = str(tiny_units.directory("hubert"))
