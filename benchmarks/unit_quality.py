@@ -1,9 +1,10 @@
 """What units are worth as signs of speech: phones, discrimination, robustness, speakers, bits.
 
     SYLLABARY_SPEECH=… python benchmarks/unit_quality.py --tokenizer units-16k --tokenizer DIR \\
-        [--bpe NAME_OR_DIR] [--split test] [--limit N] [--wer] [--skip-perturbations]
+        [--bpe NAME_OR_DIR] [--split test] [--limit N] [--wer] [--skip-perturbations] [--late N]
 
-A tokenizer is anything that `syllabary.load` takes with one codebook. Speech is LibriSpeech's
+A tokenizer is anything that `syllabary.load` takes; of several codebooks the first is measured.
+With --late, its codes are about what was said so many frames before. Speech is LibriSpeech's
 test-other and speechocean762 of the split. Phones are pocketsphinx's forced alignment; utterances
 with words that its dictionary lacks count in nothing that needs phones, and are listed. Speakers
 are compared on the sentences of speechocean762 that several people read; valid and test have none,
@@ -79,13 +80,18 @@ def load_speech(folder: Path, split: str, limit: int | None) -> Speech:
     return Speech(items, waves, align_utterances(items), parallel_sentences(shared))
 
 
-def encoder(tokenizer: AudioTokenizer) -> Callable[[np.ndarray], np.ndarray]:
-    """From (samples,) at 16 kHz to (frames,) units, one a frame even if it de-duplicates."""
+def encoder(tokenizer: AudioTokenizer, late: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """From (samples,) at 16 kHz to (frames,) units, one a frame even if it de-duplicates.
+
+    Of several codebooks they are those of the first; the first `late` are left out.
+    """
     rate = tokenizer.spec.sample_rate
+    kept = 1 if tokenizer.spec.tokens.num_codebooks > 1 else None
 
     def encode(wave: np.ndarray) -> np.ndarray:
-        tokens = tokenizer.encode(resample(wave, SAMPLE_RATE, rate), rate).restore()
-        return tokens.codes[0, 0, : int(tokens.lengths[0])].numpy()
+        given = resample(wave, SAMPLE_RATE, rate)
+        tokens = tokenizer.encode(given, rate, num_codebooks=kept).restore()
+        return tokens.codes[0, 0, late : int(tokens.lengths[0])].numpy()
 
     return encode
 
@@ -101,9 +107,9 @@ def measure(name: str, speech: Speech, options: argparse.Namespace) -> dict[str,
     """A row; what can't be computed is missing in it, with a reason under `missing`."""
     tokenizer = syllabary.load(name)
     spec = tokenizer.spec.tokens
-    if spec.num_codebooks != 1:
-        raise MetricError(f"{name} has {spec.num_codebooks} codebooks; expected one")
-    encode, (size,) = encoder(tokenizer), spec.codebook_sizes
+    if spec.num_codebooks > 1 and tokenizer.spec.min_codebooks > 1:
+        raise MetricError(f"{name} can't be used with its first codebook alone")
+    encode, size = encoder(tokenizer, options.late), spec.codebook_sizes[0]
     row: dict[str, Any] = {"tokenizer": name, "digest": spec.digest, "K": size, "missing": {}}
     start = time.perf_counter()
     units = [encode(wave) for wave in speech.waves]
@@ -285,6 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="an even sample of N utterances")
     parser.add_argument("--wer", action="store_true", help="also words in the decoded speech")
     parser.add_argument("--skip-perturbations", action="store_true")
+    parser.add_argument("--late", type=int, default=0, metavar="N", help="frames that units lag")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON, with every detail")
     options = parser.parse_args(arguments)
     folder = os.environ.get("SYLLABARY_SPEECH")
@@ -292,6 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit("set SYLLABARY_SPEECH to a folder of real speech with a manifest.jsonl")
     if options.limit is not None and options.limit < 1:
         parser.error(f"--limit {options.limit}: expected at least 1")
+    if options.late < 0:
+        parser.error(f"--late {options.late}: expected at least 0")
     torch.set_num_threads(1)
     speech = load_speech(Path(folder), options.split, options.limit)
     minutes = sum(map(len, speech.waves)) / SAMPLE_RATE / 60

@@ -45,6 +45,7 @@ _RANGE = ("num_levels", "minimum", "maximum")
 #: Trained tokenizers that come with the package, each in a folder of `assets/models`.
 SHIPPED: dict[str, Shipped] = {
     "rvq-16k": Shipped("rvq-16k"),
+    "rvq-16k-semantic": Shipped("rvq-16k-semantic"),
     "fsq-16k": Shipped("fsq-16k", free=("levels",)),
     "ts3-16k": Shipped("ts3-16k"),
     "ts3-16k-40hz": Shipped("ts3-16k-40hz"),

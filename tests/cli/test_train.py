@@ -83,12 +83,15 @@ def test_fine_tuning(run, tmp_path, corpus):
         recipe["optimizer"]["lr"]
         < json.loads(run("train", "rvq-16k", "--show")[1])["recipe"]["optimizer"]["lr"]
     )
-    for name in ("rvq-16k", "ts3-16k", "ts3-16k-40hz", "fsq-16k"):
+    for name in ("rvq-16k", "rvq-16k-semantic", "ts3-16k", "ts3-16k-40hz", "fsq-16k"):
         assert fine_tuning(name).model == syllabary.load(name).config
     # A recipe by whose name nothing is bundled is that of a run of one's own.
     assert run("train", "--from", "rvq-small", "--show")[0] == 0
     code, _, err = run("train", "--from", "mimi", "--show")
     assert code == 2 and "no recipe of 'mimi' is known" in err
+    place = str(tmp_path / "tuned")
+    code, _, err = run("train", "--from", "rvq-16k-semantic", "--data", str(corpus), "-o", place)
+    assert code == 2 and "runs/phonetic-whisper: no such folder" in err
     code, _, err = run("train", "dmel-vocoder", "--from", "dmel", "--show")
     assert code == 2 and "can't be fine-tuned" in err
 

@@ -8,6 +8,7 @@ such a codec: evaluate it with another one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from .lengths import mean_of_rows, prepare
 
 # Standard deviations of a channel over the median of all.
 _OUTLYING = 5
+# Where bundled recipes find what other commands make; no owner of published models.
+_MADE_BEFORE = "runs/"
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,20 @@ def find_teacher(name: str, layers: tuple[int, ...], sample_rate: int) -> Speech
     Args:
         name, layers: see `ContentLossConfig`.
         sample_rate: Hz, which must be the encoder's.
+
+    Raises:
+        TrainingError: the encoder has another sample rate, or lacks a layer; or a bundled recipe's
+            teacher has not been made yet.
+        CheckpointError, UnknownTokenizerError: as `find` does.
     """
     from ...semantic.encoders.pretrained import Pretrained
     from ...semantic.encoders.torchaudio_models import TorchaudioModel
 
+    if name.startswith(_MADE_BEFORE) and not Path(name).is_dir():
+        raise TrainingError(
+            f"{name}: no such folder; this recipe learns from it, and another command makes it "
+            "(docs/training.md, bundled recipes)"
+        )
     encoder = find(name)
     if isinstance(encoder, Pretrained):
         encoder = find(name, LayerChoice(layers or (OUTPUT,)))
