@@ -68,7 +68,7 @@ DESCRIPTIONS = {
     "rvq-small": "small codec, 0.4 to 3.2 kbit/s: ten minutes on two cores, to try things out",
     "rvq-16k": "residual codebooks, 0.5 to 4 kbit/s: 70 minutes on one core",
     "rvq-16k-semantic": "the same, trained on: the first codebook learns phonetic units",
-    "rvq-16k-waveform": "the first with a SEANet-like trunk, for comparison: days on a CPU",
+    "rvq-16k-waveform": "rvq-16k with a SEANet-like trunk, for comparison: days on a CPU",
     "fsq-16k": "one implicit codebook, 0.8 kbit/s: 70 minutes on one core",
     "ts3-16k-stage-1": "encoder and decoder of ts3-16k: an hour on one core",
     "ts3-16k": "causal transformer, one codebook, 0.8 kbit/s: from runs/ts3-16k-stage-1",

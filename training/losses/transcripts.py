@@ -18,6 +18,9 @@ from torch.nn import functional
 from ...errors import TrainingError
 from ..data.store import SpeechStore
 
+# The letters of an utterance without a transcript.
+_NOTHING = torch.zeros(0, dtype=torch.int64)
+
 
 @dataclass(frozen=True)
 class TranscriptLossConfig:
@@ -83,7 +86,7 @@ class TranscriptLoss(nn.Module):
             seconds = crop_samples / store.sample_rate
             raise TrainingError(
                 f"transcript_weight: none of {len(store)} utterances is at most {seconds:.2f} s "
-                f"long (data.crop_samples) and has a transcript in the letters "
+                "long (data.crop_samples) and has a transcript in the letters "
                 f"{self.config.letters!r}"
             )
 
@@ -98,20 +101,18 @@ class TranscriptLoss(nn.Module):
             lengths: (batch,) valid samples.
             hop: samples of a frame.
         """
-        found = [self._spelled.get(name) for name in names]
+        found = [self._spelled.get(name, _NOTHING) for name in names]
+        counts = torch.tensor([len(letters) for letters in found], device=scores.device)
         frames = (-(-lengths // hop)).clamp(max=scores.shape[1])
-        counts = torch.tensor([0 if each is None else len(each) for each in found])
-        letters = [each for each in found if each is not None]
         losses = functional.ctc_loss(
             functional.log_softmax(scores.float(), -1).transpose(0, 1),
-            torch.cat(letters).to(scores.device) if letters else counts.new_zeros(0),
+            torch.cat(found).to(scores.device),
             frames.to(scores.device),
-            counts.to(scores.device),
+            counts,
             reduction="none",
             # What is spelled with more letters than there are frames has no way into them.
             zero_infinity=True,
         )
-        counts = counts.to(scores.device)
         told = counts > 0
         per_letter = torch.where(told, losses / counts.clamp(min=1), torch.zeros_like(losses))
         return per_letter.mean(), told.float().mean()

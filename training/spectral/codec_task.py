@@ -111,9 +111,7 @@ class TaughtCodec(nn.Module):
 
     Args:
         codec: the codec.
-        features: width of a teacher's features, which the layer `features` predicts; 0: it has
-            none.
-        letters: scores of letters, for `letters`; 0: it has none.
+        widths: of the layers, by their names in `HEADS`.
     """
 
     CODEC: ClassVar[str] = "codec"
@@ -123,12 +121,11 @@ class TaughtCodec(nn.Module):
         "letters": "the letters of transcripts",
     }
 
-    def __init__(self, codec: NeuralCodec, features: int, letters: int) -> None:
+    def __init__(self, codec: NeuralCodec, widths: Mapping[str, int]) -> None:
         super().__init__()
         self.codec = codec
-        for name, width in (("features", features), ("letters", letters)):
-            if width:
-                self.add_module(name, nn.Linear(codec.network.latent_dim, width))
+        for name, width in widths.items():
+            self.add_module(name, nn.Linear(codec.network.latent_dim, width))
 
 
 class CodecTask(SupervisedTask[R]):
@@ -148,16 +145,15 @@ class CodecTask(SupervisedTask[R]):
         network = self.codec.network
         self.distillation: Distillation | None = None
         self.transcripts: TranscriptLoss | None = None
+        widths: dict[str, int] = {}
         if recipe.distillation.weight:
             self.distillation = Distillation(recipe.distillation, network.sample_rate)
+            widths["features"] = self.distillation.width
         if recipe.transcript_weight:
             self.transcripts = TranscriptLoss(recipe.transcripts)
-        if self.distillation or self.transcripts:
-            self.generator = TaughtCodec(
-                self.codec,
-                self.distillation.width if self.distillation else 0,
-                self.transcripts.width if self.transcripts else 0,
-            )
+            widths["letters"] = self.transcripts.width
+        if widths:
+            self.generator = TaughtCodec(self.codec, widths)
         step = network.head.step if isinstance(network, SpectralConfig) else network.hop
         self.supervise(step)
 
@@ -331,17 +327,16 @@ class CodecTask(SupervisedTask[R]):
         load_grown(codec, rest | {prefix + k: v for k, v in quantizer.state_dict().items()})
         self.memory["quantizer"] = "given" if like else "new"
         anew = [] if like else ["the quantizer"]
-        for name, what in TaughtCodec.HEADS.items():
-            layer = getattr(self.generator, name, None)
-            if not isinstance(layer, nn.Linear):
+        for name, layer in self.generator.named_children():
+            if name not in TaughtCodec.HEADS:
                 continue
-            found = {k: head[f"{name}.{k}"] for k in layer.state_dict() if f"{name}.{k}" in head}
-            if {k: v.shape for k, v in found.items()} == {
-                k: v.shape for k, v in layer.state_dict().items()
-            }:
+            inside = f"{name}."
+            found = {k.removeprefix(inside): v for k, v in head.items() if k.startswith(inside)}
+            wanted = layer.state_dict()
+            if {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in wanted.items()}:
                 layer.load_state_dict(found)
             else:
-                anew.append(f"the layer that finds {what}")
+                anew.append(f"the layer that finds {TaughtCodec.HEADS[name]}")
         return anew
 
     def is_whole(self, step: int) -> bool:
@@ -372,7 +367,7 @@ class RVQTask(CodecTask[RVQRecipe]):
         if self.recipe.decoder_only:
             # It doesn't train, so it counts no steps, and keeps all codebooks by itself.
             return quantizer(latents, num_codebooks=quantizer.draw_num_codebooks(step))
-        teaches = config.weight or self.recipe.transcript_weight
+        teaches = isinstance(self.generator, TaughtCodec)
         taught = config.codebooks if teaches and config.exclusive else 0
         projections = [stage.project_in for stage in quantizer.stages[:taught]]
         with held_still(parameter for part in projections for parameter in part.parameters()):

@@ -72,23 +72,19 @@ def rvq_16k_semantic() -> RVQRecipe:
     units of a speech encoder alone (D. Zhang et al., "SpeechTokenizer", arXiv 2308.16692), and may
     say them as many frames late as the decoder looks ahead.
     """
-    recipe, ahead = rvq_16k(), 4
-    trunk = recipe.model.network
-    assert isinstance(trunk, SpectralConfig)
-    assert isinstance(trunk.encoder, StackConfig) and isinstance(trunk.decoder, StackConfig)
-    network = replace(
-        trunk,
-        encoder=replace(trunk.encoder, blocks=7),
-        decoder=replace(trunk.decoder, blocks=7),
+    ahead = 4
+    network = SpectralConfig(
+        encoder=StackConfig(width=256, blocks=7),
+        decoder=StackConfig(width=320, blocks=7),
         decoder_look_ahead=ahead,
     )
     return replace(
-        recipe,
+        rvq_16k(),
         name="rvq-16k-semantic",
         start_from="rvq-16k",
         steps=2_600,
         quantize_from=0,
-        model=replace(recipe.model, network=network),
+        model=RVQConfig(network=network),
         distillation=DistillationConfig(
             weight=10.0,
             encoder="runs/phonetic-whisper",
