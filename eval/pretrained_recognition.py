@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from ..audio.forced_alignment import SAMPLE_RATE
+from ..audio.transcripts import words_of
 from .analysis_cache import remembered
 from .recogniser_folders import ModelFolder
 from .requirements import MetricError, package
-from .transcripts import words_of
 
 
 class PretrainedRecognizer:

@@ -22,9 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..audio.forced_alignment import SAMPLE_RATE, decode_utterance
+from ..audio.transcripts import words_of
 from .analysis_cache import remembered
 from .requirements import MetricError, package
-from .transcripts import words_of
 from .unit_measures.alignment import sixteen_bits
 
 #: Environment variable with the model to use instead of pocketsphinx, as for `find_model`.

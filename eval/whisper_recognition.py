@@ -11,11 +11,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..audio.forced_alignment import SAMPLE_RATE
+from ..audio.transcripts import words_of
 from .analysis_cache import remembered
 from .model_files import folder_digest
 from .recogniser_folders import ModelFolder, as_ctranslate2
 from .requirements import MetricError, package
-from .transcripts import words_of
 
 #: Whisper's window in seconds: shorter audio needs no time stamps.
 WINDOW_S = 30.0

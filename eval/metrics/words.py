@@ -10,6 +10,7 @@ utterance are capped at its length, since a recogniser that loops on one would a
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ...audio.transcripts import words_of
 from ..recognition import (
     WordErrors,
     capped_errors,
@@ -18,7 +19,6 @@ from ..recognition import (
     word_errors,
     words_of_original,
 )
-from ..transcripts import words_of
 from .interface import Clip, Metric, MetricError, Ratio
 from .requirements import check_pair, package
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from ...audio.transcripts import words_of
 from ..metrics.requirements import package
-from ..transcripts import words_of
 
 BLANK = 0
 

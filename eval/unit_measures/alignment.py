@@ -13,9 +13,9 @@ from ...audio.forced_alignment import (
     dictionary,
     fitted_to_words,
 )
+from ...audio.transcripts import words_of
 from ..requirements import MetricError, package
 from ..systems.samples import to_int16
-from ..transcripts import words_of
 
 #: Silence, breath and noise.
 SILENCE = "SIL"

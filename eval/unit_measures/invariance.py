@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ...audio.manifests import Utterance
+from ...audio.transcripts import words_of
 from ..requirements import MetricError
-from ..transcripts import words_of
 from .edit_distance import UnitErrorRate, unit_error_rate
 
 

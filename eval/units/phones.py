@@ -1,5 +1,5 @@
-"""The former place of `words_of`, for scripts that import it from here; use `eval.transcripts`."""
+"""The former place of `words_of`, for scripts that import it from here; use `audio.transcripts`."""
 
-from ..transcripts import words_of
+from ...audio.transcripts import words_of
 
 __all__ = ["words_of"]

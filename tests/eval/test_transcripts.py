@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllabary.audio.manifests import Utterance
+from syllabary.audio.transcripts import words_of
 from syllabary.eval.metrics import words
 from syllabary.eval.metrics.interface import Clip, Ratio
 from syllabary.eval.probes.characters import Alphabet, normalise
 from syllabary.eval.recognition import word_errors
-from syllabary.eval.transcripts import words_of
 from syllabary.eval.unit_measures.invariance import parallel_sentences
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")

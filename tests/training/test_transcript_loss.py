@@ -35,8 +35,16 @@ def test_spelling():
     assert spelling("A b, c!", "abc") == [1, 2, 3]
     assert spelling("It's", "abcdefghijklmnopqrstuvwxyz'") == [9, 20, 27, 19]
     assert spelling("it's", "its") == [1, 2, 3]  # punctuation, where it is not a letter
+    assert spelling("It\u2019s", "'ist") == [2, 4, 1, 3]
     for unknown in ("a 2", "abd", "", "?", "ä"):
         assert spelling(unknown, "abc") == []
+
+
+def test_a_letter_is_one_however_it_was_typed():
+    for typed in ("é", "É", "e\u0301", "E\u0301"):
+        assert spelling(typed, "eé") == [2]
+        assert spelling(typed, "e") == []
+    assert spelling("Straße", "aerst") == [4, 5, 3, 1, 4, 4, 2]
 
 
 def test_all_alignments_are_counted():
@@ -73,11 +81,11 @@ def test_rows_without_a_transcript_count_as_nothing():
     assert gradient[0, :3].abs().sum() > 0
     assert gradient[0, 3:].abs().sum() == 0 and gradient[1:].abs().sum() == 0
     nothing, share = loss(scores[1:], ["silent", "number", "long"], lengths[1:], HOP)
-    assert float(nothing) == 0 and float(share) == 0
+    assert nothing.item() == 0 and share.item() == 0
     # More letters than frames have no way through: no infinity.
     crowded = made(Store(told=2 * HOP), {"told": "abc"})
     found, _ = crowded(scores, ["told"] * 4, torch.full((4,), 2 * HOP), HOP)
-    assert float(found) == 0
+    assert found.item() == 0
 
 
 def test_the_digest_is_of_what_is_used():
@@ -91,6 +99,6 @@ def test_what_cannot_teach_is_refused():
     store = Store(a=11 * HOP, b=HOP)
     with pytest.raises(TrainingError, match=r"none of 2 utterances is at most 0.20 s .* 'abc'"):
         made(store, {"a": "abc", "b": "xyz"})
-    for letters in ("", "aa", "A"):
-        with pytest.raises(TrainingError, match="letters in lower case, each once"):
+    for letters in ("", "aa", "A", "e\u0301", "ß", " ", "?"):
+        with pytest.raises(TrainingError, match="in lower case and composed, each once"):
             TranscriptLossConfig(letters)

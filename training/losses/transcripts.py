@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...audio.transcripts import words_of
 from ...errors import TrainingError
 from ..data.store import SpeechStore
 
@@ -27,16 +28,19 @@ class TranscriptLossConfig:
     """Configuration of a `TranscriptLoss`.
 
     Attributes:
-        letters: that transcripts are written with, in lower case, each once.
+        letters: that transcripts are written with, as `words_of` gives them (composed, in lower
+            case), each once.
     """
 
     letters: str = "abcdefghijklmnopqrstuvwxyz'"
 
     def __post_init__(self) -> None:
         letters = self.letters
-        if not letters or len(set(letters)) < len(letters) or letters != letters.lower():
+        usual = all("".join(words_of(f"a{letter}")) == f"a{letter}" for letter in letters)
+        if not letters or len(set(letters)) < len(letters) or not usual:
             raise TrainingError(
-                f"letters: expected letters in lower case, each once, got {letters!r}"
+                "letters: expected letters as transcripts are normalised, in lower case and "
+                f"composed, each once, got {letters!r}"
             )
 
 
@@ -121,10 +125,11 @@ class TranscriptLoss(nn.Module):
 def spelling(text: str, letters: str) -> list[int]:
     """Return the numbers of a text's letters, from 1; none if it has letters that are not known.
 
-    Spaces and punctuation are left out; a digit is no letter, as it does not say its word.
+    The text is normalised by `words_of`, so a letter is one however it was typed. Spaces are left
+    out, and apostrophes unless they are letters; a digit is no letter, as it does not say its word.
     """
     known = {letter: number for number, letter in enumerate(letters, 1)}
-    written = [letter for letter in text.lower() if letter.isalnum() or letter in known]
+    written = [c for c in "".join(words_of(text)) if c != "'" or c in known]
     if any(letter not in known for letter in written):
         return []
     return [known[letter] for letter in written]

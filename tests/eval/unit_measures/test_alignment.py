@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from syllabary.audio.files import read, write
 from syllabary.audio.manifests import Utterance, read_manifest
+from syllabary.audio.transcripts import words_of
 from syllabary.eval.metrics.interface import MetricError
-from syllabary.eval.transcripts import words_of
 from syllabary.eval.unit_measures import alignment_cache
 from syllabary.eval.unit_measures.alignment import (
     PHONES,
