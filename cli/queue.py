@@ -29,10 +29,11 @@ def queue(runs: str, at_a_time: int, idle: bool, status: bool) -> None:
 
     A line of LIST has the arguments of `syllabary train`, such as
 
-        rvq-16k steps=20000 -o runs/long
+        rvq-16k steps=20000 --data corpus -o runs/long
 
-    Lines may be added while it runs. A run whose start_from is another run of the list
-    waits for it. Ctrl-C or SIGTERM make the runs save and stop. Exit code 1: not all are done.
+    Lines may be added while it runs. A run that starts from another run of the list, or learns
+    from it, waits for it. Ctrl-C or SIGTERM make the runs save and stop. Exit code 1: not all are
+    done.
     """
     from ..training.queue import Queue, read_list, status_of
 

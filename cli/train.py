@@ -50,7 +50,7 @@ class Duration(click.ParamType):
     metavar="TIME",
     help="Save and stop within this time, such as 90s, 9m or 1.5h; the same command resumes.",
 )
-@click.option("--fresh", is_flag=True, help="Delete the run in the output folder first.")
+@click.option("--fresh", is_flag=True, help="Delete the run in the output folder.")
 @click.option("--cache", metavar="FOLDER", help="Folder of decoded data sets.")
 @click.option(
     "--data",
@@ -90,54 +90,23 @@ def train(
     stopped. Under torchrun, several processes share each batch. Exit codes are as for all commands,
     and 128 + the signal's number if one ended the run; its state is saved then, too.
     """
-    from ..training.recipe_registry import DESCRIPTIONS, RECIPES
+    from ..training.recipe_registry import DESCRIPTIONS, RECIPES, as_json
 
     if list_recipes:
         width = max(map(len, RECIPES))
         for name in RECIPES:
             click.echo(f"{name:<{width}}  {DESCRIPTIONS.get(name, '')}".rstrip())
         return
-    if recipe_option is not None:
-        # With --recipe, the first positional argument is an override.
-        overrides = ((recipe,) if recipe is not None else ()) + overrides
-        recipe = recipe_option
-    if start is not None and recipe is not None and "=" in recipe:
-        overrides, recipe = (recipe, *overrides), None
-    if recipe is None and start is None:
-        raise click.UsageError("no RECIPE was given; --list prints the bundled ones")
-    if data is not None:
-        overrides = (f"data.manifest={json.dumps(data)}", *overrides)
-    _train(recipe, start, overrides, output, device, time_budget, fresh, cache, show)
+    from ..training.arguments import requested_recipe, usual_folder
 
-
-def _train(
-    name: str | None,
-    start: str | None,
-    overrides: tuple[str, ...],
-    output: str | None,
-    device: str | None,
-    time_budget: float | None,
-    fresh: bool,
-    cache: str | None,
-    show: bool,
-) -> None:
-    from ..training import recipe_registry as recipes
-
-    if start is None:
-        assert name is not None
-        chosen = recipes.find(name)
-    else:
-        from ..training.fine_tuning import fine_tuning
-
-        chosen = fine_tuning(start, name)
-    chosen = recipes.override(chosen, overrides)
+    words = (*(() if recipe is None else (recipe,)), *overrides)
+    chosen = requested_recipe(words, recipe_option, start, data)
     if show:
-        click.echo(json.dumps(recipes.as_json(chosen), indent=2))
+        click.echo(json.dumps(as_json(chosen), indent=2))
         return
     from ..training.loop import train as run
 
-    usual = chosen.name if start is None else f"{chosen.name}-tuned"
-    folder = Path(output) if output else Path("runs", usual)
+    folder = Path(output) if output else usual_folder(chosen, start)
     outcome = run(
         chosen,
         folder,

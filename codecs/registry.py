@@ -113,10 +113,20 @@ def load(name: str | Path, device: str | None = None, **options: Any) -> "AudioT
     try:
         return tokenizer.to(device or "cpu").eval()
     except (RuntimeError, AssertionError) as error:  # torch raises these for an absent device
-        reason = str(error).splitlines()[0]
-        if reason.startswith("Expected one of"):
-            reason = "expected cpu, cuda or cuda:N"
-        raise SyllabaryError(f"device {device!r}: {reason}") from None
+        raise SyllabaryError(absent_device(device, error)) from None
+
+
+def absent_device(device: Any, error: Exception) -> str:
+    """Say in a line why torch can't use a device.
+
+    Args:
+        device: its name.
+        error: what torch raised, a RuntimeError or an AssertionError.
+    """
+    reason = str(error).partition("\n")[0]
+    if reason.startswith("Expected one of"):
+        reason = "expected cpu, cuda or cuda:N"
+    return f"device {str(device)!r}: {reason}"
 
 
 def _find(name: str | Path, options: dict[str, Any]) -> "AudioTokenizer":

@@ -19,6 +19,7 @@ import pytest
 from syllabary.audio.files import write
 from syllabary.cli.main import main
 from syllabary.codecs import registry
+from syllabary.codecs.registry import SHIPPED, load
 from syllabary.eval.metrics import catalogue as metrics
 from syllabary.eval.probes import catalogue as probes
 from syllabary.eval.probes.task import read_task
@@ -27,6 +28,7 @@ from syllabary.eval.systems import catalogue as systems
 from syllabary.eval.systems.external import External
 from syllabary.training import recipe_registry as recipes
 from syllabary.training.queue import read_list
+from syllabary.training.spectral.growth import load_grown
 
 from .conftest import ROOT, synthetic_speech
 from .markdown import Block, code_blocks
@@ -143,7 +145,10 @@ def read_text(block: Block, names: dict, capfd) -> None:
     """A file that is named in its first line: a list of runs, for `syllabary queue`."""
     path = Path(block.text.splitlines()[0].removeprefix("# "))
     path.write_text(block.text, encoding="utf-8")
-    assert read_list(path), f"{block.place}: no runs"
+    runs = read_list(path)
+    assert runs, f"{block.place}: no runs"
+    for run in runs:
+        check_start(run.recipe)
 
 
 RUN = {
@@ -170,7 +175,16 @@ def check_shell(block: Block, capfd) -> None:
             code = syllabary(command[command.index("syllabary") :], "--show")
             out, err = capfd.readouterr()
             assert code == 0, f"{block.place}: {command}\n{err}"
-            assert json.loads(out)["format"] == "syllabary-recipe"
+            check_start(recipes.from_fields(json.loads(out), block.place))
+
+
+def check_start(recipe) -> None:
+    """Training can start from the bundled codec that a recipe names: the layers fit."""
+    if recipe.start_from not in SHIPPED:
+        return
+    saved = load(recipe.start_from)
+    codec = type(saved)(recipe.model)
+    load_grown(codec, codec.quantizer.state_dict(prefix="quantizer.") | saved.state_dict())
 
 
 def test_pages_are_found():

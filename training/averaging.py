@@ -8,17 +8,21 @@ speed. It works only for networks with a common beginning.
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
-from ..codecs.checkpoint import inference_state
+from ..codecs.checkpoint import config_to_json, inference_state
 from ..codecs.tokenizer_module import TokenizerModule
 from ..errors import TrainingError
+from .mismatch import first_mismatch
 from .spectral.growth import load_grown
 
 T = TypeVar("T", bound=TokenizerModule)
+
+# Numbers of layers, and what only training uses.
+_MAY_DIFFER = frozenset({"blocks", "layers", "dropout", "decay", "commitment_weight"})
 
 
 @torch.no_grad()
@@ -69,13 +73,28 @@ def _grown(tokenizer: T, deepest: T) -> T:
     """Return a tokenizer's equal with as many layers as another."""
     if type(tokenizer) is not type(deepest):
         raise _different(tokenizer, deepest, f"{tokenizer.family} and {deepest.family}")
+    ours, theirs = (_flat(config_to_json(each.config)) for each in (tokenizer, deepest))
+    for field in sorted(ours.keys() | theirs.keys()):
+        if ours.get(field) != theirs.get(field):
+            each = f"{ours.get(field, 'absent')} and {theirs.get(field, 'absent')}"
+            raise _different(tokenizer, deepest, f"{field}: {each}")
     grown = copy.deepcopy(deepest)
     try:
         load_grown(grown, inference_state(tokenizer))
     except RuntimeError as error:
-        reason = str(error).split("\n\t", 1)[-1].split("\n", 1)[0].strip()
-        raise _different(tokenizer, deepest, reason) from None
+        raise _different(tokenizer, deepest, first_mismatch(error)) from None
     return grown
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a configuration that averages must have in common, by dotted paths."""
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        elif name not in _MAY_DIFFER:
+            found[prefix + name] = value
+    return found
 
 
 def _different(tokenizer: TokenizerModule, other: TokenizerModule, why: str) -> TrainingError:

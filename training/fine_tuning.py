@@ -4,10 +4,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..codecs.checkpoint import RUN_FOLDERS, config_from_json, read_config
+from ..codecs.checkpoint import CONFIG_FILE, RUN_FOLDERS, config_from_json, read_config
 from ..codecs.registry import SHIPPED
 from ..codecs.shipped import MODELS
-from ..errors import TrainingError
+from ..errors import CheckpointError, TrainingError
 from .recipe import Recipe
 from .recipe_file import RECIPE_FILE
 from .recipe_registry import RECIPES, find, read
@@ -47,15 +47,33 @@ def fine_tuning(place: str, recipe: str | None = None) -> Recipe:
         "schedule": replace(found.schedule, warmup_steps=100, decay_steps=None),
         "validation": replace(found.validation, every=STEPS // 4),
     }
-    if recipe is None and place in SHIPPED and not Path(place).is_dir():
-        # What is bundled may have more layers than its recipe began with.
+    config = _config_of(place)
+    if config is not None:
+        # It may have more layers than the recipe.
+        saved = read_config(config)
         model: Any = getattr(found, "model", None)
-        folder = MODELS / SHIPPED[place].folder
-        changes["model"] = config_from_json(type(model), read_config(folder)["config"])
+        try:
+            changes["model"] = config_from_json(type(model), saved["config"])
+        except CheckpointError as error:
+            raise TrainingError(
+                f"{place}: {saved['name']}, of family {saved['family']}, is no model of recipe "
+                f"{found.name}: {error}"
+            ) from None
+    if found.adversarial is not None:
+        changes["adversarial"] = replace(found.adversarial, start_step=0)
     supervision = getattr(found, "supervision", None)
     if supervision is not None:
         changes["supervision"] = replace(supervision, own_pitch_from=0)
     return replace(found, **changes)
+
+
+def _config_of(place: str) -> Path | None:
+    """Return the folder with the configuration of a saved codec; None where none is saved yet."""
+    folder = Path(place)
+    if not folder.is_dir():
+        return MODELS / SHIPPED[place].folder if place in SHIPPED else None
+    parts = [folder / part for part in ("", *RUN_FOLDERS)]
+    return next((part for part in parts if (part / CONFIG_FILE).exists()), None)
 
 
 def _recipe_of(place: str) -> Recipe:

@@ -1,6 +1,6 @@
 """A queue of training runs: a list in a file, run one or several at a time, stoppable at any time.
 
-A line of the list has the arguments of `syllabary train`: a recipe, overrides, ``-o FOLDER``. Every
+A line of the list has the arguments of `syllabary train` that say what is trained, and where. Every
 run is resumed where it stopped. The queue itself saves nothing: the state of each run is read from
 its folder. The list is read again before each run begins, so lines may be added while the queue
 runs.
@@ -21,13 +21,22 @@ from typing import Literal
 
 from ..errors import TrainingError
 from ..filesystem import printable
-from . import recipe_registry as recipes
-from .loop.journal import LOG_FILE
+from .arguments import requested_recipe, usual_folder
+from .loop.journal import DONE, LOG_FILE
+from .recipe import Recipe
+from .state import field_inside
 
 LOCK_FILE = ".lock"
 OUTPUT_FILE = "output.txt"
 _CHECK_SECONDS = 0.5
-_HELP = "a line is a recipe, FIELD=VALUE overrides, and -o FOLDER"
+_HELP = (
+    "a line is a recipe, FIELD=VALUE overrides, -o FOLDER, and --from, --data, --device or --cache"
+)
+# Of `syllabary train`, each with a value.
+_OPTIONS = {
+    "-o": "--output",
+    **{f"--{n}": f"--{n}" for n in ("output", "recipe", "from", "data", "device", "cache")},
+}
 
 
 @dataclass(frozen=True)
@@ -37,16 +46,17 @@ class QueuedRun:
     Attributes:
         arguments: of `syllabary train`.
         output: the run's folder.
-        steps: number of steps in its recipe.
-        start_from: the recipe's `start_from`, "" if it has none.
-        best_by: the score that chooses its `best/`.
+        recipe: what is trained.
     """
 
     arguments: tuple[str, ...]
     output: Path
-    steps: int
-    start_from: str
-    best_by: str
+    recipe: Recipe
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in its recipe."""
+        return self.recipe.steps
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,8 @@ class RunStatus:
     """The progress of a run.
 
     Attributes:
-        state: "done", "running" (in this queue or elsewhere), "waiting" for the run that it starts
-            from, "stopped" before its end, or "new".
+        state: "done", "running" (in this queue or elsewhere), "waiting" for a run that it starts
+            from or learns from, "stopped" before its end, or "new".
         step: steps done, according to the last line of its log.
         seconds_left: estimated from the speed in its log; None if unknown.
         scores: of the last validation.
@@ -97,25 +107,25 @@ def read_list(path: Path) -> list[QueuedRun]:
 
 
 def _parsed(words: Sequence[str]) -> QueuedRun:
-    rest, output = list(words), None
-    while "-o" in rest:
-        at = rest.index("-o")
-        if at + 1 == len(rest):
-            raise TrainingError("-o without a folder")
-        output = rest[at + 1]
-        del rest[at : at + 2]
-    options = [word for word in rest if word.startswith("-")]
-    if options or not rest:
-        raise TrainingError(f"can't take {options[0]}" if options else "no recipe")
-    recipe = recipes.override(recipes.find(rest[0]), rest[1:])
-    folder = Path(output) if output else Path("runs", recipe.name)
-    return QueuedRun(
-        (*rest, "-o", str(folder)),
-        folder,
-        recipe.steps,
-        recipe.start_from,
-        recipe.validation.best_by,
-    )
+    options: dict[str, str] = {}
+    plain: list[str] = []
+    left = iter(words)
+    for word in left:
+        if not word.startswith("-"):
+            plain.append(word)
+            continue
+        given, equals, value = word.partition("=")
+        if given not in _OPTIONS:
+            raise TrainingError(f"can't take {given}")
+        found = value if equals else next(left, None)
+        if found is None:
+            raise TrainingError(f"{given} without a value")
+        options[_OPTIONS[given]] = found
+    start = options.get("--from")
+    recipe = requested_recipe(plain, options.get("--recipe"), start, options.get("--data"))
+    folder = options.pop("--output", None) or str(usual_folder(recipe, start))
+    rest = [part for option in options.items() for part in option]
+    return QueuedRun((*plain, *rest, "-o", folder), Path(folder), recipe)
 
 
 def status_of(run: QueuedRun, others: Sequence[QueuedRun] = ()) -> RunStatus:
@@ -125,29 +135,29 @@ def status_of(run: QueuedRun, others: Sequence[QueuedRun] = ()) -> RunStatus:
         run: of the list.
         others: the whole list, which may contain the run that it starts from.
     """
-    step, rate, scores, judged = 0, None, {}, -1
+    step, rate, scores, ended = 0, None, {}, -1
     best: tuple[float, int] | None = None
     for fields in _log(run.output / LOG_FILE):
         step = max(step, fields.get("step", 0))
         if fields.get("kind") == "train" and fields.get("seconds") and fields.get("step"):
             rate = fields["seconds"] / fields["step"]
         elif fields.get("kind") == "validation":
-            scores, judged = fields.get("scores", {}), fields["step"]
-            chosen = scores.get(run.best_by)
+            scores = fields.get("scores", {})
+            chosen = scores.get(run.recipe.validation.best_by)
             if fields.get("best") and chosen is not None:
-                best = chosen, judged
+                best = chosen, fields["step"]
+        if fields.get("kind") in (DONE, "validation"):  # the last of which comes after the steps
+            ended = fields["step"]
     left = None if rate is None else max(0, run.steps - step) * rate
-    done = judged >= run.steps or (step >= run.steps and (run.output / "last").is_dir())
-    if done:
-        return RunStatus("done", step, 0.0, scores, best)
     if is_locked(run.output):
         return RunStatus("running", step, left, scores, best)
+    if ended >= run.steps:
+        return RunStatus("done", step, 0.0, scores, best)
     if any(
-        other.output.resolve() == Path(run.start_from).resolve()
-        and other is not run
+        other is not run
+        and field_inside(run.recipe, other.output)
         and status_of(other).state != "done"
         for other in others
-        if run.start_from
     ):
         return RunStatus("waiting", step, left, scores, best)
     return RunStatus("stopped" if step else "new", step, left, scores, best)
@@ -210,6 +220,7 @@ class Queue:
         self.path, self.workers, self.said, self.command = path, workers, said, tuple(command)
         self.failed: dict[Path, int] = {}
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
+        self._known: dict[Path, QueuedRun] = {}
         self._stop = False
 
     def work(self) -> bool:
@@ -264,7 +275,7 @@ class Queue:
                     stderr=output,
                     start_new_session=True,  # Ctrl-C in a terminal is passed on by the queue
                 )
-            self._running[run.output] = started
+            self._running[run.output], self._known[run.output] = started, run
             if self.idle:
                 _give_way(started.pid)
             self.said(f"{printable(run.output)}: begins at step {status.step} of {run.steps}")
@@ -283,6 +294,12 @@ class Queue:
                     self.failed[output] = code
                     self.said(
                         f"{printable(output)}: failed with exit code {code}; why is in "
+                        f"{printable(output / OUTPUT_FILE)}"
+                    )
+                elif status_of(self._known[output]).state != "done":
+                    self.failed[output] = code
+                    self.said(
+                        f"{printable(output)}: ended before it was done; what it said is in "
                         f"{printable(output / OUTPUT_FILE)}"
                     )
                 else:

@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 
-from ..codecs.checkpoint import WEIGHTS_FILE, checkpoint_in, read_tensors
+from ..codecs.checkpoint import (
+    RUN_FOLDERS,
+    WEIGHTS_FILE,
+    checkpoint_in,
+    read_config,
+    read_tensors,
+)
 from ..codecs.shipped import MODELS
 from ..errors import CheckpointError, TrainingError
 from ..filesystem import printable, replacing
@@ -79,10 +85,7 @@ def beginning(place: Path) -> dict[str, Any]:
     Raises:
         TrainingError: it can't be read.
     """
-    if not place.exists() and (MODELS / place / WEIGHTS_FILE).exists():
-        place = MODELS / place
-    if place.is_dir() and not (place / STATE_FILE).exists():
-        place = checkpoint_in(place)  # a run whose state was deleted or not copied
+    place = _found(place)
     weights = place / WEIGHTS_FILE
     if not weights.exists():
         return load(place / STATE_FILE if place.is_dir() else place)
@@ -90,6 +93,31 @@ def beginning(place: Path) -> dict[str, Any]:
         return {"average": read_tensors(weights), "discriminator": None}
     except CheckpointError as error:
         raise TrainingError(f"can't be read: {error}") from None
+
+
+def model_at(place: Path) -> dict[str, Any]:
+    """Return the configuration of the model whose weights `beginning` loads, as JSON values.
+
+    Raises:
+        TrainingError: it can't be read.
+    """
+    place = _found(place)
+    try:
+        if (place / WEIGHTS_FILE).exists():
+            return dict(read_config(place)["config"])
+        state = load(place / STATE_FILE if place.is_dir() else place)
+        return dict(state["recipe"]["recipe"]["model"])
+    except (CheckpointError, KeyError, TypeError) as error:
+        raise TrainingError(f"{printable(place)}: no configuration in it: {error}") from None
+
+
+def _found(place: Path) -> Path:
+    """Return the folder or state file at `start_from`."""
+    if not place.exists() and (MODELS / place / WEIGHTS_FILE).exists():
+        return MODELS / place
+    if place.is_dir() and not (place / STATE_FILE).exists():
+        return checkpoint_in(place)  # a run whose state was deleted or not copied
+    return place
 
 
 def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> None:
@@ -117,6 +145,22 @@ def check_same_recipe(path: Path, saved: Mapping[str, Any], recipe: Recipe) -> N
             f"{printable(path)} was made with another recipe ({'; '.join(differing)}); choose "
             "another output folder, or say --fresh to delete that run"
         )
+
+
+def field_inside(recipe: Recipe, run: Path) -> str | None:
+    """Name the field of a recipe, such as `start_from` or a teacher, whose value is the folder of a
+    run, its state, or one of its tokenizers; None if there is none.
+    """
+    folder, flat = run.resolve(), dict[str, Any]()
+    _flatten(as_json(recipe)["recipe"], "", flat)
+    for name, value in flat.items():
+        if not isinstance(value, str) or not value:
+            continue
+        with suppress(OSError, ValueError):  # of what is no path, or lies elsewhere
+            inside = Path(value).resolve().relative_to(folder).parts
+            if not inside or inside[0] in (STATE_FILE, *RUN_FOLDERS):
+                return name
+    return None
 
 
 _ABSENT = object()

@@ -124,6 +124,10 @@ class TrainingTask(nn.Module, ABC, Generic[R]):
             data: the utterances (`data.store`), and batches of crops of them for statistics.
         """
 
+    def notes(self) -> Sequence[str]:
+        """Return what the user should know of the recipe, such as settings without effect."""
+        return ()
+
     def digests(self) -> dict[str, str]:
         """Return digests, by name, of data from `prepare` or other files that steps depend on.
 

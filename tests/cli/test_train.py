@@ -85,6 +85,22 @@ def test_fine_tuning(run, tmp_path, corpus):
     )
     for name in ("rvq-16k", "rvq-16k-semantic", "ts3-16k", "ts3-16k-40hz", "fsq-16k"):
         assert fine_tuning(name).model == syllabary.load(name).config
+    # Its own layers, also with a recipe that has fewer, and from the folder of an average.
+    for recipe in ("rvq-16k", "rvq-small"):
+        assert fine_tuning("rvq-16k", recipe).model == syllabary.load("rvq-16k").config
+    code, _, err = run("average", "rvq-16k", "rvq-16k", "-o", tmp_path / "average")
+    assert code == 0, err
+    saved = str(tmp_path / "average")
+    assert fine_tuning(saved, "rvq-16k").model == syllabary.load("rvq-16k").config
+    code, _, err = run("train", "--from", saved, "--show")
+    assert code == 2 and "give the recipe too" in err
+    code, _, err = run("train", "--from", "fsq-16k", "rvq-16k", "--show")
+    assert code == 2 and "fsq-16k, of family fsq, is no model of recipe rvq-16k" in err
+    # Fewer layers than the saved ones are named in a line.
+    fields = ("start_from=rvq-16k", "quantize_from=0", f"data.manifest={corpus}")
+    code, _, err = run("train", "rvq-16k", *fields, "-o", tmp_path / "less", "--device", "cpu")
+    assert code == 2 and "do not fit: Unexpected key(s)" in err and "--from CODEC" in err
+    assert len(err.splitlines()[-1]) < 300
     # A recipe by whose name nothing is bundled is that of a run of one's own.
     assert run("train", "--from", "rvq-small", "--show")[0] == 0
     code, _, err = run("train", "--from", "mimi", "--show")

@@ -75,8 +75,11 @@ def test_what_can_not_be_averaged_is_named():
     with pytest.raises(TrainingError, match=r"ts3 and rvq|rvq and ts3"):
         average_tokenizers([rvq, ts3])
     network = replace(rvq.network, encoder=replace(rvq.network.encoder, width=16))
-    with pytest.raises(TrainingError, match="more than the number of layers: size mismatch"):
+    with pytest.raises(TrainingError, match=r"of layers: network.encoder.width: \d+ and \d+"):
         average_tokenizers([rvq, type(rvq)(replace(rvq.config, network=network))])
+    later = replace(rvq.network, decoder_look_ahead=3)
+    with pytest.raises(TrainingError, match=r"decoder_look_ahead: (0 and 3|3 and 0)"):
+        average_tokenizers([rvq, type(rvq)(replace(rvq.config, network=later))])
     with pytest.raises(TrainingError, match="two tokenizers at least, got 1"):
         average_tokenizers([rvq])
     with pytest.raises(TrainingError, match="2 tokenizers, but 3 weights"):

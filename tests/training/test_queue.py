@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+import syllabary
 from syllabary.cli.main import main
 from syllabary.errors import TrainingError
+from syllabary.training import recipe_registry as recipes
 from syllabary.training.queue import Queue, read_list, status_of
+
+from .loop import tiny
 
 # Stands for `syllabary train`: a step every 20 ms, a log, and a stop at SIGTERM.
 FAKE = """
@@ -92,6 +96,73 @@ def test_a_run_that_fails_is_named_and_the_rest_goes_on(tmp_path, command):
     assert status_of(read_list(path)[1]).state == "done"
 
 
+def test_a_run_without_a_validation_is_done_once(tmp_path):
+    """What counts is the last line of the log, whatever `log_every` and the validations are."""
+    corpus, folder = tiny.write_corpus(tmp_path / "corpus"), tmp_path / "a"
+    path = listed(
+        tmp_path,
+        f"tiny steps=3 log_every=50 --data {corpus} --device cpu --cache={tmp_path} -o {folder}",
+    )
+    said = []
+    assert Queue(path, said=said.append, command=(sys.executable, tiny.__file__)).work()
+    assert [line.partition(": ")[2] for line in said] == ["begins at step 0 of 3", "done"]
+    # One that stopped after its last step, before its validation, is not.
+    log = folder / "log.jsonl"
+    log.write_text('{"kind": "train", "step": 3, "seconds": 1.0}\n')
+    assert status_of(read_list(path)[0]).state == "stopped"
+
+
+def test_a_run_that_ends_too_early_is_not_begun_again(tmp_path):
+    program = tmp_path / "nothing.py"
+    program.write_text("")
+    path = listed(tmp_path, f"rvq-16k steps=2 -o {tmp_path / 'a'}")
+    said = []
+    assert not Queue(path, said=said.append, command=(sys.executable, str(program))).work()
+    assert len(said) == 2 and "ended before it was done" in said[1] and "output.txt" in said[1]
+
+
+def test_lines_have_the_arguments_of_train(tmp_path):
+    corpus = tmp_path / "my speech"
+    plain, tuned, named = read_list(
+        listed(
+            tmp_path,
+            f"rvq-16k steps=3 --data '{corpus}' --device cpu",
+            "--from ts3-16k supervision.content_weight=10 --output x",
+            "--recipe=rvq-small seed=4",
+        )
+    )
+    assert plain.output == Path("runs/rvq-16k") and plain.recipe.data.manifest == str(corpus)
+    assert plain.arguments[-6:] == ("--data", str(corpus), "--device", "cpu", "-o", "runs/rvq-16k")
+    assert tuned.recipe.model == syllabary.load("ts3-16k").config and tuned.output == Path("x")
+    assert tuned.recipe.supervision.content_weight == 10 and tuned.recipe.start_from == "ts3-16k"
+    assert tuned.steps == 1000 and named.recipe.seed == 4
+    for run in (plain, tuned, named):
+        shown = subprocess.run(
+            [sys.executable, "-m", "syllabary", "train", *run.arguments, "--show"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(shown.stdout) == recipes.as_json(run.recipe)
+
+
+@pytest.mark.parametrize("field", ["start_from", "distillation.encoder", "--from"])
+def test_a_run_waits_for_what_it_needs(tmp_path, field):
+    for part in ("", "/best", "/last", "/state.pt", "/../a"):
+        value = f"{tmp_path}/a{part}"
+        words = f"--from {value} rvq-16k" if field == "--from" else f"rvq-16k {field}={value}"
+        path = listed(tmp_path, f"{words} -o {tmp_path / 'b'}", f"rvq-16k -o {tmp_path / 'a'}")
+        runs = read_list(path)
+        assert [status_of(run, runs).state for run in runs] == ["waiting", "new"], words
+    path = listed(
+        tmp_path,
+        f"rvq-16k data.manifest={tmp_path / 'a' / 'speech'} -o {tmp_path / 'b'}",
+        f"rvq-16k -o {tmp_path / 'a'}",
+    )
+    runs = read_list(path)
+    assert [status_of(run, runs).state for run in runs] == ["new", "new"]
+
+
 def test_lines_that_are_added_are_taken_up(tmp_path, command):
     path = listed(tmp_path, f"rvq-16k steps=2 -o {tmp_path / 'a'}")
 
@@ -140,7 +211,7 @@ def test_idle_runs_give_way_and_their_terminal_does_not(tmp_path):
         "    time.sleep(0.1)\n"
         "seen = [os.sched_getscheduler(0) == os.SCHED_IDLE, os.nice(0), os.getsid(0), text]\n"
         "pathlib.Path(sys.argv[-1], 'seen.json').write_text(json.dumps(seen))\n"
-        "sys.exit(1)  # else it would begin anew, having done no step\n"
+        "sys.exit(1)\n"
     )
     path = listed(tmp_path, f"rvq-16k steps=2 -o {tmp_path / 'a'}")
     command = [sys.executable, str(program)]
@@ -172,9 +243,11 @@ def test_a_run_of_another_process_is_left_alone(tmp_path, command):
     [
         ("rvq-17k", "line 2: no recipe 'rvq-17k'"),
         ("rvq-16k stepz=3", "line 2: .*steps"),
-        ("rvq-16k -o", "-o without a folder"),
+        ("rvq-16k -o", "-o without a value"),
+        ("--from mimi", "no recipe of 'mimi' is known"),
+        ("rvq-16k --time-budget 9m", "can't take --time-budget"),
         ("rvq-16k --fresh", "can't take --fresh"),
-        ("-o x", "no recipe"),
+        ("-o x", "no RECIPE was given"),
         ("rvq-16k 'steps=3", "line 2: No closing quotation"),
         ("rvq-16k steps=5 -o a", "two runs in a"),
     ],

@@ -88,6 +88,11 @@ class ContentTask(TrainingTask[ContentRecipe]):
         except ValueError as error:
             raise TrainingError(str(error)) from None
         hop = recipe.model.hop
+        if recipe.data.sample_rate != recipe.model.sample_rate:
+            raise TrainingError(
+                f"data.sample_rate is {recipe.data.sample_rate}, and the model's is "
+                f"{recipe.model.sample_rate}"
+            )
         #: Samples of a crop that are used, at any speed.
         self.samples = samples_at_any_speed(recipe.data.crop_samples, recipe.perturb, hop)
         if self.samples <= saved.look_ahead * hop:

@@ -8,6 +8,8 @@ from typing import IO, Any
 from ...filesystem import replacing
 
 LOG_FILE = "log.jsonl"
+DONE = "done"
+"""Kind of the last line of a run that took all its steps and was validated and saved after them."""
 
 
 class Journal:
@@ -16,7 +18,7 @@ class Journal:
     Args:
         path: of the log.
         step: the state's; lines of later steps, and an incomplete line, are removed, since those
-            steps will be repeated.
+            steps will be repeated, and so is the `DONE` of a run that goes on.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -45,4 +47,6 @@ def _is_until(line: str, step: int) -> bool:
         fields = json.loads(line)
     except ValueError:
         return False
-    return isinstance(fields, dict) and fields.get("step", step + 1) <= step
+    if not isinstance(fields, dict) or fields.get("kind") == DONE:
+        return False
+    return bool(fields.get("step", step + 1) <= step)

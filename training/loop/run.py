@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
+from ...codecs.registry import absent_device
 from ...codecs.tokenizer_module import UNSTATED
 from ...errors import TrainingError
 from ...filesystem import printable, remove_leftovers, replacing
@@ -25,7 +26,7 @@ from .board import FOLDER as BOARD_FOLDER
 from .board import Board
 from .checkpoints import BEST, LAST, own_name, save_tokenizer
 from .feed import Feed
-from .journal import LOG_FILE, Journal
+from .journal import DONE, LOG_FILE, Journal
 from .observer import Observer
 from .ranks import Ranks, joined
 from .step import NotFiniteError, Stepper
@@ -33,6 +34,8 @@ from .stopping import Stopping
 from .validation import MEL, Metric, Validation, Validator, is_better
 
 BAD_BATCH_FILE = "bad-batch.pt"
+# Of a run. The state first: without it the others are not a run.
+_FILES = (states.STATE_FILE, LOG_FILE, BAD_BATCH_FILE, RECIPE_FILE)
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,14 @@ def train(
         metrics: scores by name for validation, beside "mel".
         device: default: CUDA where there is one, else the CPU.
         time_budget: seconds from the call on; the run stops in time to save.
-        fresh: delete what an earlier run left in the folder.
+        fresh: delete what an earlier run left in the folder, once this one is ready to begin.
         cache: where decoded data sets are kept; default: `feed.default_cache()`.
         observer: gets progress callbacks, on rank 0.
 
     Raises:
         TrainingError: the folder has a run of another recipe or other data, or another process is
-            at work in it; something isn't finite; the recipe asks for what isn't there.
+            at work in it; something isn't finite; the recipe asks for what isn't there, or
+            starts from what `fresh` would delete.
     """
     began = time.perf_counter()
     metrics = dict(metrics or {})
@@ -97,13 +101,19 @@ def train(
             f"validation.best_by is {recipe.validation.best_by!r}, and what can be scored is "
             f"{', '.join([MEL, *metrics])}"
         )
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = _device(device)
     output = Path(output)
+    needed = states.field_inside(recipe, output) if fresh else None
+    if needed is not None:
+        raise TrainingError(
+            f"{needed} is in {printable(output)}, which would be deleted; choose another output "
+            "folder"
+        )
     with joined(chosen) as ranks, _alone(output, ranks):
         if ranks.first:
-            _prepare(output, fresh)
+            remove_leftovers(output / name for name in _FILES)
         _wait_for_first(ranks)
-        run = _Run(recipe, output, metrics, ranks, cache, observer or Observer())
+        run = _Run(recipe, output, metrics, ranks, cache, observer or Observer(), fresh)
         return run.go(Stopping(time_budget, began))
 
 
@@ -118,11 +128,13 @@ class _Run:
         ranks: Ranks,
         cache: Path | None,
         observer: Observer,
+        fresh: bool,
     ) -> None:
         self.recipe, self.output, self.ranks, self.observer = recipe, output, ranks, observer
         self.state_path = output / states.STATE_FILE
         # Before the data, which may take long to decode.
-        saved = states.load(self.state_path) if self.state_path.exists() else None
+        exists = self.state_path.exists() and not fresh
+        saved = states.load(self.state_path) if exists else None
         if saved is not None:
             states.check_same_recipe(self.state_path, saved["recipe"], recipe)
         progress = observer.preparing if ranks.first else None
@@ -148,18 +160,21 @@ class _Run:
         self.saved_at, self.saved_when = self.step if saved else -1, time.perf_counter()
         self.save_seconds = self.validation_seconds = self.step_seconds = 0.0
         if ranks.first:
+            judged = self.feed.validation()
+            if fresh:
+                _delete(output)
             write(recipe, output / RECIPE_FILE)
             self.journal = Journal(output / LOG_FILE, self.step)
             self.board = Board(output, self.step, recipe.data.sample_rate)
             if not self.board.is_there:
                 observer.said('no TensorBoard: pip install "syllabary[train]"')
             self.validator = Validator(
-                self.feed.validation(),
+                judged,
                 recipe.data.sample_rate,
                 metrics,
                 recipe.validation.pictures if self.board.is_there else 0,
             )
-            for note in self.feed.notes:
+            for note in (*self.feed.notes, *self.task.notes()):
                 observer.said(note)
             for store in self.feed.stores:
                 if store.failures:
@@ -207,6 +222,8 @@ class _Run:
         reason: Literal["done", "time", "signal"] = "done"
         if self.step < self.recipe.steps or stop:
             reason = "time" if stopping.signal is None else "signal"
+        elif self.ranks.first:
+            self.journal.write(DONE, self.step, seconds=round(self.seconds, 3))
         return Outcome(self.step, reason, stopping.signal, self.best)
 
     def _one_step(self, batches: Iterator[Batch], stopping: Stopping) -> bool:
@@ -369,16 +386,24 @@ def _alone(output: Path, ranks: Ranks) -> Iterator[None]:
         yield
 
 
-def _prepare(output: Path, fresh: bool) -> None:
-    remove_leftovers(
-        output / name for name in (states.STATE_FILE, RECIPE_FILE, LOG_FILE, BAD_BATCH_FILE)
-    )
-    if fresh:
-        # The state first: without it the other files are not a run.
-        for name in (states.STATE_FILE, LOG_FILE, BAD_BATCH_FILE, RECIPE_FILE):
-            (output / name).unlink(missing_ok=True)
-        for name in (BEST, LAST, BOARD_FOLDER):
-            shutil.rmtree(output / name, ignore_errors=True)
+def _device(name: str | torch.device | None) -> torch.device:
+    """Return the device of a name; default: CUDA where there is one, else the CPU."""
+    any_cuda = torch.cuda.is_available()
+    try:
+        chosen = torch.device(name or ("cuda" if any_cuda else "cpu"))
+        if chosen != torch.device("cuda") or not any_cuda:  # there each rank has its own
+            torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch raises these for an absent device
+        raise TrainingError(absent_device(name, error)) from None
+    return chosen
+
+
+def _delete(output: Path) -> None:
+    """Delete a run."""
+    for name in _FILES:
+        (output / name).unlink(missing_ok=True)
+    for name in (BEST, LAST, BOARD_FOLDER):
+        shutil.rmtree(output / name, ignore_errors=True)
 
 
 def _wait_for_first(ranks: Ranks) -> None:

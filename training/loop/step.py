@@ -11,6 +11,7 @@ from ...errors import QuantizerError, TrainingError
 from ...quantizers.modules.distributed import sum_over_ranks
 from ..held_still import held_still
 from ..losses.balancer import GradientBalancer
+from ..mismatch import first_mismatch
 from ..precision import in_bfloat16
 from ..recipe import AdversarialConfig
 from ..task import Batch, Generated, TrainingTask
@@ -236,7 +237,10 @@ class Stepper:
             if self.task.discriminator is not None and state.get("discriminator") is not None:
                 self.task.discriminator.load_state_dict(state["discriminator"])
         except (KeyError, RuntimeError) as error:
-            raise TrainingError(f"start_from: the modules do not fit: {error}") from None
+            raise TrainingError(
+                f"start_from: the modules do not fit: {first_mismatch(error)}; --from CODEC trains "
+                "a codec on with its own layers"
+            ) from None
         return anew
 
     def share(self) -> None:

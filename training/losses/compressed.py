@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...errors import TrainingError
 from .lengths import mean_of_rows
 from .spectra import Spectrum, magnitude
 from .wave_loss import WaveLoss
@@ -37,11 +38,18 @@ class CompressedSpectralLoss(WaveLoss):
 
     Args:
         config: see `CompressedLossConfig`.
+
+    Raises:
+        TrainingError: a configuration that is impossible.
     """
 
     def __init__(self, config: CompressedLossConfig = CompressedLossConfig()) -> None:
         super().__init__()
         self.config = config
+        if not config.window_lengths or not (config.power > 0 and config.floor > 0):
+            raise TrainingError(
+                f"compressed: expected windows, and a power and a floor above 0, got {config}"
+            )
         self.spectra = nn.ModuleList(
             Spectrum(length, length // 4) for length in config.window_lengths
         )

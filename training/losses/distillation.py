@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...errors import TrainingError
 from ...quantizers.kmeans import KMeans, KMeansConfig
 from .content import find_teacher, teacher_digest, without_outliers
 from .lengths import mean_of_rows, silence_padding
@@ -45,6 +46,17 @@ class DistillationConfig:
     codebooks: int = 1
     exclusive: bool = False
     delay: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.layer, self.codebooks) < 1 or min(self.weight, self.delay) < 0:
+            raise TrainingError(
+                "distillation: expected layer and codebooks of at least 1, weight and delay of at "
+                f"least 0, got {self.layer}, {self.codebooks}, {self.weight} and {self.delay}"
+            )
+        if self.clusters < 0 or self.clusters == 1:
+            raise TrainingError(
+                f"distillation.clusters: expected 0, or at least 2, got {self.clusters}"
+            )
 
 
 class Distillation(nn.Module):

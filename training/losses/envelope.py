@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...errors import TrainingError
 from .lengths import mean_of_rows
 from .spectra import Spectrum
 from .wave_loss import WaveLoss
@@ -45,6 +46,9 @@ class EnvelopeLoss(WaveLoss):
 
     Args:
         config: see `EnvelopeLossConfig`.
+
+    Raises:
+        TrainingError: a configuration that is impossible.
     """
 
     bands: Tensor
@@ -52,14 +56,21 @@ class EnvelopeLoss(WaveLoss):
     def __init__(self, config: EnvelopeLossConfig = EnvelopeLossConfig()) -> None:
         super().__init__()
         self.config = config
-        n_fft = 1 << (config.window_length - 1).bit_length()
+        if min(config.window_length, config.bands, config.frames) < 1 or config.lowest <= 0:
+            raise TrainingError(
+                f"envelope: expected window_length, bands, frames and lowest above 0, got {config}"
+            )
+        n_fft = max(2, 1 << (config.window_length - 1).bit_length())
         self.spectrum = Spectrum(config.window_length, config.hop_length, n_fft)
         bins = torch.arange(n_fft // 2 + 1) * (config.sample_rate / n_fft)
         centres = config.lowest * 2 ** (torch.arange(config.bands) / 3)
         below, above = centres * 2 ** (-1 / 6), centres * 2 ** (1 / 6)
         inside = (bins[:, None] >= below) & (bins[:, None] < above)
         if not bool(inside.any(0).all()):
-            raise ValueError(f"a band of {config} has no bin")
+            raise TrainingError(
+                "envelope: a band has no bin, as the bands are too many, too low or too narrow for "
+                f"the window: {config}"
+            )
         self.register_buffer("bands", inside.float(), persistent=False)
 
     def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...errors import TrainingError
 from .lengths import mean_of_rows
 from .spectra import Spectrum
 from .wave_loss import WaveLoss
@@ -48,6 +49,9 @@ class LoudnessLoss(WaveLoss):
 
     Args:
         config: see `LoudnessLossConfig`.
+
+    Raises:
+        TrainingError: a configuration that is impossible.
     """
 
     bands: Tensor
@@ -60,6 +64,8 @@ class LoudnessLoss(WaveLoss):
         super().__init__()
         self.config = config
         self.spectrum = Spectrum(config.window_length, config.hop_length)
+        if config.bands < 1:
+            raise TrainingError(f"loudness: expected 1 band or more, got {config.bands}")
         bins = torch.arange(config.window_length // 2 + 1, dtype=torch.float64)
         hertz = bins * (config.sample_rate / config.window_length)
         bark = 7 * torch.asinh(hertz / 650)

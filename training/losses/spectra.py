@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ...errors import TrainingError
+
 # Far below the floor of any loss; it keeps the gradient of a magnitude finite in silence.
 _LEAST_SIZE = 1e-15
 
@@ -79,6 +81,9 @@ class Spectrum(nn.Module):
             Default: `window_length`.
         normalized: divide by the window's Euclidean norm, so that white noise has the same level
             at every window.
+
+    Raises:
+        TrainingError: sizes that do not fit together.
     """
 
     window: Tensor
@@ -94,8 +99,8 @@ class Spectrum(nn.Module):
         self.window_length, self.hop_length = window_length, hop_length
         self.n_fft = n_fft or window_length
         if hop_length < 1 or window_length > self.n_fft or self.n_fft % 2:
-            raise ValueError(
-                "expected hop_length >= 1 and window_length <= an even n_fft, got "
+            raise TrainingError(
+                "a spectrum: expected hop_length >= 1 and window_length <= an even n_fft, got "
                 f"{hop_length}, {window_length}, {self.n_fft}"
             )
         window = torch.hann_window(window_length, dtype=torch.float64)

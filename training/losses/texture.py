@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...errors import TrainingError
 from .lengths import mean_of_rows
 from .spectra import Spectrum
 from .wave_loss import WaveLoss
@@ -44,12 +45,21 @@ class TextureLoss(WaveLoss):
 
     Args:
         config: see `TextureLossConfig`.
+
+    Raises:
+        TrainingError: a configuration that is impossible.
     """
 
     def __init__(self, config: TextureLossConfig = TextureLossConfig()) -> None:
         super().__init__()
         self.config = config
         self.spectrum = Spectrum(config.window_length, config.hop_length)
+        bins = config.window_length // 2 + 1
+        if config.frames < 1 or not 1 <= config.bins <= bins or config.floor < 0:
+            raise TrainingError(
+                f"texture: expected frames of 1 or more, 1 to {bins} bins, and a floor of 0 or "
+                f"more, got {config}"
+            )
 
     def compare(self, fake: Tensor, real: Tensor, valid: Tensor) -> Tensor:
         config = self.config

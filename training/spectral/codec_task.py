@@ -3,13 +3,14 @@
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...codecs.checkpoint import inference_state
+from ...codecs.checkpoint import build, inference_state
 from ...codecs.fsq.tokenizer import FSQCodec, FSQConfig
 from ...codecs.interface import AudioTokenizer
 from ...codecs.neural.codec import NeuralCodec
@@ -24,6 +25,7 @@ from ...quantizers.modules.vector import VectorQuantizer
 from ..data.draws import draws
 from ..held_still import held_still
 from ..losses import Distillation, DistillationConfig, TranscriptLoss, TranscriptLossConfig
+from ..state import model_at
 from ..task import Batch, Generated
 from ..training_set import TrainingSet
 from .growth import load_grown
@@ -146,16 +148,23 @@ class CodecTask(SupervisedTask[R]):
         self.distillation: Distillation | None = None
         self.transcripts: TranscriptLoss | None = None
         widths: dict[str, int] = {}
-        if recipe.distillation.weight:
+        teaches = not recipe.decoder_only
+        if recipe.distillation.weight and teaches:
+            frames = recipe.data.crop_samples // network.hop
+            if recipe.distillation.delay >= frames:
+                raise TrainingError(
+                    f"distillation.delay: expected less than the {frames} frames of a crop, got "
+                    f"{recipe.distillation.delay}"
+                )
             self.distillation = Distillation(recipe.distillation, network.sample_rate)
             widths["features"] = self.distillation.width
-        if recipe.transcript_weight:
+        if recipe.transcript_weight and teaches:
             self.transcripts = TranscriptLoss(recipe.transcripts)
             widths["letters"] = self.transcripts.width
         if widths:
             self.generator = TaughtCodec(self.codec, widths)
         step = network.head.step if isinstance(network, SpectralConfig) else network.hop
-        self.supervise(step)
+        self.supervise(step, network.hop, network.sample_rate)
 
     def make(self, recipe: R) -> NeuralCodec:
         raise NotImplementedError
@@ -169,6 +178,14 @@ class CodecTask(SupervisedTask[R]):
             self.distillation.standardise(crops.waves.to(self.codec.device) for crops in samples)
         if self.transcripts is not None:
             self.transcripts.prepare(data.store, data.texts, self.recipe.data.crop_samples)
+
+    def notes(self) -> Sequence[str]:
+        recipe, idle = self.recipe, []
+        if recipe.decoder_only:
+            weights = (recipe.distillation.weight, recipe.transcript_weight)
+            names = ("distillation", "transcript_weight")
+            idle = [name for name, weight in zip(names, weights, strict=True) if weight]
+        return [f"{name} has no effect: decoder_only leaves codes as they are" for name in idle]
 
     def digests(self) -> dict[str, str]:
         found = super().digests()
@@ -319,8 +336,8 @@ class CodecTask(SupervisedTask[R]):
                 for name, tensor in inference_state(quantizer).items()
             )
         )
-        if self.recipe.decoder_only and not like:
-            raise TrainingError("decoder_only: the quantizer of start_from is another one")
+        if self.recipe.decoder_only:
+            self._check_same_codes(like)
         if like:
             quantizer.load_state_dict(given)
         rest = {k: v for k, v in weights.items() if not k.startswith(prefix)}
@@ -338,6 +355,18 @@ class CodecTask(SupervisedTask[R]):
             else:
                 anew.append(f"the layer that finds {TaughtCodec.HEADS[name]}")
         return anew
+
+    def _check_same_codes(self, like: bool) -> None:
+        """Refuse to train the decoder alone if codes would not be those of `start_from`."""
+        place = self.recipe.start_from
+        before = build(type(self.codec), model_at(Path(place)), place).token_config()
+        now = self.codec.token_config()
+        differing = [name for name in sorted(now) if now[name] != before.get(name)]
+        if differing or not like:
+            named = ", ".join(f"model.{name}" for name in differing) or "the quantizer"
+            raise TrainingError(
+                f"decoder_only: codes would not be those of {place}, as {named} differs"
+            )
 
     def is_whole(self, step: int) -> bool:
         return step > self.recipe.quantize_from

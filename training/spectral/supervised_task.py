@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...codecs.neural.trunks.spectral import SpectralDecoder
+from ...errors import TrainingError
 from ..discriminators import Discriminators
 from ..recipe import Recipe
 from ..task import Batch, Generated, TrainingTask, block_matrices
@@ -35,14 +36,35 @@ class SupervisedTask(TrainingTask[S]):
 
     discriminator: Discriminators | None
 
-    def supervise(self, step: int) -> None:
+    def supervise(self, step: int, hop: int, sample_rate: int) -> None:
         """Make losses, and discriminators if the recipe has them.
 
         Args:
             step: samples between the points of the pitch.
+            hop: samples of a frame.
+            sample_rate: of the model, in Hz.
+
+        Raises:
+            TrainingError: data or losses of another rate, or crops that are not whole frames.
         """
-        config = self.recipe.supervision
-        self.supervision = Supervision(config, step, self.recipe.data.sample_rate)
+        config, data = self.recipe.supervision, self.recipe.data
+        rates = {"data": data.sample_rate, "supervision.mel": config.mel.sample_rate}
+        if config.envelope_weight:
+            rates["supervision.envelope"] = config.envelope.sample_rate
+        if config.loudness_weight:
+            rates["supervision.loudness"] = config.loudness.sample_rate
+        for name, rate in rates.items():
+            if rate != sample_rate:
+                raise TrainingError(
+                    f"{name}.sample_rate is {rate}, and the model's is {sample_rate}"
+                )
+        if data.crop_samples % hop:
+            nearest = max(1, round(data.crop_samples / hop)) * hop
+            raise TrainingError(
+                f"data.crop_samples: expected a multiple of the frame, {hop} samples, such as "
+                f"{nearest}; got {data.crop_samples}"
+            )
+        self.supervision = Supervision(config, step, sample_rate)
         self.discriminator = (
             Discriminators(config.discriminators) if self.recipe.adversarial else None
         )

@@ -76,7 +76,8 @@ class UnitVocoderTask(SupervisedTask[UnitVocoderRecipe]):
         self.generator = SpeakingVocoder(recipe.model, self.num_units)
         nn.init.normal_(self.generator.units.weight, std=0.5)
         nn.init.normal_(self.generator.voicing.weight, std=0.1)
-        self.supervise(recipe.model.head.step)
+        head = recipe.model.head
+        self.supervise(head.step, head.hop, head.sample_rate)
 
     def prepare(self, data: TrainingSet) -> None:
         super().prepare(data)

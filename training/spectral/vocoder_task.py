@@ -66,7 +66,8 @@ class VocoderTask(SupervisedTask[VocoderRecipe]):
             tokens.fmin,
             tokens.fmax,
         )
-        self.supervise(recipe.model.head.step)
+        head = recipe.model.head
+        self.supervise(head.step, head.hop, tokens.sample_rate)
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> Sequence[str]:
         """Load another run's vocoder, or that of a saved tokenizer."""

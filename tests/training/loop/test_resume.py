@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from syllabary.errors import TrainingError
+from syllabary.errors import ManifestError, TrainingError
 from syllabary.training.loop import Observer, train
 
 from . import tiny
@@ -160,7 +160,45 @@ def test_another_recipe_needs_a_fresh_start(corpus, cache, tmp_path):
     assert (tmp_path / "state.pt").read_bytes() == kept
     assert train(other, tmp_path, device="cpu", cache=cache, fresh=True).step == 2
     assert state(tmp_path)["recipe"]["recipe"]["mel_weight"] == 2.0
-    assert [line["step"] for line in lines(tmp_path)] == [2, 2]
+    assert [line["step"] for line in lines(tmp_path)] == [2, 2, 2]
+
+
+def test_a_fresh_start_deletes_a_run_only_when_the_new_one_can_begin(corpus, cache, tmp_path):
+    run, given = tmp_path / "run", {"device": "cpu", "cache": cache, "fresh": True}
+    train(tiny.recipe(corpus, steps=2), run, device="cpu", cache=cache)
+    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(ManifestError, match="no such file or folder"):
+        train(tiny.recipe(tmp_path / "corpuz", steps=2), run, **given)
+    with pytest.raises(TrainingError, match="can't be read"):
+        train(tiny.recipe(corpus, steps=2, start_from=str(tmp_path / "none")), run, **given)
+    for part in ("", "best", "last", "state.pt"):
+        start = os.path.relpath(run / part)
+        with pytest.raises(TrainingError, match=r"start_from is in .*run, which would be deleted"):
+            train(tiny.recipe(corpus, steps=2, start_from=start), run, **given)
+    assert {path: path.read_bytes() for path in kept} == kept
+    other = tiny.recipe(corpus, steps=1, start_from=str(run / "last"))
+    with pytest.raises(TrainingError, match="do not fit"):  # a tokenizer's, not the generator's
+        train(other, run / "inside", **given)
+    assert train(tiny.recipe(corpus, steps=1), run, **given).step == 1
+    assert [line["kind"] for line in lines(run)] == ["validation", "done"]
+
+
+def test_the_log_says_once_that_a_run_is_done(corpus, cache, tmp_path):
+    schedule = tiny.ScheduleConfig(warmup_steps=2, decay_steps=8)
+    for steps in (3, 3, 5, 5):
+        train(tiny.recipe(corpus, steps=steps, schedule=schedule), tmp_path, cache=cache)
+        ends = [line["step"] for line in lines(tmp_path) if line["kind"] == "done"]
+        assert ends == [steps] and lines(tmp_path)[-1]["kind"] == "done"
+    longer = tiny.recipe(corpus, steps=8, schedule=schedule)
+    train(longer, tmp_path, cache=cache, time_budget=0.0)
+    assert "done" not in [line["kind"] for line in lines(tmp_path)]
+
+
+@pytest.mark.parametrize("name", ["foo", "cuda:99"])
+def test_devices_that_are_not_there(corpus, cache, tmp_path, name):
+    with pytest.raises(TrainingError, match=f"device '{name}': "):
+        train(tiny.recipe(corpus, steps=1), tmp_path / "run", device=name, cache=cache)
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_data_is_refused_and_the_same_elsewhere_is_not(corpus, cache, tmp_path):

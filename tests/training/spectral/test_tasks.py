@@ -326,6 +326,65 @@ def test_the_decoder_alone_is_trained_and_tokens_stay_what_they_are(corpus, cach
         make(corpus, decoder_only=True)
 
 
+def test_the_decoder_alone_needs_no_teacher_and_says_so(corpus, cache, tmp_path):
+    train(rvq(corpus, adversarial=None), tmp_path / "whole", device="cpu", cache=cache)
+    said = []
+    observer = Observer()
+    observer.said = said.append
+    alone = rvq(
+        corpus,
+        start_from=str(tmp_path / "whole" / "last"),
+        quantize_from=0,
+        adversarial=None,
+        decoder_only=True,
+        distillation=DistillationConfig(weight=1.0, encoder="runs/never-made"),
+        transcript_weight=1.0,
+    )
+    train(alone, tmp_path / "more", device="cpu", cache=cache, observer=observer)
+    assert {line.partition(" ")[0] for line in said if "no effect" in line} == {
+        "distillation",
+        "transcript_weight",
+    }
+
+
+def test_codes_that_would_be_others_are_refused(corpus, cache, tmp_path):
+    """Levels are no weights, so the weights of other levels would fit."""
+    train(fsq(corpus, adversarial=None), tmp_path / "whole", device="cpu", cache=cache)
+    config = tiny_codecs.fsq_config()
+    other = dataclasses.replace(config, levels=tuple(n - 1 for n in config.levels))
+    fields = {"quantize_from": 0, "adversarial": None, "decoder_only": True}
+    for place in ("whole", "whole/last", "whole/state.pt"):
+        recipe = fsq(corpus, other, start_from=str(tmp_path / place), **fields)
+        with pytest.raises(TrainingError, match=r"codes would not be .* model.levels differs"):
+            train(recipe, tmp_path / "more", device="cpu", cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.sample_rate": 24000}, "data.sample_rate is 24000, and the model's is 16000"),
+        ({"supervision.mel.sample_rate": 8000}, "supervision.mel.sample_rate is 8000"),
+        ({"data.crop_samples": 6500}, "a multiple of the frame, 320 samples, such as 6400"),
+        ({"supervision.envelope_weight": 1, "supervision.envelope.bands": 40}, "has no bin"),
+        ({"supervision.envelope_weight": 1, "supervision.envelope.frames": 0}, "frames and"),
+        ({"supervision.texture_weight": 1, "supervision.texture.window_length": 1023}, "even"),
+        ({"supervision.texture_weight": 1, "supervision.texture.bins": 2000}, "1 to 513 bins"),
+        ({"supervision.texture_weight": 1, "supervision.texture.frames": 0}, "frames of 1 or"),
+        ({"supervision.compressed.window_lengths": "511"}, "even"),
+        ({"supervision.loudness_weight": 1, "supervision.loudness.bands": 0}, "1 band or more"),
+        ({"distillation.delay": -1}, "weight and delay of at least 0"),
+        ({"distillation.codebooks": 0}, "codebooks of at least 1"),
+        ({"distillation.clusters": 1}, "0, or at least 2"),
+        ({"distillation.weight": 1, "distillation.delay": 500}, "less than the 40 frames"),
+    ],
+)
+def test_settings_that_are_impossible_are_named_before_the_first_step(changes, message):
+    given = [f"{name}={value}" for name, value in changes.items()]
+    with pytest.raises(TrainingError, match=message):
+        recipe = recipes.override(recipes.find("rvq-small"), given)
+        recipes.find_task(recipe.task)(recipe)
+
+
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_codebooks_that_learn_from_the_teacher_alone(corpus, exclusive):
     """The sound does not reach what they see; it reaches the encoder, and what they add to it."""
