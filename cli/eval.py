@@ -1,5 +1,6 @@
 """`syllabary eval`: measure tokenizers and other codecs."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -123,7 +124,7 @@ def eval_command(
     from ..eval.harness.run import describe, evaluate
     from ..eval.harness.work import Request
     from ..eval.metrics import words
-    from ..eval.recognition import listening_with, open_recognizer
+    from ..eval.recognition import ASR, listening_with, open_recognizer
     from ..eval.studies import catalogue as study_catalogue
     from ..eval.systems import catalogue as system_catalogue
 
@@ -139,8 +140,9 @@ def eval_command(
         seed=seed,
         command=_command(click.get_current_context().params),
     )
-    if asr and words.NAMES & set(request.metrics):
-        open_recognizer(asr)  # a missing model would fail on every item
+    listener = os.environ.get(ASR, "") if asr is None else asr
+    if listener and (words.NAMES & set(request.metrics) or "damage" in request.studies):
+        open_recognizer(listener)  # a missing model would fail on every item
     plan = request.plan()
     found, reasons = describe(names, plan.studies)
     if fresh and folder.exists():
@@ -154,12 +156,24 @@ def eval_command(
         f"{len(plan.studies)} studies",
         err=True,
     )
+    warnings: list[str] = []
     try:
         with _telling() as tell, listening_with(asr):
-            written = evaluate(plan, request, found, folder, workers or usable_cores(), retry, tell)
+            written = evaluate(
+                plan,
+                request,
+                found,
+                folder,
+                workers or usable_cores(),
+                retry,
+                tell,
+                warnings.append,
+            )
     except KeyboardInterrupt:
         click.echo("stopped; the same command goes on", err=True)
         sys.exit(130)
+    for warning in warnings:
+        click.echo(warning, err=True)
     failed = _print_results(written)
     click.echo(f"next: syllabary leaderboard {shlex.quote(printable(folder))} -o site")
     if failed:

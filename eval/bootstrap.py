@@ -7,11 +7,14 @@ intervals are too narrow.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+# Most items whose draws are kept for further means: 16 MB.
+_KEPT = 2048
 
 
 def interval(
@@ -34,11 +37,16 @@ def interval(
     if count < 2:
         return None
     weights = np.ones(count) if denominators is None else np.asarray(denominators, np.float64)
-    random = np.random.default_rng(seed)
-    # How often each item is drawn; sums in float64 in a fixed order, for the same result
-    # everywhere.
-    drawn = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    drawn = _drawn(count, seed) if count <= _KEPT else _drawn.__wrapped__(count, seed)
+    # Sums in float64 in a fixed order, for the same result everywhere.
     totals = (drawn * weights).sum(1)
     means = (drawn * values).sum(1)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=16)
+def _drawn(count: int, seed: int) -> np.ndarray:
+    """How often each item is drawn (RESAMPLES, count)."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)

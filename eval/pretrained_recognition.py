@@ -38,7 +38,7 @@ class PretrainedRecognizer:
                 device="cpu",
                 dtype="float32",
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # damaged files raise anything
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise MetricError(f"recogniser {model.label}: {reason}") from None
         rate = self._pipeline.feature_extractor.sampling_rate

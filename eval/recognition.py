@@ -33,6 +33,9 @@ ASR = "SYLLABARY_ASR"
 #: A text's size over its size compressed by zlib, from which it is regarded as a loop (Radford et
 #: al., arXiv 2212.04356, section 4.5). Two sentences have about 1.5.
 LOOP_RATIO = 2.4
+# Characters that are looked at together, about as many as Whisper writes in its 30 s: the ratio
+# rises with the length of any text.
+_LOOP_WINDOW = 1000
 
 
 class SpeechRecognizer(Protocol):
@@ -160,9 +163,21 @@ def words_of_original(
 
 
 def in_a_loop(words: Sequence[str]) -> bool:
-    """Whether a recogniser repeated a phrase far more often than speech does."""
-    text = " ".join(words).encode()
-    return bool(text) and len(text) > LOOP_RATIO * len(zlib.compress(text))
+    """Whether a recogniser repeated a phrase far more often than speech does.
+
+    Every character counts as one byte, or two where there are more than 256, so that a script whose
+    letters have three bytes in UTF-8 is not taken for a loop.
+    """
+    text = " ".join(words)
+    numbers = {character: number for number, character in enumerate(dict.fromkeys(text))}
+    width = 1 if len(numbers) <= 256 else 2
+    starts = range(0, max(1, len(text) - _LOOP_WINDOW // 2), _LOOP_WINDOW // 2)
+    for start in starts:
+        window = text[start : start + _LOOP_WINDOW]
+        content = b"".join(numbers[character].to_bytes(width) for character in window)
+        if len(content) > LOOP_RATIO * len(zlib.compress(content)):
+            return True
+    return False
 
 
 class Recognizer:

@@ -94,7 +94,7 @@ class WhisperRecognizer:
         last = (self._model.hf_tokenizer.token_to_id("<|notimestamps|>") or 0) + _TIME_STAMPS
         for name in ("suppress_ids", "suppress_ids_begin", "lang_ids"):
             for number in config.get(name) or ():
-                if number > last:
+                if not isinstance(number, int) or number > last:
                     raise MetricError(
                         f"recogniser {label}: config.json: {name} has {number}, but the last token "
                         f"is {last}"

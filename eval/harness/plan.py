@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +22,8 @@ from ..metrics import catalogue as metrics
 from ..metrics.interface import Metric, MetricError
 from ..results.files import as_bytes
 from ..results.schema import EVERYWHERE, Environment
+from ..studies import catalogue as studies
+from ..studies.interface import Study
 
 PLAN_NAME = "plan.json"
 FORMAT = "syllabary-evaluation/1"
@@ -177,6 +179,8 @@ class Plan:
         studies: names of the studies of every system.
         seed: of all random choices.
         command: that repeats it.
+        variants: by name of a metric, the model that it uses, if there is a choice; None: the one
+            that is chosen now.
     """
 
     data: Data
@@ -184,6 +188,11 @@ class Plan:
     studies: tuple[str, ...]
     seed: int
     command: str
+    variants: Mapping[str, str] | None = None
+
+    def variant(self, metric: Metric) -> str:
+        """Return the model by which a metric is computed in this evaluation."""
+        return variant_of(metric) if self.variants is None else self.variants.get(metric.name, "")
 
     @cached_property
     def asked(self) -> dict[str, frozenset[str]]:
@@ -218,8 +227,19 @@ class Plan:
                 for name, value in vars(environment(self.metrics)).items()
                 if name != "machine"  # figures don't depend on it, and timing results contain it
             },
-            "variants": {m.name: variant for m in self.metrics if (variant := variant_of(m))},
+            "variants": {
+                name: variant
+                for name, measure in self._measures()
+                if (variant := variant_of(measure))
+            },
         }
+
+    def _measures(self) -> Iterator[tuple[str, Metric | Study]]:
+        for metric in self.metrics:
+            yield metric.name, metric
+        for name in self.studies:
+            with suppress(SyllabaryError):  # of a package that was removed
+                yield f"study {name}", studies.find(name)
 
     def hold(self, folder: Path) -> "Plan":
         """Write the plan into a folder, or check that it is compatible with the plan there.
@@ -250,7 +270,12 @@ class Plan:
             with suppress(SyllabaryError):  # of a package that was removed
                 known.setdefault(name, metrics.find(name))
         chosen = tuple(known[name] for name in grown["metrics"] if name in known)
-        return replace(self, metrics=chosen, studies=tuple(grown["studies"]))
+        return replace(
+            self,
+            metrics=chosen,
+            studies=tuple(grown["studies"]),
+            variants=grown.get("variants", {}),
+        )
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
@@ -290,10 +315,10 @@ def _differences(held: Any, wanted: Any, where: str = "") -> list[str]:
     return [] if held == wanted else [f"{where.rstrip('.')} was {held!r}, now {wanted!r}"]
 
 
-def variant_of(metric: Metric) -> str:
-    """Return the model used by a metric; empty if there is no choice, or no model."""
+def variant_of(measure: Metric | Study) -> str:
+    """Return the model used by a metric or study; empty if there is no choice, or no model."""
     try:
-        return metric.variant()
+        return measure.variant()
     except MetricError:
         return ""
 

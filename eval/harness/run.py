@@ -1,6 +1,7 @@
 """The evaluation run: open tasks, their distribution over processes, and writing of results."""
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -22,7 +23,7 @@ from ..systems.interface import System
 from .clips import ORIGINALS, choose_clips, copy_clips, write_originals
 from .lines import ResultLines
 from .plan import FORMAT, PLAN_NAME, Plan, PlanError, environment
-from .summary import merged, result
+from .summary import merged, result, unfinished
 from .work import AUDIO_NAME, SHARED_NAME, ItemTask, Request, StudyTask, WorkItem
 from .workers import do_here, do_in_processes
 
@@ -161,6 +162,7 @@ def evaluate(
     processes: int,
     retry: bool = False,
     tell: Callable[[Progress], None] = lambda progress: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
     """Evaluate systems as far as results are missing, and write a `result.json` for each.
 
@@ -175,6 +177,7 @@ def evaluate(
         processes: number of processes; 1 runs everything in this one.
         retry: compute failed items again.
         tell: called after every task.
+        warn: called with what the user should know of the results.
 
     Returns:
         The result files.
@@ -197,7 +200,13 @@ def evaluate(
             _make_way(system, own)
             lines = stack.enter_context(ResultLines(own / _LINES))
             contestants[own] = Contestant(system, own, lines)
-        tasks = [task for one in contestants.values() for task in _open_tasks(plan, one, retry)]
+        tasks = []
+        for one in contestants.values():
+            open_tasks = list(_open_tasks(plan, one, retry))
+            tasks += open_tasks
+            command = {"command": plan.command}
+            if open_tasks and command not in one.lines.lines:
+                one.lines.add(command)
 
         def size(task: WorkItem) -> float:
             return _size(plan, task, contestants[task.folder].system)
@@ -220,11 +229,17 @@ def evaluate(
                 _write_result(shown, one, clips)
         for one in contestants.values():
             _write_result(shown, one, clips)
+            for metric, count in unfinished(shown, one.lines.lines).items():
+                warn(
+                    f"{one.system.name}: {metric} is unfinished, {count} items are left; it is "
+                    "not in the results until a run with it ends"
+                )
     return [path / RESULT_NAME for path in folders]
 
 
 def _make_way(system: SystemRecord, folder: Path) -> None:
-    """Move the results of another system of the same name aside, such as of an earlier training.
+    """Move the results of another system of the same name aside, such as of an earlier training,
+    and bring back those of this one, if they were.
 
     They get the beginning of its digest after the folder's name; unfinished ones are deleted.
     """
@@ -241,18 +256,41 @@ def _make_way(system: SystemRecord, folder: Path) -> None:
         if name != system.name:
             raise PlanError(f"{folder} holds results of {name}, and would of {system.name}")
         if digest != system.entry.digest:
-            aside = folder.with_name(f"{folder.name}-{str(digest)[:8]}")
-            if (folder / RESULT_NAME).exists() and not aside.exists():
-                folder.rename(aside)
+            if (folder / RESULT_NAME).exists():
+                folder.rename(_free(_aside(folder, digest)))
             else:
                 # By a rename first: half of a deleted folder could be taken for the new one's.
                 folder.rename(stale)
                 shutil.rmtree(stale)
     elif (folder / _LINES).exists():
         raise PlanError(f"{folder} holds results of nobody knows what: there is no {SYSTEM_NAME}")
+    before = _aside(folder, system.entry.digest)
+    if not folder.exists() and _is_of(before, system):
+        before.rename(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(as_bytes(system.entry, indent=1))
+
+
+def _aside(folder: Path, digest: object) -> Path:
+    return folder.with_name(f"{folder.name}-{str(digest)[:8]}")
+
+
+def _free(path: Path) -> Path:
+    """Return the path, with a number after it if there is something of its name."""
+    names = itertools.chain(
+        [path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
+    )
+    return next(name for name in names if not name.exists())
+
+
+def _is_of(folder: Path, system: SystemRecord) -> bool:
+    """Whether a folder has results of a system, with the same weights."""
+    try:
+        held = json.loads((folder / SYSTEM_NAME).read_text())
+        return bool((held["name"], held["digest"]) == (system.name, system.entry.digest))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[WorkItem]:
@@ -274,8 +312,11 @@ def _open_tasks(plan: Plan, one: Contestant, retry: bool) -> Iterator[WorkItem]:
     studied = {line["study"]: line for line in one.lines.lines if "study" in line}
     for name in plan.studies:
         line = studied.get(name)
-        other = line is None or line.get("form") != studies.find(name).form
-        again = retry and line and ("error" in line or line.get("findings", {}).get("missing"))
+        other = line is None or not studies.find(name).is_done_by(line.get("form"))
+        failed = line and (
+            "error" in line or "unsuitable" in line or line.get("findings", {}).get("missing")
+        )
+        again = retry and failed
         if other or again:
             yield StudyTask(one.system.given, one.folder, name)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, SyllabaryError
 from ...filesystem import printable
 from ...typed_fields import from_json
 from ..bootstrap import interval
@@ -25,7 +25,7 @@ from ..results.schema import (
 )
 from ..studies import catalogue as studies
 from ..studies.interface import Findings
-from .plan import Plan, variant_of, version_of
+from .plan import Plan, version_of
 
 
 def merged(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -68,24 +68,36 @@ def result(
         clips: for listening.
         environment: versions.
     """
-    items = _items(plan, merged(lines))
+    known = merged(lines)
+    metrics = [m for m in plan.metrics if _progress(m, plan, known)[1] == 0]
+    items = _items(plan, metrics, known)
+    commands = dict.fromkeys(line["command"] for line in lines if "command" in line)
     return Result(
         schema=SCHEMA,
         system=system,
         data=DataEntry(seconds=seconds_of(items), **plan.data.to_json()),
-        command=plan.command,
+        command="; ".join(commands) or plan.command,
         seed=plan.seed,
         bitrate=bitrate(items),
         environment=environment,
-        metrics=tuple(_metric(m, plan, items) for m in plan.metrics if _was_asked(m, items)),
+        metrics=tuple(_metric(metric, plan, items) for metric in metrics),
         studies=_studies(plan, lines),
         items=items,
         clips=tuple(clips),
     )
 
 
-def _items(plan: Plan, known: Mapping[str, Mapping[str, Any]]) -> tuple[ItemEntry, ...]:
-    names = [metric.name for metric in plan.metrics]
+def unfinished(plan: Plan, lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return, by name of a metric that only some items have, how many are left."""
+    known = merged(lines)
+    counts = {metric.name: _progress(metric, plan, known) for metric in plan.metrics}
+    return {name: left for name, (done, left) in counts.items() if done and left}
+
+
+def _items(
+    plan: Plan, metrics: Sequence[Metric], known: Mapping[str, Mapping[str, Any]]
+) -> tuple[ItemEntry, ...]:
+    names = [metric.name for metric in metrics]
     entries = []
     for item in plan.data.items:
         found = known.get(printable(item.name))
@@ -114,10 +126,21 @@ def _score(value: float | Sequence[float]) -> Score:
     return (value[0], value[1]) if isinstance(value, Sequence) else value
 
 
-def _was_asked(metric: Metric, items: Sequence[ItemEntry]) -> bool:
-    """Whether a metric was requested for this system, and not only for others in the folder."""
-    whole = [item for item in items if item.error is None]
-    return not whole or any(metric.name in {*i.scores, *i.failures} for i in whole)
+def _progress(
+    metric: Metric, plan: Plan, known: Mapping[str, Mapping[str, Any]]
+) -> tuple[int, int]:
+    """Return for how many items a metric was computed, and how many are left.
+
+    None are left if no item could be reconstructed. A metric that was requested only for other
+    systems in the folder, or for no item, counts as if all were left.
+    """
+    items = [(item, known.get(printable(item.name))) for item in plan.data.items]
+    whole = [(item, held) for item, held in items if held is not None and "error" not in held]
+    if not whole:
+        return 0, 0
+    asked = [held for item, held in whole if str(item.name) in plan.asked[metric.name]]
+    done = sum(metric.name in {*held["scores"], *held["failures"]} for held in asked)
+    return done, (len(asked) - done) if asked else 1
 
 
 def _metric(metric: Metric, plan: Plan, items: Sequence[ItemEntry]) -> MetricEntry:
@@ -142,7 +165,7 @@ def _metric(metric: Metric, plan: Plan, items: Sequence[ItemEntry]) -> MetricEnt
         paper=metric.paper,
         package=metric.package,
         version=version_of(metric.package),
-        variant=variant_of(metric),
+        variant=plan.variant(metric),
         asked=len(asked),
         domains={
             name: figure_of(
@@ -176,20 +199,35 @@ def figure_of(scores: Sequence[Score | None], seed: int, capped: int = 0) -> Fig
 
 def _studies(plan: Plan, lines: Sequence[Mapping[str, Any]]) -> tuple[StudyEntry, ...]:
     last = {line["study"]: line for line in lines if "study" in line}
-    return tuple(_study(name, last[name]) for name in plan.studies if name in last)
+    found = (_study(last[name]) for name in plan.studies if name in last)
+    return tuple(entry for entry in found if entry is not None)
 
 
-def _study(name: str, line: Mapping[str, Any]) -> StudyEntry:
-    study, findings, error = studies.find(name), Findings(), line.get("error")
+def _study(line: Mapping[str, Any]) -> StudyEntry | None:
+    """Describe a study as it was when it was made; None if nobody knows any more."""
+    about, findings, error = line, Findings(), line.get("error")
+    if "heading" not in line:  # of an earlier release, or it failed before it began
+        try:
+            study = studies.find(line["study"])
+        except SyllabaryError:
+            return None
+        if "form" in line and not study.is_done_by(line["form"]):
+            return None
+        about = {
+            "name": study.name,
+            "heading": study.heading,
+            "description": study.description,
+            "paper": study.paper,
+        }
     try:
         findings = from_json(Findings, line.get("findings", {}), "findings")
     except ConfigError as problem:  # written by hand, or by another version
         error = str(problem)
     return StudyEntry(
-        name=study.name,
-        heading=study.heading,
-        description=study.description,
-        paper=study.paper,
+        name=about["name"],
+        heading=about["heading"],
+        description=about["description"],
+        paper=about["paper"],
         values=tuple(findings.values),
         curves=tuple(findings.curves),
         missing=findings.missing,

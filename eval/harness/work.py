@@ -185,7 +185,13 @@ class Worker:
         line: dict[str, Any] = {"study": task.study}
         try:
             study = studies.find(task.study)
-            line["form"] = study.form
+            line |= {
+                "form": study.whole_form,
+                "name": study.name,
+                "heading": study.heading,
+                "description": study.description,
+                "paper": study.paper,
+            }
             reason = study.unsuitable(made.system)
             if reason:
                 return line | {"unsuitable": reason}

@@ -39,6 +39,15 @@ def _renamed(entry: Entry, name: str) -> Entry:
 def _joined(first: Entry, second: Entry) -> Entry:
     one, two = first.result, second.result
     known = {metric.name: metric for metric in one.metrics}
+    for metric in two.metrics:
+        before = known.get(metric.name, metric).variant
+        if before != metric.variant:
+            raise _problem(
+                first,
+                second,
+                f"its {metric.name} is by {metric.variant}, and in {{}} by {before}; on one page, "
+                "a metric of a system is by one model",
+            )
     new = tuple(metric for metric in two.metrics if metric.name not in known)
     studied = {study.name for study in one.studies}
     studies = tuple(study for study in two.studies if study.name not in studied)

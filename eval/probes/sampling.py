@@ -92,8 +92,6 @@ def read_trials(path: str, known: set[str]) -> tuple[tuple[str, str, bool], ...]
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise NotApplicableError(f"trials: {path}: {error.strerror}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise MetricError(f"trials: {path}: {error}") from None
     trials = []

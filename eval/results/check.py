@@ -1,17 +1,22 @@
-"""Consistency checks of a result: every mean, count and bitrate is recomputed from its items."""
+"""Consistency checks of a result: every mean, interval, count and bitrate is recomputed from its
+items.
+"""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from ..bootstrap import interval
 from .figures import bitrate, mean, seconds_of
 from .files import Problems, ResultError, parse_result, read_result
-from .schema import EVERYWHERE, Figure, ItemEntry, MetricEntry, Result, StudyEntry
+from .schema import EVERYWHERE, Figure, ItemEntry, MetricEntry, Result, Score, StudyEntry
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PRECISION = 1e-5
 """Relative, and absolute below 1: items may have been written with six digits."""
+_DRAWS = 0.25
+"""Share of an interval by which its ends may differ when they are drawn anew."""
 
 
 def load(path: Path) -> Result:
@@ -143,7 +148,7 @@ def _check_metric(metric: MetricEntry, result: Result, where: str, problems: Pro
             problems.add(here, "no such domain in data.domains")
             continue
         items = [item for item in result.items if domain in (EVERYWHERE, item.domain)]
-        _check_figure(figure, metric, items, here, problems)
+        _check_figure(figure, metric, items, result.seed, here, problems)
     everywhere = metric.domains.get(EVERYWHERE)
     if everywhere and everywhere.count + everywhere.failed != metric.asked:
         problems.add(
@@ -153,7 +158,12 @@ def _check_metric(metric: MetricEntry, result: Result, where: str, problems: Pro
 
 
 def _check_figure(
-    figure: Figure, metric: MetricEntry, items: Sequence[ItemEntry], where: str, problems: Problems
+    figure: Figure,
+    metric: MetricEntry,
+    items: Sequence[ItemEntry],
+    seed: int,
+    where: str,
+    problems: Problems,
 ) -> None:
     scores = [item.scores[metric.name] for item in items if metric.name in item.scores]
     if figure.count != len(scores):
@@ -180,6 +190,27 @@ def _check_figure(
         problems.add(f"{where}.low", "an interval of nothing")
     elif figure.value is not None and not _within(figure.value, (figure.low, figure.high)):
         problems.add(where, f"{figure.value:g} is outside its interval")
+    elif agrees and not {type(score) for score in scores} - {float, tuple}:
+        _check_drawn(figure, scores, seed, where, problems)
+
+
+def _check_drawn(
+    figure: Figure, scores: Sequence[Score], seed: int, where: str, problems: Problems
+) -> None:
+    """Check an interval against one that is drawn here: the same but for the random draws."""
+    pairs = [score if isinstance(score, tuple) else (score, 1.0) for score in scores]
+    found = interval([pair[0] for pair in pairs], [pair[1] for pair in pairs], seed)
+    said = None if figure.low is None or figure.high is None else (figure.low, figure.high)
+    if said is None or found is None:
+        agrees = said is found
+    else:
+        slack = _DRAWS * (found[1] - found[0])
+        slack += _PRECISION * max(1.0, *map(abs, found))
+        agrees = all(abs(one - other) <= slack for one, other in zip(said, found, strict=True))
+    if not agrees:
+        one, other = ("none" if ends is None else f"{ends[0]:g} to {ends[1]:g}"
+                      for ends in (said, found))  # fmt: skip
+        problems.add(where, f"an interval of {one}, but that of the items is {other}")
 
 
 def _check_interval(low: float | None, high: float | None, where: str, problems: Problems) -> None:

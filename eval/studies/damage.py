@@ -184,6 +184,10 @@ def _unsuitable(system: System) -> str | None:
     return None if hasattr(system, "with_packet_loss") else needs_tokens(system)
 
 
+def _recogniser() -> str:
+    return default_recognizer().name if os.environ.get(ASR) else ""
+
+
 STUDY = Study(
     name="damage",
     heading="Lost frames and flipped bits",
@@ -195,4 +199,5 @@ STUDY = Study(
     unsuitable=_unsuitable,
     paper="arXiv 2509.09550",
     form="losses of 60 ms, bits",
+    variant=_recogniser,
 )

@@ -75,6 +75,8 @@ class Study:
         alone: no other task may run in parallel, as it measures time.
         form: a version of what is measured, if one name may mean several things: results of another
             form are not resumed.
+        variant: returns what else decides its results, such as the recogniser that the user named;
+            "" for nothing. Raises `MetricError` if that can't be used.
     """
 
     name: str
@@ -85,3 +87,16 @@ class Study:
     paper: str = ""
     alone: bool = False
     form: str = ""
+    variant: Callable[[], str] = lambda: ""
+
+    @property
+    def whole_form(self) -> str:
+        """The form with the variant."""
+        chosen = self.variant()
+        return f"{self.form}; {chosen}" if chosen else self.form
+
+    def is_done_by(self, form: object) -> bool:
+        """Whether results of a form have what is asked for: a variant may have more than none."""
+        if self.variant():
+            return form == self.whole_form
+        return form == self.form or (isinstance(form, str) and form.startswith(f"{self.form}; "))

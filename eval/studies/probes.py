@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
-from ...errors import ManifestError, SyllabaryError
+from ...audio.manifests import MANIFEST_NAME
+from ...errors import SyllabaryError
+from ...filesystem import content_digest
 from ..probes.task import ProbeTask
-from ..requirements import NotApplicableError
 from ..systems.interface import System
 from .interface import Bench, Findings, Study, Value
 
@@ -23,8 +26,21 @@ def study(task: ProbeTask) -> Study:
         "over codebooks and a small head learn the task, three times.".strip(),
         unsuitable=_unsuitable,
         paper=_PAPER,
-        form=hashlib.sha256(json.dumps(task.to_json(), sort_keys=True).encode()).hexdigest()[:16],
+        form=hashlib.sha256(_identity(task).encode()).hexdigest()[:16],
     )
+
+
+def _identity(task: ProbeTask) -> str:
+    """What decides the results: the task, and what is in its own data set and trials."""
+    own = [task.data] if isinstance(task.data, str) else []
+    files = [Path(name) for name in (*own, task.trials) if name is not None]
+    contents = []
+    for path in files:
+        listed = path / MANIFEST_NAME if path.is_dir() else path
+        with suppress(OSError):  # which the study will say
+            contents.append(content_digest(listed))
+    fields = json.dumps(task.to_json(), sort_keys=True)
+    return fields if not contents else json.dumps([fields, contents])
 
 
 def _unsuitable(system: System) -> str | None:
@@ -38,10 +54,7 @@ def _run(task: ProbeTask, bench: Bench) -> Findings:
     from ..probes.sampling import choose
     from ..probes.task import utterances_of
 
-    try:
-        utterances = utterances_of(task, lambda: list(bench.everything))
-    except ManifestError as error:  # the task's own data set is not here
-        raise NotApplicableError(str(error)) from None
+    utterances = utterances_of(task, lambda: list(bench.everything))
     parts = choose(task, utterances)
     codes = encode(
         bench.system, bench.wave, task, parts.train + parts.test, bench.folder / "probe-codes"

@@ -13,6 +13,7 @@ from syllabary.eval.leaderboard.tables import quality
 from syllabary.eval.recogniser_folders import find_model
 from syllabary.eval.recognition import ASR, in_a_loop, open_recognizer
 from syllabary.eval.results.check import load
+from syllabary.eval.results.files import ResultError
 
 from ..tiny_whisper import write_tiny_ctranslate2
 
@@ -91,6 +92,10 @@ def test_the_recogniser_is_in_the_results(evaluate, models, tmp_path):
     assert code == 2 and "variants.dwer was 'tiny0 " in said, said
     code, said = evaluate("--asr", str(models[1]), output="other", codecs="original-8k")
     assert code == 0, said
+    with pytest.raises(
+        ResultError, match=r"its dwer is by tiny0 .*, and in .*other/original-8k by tiny1 "
+    ):
+        collect([tmp_path / "results", tmp_path / "other"])
     foreign = json.loads((tmp_path / "other" / "original-8k" / "result.json").read_text())
     reasons = {item["name"]: item["failures"].get("cer", "") for item in foreign["items"]}
     assert "knows en; this is ar" in reasons["1.wav"] and not reasons["0.wav"]
@@ -119,6 +124,9 @@ def test_a_recogniser_that_is_not_there_ends_it_before_it_begins(evaluate, tmp_p
         code, said = evaluate("--asr", given)
         assert code == 2 and message in said, said
         assert "Traceback" not in said and not (tmp_path / "results").exists()
+        code, said = evaluate("--asr", given, "--studies", "damage", metrics="none")
+        assert code == 2 and message in said, said
+        assert not (tmp_path / "results").exists()
     # Nobody listens to these.
     monkeypatch.setenv(ASR, "./no-such")
     code, said = evaluate(codecs="original", metrics="mel")

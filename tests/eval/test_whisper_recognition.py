@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -271,11 +273,49 @@ def test_the_variable_and_the_option(folder, english, monkeypatch):
     assert ASR not in os.environ
 
 
+# Universal Declaration of Human Rights, articles 1 and 2 in part (public domain).
+HINDI = (
+    "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है उन्हें बुद्धि और "
+    "अन्तरात्मा की देन प्राप्त है और परस्पर उन्हें भाईचारे के भाव से बर्ताव करना चाहिए सभी को इस घोषणा में "
+    "सन्निहित सभी अधिकारों और आज़ादियों को प्राप्त करने का हक़ है और इस मामले में जाति वर्ण लिंग भाषा धर्म "
+    "राजनीति या अन्य विचार प्रणाली किसी देश या समाज विशेष में जन्म सम्पत्ति या किसी प्रकार की अन्य मर्यादा "
+    "आदि के कारण भेदभाव का विचार न किया जाएगा इसके अतिरिक्त चाहे कोई देश या प्रदेश स्वतन्त्र हो संरक्षित हो "
+    "या स्वशासन रहित हो या परिमित प्रभुसत्ता वाला हो उस देश या प्रदेश की राजनैतिक क्षेत्रीय या अन्तर्राष्ट्रीय "
+    "स्थिति के आधार पर वहां के निवासियों के प्रति कोई फ़र्क़ न रखा जाएगा"
+)
+THAI = (
+    "มนุษย์ทั้งปวงเกิดมามีอิสระและเสมอภาคกันในศักดิ์ศรีและสิทธิต่างในตนมีเหตุผลและมโนธรรมและควรปฏิบัติต่อกันด้วย"
+    "จิตวิญญาณแห่งภราดรภาพทุกคนย่อมมีสิทธิและอิสรภาพทั้งปวงตามที่กำหนดไว้ในปฏิญญานี้โดยปราศจากการแบ่งแยกไม่ว่าชนิดใด"
+    "อาทิเชื้อชาติผิวเพศภาษาศาสนาความคิดเห็นทางการเมืองหรือทางอื่นพื้นเพทางชาติหรือสังคมทรัพย์สินการเกิดหรือสถานะอื่น"
+    "นอกเหนือจากนี้จะไม่มีการแบ่งแยกใดบนพื้นฐานของสถานะทางการเมืองทางกฎหมายหรือทางการระหว่างประเทศของประเทศหรือดินแดน"
+    "ที่บุคคลสังกัด"
+)
+
+
+def long_text():
+    """Some 50 minutes of English, of which zlib makes less than a 2.4th."""
+    words = (Path(recognition.__file__).parents[1] / "README.md").read_text().lower()
+    words = re.findall(r"[a-z']+", words)
+    random = np.random.default_rng(0)
+    text = " ".join(
+        " ".join(words[start : start + 9]) for start in random.integers(0, len(words), 900)
+    )
+    assert len(text.encode()) > 2.4 * len(zlib.compress(text.encode()))
+    return text
+
+
 def test_loops():
     sentence = "and all of them had turned their heads towards the speaker when he came"
     digits = "one two three four five six seven eight nine zero one two"
     for spoken in ("", "no no no no", sentence, digits):
         assert not in_a_loop(spoken.split())
+    # Scripts with three bytes a letter, and texts of many minutes, which compress well too.
+    for spoken in (HINDI, THAI, long_text()):
+        assert len(spoken) > 450 and not in_a_loop(spoken.split())
+    assert len(HINDI.encode()) > 2.4 * len(zlib.compress(HINDI.encode()))
+    assert in_a_loop(f"{long_text()} {'of the ' * 100} {long_text()}".split())
+    for loop in ("सभी मनुष्यों को " * 40, "我们 " * 200):
+        assert in_a_loop(loop.split())
     for written in ("the " * 60, "i am going to " * 25, f"{sentence} {'of the ' * 100}"):
         assert in_a_loop(written.split())
 

@@ -105,6 +105,9 @@ def test_a_folder_holds_one_plan(tmp_path):
             continue
         with pytest.raises(PlanError, match=r"variants\.stoi was 'model A', now 'model B'"):
             changed.hold(tmp_path / "results")
+    # Whoever adds something else does not say which model the others used.
+    more = dataclasses.replace(plan, metrics=(metrics.find("mel"),)).hold(tmp_path / "results")
+    assert more.variant(plan.metrics[0]) == "model A" and more.variant(metrics.find("mel")) == ""
     (tmp_path / "results" / "plan.json").write_text("{")
     with pytest.raises(PlanError, match="not a plan"):
         plan.hold(tmp_path / "results")

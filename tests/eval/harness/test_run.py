@@ -200,6 +200,97 @@ def test_another_version_of_a_system_is_measured_anew(setting, monkeypatch):
     assert sorted(names) == ["loud@aaaaaaaa", "loud@bbbbbbbb"]
 
 
+def test_earlier_weights_come_back_with_their_results(setting, monkeypatch):
+    folder = setting[1]
+    (first,) = evaluate(setting, ["loud"])
+    for digest in "bc":
+        monkeypatch.setattr(Loud, "digest", digest * 64)
+        evaluate(setting, ["loud"])
+    for digest in "ab":  # and their scores are not computed again
+        monkeypatch.setattr(Loud, "digest", digest * 64)
+        Loud.calls = 0
+        (again,) = evaluate(setting, ["loud"])
+        assert again["system"]["digest"] == digest * 64 and Loud.calls == 0
+    names = [entry.name for entry in collect([folder]).sections[0].entries]
+    assert sorted(names) == ["loud@aaaaaaaa", "loud@bbbbbbbb", "loud@cccccccc"]
+    aside = json.loads((folder / "loud-aaaaaaaa" / "result.json").read_text())
+    assert aside == first
+    # Results of an aside folder that is there for another reason stay, too.
+    monkeypatch.setattr(Loud, "digest", "a" * 64)
+    (folder / "loud-bbbbbbbb").mkdir()
+    (folder / "loud-bbbbbbbb" / "mine.txt").write_text("mine")
+    evaluate(setting, ["loud"])
+    assert json.loads((folder / "loud-bbbbbbbb-2" / "result.json").read_text())
+    assert (folder / "loud-bbbbbbbb" / "mine.txt").exists()
+
+
+def test_a_metric_that_was_stopped_is_not_in_the_results_until_it_ends(setting):
+    request, folder = setting
+    evaluate((replace(request, metrics=("mel",)), folder), ["loud"])
+    more = replace(request, metrics=("stoi",), command="more")
+    evaluate((more, folder), ["loud"])
+    path = folder / "loud" / "lines.jsonl"
+    lines = path.read_text().splitlines()
+    last = max(n for n, line in enumerate(lines) if '"stoi"' in line)
+    path.write_text("".join(line + "\n" for n, line in enumerate(lines) if n != last))
+    warnings = []
+    other = replace(request, metrics=("si-sdr",), command="other")
+    (loud,) = evaluate((other, folder), ["loud"], warn=warnings.append)
+    assert [metric["name"] for metric in loud["metrics"]] == ["mel", "si-sdr"]
+    assert warnings == [
+        "loud: stoi is unfinished, 1 items are left; it is not in the results until a run with it "
+        "ends"
+    ]
+    assert not [item for item in loud["items"] if {"stoi"} & {*item["scores"], *item["failures"]}]
+    assert collect([folder])
+    warnings.clear()
+    (loud,) = evaluate((more, folder), ["loud"], warn=warnings.append)
+    assert [m["name"] for m in loud["metrics"]] == ["mel", "stoi", "si-sdr"] and not warnings
+    # All that computed something are in the command, each once.
+    assert loud["command"] == "again; more; other"
+
+
+def test_what_did_not_apply_is_tried_again_on_request(setting, monkeypatch):
+    evaluate(setting, ["loud"])
+    monkeypatch.setitem(STUDIES, "never", replace(STUDIES["never"], unsuitable=lambda system: None))
+    evaluate(setting, ["loud"])
+    (same,) = evaluate(setting, ["loud"])
+    assert same["studies"][1]["unsuitable"] == "it can't"
+    (found,) = evaluate(setting, ["loud"], retry=True)
+    assert found["studies"][1]["unsuitable"] is None and found["studies"][1]["values"]
+
+
+def test_a_study_that_nobody_knows_any_more_keeps_its_results(setting, monkeypatch):
+    request, folder = setting
+    (first,) = evaluate(setting, ["loud"])
+
+    def find(name):
+        if name == "count":
+            raise SyllabaryError("count.json: not a task that can be read")
+        return STUDIES[name]
+
+    monkeypatch.setattr(work.studies, "find", find)
+    (loud,) = evaluate((replace(request, studies=("never",)), folder), ["loud"])
+    assert loud["studies"] == first["studies"]
+
+
+def test_a_study_has_the_model_that_it_used(setting, monkeypatch):
+    model = ""
+    monkeypatch.setitem(STUDIES, "count", replace(STUDIES["count"], variant=lambda: model))
+    ran = []
+    monkeypatch.setitem(
+        STUDIES,
+        "count",
+        replace(STUDIES["count"], run=lambda bench: ran.append(model) or counting(bench)),
+    )
+    for model in ("", "a", "a", ""):  # noqa: B007 (the study reads it)
+        evaluate(setting, ["loud"])
+    assert ran == ["", "a"]  # what has more is not lost to a run that asks for less
+    model = "b"
+    with pytest.raises(PlanError, match=r"variants\.study count was 'a', now 'b'"):
+        evaluate(setting, ["loud"])
+
+
 def test_systems_that_spoil_their_output_fail(setting, monkeypatch):
     for spoilt, reason in (
         (lambda self, wave: Reconstruction(wave[:-1], 1.0), "samples came back"),

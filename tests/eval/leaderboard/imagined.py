@@ -7,6 +7,8 @@ import math
 import numpy as np
 import soundfile
 
+from syllabary.eval.bootstrap import interval
+
 from ...conftest import synthetic_speech
 
 DOMAINS = {"digits": 0.3, "commands": 0.25, "learners": 0.25, "read_speech": 0.2}
@@ -141,14 +143,11 @@ def _metric(metric, rows):
             for i, row in enumerate(rows)
             if row in within
         )
-        value = low = high = None
-        if scores and isinstance(scores[0], list):
-            value = sum(s[0] for s in scores) / sum(s[1] for s in scores)
-            spread = 0.05
-        elif scores:
-            value, spread = float(np.mean(scores)), float(np.std(scores)) / len(scores) ** 0.5
-        if value is not None:
-            low, high = value - 1.96 * spread, value + 1.96 * spread
+        value = None
+        pairs = [score if isinstance(score, list) else [score, 1.0] for score in scores]
+        if scores:
+            value = sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
+        low, high = interval(*zip(*pairs, strict=True)) or (None, None) if scores else (None, None)
         figures[domain] = {
             "value": value, "low": low, "high": high, "count": len(scores), "failed": failed,
         }  # fmt: skip

@@ -262,7 +262,7 @@ def test_nothing_of_a_result_runs(tmp_path):
         {"name": "m", "heading": HOSTILE, "description": HOSTILE, "unit": HOSTILE, "digits": 2,
          "higher_is_better": True, "bounds": [None, None], "needs": [HOSTILE], "paper": HOSTILE,
          "package": HOSTILE, "version": HOSTILE, "asked": 2,
-         "domains": {"all": {"value": 1.0, "low": 1.0, "high": 1.0, "count": 1, "failed": 1}}}
+         "domains": {"all": {"value": 1.0, "low": None, "high": None, "count": 1, "failed": 1}}}
     ]  # fmt: skip
     fields["items"][1]["scores"] = {"m": 1.0}
     other = json.loads(json.dumps(fields))

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -184,3 +185,9 @@ def test_a_folder_without_weights(ctc_model, tmp_path):
     (tmp_path / "bare" / "config.json").write_bytes((ctc_model[0] / "config.json").read_bytes())
     with pytest.raises(MetricError, match=r"recogniser bare: "):
         PretrainedRecognizer(find_model(str(tmp_path / "bare")))
+    torn = shutil.copytree(ctc_model[0], tmp_path / "torn")
+    content = (torn / "model.safetensors").read_bytes()
+    for damaged in (b"no weights", content[:-100], content[:4]):  # as after a broken download
+        (torn / "model.safetensors").write_bytes(damaged)
+        with pytest.raises(MetricError, match=r"recogniser torn: ."):
+            PretrainedRecognizer(find_model(str(torn)))

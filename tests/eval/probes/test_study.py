@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from fractions import Fraction
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import torch
 
 from syllabary.audio.files import read, write
 from syllabary.audio.manifests import collect
-from syllabary.errors import TokenError
+from syllabary.errors import ManifestError, TokenError
 from syllabary.eval.metrics.interface import MetricError
 from syllabary.eval.probes import probe as probing
 from syllabary.eval.probes import references as known
@@ -103,6 +104,25 @@ def test_what_a_study_can_not_be_had_of(data, tmp_path):
     assert "no tokens" in found.unsuitable(system(None))
     with pytest.raises(MetricError, match="0 utterances to train on"):
         found.run(bench(data, tmp_path, tiny_codecs.rvq(), everything=[]))
+
+
+def test_data_of_its_own(data, tmp_path):
+    """What is not there is a failure; what has changed is another study."""
+    gone = dataclasses.replace(TASK, data=str(tmp_path / "gone.jsonl"))
+    with pytest.raises(ManifestError, match=r"gone\.jsonl"):
+        study(gone).run(bench(data, tmp_path, tiny_codecs.rvq()))
+    task = dataclasses.replace(TASK, kind="verification", trials=str(tmp_path / "gone.txt"))
+    with pytest.raises(MetricError, match=r"trials: .*gone\.txt"):
+        study(task).run(bench(data, tmp_path, tiny_codecs.rvq()))
+    assert study(TASK).form == study(dataclasses.replace(TASK)).form
+    manifest = tmp_path / "manifest.jsonl"
+    for place in (tmp_path, manifest):
+        task = dataclasses.replace(TASK, data=str(place))
+        forms = set()
+        for content in ("a", "b", "b"):
+            manifest.write_text(content)
+            forms.add(study(task).form)
+        assert len(forms) == 2
 
 
 @pytest.mark.parametrize("count", [None, 2])

@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,18 @@ def test_curves(monkeypatch):
     assert curves["mel-bits"].x == pytest.approx((-4, -3, -2, -1))
     assert curves["mel-bits"].y[2] == found["mel-bits-1"]
     assert values_of(run(bench)) == pytest.approx(found, abs=1e-9)
+
+
+def test_its_form_names_who_listens(monkeypatch):
+    monkeypatch.delenv("SYLLABARY_ASR", raising=False)
+    plain = damage.STUDY.whole_form
+    monkeypatch.setattr(damage, "default_recognizer", lambda: SimpleNamespace(name="an ear"))
+    monkeypatch.setenv("SYLLABARY_ASR", "ear")
+    heard = damage.STUDY.whole_form
+    assert heard == f"{plain}; an ear" and not damage.STUDY.is_done_by(plain)
+    assert damage.STUDY.is_done_by(heard)
+    monkeypatch.delenv("SYLLABARY_ASR")
+    assert damage.STUDY.is_done_by(heard) and damage.STUDY.is_done_by(plain)
 
 
 def test_what_is_damaged(monkeypatch):
