@@ -5,6 +5,7 @@ and for sentencepiece) and `tokenizer.json` (the pieces for Hugging Face's libra
 """
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,10 +64,15 @@ def save(bpe: BPEFields, path: Path) -> None:
                 "digest": bpe.vocabulary.digest,
             }
             path.mkdir(parents=True, exist_ok=True)
-            # The configuration last: without it, or with one for other pieces, loading fails.
-            _write(path / TOKENIZER, write_tokenizer(bpe.vocabulary).encode())
-            _write(path / MODEL, write_model(bpe.vocabulary))
-            _write(path / CONFIG, json.dumps(config, indent=1).encode())
+            # All are written before one is replaced. The configuration is replaced last: without
+            # it, or with one for other pieces, loading fails.
+            with ExitStack() as stack:
+                for name, content in (
+                    (CONFIG, json.dumps(config, indent=1).encode()),
+                    (MODEL, write_model(bpe.vocabulary)),
+                    (TOKENIZER, write_tokenizer(bpe.vocabulary).encode()),
+                ):
+                    stack.enter_context(replacing(path / name)).write_bytes(content)
     except OSError as error:
         raise BPEError(f"{printable(path)} can't be written: {error.strerror}") from None
 

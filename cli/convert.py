@@ -74,7 +74,8 @@ def convert(
     tokenizer = load(codec, device=device)
     if not isinstance(tokenizer, UnitTokenizer):
         raise SyllabaryError(f"{codec} is of family {tokenizer.family}; expected a unit tokenizer")
-    wave, rate = read(voice, tokenizer.spec.sample_rate, channels)
+    # All channels of it: --channels says which of IN is converted.
+    wave, rate = read(voice, tokenizer.spec.sample_rate, "mix")
     tokenizer = tokenizer.with_voice(wave, rate)
 
     def work(job: "Job", stop: "Event") -> "FileReport":

@@ -5,7 +5,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -140,6 +141,8 @@ def kmeans(
     if phonetic and not inputs:
         raise click.UsageError("--phonetic needs IN with transcripts")
     target = Path(output).resolve()
+    if target.is_file():
+        raise SyllabaryError(f"{target} is a file; expected a folder for the tokenizer")
     if (target / "config.json").exists() and not force:
         raise SyllabaryError(f"{target} holds a tokenizer; --force overwrites it")
     use_one_thread()
@@ -191,9 +194,15 @@ def _phonetic(encoder: "SpeechEncoder", items: "Sequence[Utterance]", seed: int)
         raise click.UsageError(
             f"--phonetic is for published models and content encoders, not {encoder.description}"
         )
+    if len(encoder.dims) != 1:
+        raise click.UsageError("--phonetic is of one group of features, not --combine each")
     told = [each for each in items if each.text and (each.language or "en").startswith("en")]
     count = min(_ALIGNED, len(told))
-    found = align_utterances([told[n * len(told) // count] for n in range(count)])
+    # Names of their own: two folders may have files of one name.
+    chosen = [
+        replace(told[n * len(told) // count], name=PurePosixPath(str(n))) for n in range(count)
+    ]
+    found = align_utterances(chosen)
     if not found.found:
         why = next(iter(found.missing.values()), "there is none")
         raise SyllabaryError(f"--phonetic: no utterance with an English text can be aligned: {why}")
@@ -201,7 +210,7 @@ def _phonetic(encoder: "SpeechEncoder", items: "Sequence[Utterance]", seed: int)
 
     def labelled() -> "Iterator[tuple[torch.Tensor, np.ndarray]]":
         rate = encoder.sample_rate / encoder.hop
-        for item in told:
+        for item in chosen:
             if item.name in found.found:
                 samples, _ = item.read(encoder.sample_rate, "mix")
                 phones = found.found[item.name].labels(rate, -(-len(samples) // encoder.hop))

@@ -88,7 +88,8 @@ def digest(family: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> s
 def save(
     tokenizer: TokenizerModule, directory: Path, tensors: dict[str, Tensor] | None = None
 ) -> None:
-    """Write `config.json` and `model.safetensors`; each file appears whole or not at all.
+    """Write `config.json` and `model.safetensors`; they appear whole, or, if they can't be written,
+    not at all.
 
     Args:
         tokenizer: what to save.
@@ -110,8 +111,13 @@ def save(
         **_stated(tokenizer),
         "config": config_to_json(tokenizer.config),
     }
-    _write(directory / WEIGHTS_FILE, to_bytes(tensors))
-    _write(directory / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+    # Both are written before one is replaced.
+    with (
+        replacing(directory / CONFIG_FILE) as described,
+        replacing(directory / WEIGHTS_FILE) as weights,
+    ):
+        described.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        weights.write_bytes(to_bytes(tensors))
 
 
 def _stated(tokenizer: TokenizerModule) -> dict[str, str]:
@@ -122,11 +128,6 @@ def _stated(tokenizer: TokenizerModule) -> dict[str, str]:
     if tokenizer.caution:
         fields["caution"] = tokenizer.caution
     return fields
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def checkpoint_in(directory: Path) -> Path:

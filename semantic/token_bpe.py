@@ -227,7 +227,8 @@ class PieceCoder:
     def from_ids(self, ids: Sequence[np.ndarray]) -> Tokens:
         """Create `Tokens` with durations from pieces without, such as a language model's output.
 
-        Each unit gets its mean duration, rounded within its piece; `num_samples` follows.
+        Each unit gets its mean duration, rounded within its piece (with several codebooks, within
+        the pieces up to the end of a frame); `num_samples` follows.
 
         Args:
             ids: one array of pieces (n,) per row, without specials; whole frames if there are
@@ -243,9 +244,8 @@ class PieceCoder:
             self.bpe.unflatten(units)
             lengths = self.bpe.piece_lengths[row]
             means = self.bpe.unit_durations
-            if self.deduplicate and means is not None and self.num_codebooks == 1 and len(row):
-                sums = np.add.reduceat(means[units], np.cumsum(lengths) - lengths)
-                lengths = np.maximum(lengths, np.floor(sums + 0.5).astype(np.int64))
+            if self.deduplicate and means is not None and len(row):
+                lengths = _mean_durations(means[units], lengths, self.num_codebooks)
             rows.append(row[None])
             durations.append(lengths)
         hop = self.spec.hop
@@ -255,6 +255,23 @@ class PieceCoder:
             raise TokenError(f"{self.base.tokenizer} has global codes, which pieces alone lack")
         missing = torch.zeros((len(rows), 1), dtype=torch.long) if sizes else None
         return _batch(self.spec, rows, durations, samples, missing, torch.device("cpu"))
+
+
+def _mean_durations(means: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
+    """Return the duration of each piece (pieces,), in codes.
+
+    Args:
+        means: (units,) mean duration of each unit in frames, at least 1.
+        lengths: (pieces,) units of each.
+        count: codebooks; the units are of whole frames.
+    """
+    expected = means.reshape(-1, count).mean(axis=1)
+    ends = np.cumsum(lengths)
+    sizes = np.diff(ends[ends % count == 0] // count, prepend=0)
+    sums = np.add.reduceat(expected, np.cumsum(sizes) - sizes)
+    frames = np.maximum(sizes, np.floor(sums + 0.5).astype(np.int64))
+    each = np.repeat(share_frames(frames, sizes, expected), count)
+    return np.add.reduceat(each, ends - lengths)
 
 
 def unit_rows(

@@ -22,7 +22,12 @@ _FORMAT = "syllabary.kmeans.checkpoint.1"
 
 
 def save_checkpoint(
-    path: Path, state: FitState, config: KMeansConfig, survey: Survey, processes: Processes
+    path: Path,
+    state: FitState,
+    config: KMeansConfig,
+    survey: Survey,
+    start: torch.Tensor | None,
+    processes: Processes,
 ) -> None:
     """Replace the checkpoint by the state of all processes; rank 0 writes it.
 
@@ -54,7 +59,7 @@ def save_checkpoint(
         }
         metadata = {
             "format": _FORMAT,
-            "fit": json.dumps(_fit_of(config, survey)),
+            "fit": json.dumps(_fit_of(config, survey, start)),
             "progress": json.dumps(progress),
         }
         try:
@@ -68,7 +73,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, state: FitState, config: KMeansConfig, survey: Survey, processes: Processes
+    path: Path,
+    state: FitState,
+    config: KMeansConfig,
+    survey: Survey,
+    start: torch.Tensor | None,
+    processes: Processes,
 ) -> bool:
     """Load the checkpoint into a new state, if rank 0 finds one.
 
@@ -76,7 +86,8 @@ def load_checkpoint(
         Whether there was one.
 
     Raises:
-        QuantizerError: the file is damaged, or has other settings, features or processes.
+        QuantizerError: the file is damaged, or has other settings, features, initial centroids or
+            processes.
     """
     found = processes.gathered(path.exists())[0]
     if not found:
@@ -85,14 +96,14 @@ def load_checkpoint(
     progress: dict[str, Any] = {}
     if processes.rank == 0:
         try:
-            progress = _load(path, state, _fit_of(config, survey))
+            progress = _load(path, state, _fit_of(config, survey, start))
         except QuantizerError as caught:
             error = caught
     processes.raise_together(error)
     progress = processes.gathered(progress)[0]
     codes = processes.gathered(progress.pop("codes", None))[0]
-    start = sum(survey.rows_of_rank[: processes.rank])
-    own = codes[start : start + survey.rows_of_rank[processes.rank]]
+    first = sum(survey.rows_of_rank[: processes.rank])
+    own = codes[first : first + survey.rows_of_rank[processes.rank]]
     state.codes.copy_(torch.from_numpy(own))
     for values in (state.centroids, state.prior.sums, state.prior.counts):
         processes.first(values)
@@ -103,16 +114,19 @@ def load_checkpoint(
     return True
 
 
-def _fit_of(config: KMeansConfig, survey: Survey) -> dict[str, Any]:
+def _fit_of(config: KMeansConfig, survey: Survey, start: torch.Tensor | None) -> dict[str, Any]:
     """Return the properties that a checkpoint and the continued fit must share."""
     features = hashlib.sha256(survey.largest.numpy().tobytes())
     features.update(survey.sample.numpy().tobytes())
-    return {
+    fit = {
         "config": config.to_dict(),
         "rows_of_rank": survey.rows_of_rank,
         "dim": survey.largest.shape[0],
         "features": features.hexdigest(),
     }
+    if start is not None:
+        fit["start"] = hashlib.sha256(start.cpu().numpy().tobytes()).hexdigest()
+    return fit
 
 
 def _load(path: Path, state: FitState, expected: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +148,8 @@ def _load(path: Path, state: FitState, expected: dict[str, Any]) -> dict[str, An
             ):
                 target.copy_(get(name))
             return {**progress, "codes": get("codes").numpy()}
+    except QuantizerError:
+        raise
     except (OSError, SafetensorError, LookupError, TypeError, RuntimeError, ValueError) as error:
         raise QuantizerError(f"{printable(path)} is damaged: {error}") from error
 
@@ -152,4 +168,5 @@ def _check_same(path: Path, fit: dict[str, Any], expected: dict[str, Any]) -> No
             f"{printable(path)} is of a fit of {fit['rows_of_rank']} rows a process, "
             f"not {expected['rows_of_rank']}"
         )
-    raise QuantizerError(f"{printable(path)} is of a fit of other features; delete it")
+    what = "initial centroids" if fit.get("start") != expected.get("start") else "features"
+    raise QuantizerError(f"{printable(path)} is of a fit of other {what}; delete it")

@@ -125,12 +125,14 @@ class KMeans:
         stream, looked = self._look(features, dim, processes, report)
         path = Path(checkpoint) if checkpoint is not None else None
         where = torch.device(device)
+        if start is not None:
+            start = _checked_start(start, config.num_clusters, stream.dim)
         fit = self._prepare(stream, looked, start, path, where, processes, report)
         for number, step in enumerate(fit.steps(), 1):
             report(step)
             # A pass ends when the batch counter is reset.
             if path and (number % checkpoint_every == 0 or not fit.state.batches):
-                save_checkpoint(path, fit.state, config, looked, processes)
+                save_checkpoint(path, fit.state, config, looked, start, processes)
         self._set_centroids(fit.state.centroids)
         self.inertias = fit.state.inertias
         self.inertia = self.inertias[-1]
@@ -180,10 +182,10 @@ class KMeans:
         if checkpoint is not None:
             remove_leftovers([checkpoint])
             fit = Fit(stream, looked, config, blank, processes)
-            if load_checkpoint(checkpoint, fit.state, config, looked, processes):
+            if load_checkpoint(checkpoint, fit.state, config, looked, start, processes):
                 return fit
         if start is not None:
-            centroids = _checked_start(start, config.num_clusters, stream.dim).to(device)
+            centroids = start.to(device)
         else:
             report(Progress("starting"))
             centroids = processes.first(start_on_sample(looked, config, device))

@@ -1,5 +1,6 @@
 """Choice of the transformer layers that features are taken from."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -36,8 +37,8 @@ class LayerChoice:
             raise ValueError(
                 f"weights are for combine='sum', one a layer: got {self.weights} for {self.layers}"
             )
-        if self.weights and not sum(self.weights) > 0:
-            raise ValueError(f"weights must have a positive sum, got {self.weights}")
+        if self.weights and not 0 < sum(self.weights) < math.inf:
+            raise ValueError(f"weights must have a positive, finite sum, got {self.weights}")
 
     def dims(self, width: int) -> tuple[int, ...]:
         """Return the dimensions of each group of features, for layers of `width`."""
@@ -46,7 +47,7 @@ class LayerChoice:
         return (width,) if self.combine == "sum" else (width * len(self.layers),)
 
     def depth(self, available: int) -> int:
-        """Return how many layers must run.
+        """Return how many layers must run, at least one.
 
         Raises:
             ValueError: the model has fewer.
@@ -54,7 +55,8 @@ class LayerChoice:
         deepest = max(self.layers)
         if deepest > available:
             raise ValueError(f"layer {deepest} of a model that has {available}")
-        return available if OUTPUT in self.layers else deepest
+        # The input of the layers is taken where the first one gets it.
+        return available if OUTPUT in self.layers else max(1, deepest)
 
     def put_together(self, outputs: Mapping[int, Tensor]) -> Tensor:
         """Combine the layers' outputs (…, frames, width) to features (…, frames, dim)."""

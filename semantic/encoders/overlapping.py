@@ -8,6 +8,7 @@ change the features. Every window runs on its own, since padding or other rows i
 change it.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,8 +114,11 @@ class OverlappingWindows(FeatureStream):
 
 def check_windows(window_s: float, overlap_s: float) -> None:
     """Raise ValueError unless windows of this length can overlap so far; both in seconds."""
-    if not 0 <= overlap_s < window_s:
-        raise ValueError(f"overlap_s must lie in 0..{window_s}, got {overlap_s}")
+    if not 0 <= overlap_s < window_s < math.inf:
+        raise ValueError(
+            f"expected a window of finite length and an overlap shorter than it, got {window_s} "
+            f"and {overlap_s} seconds"
+        )
 
 
 class WindowedEncoder(SpeechEncoder):
@@ -142,6 +146,10 @@ class WindowedEncoder(SpeechEncoder):
     @abstractmethod
     def run(self, samples: Tensor) -> Tensor:
         """Compute features (ceil(n / hop), dim) of samples (n,), at most one window."""
+
+    def run_unpadded(self, samples: Tensor) -> Tensor:
+        """As `run`; an encoder that fills its window with silence takes only what it was given."""
+        return self.run(samples)
 
     def start(self, batch_size: int) -> FeatureStream:
         return OverlappingWindows(

@@ -60,7 +60,7 @@ class Phonetic(WindowedEncoder):
             raise ValueError(f"phonetic directions are for published models, not {encoder.kind!r}")
         if len(encoder.dims) != 1:
             raise ValueError("phonetic directions are of one group of features: combine the layers")
-        self.encoder = encoder
+        self.encoder: WindowedEncoder = encoder
         self.sample_rate, self.hop = encoder.sample_rate, encoder.hop
         self.window, self.overlap = encoder.window, encoder.overlap
         self.latency, self.dims = encoder.latency, (config.dim,)
@@ -79,7 +79,8 @@ class Phonetic(WindowedEncoder):
         return made.to(encoder.device).eval()
 
     def run(self, samples: Tensor) -> Tensor:
-        return self._mapped(self.encoder.run(samples))
+        # As the directions were found: with silence up to 30 s, a tenth of Whisper's units differ.
+        return self._mapped(self.encoder.run_unpadded(samples))
 
     def hidden_states(self, waves: Tensor) -> dict[int, Tensor]:
         """Return the mapped features as layer 1; see `SpeechEncoder.hidden_states`."""
@@ -106,13 +107,11 @@ def fit_phonetic(
         QuantizerError: fewer than two phones have enough frames, or there are fewer than `dim`
             directions.
     """
-    choice, classes = encoder.config.choice, ClassStatistics(encoder.dim)
+    classes = ClassStatistics(encoder.dim)
     for samples, phones in speech:
-        # Not `features`, for which Whisper takes 30 s, however short the utterance.
-        piece = samples[None, : encoder.window * encoder.hop].to(encoder.device)
+        piece = samples[: encoder.window * encoder.hop].to(encoder.device)
         with torch.no_grad():
-            rows = choice.put_together(encoder.hidden_states(piece))[0].cpu()
-        rows = rows[: len(phones)]
+            rows = encoder.run_unpadded(piece).cpu()[: len(phones)]
         classes.add(rows, torch.from_numpy(np.asarray(phones, np.int64))[: len(rows)])
     classes.check(dim or 1)
     whiten = whitening(classes.within)

@@ -258,12 +258,14 @@ class _RowFile:
 
 def _fingerprint(utterances: Sequence[Utterance]) -> str:
     """Hash the files' paths, contents and segments, which determine the features."""
-    sha = hashlib.sha256()
+    sha, digests = hashlib.sha256(), dict[Path, str]()
     for item in utterances:
         stamp: list[Any] = [printable(item.path.absolute()), item.offset_s, item.duration_s]
-        try:
-            stamp.append(content_digest(item.path))
-        except OSError as error:
-            stamp.append(type(error).__name__)  # it is among the failures until it can be read
+        if item.path not in digests:  # a file may have many segments
+            try:
+                digests[item.path] = content_digest(item.path)
+            except OSError as error:
+                digests[item.path] = type(error).__name__  # a failure until it can be read
+        stamp.append(digests[item.path])
         sha.update(json.dumps(stamp).encode())
     return sha.hexdigest()

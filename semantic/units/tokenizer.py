@@ -111,8 +111,8 @@ class UnitTokenizer(AudioTokenizer):
             name: the tokenizer's name.
 
         Raises:
-            QuantizerError: the centroids have another dimension than the features, or are not
-                finite.
+            QuantizerError: the centroids have another dimension than the features, are not
+                finite, or are fewer than two.
         """
         tables = [centroids] if isinstance(centroids, Tensor) else list(centroids)
         for table, dim in zip(tables, encoder.dims, strict=False):
@@ -121,6 +121,8 @@ class UnitTokenizer(AudioTokenizer):
                     f"centroids of shape {tuple(table.shape)} don't fit {encoder.description}, "
                     f"which gives {dim} dimensions: another layer or model made them?"
                 )
+            if len(table) < 2:
+                raise QuantizerError(f"expected 2 centroids or more, got {len(table)}")
             if not bool(table.isfinite().all()):
                 raise QuantizerError("centroids have NaN or infinite values")
         sizes = tuple(table.shape[0] for table in tables)

@@ -1,5 +1,7 @@
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +190,26 @@ def test_files_that_are_too_large(folder, monkeypatch):
     monkeypatch.setattr(saved, "MAX_MODEL_BYTES", 100)
     with pytest.raises(BPEError, match="expected at most 100 bytes"):
         UnitBPE.load(folder)
+
+
+def test_a_folder_stays_what_it_is_where_the_disk_is_full(bpe, folder, tmp_path, monkeypatch):
+    target = shutil.copytree(folder, tmp_path / "held")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    real = Path.write_bytes
+    for left in range(3):  # files that there is room for
+        written = []
+
+        def write(path, data, left=left, written=written):
+            if len(written) == left:
+                raise OSError(28, "No space left on device")
+            written.append(path)
+            return real(path, data)
+
+        monkeypatch.setattr(Path, "write_bytes", write)
+        with pytest.raises(BPEError, match="No space left"):
+            replace(bpe, name="another").save(target)
+        monkeypatch.undo()
+        assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
 def test_no_folder_is_left_where_nothing_can_be_written(bpe, tmp_path):

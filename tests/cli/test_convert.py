@@ -1,5 +1,6 @@
 """`syllabary convert`: the same units in another voice."""
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -35,6 +36,19 @@ def test_a_file_is_spoken_in_the_voice(run, tmp_path, codec, voice):
     assert abs(said - expected).max() < 1e-4
     code, _, err = run("convert", tmp_path / "a.wav", "--voice", voice, "--codec", codec)
     assert code == 2 and "--force" in err
+
+
+def test_a_channel_of_the_speech_is_not_one_of_the_voice(run, tmp_path, codec, voice):
+    both = [synthetic_speech(9_000, seed) for seed in (1, 2)]
+    soundfile.write(tmp_path / "a.wav", np.stack(both, 1), 16000)
+    soundfile.write(tmp_path / "right.wav", both[1], 16000)
+    for name, channel in (("a", ("--channels", 1)), ("right", ())):
+        code, _, err = run(
+            "convert", tmp_path / f"{name}.wav", "--voice", voice, "--codec", codec, *channel
+        )
+        assert code == 0, err
+    one, other = (read(tmp_path / f"{name}.converted.wav")[0] for name in ("a", "right"))
+    assert np.array_equal(one, other)
 
 
 def test_a_folder_keeps_its_tree_and_resampling_is_said(run, tmp_path, codec, voice):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from click.testing import CliRunner
 
@@ -92,6 +93,18 @@ def test_a_published_model_and_its_layers(fit, tree, tmp_path):
     assert syllabary.load(tmp_path / "a").spec.tokens.codebook_sizes == (6, 6)
     with pytest.raises(CheckpointError, match="layer 12 of a model that has 3"):
         fit(tree, *model, "--layer", 12, "-o", tmp_path / "b")
+    assert fit(tree, *model, "--layer", 0, "--clusters", 6, "-o", tmp_path / "input")[0] == 0
+    with pytest.raises(CheckpointError, match="window of finite length"):
+        fit(tree, *model[:2], "--window", "inf", "-o", tmp_path / "b")
+    weights = ["--layer", "1,2", "--combine", "sum", "--weights", "inf,1"]
+    code, said = fit(tree, *model, *weights, "-o", tmp_path / "b")
+    assert code == 2 and "positive, finite sum" in said
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SyllabaryError, match="is a file; expected a folder"):
+        fit(tree, "--encoder", "mfcc", "-o", tmp_path / "file")
+    np.save(tmp_path / "one.npy", np.zeros((1, 39), np.float32))
+    with pytest.raises(QuantizerError, match="2 centroids or more, got 1"):
+        fit(tree, "--encoder", "mfcc", "--from", tmp_path / "one.npy", "-o", tmp_path / "b")
 
 
 @pytest.fixture
@@ -137,6 +150,45 @@ def test_phonetic_directions_of_a_content_encoder(fit, transcribed, tmp_path):
     assert again.spec.tokens.digest == syllabary.load(tmp_path / "units").spec.tokens.digest
 
 
+def test_files_of_one_name_keep_their_own_phones(fit, tmp_path, monkeypatch):
+    """Two folders with a 0.wav each: what is aligned is what is labelled."""
+    pytest.importorskip("transformers")
+    from syllabary.eval.unit_measures import alignment_cache
+
+    from .. import tiny_units
+
+    for folder, seed in (("a", 0), ("b", 10)):
+        (tmp_path / folder).mkdir()
+        lines = []
+        for number in range(3):
+            wave = synthetic_speech(16_000 + 320 * (seed + number), seed + number)
+            soundfile.write(tmp_path / folder / f"{number}.wav", wave, 16_000)
+            lines.append({"path": f"{number}.wav", "text": f"{folder}{number}"})
+        manifest = tmp_path / folder / "manifest.jsonl"
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    labelled = []
+
+    class Phones:
+        def __init__(self, text, samples):
+            self.text, self.samples = text, samples
+
+        def labels(self, rate, frames):
+            labelled.append(self.text)
+            assert frames == -(-self.samples // 320)  # of its own audio
+            return np.arange(frames) % 4
+
+    def align(items, *rest):
+        found = {i.name: Phones(i.text, len(i.read(16_000, "mix")[0])) for i in items}
+        return alignment_cache.AlignedUtterances(found=found)
+
+    monkeypatch.setattr(alignment_cache, "align_utterances", align)
+    model = ["--encoder", tiny_units.directory("hubert"), "--phonetic", "--clusters", 4]
+    monkeypatch.setattr("syllabary.cli.fit_kmeans._ALIGNED", 4)
+    code, said = fit(tmp_path / "a", tmp_path / "b", *model, "-o", tmp_path / "units")
+    assert code == 0 and "phones of 4 of 4" in said, said
+    assert labelled == ["a0", "a1", "b0", "b1"]
+
+
 def test_phonetic_directions_need_a_published_model_and_transcripts(fit, tree, tmp_path):
     pytest.importorskip("transformers")
     from .. import tiny_units
@@ -146,6 +198,9 @@ def test_phonetic_directions_need_a_published_model_and_transcripts(fit, tree, t
         fit(tree, *model, "-o", tmp_path / "a")
     code, said = fit(tree, "--encoder", "mfcc", "--phonetic", "-o", tmp_path / "b")
     assert code == 2 and "published models and content encoders, not MFCC" in said
+    each = ["--layer", "1,2", "--combine", "each"]
+    code, said = fit(tree, *model, *each, "-o", tmp_path / "b")
+    assert code == 2 and "one group of features, not --combine each" in said
     code, said = fit(*model, "--from", "x.npy", "-o", tmp_path / "c")
     assert code == 2 and "--phonetic needs IN" in said
 

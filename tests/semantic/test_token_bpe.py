@@ -150,6 +150,26 @@ def test_mean_durations_steer_the_shares():
     )
 
 
+def test_mean_durations_of_several_codebooks():
+    """A frame lasts the mean of its codes'; pieces that share one share it as in encoding."""
+    durations = np.array([3.0, 1.0, 1.0, 1.0, 7.0, 2.0, 1.0])
+    spec = replace(TWO, global_codebook_sizes=())
+    coder = PieceCoder(bpe_for(TWO, unit_durations=durations, deduplicated=True), spec)
+    # Frames as single units, as one piece, and with a piece from within one into the next.
+    for ids, expected in (
+        ([0, 4, 0, 5], [5, 5, 3, 3]),  # means 5 and 2.5, rounded up
+        ([7, 0, 5], [10, 3, 3]),
+        ([0, 8, 5], [5, 7, 2]),  # 5 and 1.5: 7 in all, of which the first frame has 5
+    ):
+        made = coder.from_ids([np.array(ids)])
+        assert made.durations[0].tolist() == expected
+        assert made.num_samples.tolist() == [sum(expected) * 160]
+        again = coder.encode(coder.decode(made).restore())
+        assert int(again.durations.sum()) == sum(expected)
+    across = coder.from_ids([np.array([0, 4, 0, 5, 0, 4])])
+    assert across.durations[0].tolist() == [5, 5, 3, 3, 5, 5]
+
+
 def test_the_spec_says_all():
     bpe = bpe_for(SPEC)
     one, other = PieceCoder(bpe, SPEC, True).spec, PieceCoder(bpe, SPEC, False).spec

@@ -170,6 +170,17 @@ def test_checkpoints_of_another_fit(tmp_path):
     ):
         with pytest.raises(QuantizerError, match=message):
             KMeans(other).fit(features, checkpoint=path)
+    one, two = rows[:4], rows[4:8]
+    for start in (one, two):
+        with pytest.raises(QuantizerError, match=r"a fit of other initial centroids; delete it$"):
+            KMeans(config).fit(rows, start=start, checkpoint=path)
+    other = tmp_path / "started.safetensors"
+    first = KMeans(config).fit(rows, start=one, checkpoint=other)
+    again = KMeans(config).fit(rows, start=one, checkpoint=other)
+    assert torch.equal(first.centroids, again.centroids)
+    for start in (two, None):
+        with pytest.raises(QuantizerError, match="of other initial centroids"):
+            KMeans(config).fit(rows, start=start, checkpoint=other)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(QuantizerError, match="damaged"):
         KMeans(config).fit(rows, checkpoint=path)
