@@ -383,7 +383,13 @@ def info(folder: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(fields, ensure_ascii=False))
         return
-    spec, totals = found.spec, fields["totals"]
+    spec = found.spec
+    totals = {
+        "items": len(found),
+        "samples": sum(shard.samples for shard in found.shards),
+        "frames": found.num_frames,
+        "bytes": sum(shard.bytes for shard in found.shards),
+    }
     rows = [
         ("digest", found.digest),
         ("tokenizer", f"{spec.tokenizer} ({spec.digest[:12]})"),
@@ -396,8 +402,8 @@ def info(folder: str, as_json: bool) -> None:
         ("splits", _by_split(found.shards)),
     ]
     if fields.get("failures") or fields.get("drops"):
-        drops = _reasons(fields["drops"]) or "none"
-        rows.append(("left out", f"{drops}; {fields['failures']} failed"))
+        drops = _reasons(fields.get("drops") or {}) or "none"
+        rows.append(("left out", f"{drops}; {fields.get('failures', 0)} failed"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:<{width}}  {value}")

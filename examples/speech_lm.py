@@ -27,7 +27,7 @@ from syllabary.audio import read, write
 def main() -> None:
     options = _options()
     torch.manual_seed(options.seed)
-    dataset = lm.open_dataset(options.data)
+    dataset = lm.open_dataset(options.data, options.split)
     begin, end = "<|speech_start|>", "<|speech_end|>"
     vocabulary = lm.Vocabulary(dataset.spec, first=0, codebooks=dataset.num_codebooks)
     reader = lm.reader(
@@ -54,7 +54,8 @@ def main() -> None:
     )
     print(f"{model.num_parameters() / 1e6:.1f} M parameters, {vocabulary.stop} ids")
     losses = train(model, reader, options.steps, options.minutes * 60)
-    report = {"steps": len(losses), "before": losses[0], "after": sum(losses[-20:]) / 20}
+    last = losses[-20:]
+    report = {"steps": len(losses), "before": losses[0], "after": sum(last) / len(last)}
 
     codec = syllabary.load(dataset.spec.tokenizer)
     wave, rate = read(options.prompt)
@@ -77,13 +78,15 @@ def main() -> None:
 def train(
     model: LlamaForCausalLM, reader: Iterable[Any], steps: int, seconds: float
 ) -> list[float]:
-    """Train for some steps or seconds, whichever ends first; give the loss of each step."""
+    """Train for some steps or seconds, whichever ends first, and at least for one step; give the
+    loss of each.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
     losses: list[float] = []
     begun = time.monotonic()
     model.train()
     for batch in reader:
-        if len(losses) >= steps or time.monotonic() - begun > seconds:
+        if losses and (len(losses) >= steps or time.monotonic() - begun > seconds):
             break
         # Each step sees what came before it in its own document only.
         logits = model(batch.ids, attention_mask=batch.mask(), position_ids=batch.positions).logits
@@ -132,6 +135,7 @@ def continued(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="folder of a data set")
+    parser.add_argument("--split", default="train", help="that is learned; default: train")
     parser.add_argument("--prompt", required=True, type=Path, help="recording to continue")
     parser.add_argument("--prompt-seconds", default=3.0, type=float, help="of it; default: 3")
     parser.add_argument("-o", "--output", default="continued.wav", type=Path)

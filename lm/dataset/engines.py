@@ -109,14 +109,20 @@ class Processes(Engine):
         done = False
         try:
             while True:
+                lost = []
                 for task in coming:
-                    waiting[pool.submit(_encode, self.recipe, task[1])] = task
+                    try:
+                        waiting[pool.submit(_encode, self.recipe, task[1])] = task
+                    except BrokenProcessPool:  # a worker died while nobody waited for it
+                        lost.append(task)
+                        break
                     if len(waiting) >= 2 * self.workers:
                         break
-                if not waiting:
+                if not waiting and not lost:
                     break
-                finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                lost = []
+                finished: set[Future[Piece]] = set()
+                if not lost:
+                    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in finished:
                     number, rows = waiting.pop(future)
                     try:

@@ -154,21 +154,40 @@ def _of_line(line: str, home: Path, prefix: bytes) -> Source:
     if not plain:
         return _of_utterance(parse_line(line, home))
     item, language, lang = pop("id", None), pop("language", None), pop("lang", None)
-    return Source(
-        _id(item, given, offset, duration),
-        "file",
-        prefix + given.encode(),
-        given,
-        -1,
-        -1,
-        duration,
-        offset,
-        speaker,
-        text,
-        _text_or_none(language) or _text_or_none(lang),
-        split,
-        _json(fields) if fields else "",
+    return _in_unicode(
+        Source(
+            _id(item, given, offset, duration),
+            "file",
+            prefix + given.encode(),
+            given,
+            -1,
+            -1,
+            duration,
+            offset,
+            speaker,
+            text,
+            _text_or_none(language) or _text_or_none(lang),
+            split,
+            _json(fields) if fields else "",
+        )
     )
+
+
+def _in_unicode(source: Source) -> Source:
+    """Return the source, if all that it says can be written.
+
+    Raises:
+        ManifestError: there is half of a character, as of an emoji that was cut.
+    """
+    said = (source.id, source.speaker, source.text, source.language, source.split, source.extra)
+    try:
+        "".join(filter(None, said)).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise ManifestError(
+            f"half of a character, {half!r}, such as of an emoji that was cut"
+        ) from None
+    return source
 
 
 def _text_or_none(language: Any) -> str | None:
@@ -194,18 +213,20 @@ def _json(extra: dict[str, Any]) -> str:
 def _of_utterance(item: Utterance) -> Source:
     name = printable(item.name)
     extra = {k: v for k, v in item.extra.items() if k not in ("id", "language", "lang")}
-    return Source(
-        _id(item.extra.get("id"), name, item.offset_s, item.duration_s),
-        "file",
-        os.fsencode(item.path),
-        name,
-        duration_s=item.duration_s,
-        offset_s=item.offset_s,
-        speaker=item.speaker,
-        text=item.text,
-        language=item.language,
-        split=item.split,
-        extra=_json(extra),
+    return _in_unicode(
+        Source(
+            _id(item.extra.get("id"), name, item.offset_s, item.duration_s),
+            "file",
+            os.fsencode(item.path),
+            name,
+            duration_s=item.duration_s,
+            offset_s=item.offset_s,
+            speaker=item.speaker,
+            text=item.text,
+            language=item.language,
+            split=item.split,
+            extra=_json(extra),
+        )
     )
 
 
@@ -331,7 +352,11 @@ def open_hugging_face(folder: Path) -> tuple[Any, str]:
 
 def _of_hugging_face(folder: Path) -> Iterator[Source]:
     if (folder / "dataset_dict.json").exists():
-        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        path = folder / "dataset_dict.json"
+        try:
+            splits = list(map(str, json.loads(path.read_text(encoding="utf-8"))["splits"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{printable(path)}: no list of splits: {error}") from None
         for split in splits:
             for source in _of_hugging_face(folder / split):
                 yield source._replace(split=source.split or split, id=f"{split}/{source.id}")

@@ -56,22 +56,26 @@ class Job:
             numbers = [n for n, shard in enumerate(self.dataset.shards) if shard.split == name]
             yield name, (item for number in numbers for item in self.dataset.shard_items(number))
 
-    def ids(self) -> Iterator[tuple[str, Iterator[tuple[str, np.ndarray]]]]:
-        """Each split's name, and of each item with frames its id and its document (n,) int64.
-
-        Raises:
-            VocabularyError: pattern and vocabulary don't fit the data set, or give several streams.
-            DatasetError: an item has no text, where a scheme needs one.
-        """
-        from ..loading.documents import Documents
-        from ..loading.opening import bound, check_fits
-
+    def check_vocabulary(self) -> None:
+        """Raise `VocabularyError` if codes of several codebooks would have the same ids."""
         if self.vocabulary is None and self.dataset.num_codebooks > 1:
             raise VocabularyError(
                 f"{self.dataset.folder} has {self.dataset.num_codebooks} codebooks, whose codes "
                 "need ids of their own in one sequence: give a vocabulary (--first, or "
                 "--tokenizer)"
             )
+
+    def ids(self) -> Iterator[tuple[str, Iterator[tuple[str, np.ndarray]]]]:
+        """Each split's name, and of each item with frames its id and its document (n,) int64.
+
+        Raises:
+            VocabularyError: pattern and vocabulary don't fit the data set, or give several streams.
+            DatasetError: no item has the text that a scheme needs.
+        """
+        from ..loading.documents import Documents, MissingTextError
+        from ..loading.opening import bound, check_fits
+
+        self.check_vocabulary()
         check_fits(self.dataset, self.vocabulary)
         laid = bound(self.dataset, self.pattern, self.vocabulary)
         if laid.streams > 1:
@@ -96,8 +100,19 @@ class Job:
                 heads = (base + item.global_codes).tolist()
             return np.concatenate([around[0], heads, steps[0], around[1]]).astype(np.int64)
 
+        def documents_of(items: Iterator["Item"]) -> Iterator[tuple[str, np.ndarray]]:
+            for item in self._with_frames(items):
+                try:
+                    made = document(item)
+                except MissingTextError as error:
+                    self.left_out[item.id] = str(error)
+                    if len(self.left_out) == len(self.dataset):
+                        raise
+                    continue
+                yield item.id, made
+
         for name, items in self.splits():
-            yield name, ((item.id, document(item)) for item in self._with_frames(items))
+            yield name, documents_of(items)
 
     def _with_frames(self, items: Iterator["Item"]) -> Iterator["Item"]:
         for item in items:

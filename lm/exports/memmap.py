@@ -18,13 +18,14 @@ def write(job: Job) -> None:
 
     Raises:
         DatasetError: another dtype than int32, or packing by length, whose rows differ.
-        VocabularyError: a pattern of several streams.
+        VocabularyError: a pattern of several streams, or several codebooks without a vocabulary.
     """
     from ..dataset.stored import open_dataset
     from ..loading.opening import reader
 
     if job.dtype not in (None, "int32") or job.packing == "by-length":
         raise DatasetError("memmap has rows of int32 of one length: no other dtype, no by-length")
+    job.check_vocabulary()
     for split, items in job.splits():
         for _ in job.with_frames(items):
             pass

@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ from ..vocabulary import Vocabulary
 if TYPE_CHECKING:
     from ..dataset.items import Item
     from ..dataset.stored import StoredDataset
+
+
+class MissingTextError(DatasetError):
+    """An item lacks the text, or the times of words, that a scheme needs."""
 
 
 class Documents:
@@ -59,10 +64,15 @@ class Documents:
                 f"the scheme's speech has ids {list(scheme.speech)}, the vocabulary's "
                 f"{list(vocabulary.speech)}: give the scheme Vocabulary.speech"
             )
+        rate = dataset.spec.frame_rate
+        if isinstance(scheme, WordAligned) and Fraction(*scheme.frame_rate) != rate:
+            raise DatasetError(
+                f"{dataset.folder}: {float(rate):g} frames a second, but {scheme.name} counts "
+                f"{float(Fraction(*scheme.frame_rate)):g}: give it frame_rate={float(rate):g}"
+            )
         self._pattern, self._vocabulary, self._scheme = pattern, vocabulary, scheme
         self._text = _tokenizer(text)
         self._folder = dataset.folder
-        self._frame_rate = dataset.spec.frame_rate
 
     @property
     def description(self) -> dict[str, Any]:
@@ -79,7 +89,8 @@ class Documents:
         """Ids (n,) and targets (n,) of one item; none of one without frames.
 
         Raises:
-            DatasetError: it has no text, or none in ids.
+            MissingTextError: it has no text, or no times of words.
+            DatasetError: its text has no ids.
             InterleavingError: it can't be joined.
         """
         if not item.frames:
@@ -100,8 +111,8 @@ class Documents:
         return joined.ids, joined.targets
 
     def _ids(self, item: "Item") -> np.ndarray:
-        if item.text is None and item.text_ids is None:
-            raise DatasetError(
+        if item.text is None and (item.text_ids is None or self._text is not None):
+            raise MissingTextError(
                 f"{self._folder}: item {item.id} has no text, which {self._scheme.name} needs: "
                 "build the data set with transcripts in the manifest, or read it without a scheme"
             )
@@ -115,8 +126,8 @@ class Documents:
         return np.array(item.text_ids, np.int64)
 
     def _words(self, item: "Item") -> list[Word]:
-        if item.alignment is None:
-            raise DatasetError(
+        if not item.alignment:
+            raise MissingTextError(
                 f"{self._folder}: item {item.id} has no times of words, which "
                 f"{self._scheme.name} needs: build the data set with an alignment"
             )
@@ -141,7 +152,14 @@ def _tokenizer(text: Any) -> Any:
         from tokenizers import Tokenizer
 
         try:
-            return Tokenizer.from_file(str(text))
+            text = Tokenizer.from_file(str(text))
         except Exception as error:  # the library raises Exception itself
             raise DatasetError(f"{text}: no tokenizer can be read there: {error}") from None
-    return getattr(text, "backend_tokenizer", text)
+    if text is None:
+        return None
+    # A copy, without what a file may ask for besides: cut texts, or padding to learn.
+    given = getattr(text, "backend_tokenizer", text)
+    own = type(given).from_str(given.to_str())
+    own.no_truncation()
+    own.no_padding()
+    return own

@@ -1,7 +1,7 @@
 """`reader`: from folders of data sets to batches."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,6 +46,7 @@ def reader(
     shuffle: bool = True,
     position: int = 0,
     epochs: int | None = None,
+    drop_last: bool = False,
     rank: int | None = None,
     ranks: int | None = None,
     cache: str | Path | None = None,
@@ -68,7 +69,7 @@ def reader(
         batch: rows of a batch; default: as many as `tokens` allows, or 8.
         tokens: steps of a batch, padding included; with "by-length", batches of short documents
             have more rows.
-        multiple: rows of "by-length" are padded to a multiple of this.
+        multiple: rows of "by-length" are padded to a multiple of this, at most to the context.
         begin, end: markers of the vocabulary, or ids, before and after each document.
         scheme: text and speech in one sequence: an `lm` scheme such as `TextThenSpeech`, with the
             ids of this vocabulary. Documents are made once and kept beside the shards.
@@ -78,15 +79,22 @@ def reader(
         seed, shuffle: of the order. Without shuffling, documents keep the order of the data set
             within the limits of the packing.
         position: `Batch.next`, to go on.
-        epochs: end after so many; default: never. Of one data set only.
+        epochs: end after so many; default: never. Of one data set only. The last step has what is
+            left, so some ranks may have a batch less than others, which DistributedDataParallel
+            waits for: see `drop_last`.
+        drop_last: end before a step that is not full for every rank.
         rank, ranks: default: those of torch.distributed, or of torchrun.
         cache: folder for the flat copy of the codes; default: ``.flat`` in the data set's.
 
     Raises:
-        DatasetError: no data set, a damaged one, without text, or settings that don't agree.
+        DatasetError: no data set, a damaged one, one without any text for the scheme, or settings
+            that don't agree.
         TokenMismatchError: the data set's tokenizer is not the vocabulary's.
         VocabularyError: codes or codebooks that the vocabulary or the pattern does not have.
         InterleavingError: a scheme can't join an item; the message names it.
+
+    Warns:
+        SyllabaryWarning: some items lack the text that the scheme needs; they are left out.
     """
     from .reader import Reader
 
@@ -106,7 +114,7 @@ def reader(
             raise DatasetError(f"{tokens} tokens are less than one row of {context} steps")
     elif rows is None and budget is None:
         rows = 8
-    planning = _Planning(packing, context, rows, budget, seed, shuffle)
+    planning = _Planning(packing, context, rows, budget, multiple, seed, shuffle)
     folder = None if cache is None else Path(cache)
     sources = []
     for number, dataset in enumerate(opened):
@@ -131,11 +139,10 @@ def reader(
         sources.append(source)
     weights = tuple(float(weight) for weight in given.values())
     width = None if packing == "by-length" else context
-    samples = Samples(sources, Mixture(weights, seed), width, multiple, shuffle)
+    samples = Samples(sources, Mixture(weights, seed), width, multiple, shuffle, context)
     stop = None if epochs is None else epochs * len(sources[0].plan)
-    return Reader(
-        samples, 1 if packing == "by-length" else int(rows or 1), position, stop, rank, ranks
-    )
+    each = 1 if packing == "by-length" else int(rows or 1)
+    return Reader(samples, each, position, stop, rank, ranks, drop_last)
 
 
 @dataclass(frozen=True)
@@ -146,14 +153,13 @@ class _Planning:
     context: int
     rows: int | None
     budget: int | None
+    multiple: int
     seed: int
     shuffle: bool
     source: int = 0
 
     def of(self, source: int) -> Callable[[Source], Plan]:
-        return _Planning(
-            self.packing, self.context, self.rows, self.budget, self.seed, self.shuffle, source
-        )
+        return replace(self, source=source)
 
     def __call__(self, source: Source) -> Plan:
         lengths = np.ascontiguousarray(source.lengths(), np.int64)
@@ -164,7 +170,7 @@ class _Planning:
             return best_fit(order, lengths, self.context)
         if self.packing == "concatenate":
             return concatenated(order, lengths, self.context)
-        return by_length(order, lengths, self.context, self.rows, self.budget)
+        return by_length(order, lengths, self.context, self.rows, self.budget, self.multiple)
 
 
 def check_fits(dataset: "StoredDataset", vocabulary: Vocabulary | None) -> None:

@@ -77,7 +77,12 @@ def concatenated(order: np.ndarray, lengths: np.ndarray, context: int) -> Plan:
 
 
 def by_length(
-    order: np.ndarray, lengths: np.ndarray, context: int, rows: int | None, budget: int | None
+    order: np.ndarray,
+    lengths: np.ndarray,
+    context: int,
+    rows: int | None,
+    budget: int | None,
+    multiple: int = 1,
 ) -> Plan:
     """A row for each document, in batches of documents of similar length, which are the units.
 
@@ -86,6 +91,7 @@ def by_length(
     Args:
         rows: of a batch; or
         budget: steps of a batch, padding included.
+        multiple: rows are padded to a multiple of this, at most to the context.
 
     Raises:
         DatasetError: neither is given, or the budget is less than one row.
@@ -95,7 +101,9 @@ def by_length(
     if budget is not None and budget < context:
         raise DatasetError(f"a batch of {budget} tokens has no room for a row of {context} steps")
     return Plan(
-        *_by_length(order, lengths, context, rows or len(order) + 1, budget or 1 << 62, BLOCK)
+        *_by_length(
+            order, lengths, context, rows or len(order) + 1, budget or 1 << 62, multiple, BLOCK
+        )
     )
 
 
@@ -229,7 +237,7 @@ def _concatenated(order, lengths, context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _by_length(order, lengths, context, most_rows, budget, block):  # type: ignore[no-untyped-def]
+def _by_length(order, lengths, context, most_rows, budget, multiple, block):  # type: ignore[no-untyped-def]
     total = _pieces(order, lengths, context)
     items = np.empty(total, np.int64)
     starts = np.empty(total, np.int32)
@@ -254,7 +262,8 @@ def _by_length(order, lengths, context, most_rows, budget, block):  # type: igno
             if rows == 0 or rows == most_rows or (rows + 1) * longest > budget:
                 unit_starts[units] = count
                 units += 1
-                rows, longest = 0, sizes[number]
+                rows = 0
+                longest = min(context, (sizes[number] + multiple - 1) // multiple * multiple)
             items[count] = documents[number]
             starts[count] = begins[number]
             stops[count] = begins[number] + sizes[number]

@@ -29,6 +29,7 @@ class Reader(IterableDataset[Batch]):
         batch: positions in a batch.
         position: of the first sample.
         stop: where the sequence ends; None: never.
+        drop_last: whether it ends before a step that is not full for every rank.
         rank, ranks: which part of each step is given here.
     """
 
@@ -40,7 +41,9 @@ class Reader(IterableDataset[Batch]):
         stop: int | None = None,
         rank: int | None = None,
         ranks: int | None = None,
+        drop_last: bool = False,
     ) -> None:
+        self.drop_last = drop_last
         self.samples, self.batch, self.position, self.stop = samples, batch, position, stop
         self.rank, self.ranks = _rank(rank, ranks)
         if batch < 1 or position < 0:
@@ -56,7 +59,9 @@ class Reader(IterableDataset[Batch]):
 
     def at(self, position: int) -> "Reader":
         """The same reader from another position on: `Batch.next` of a checkpoint."""
-        return Reader(self.samples, self.batch, position, self.stop, self.rank, self.ranks)
+        return Reader(
+            self.samples, self.batch, position, self.stop, self.rank, self.ranks, self.drop_last
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -74,6 +79,8 @@ class Reader(IterableDataset[Batch]):
             ):
                 kept, following = self.batch, first + each
                 if self.stop is not None:
+                    if self.drop_last and following > self.stop:
+                        return
                     kept, following = min(kept, self.stop - begin), min(following, self.stop)
                     if kept <= 0:
                         return

@@ -78,7 +78,7 @@ class Samples:
         sources: of the mixture, in its order; all with equally many streams.
         mixture: which source a position is of.
         width: steps of each row; None: those of the longest row of a batch, rounded up to
-            `multiple`.
+            `multiple`, at most `most`.
         shuffle: False gives every epoch in the plan's own order.
     """
 
@@ -87,6 +87,7 @@ class Samples:
     width: int | None
     multiple: int = 1
     shuffle: bool = True
+    most: int | None = None
     _orders: dict[tuple[int, int], Shuffle] = field(default_factory=dict, repr=False)
 
     @property
@@ -172,7 +173,8 @@ class Samples:
             plan, here = self.sources[number].plan, rows[sources == number]
             first = plan.row_starts[here]
             longest = max(longest, int((plan.stops[first] - plan.starts[first]).max()))
-        return -(-longest // self.multiple) * self.multiple
+        padded = -(-longest // self.multiple) * self.multiple
+        return padded if self.most is None else min(padded, self.most)
 
 
 def _where(sources: np.ndarray, number: int, count: int) -> np.ndarray:

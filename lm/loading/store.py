@@ -8,6 +8,7 @@ has another file, and the contents of a file never change.
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import DatasetError
+from ...errors import DatasetError, SyllabaryWarning
 from ...filesystem import content_digest, printable
 from ..dataset.format import codes_of
 from ..dataset.items import canonical_json
+from .documents import MissingTextError
 from .flat_file import FlatWriter, flat_file, read_flat
 
 if TYPE_CHECKING:
+    from ..dataset.items import Item
     from ..dataset.stored import StoredDataset
 
     Documents = Callable[[Any], tuple[np.ndarray, np.ndarray]]
@@ -44,6 +47,7 @@ class FlatStore:
         rows: codebooks of an item; 2 for documents.
         documents: whether these are documents and not codes.
         greatest: the greatest code of each codebook; -1 without any.
+        left_out: items that lack the text of a document, which is empty.
     """
 
     path: Path
@@ -53,6 +57,7 @@ class FlatStore:
     rows: int
     documents: bool
     greatest: list[int]
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -108,20 +113,31 @@ def documents_of(
 ) -> FlatStore:
     """Documents made of each item: ids of text and speech in one sequence.
 
+    An item that lacks the text for it has an empty one.
+
     Args:
         description: everything that determines what `make` gives, as JSON.
-        make: ids (n,) and targets (n,) of an `Item`.
+        make: ids (n,) and targets (n,) of an `Item`; raises `MissingTextError`.
         cache: as for `store_of`.
 
     Raises:
-        DatasetError: a shard is damaged, or the file can't be written.
+        DatasetError: a shard is damaged, no item has a text, or the file can't be written.
+
+    Warns:
+        SyllabaryWarning: items lack a text.
     """
 
     def write(writer: FlatWriter) -> dict[str, Any]:
-        starts = [0]
+        starts, left_out = [0], 0
         waiting: list[np.ndarray] = [np.empty(0, np.int32)]
-        for number, item in enumerate(dataset):
-            ids, targets = make(item)
+        for number, item in enumerate(_items(dataset)):
+            try:
+                ids, targets = make(item)
+            except MissingTextError:
+                left_out += 1
+                if left_out == len(dataset):
+                    raise
+                ids = targets = waiting[0]
             starts.append(starts[-1] + 2 * len(ids))
             waiting += [ids.astype(np.int32), targets.astype(np.int32)]
             if number % 4096 == 4095:
@@ -130,9 +146,17 @@ def documents_of(
         writer.append("values", np.concatenate(waiting))
         writer.append("starts", np.array(starts, np.int64))
         writer.append("heads", np.empty(0, np.int64))
-        return {"rows": 2, "documents": True, "greatest": []}
+        return {"rows": 2, "documents": True, "greatest": [], "left_out": left_out}
 
-    return _open(dataset, description, write, cache)
+    store = _open(dataset, description, write, cache)
+    if store.left_out:
+        warnings.warn(
+            f"{printable(dataset.folder)}: {store.left_out} of {len(dataset)} items lack the text, "
+            "or the times of words, that the scheme needs, and are left out",
+            SyllabaryWarning,
+            stacklevel=2,
+        )
+    return store
 
 
 def _open(
@@ -167,15 +191,28 @@ def _place(dataset: "StoredDataset", cache: Path | None, name: str) -> Path:
     return elsewhere
 
 
+def _check_shard(dataset: "StoredDataset", number: int) -> None:
+    """Raise `DatasetError` unless a shard has its checksum."""
+    shard = dataset.shards[number]
+    path = dataset.folder / shard.name
+    if (found := content_digest(path)) != shard.sha256:
+        raise DatasetError(
+            f"{printable(path)}: its SHA-256 is {found[:12]}…, dataset.json says "
+            f"{shard.sha256[:12]}…: it was changed or damaged; fetch or build it again"
+        )
+
+
+def _items(dataset: "StoredDataset") -> "Iterator[Item]":
+    """All items, of shards of the right checksums."""
+    for number in range(len(dataset.shards)):
+        _check_shard(dataset, number)
+        yield from dataset.shard_items(number)
+
+
 def _tables(dataset: "StoredDataset", columns: list[str]) -> "Iterator[Any]":
     """Some columns of all items, a few row groups at a time, of shards of the right checksums."""
-    for number, shard in enumerate(dataset.shards):
-        path = dataset.folder / shard.name
-        if (found := content_digest(path)) != shard.sha256:
-            raise DatasetError(
-                f"{printable(path)}: its SHA-256 is {found[:12]}…, dataset.json says "
-                f"{shard.sha256[:12]}…: it was changed or damaged; fetch or build it again"
-            )
+    for number in range(len(dataset.shards)):
+        _check_shard(dataset, number)
         with dataset.open_shard(number) as file:
             groups = range(file.num_row_groups)
             for first in range(0, len(groups), _GROUPS):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tarfile
+import time
 from dataclasses import replace
 from multiprocessing import active_children
 
@@ -12,7 +13,7 @@ import pytest
 
 import syllabary
 from syllabary.audio.files import read
-from syllabary.errors import DatasetError, SyllabaryError
+from syllabary.errors import DatasetError, ManifestError, SyllabaryError
 from syllabary.filesystem import content_digest
 from syllabary.lm.dataset.build import build_dataset, local_engine
 from syllabary.lm.dataset.encoding import PieceEncoder
@@ -177,6 +178,46 @@ def test_a_worker_that_is_killed(corpus, tmp_path, settings, small_pieces):
     assert made.dataset.digest == whole.dataset.digest
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
     assert not set(active_children()) - before
+
+
+def test_a_worker_that_dies_while_nobody_waits_for_it(corpus, tmp_path, settings, small_pieces):
+    """As while a piece is written: the next one can't be given to it."""
+    whole = build_dataset([corpus], tmp_path / "whole", settings)
+    before = set(active_children())
+    killed = []
+
+    class Counting(Processes):
+        def run(self, tasks):
+            for found in super().run(tasks):
+                if not killed:
+                    children = set(active_children()) - before
+                    for child in children:
+                        child.kill()
+                        child.join()
+                    killed.extend(children)
+                    time.sleep(1)  # the pool has noticed
+                yield found
+
+    made = build_dataset([corpus], tmp_path / "set", settings, lambda r: Counting(r, 1))
+    assert killed and made.dataset.digest == whole.dataset.digest
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("field", ["text", "id", "speaker", "language", "split", "more"])
+def test_half_of_a_character(corpus, tmp_path, settings, field):
+    lines = (corpus / "manifest.jsonl").read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | {field: "hi \ud83d"})
+    (corpus / "half.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ManifestError, match=r"half.jsonl, line 2: half of a character, '\\ud83d'"):
+        build_dataset([corpus / "half.jsonl"], tmp_path / "set", settings)
+
+
+def test_a_damaged_hugging_face_folder(tmp_path, settings):
+    (tmp_path / "hf").mkdir()
+    for content in ("{", "[]", "{}", '{"splits": 3}'):
+        (tmp_path / "hf" / "dataset_dict.json").write_text(content)
+        with pytest.raises(DatasetError, match=r"dataset_dict.json: no list of splits"):
+            build_dataset([tmp_path / "hf"], tmp_path / "set", settings)
 
 
 def test_an_utterance_on_which_workers_die(corpus, tmp_path, settings, small_pieces):

@@ -72,6 +72,7 @@ def test_ids_that_do_not_fit(several, tmp_path):
         ("parquet", {}, "there are: webdataset, megatron"),
         ("mds", {"begin": 1}, "mds keeps codes as they are: begin is of the formats of ids"),
         ("megatron", {}, "has 3 codebooks, whose codes need ids of their own"),
+        ("memmap", {}, "has 3 codebooks, whose codes need ids of their own"),
         ("megatron", {"dtype": "int7"}, "Megatron has uint8"),
         ("memmap", {"dtype": "uint16"}, "int32"),
         ("slamkit", {}, "slamkit's files have one"),
@@ -97,9 +98,28 @@ def test_parallel_streams_are_refused(several, vocabulary, tmp_path, to):
 
 def test_text_that_is_missing(several, vocabulary, tmp_path):
     scheme = lm.TextThenSpeech(vocabulary.speech)
+    silent = [replace(item, text=None, text_ids=None) for item in lm.open_dataset(several.folder)]
+    write_dataset(tmp_path / "silent", silent, several.spec)
     with pytest.raises(DatasetError, match=r"item .* has no text.*transcripts"):
-        export(several.folder, "megatron", tmp_path / "out", vocabulary=vocabulary, scheme=scheme)
-    assert not list(tmp_path.iterdir())
+        export(
+            tmp_path / "silent", "megatron", tmp_path / "out", vocabulary=vocabulary, scheme=scheme
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_that_some_items_lack(units, tmp_path):
+    items = [
+        replace(item, text=None if n == 2 else "a", text_ids=None if n == 2 else (1, 2))
+        for n, item in enumerate(units.of("train"))
+    ]
+    write_dataset(tmp_path / "set", items, units.spec)
+    vocabulary = lm.Vocabulary(units.spec, first=10)
+    scheme = lm.TextThenSpeech(vocabulary.speech)
+    export(tmp_path / "set", "megatron", tmp_path / "out", vocabulary=vocabulary, scheme=scheme)
+    left_out = json.loads((tmp_path / "out" / "tokens.json").read_text())["left_out"]
+    assert "has no text" in left_out[items[2].id]
+    empty = {item.id for item in items if not item.frames}
+    assert set(left_out) == {items[2].id} | empty
 
 
 def test_a_source_outside_the_folder(units, tmp_path):

@@ -1,5 +1,6 @@
 """Text and speech in one sequence, through the reader."""
 
+import shutil
 import zlib
 from dataclasses import replace
 
@@ -7,7 +8,12 @@ import numpy as np
 import pytest
 
 from syllabary import lm
-from syllabary.errors import DatasetError, InterleavingError, VocabularyError
+from syllabary.errors import (
+    DatasetError,
+    InterleavingError,
+    SyllabaryWarning,
+    VocabularyError,
+)
 from syllabary.lm import AlignedWord, write_dataset
 
 from ..conftest import text_tokenizer, token_spec
@@ -100,6 +106,72 @@ def test_text_by_a_tokenizer(spoken, vocabulary, tmp_path):
         assert tokenizer.decode(ids.tolist()) == "what does she say"
     with pytest.raises(DatasetError, match="no tokenizer can be read"):
         lm.reader(folder, None, vocabulary, scheme=scheme, text=tmp_path / "nothing.json")
+
+
+def test_a_tokenizer_neither_cuts_nor_pads(spoken, vocabulary, tmp_path):
+    """As its file may ask for, since it was used so."""
+    pytest.importorskip("tokenizers")
+    folder, _ = spoken
+    tokenizer = text_tokenizer("gpt-2")
+    whole = tokenizer.encode("what does she say", add_special_tokens=False).ids
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=40)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    scheme = lm.TextThenSpeech(vocabulary.speech)
+    for given in (tokenizer, tmp_path / "tokenizer.json"):
+        reader = lm.reader(folder, None, vocabulary, scheme=scheme, text=given, context=256)
+        assert scheme.split(reader.document(1)[0])[0].tolist() == whole
+    assert tokenizer.truncation and tokenizer.padding  # the caller's own stays what it is
+
+
+def test_frames_of_another_rate_are_refused(spoken, vocabulary):
+    folder, _ = spoken
+    with pytest.raises(DatasetError, match=r"50 frames a second, but .* 25: give it frame_rate=50"):
+        lm.reader(folder, None, vocabulary, scheme=lm.WordAligned(vocabulary.speech))
+
+
+@pytest.mark.parametrize("kind", ["words", "text", "ids"])
+def test_items_without_what_is_needed_are_left_out_and_said(spoken, vocabulary, tmp_path, kind):
+    _, items = spoken
+    full = [item for item in items if item.frames]
+    lacking = {full[0].id: (), full[3].id: None}
+    changed = [
+        replace(
+            item, text=None, text_ids=(5,) if kind == "ids" else None, alignment=lacking[item.id]
+        )
+        if item.id in lacking
+        else item
+        for item in items
+    ]
+    write_dataset(tmp_path / "set", changed, SPEC)
+    scheme = lm.TextThenSpeech(vocabulary.speech)
+    more = {}
+    if kind == "words":
+        scheme = lm.WordAligned(
+            vocabulary.speech, frame_rate=50, text_marker=998, speech_marker=999
+        )
+    if kind == "ids":
+        pytest.importorskip("tokenizers")
+        more = {"text": text_tokenizer("gpt-2")}
+    for _ in range(2):  # from the shards, and from the file beside them
+        with pytest.warns(SyllabaryWarning, match=r"set: 2 of 25 items lack the text"):
+            reader = lm.reader(tmp_path / "set", None, vocabulary, scheme=scheme, **more)
+    lengths = [len(reader.document(number)[0]) for number in range(25)]
+    empty = {item.id for item, length in zip(items, lengths, strict=True) if not length}
+    assert empty == {item.id for item in items if not item.frames} | set(lacking)
+
+
+def test_damaged_shards_are_not_read(spoken, vocabulary, tmp_path):
+    """A bit of the codes that Parquet does not notice."""
+    folder, _ = spoken
+    shutil.copytree(folder, tmp_path / "set", ignore=shutil.ignore_patterns(".flat"))
+    (shard,) = (tmp_path / "set").rglob("*.parquet")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 4] ^= 1
+    shard.write_bytes(content)
+    scheme = lm.TextThenSpeech(vocabulary.speech)
+    with pytest.raises(DatasetError, match="it was changed or damaged"):
+        lm.reader(tmp_path / "set", None, vocabulary, scheme=scheme)
 
 
 def test_settings_make_other_documents(spoken, vocabulary):

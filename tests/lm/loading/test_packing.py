@@ -90,6 +90,19 @@ def test_batches_keep_their_budget():
     assert {len(plan.rows(unit)) for unit in range(len(plan) - 1)} == {16}
 
 
+@pytest.mark.parametrize("multiple", [1, 8, 7])
+def test_padding_is_in_the_budget(multiple):
+    lengths = np.random.default_rng(0).integers(1, 400, 3000)
+    plan = by_length(np.arange(3000), lengths, 300, None, 1000, multiple)
+    for unit in range(len(plan)):
+        rows = plan.rows(unit)
+        first = plan.row_starts[rows.start : rows.stop]
+        longest = int((plan.stops[first] - plan.starts[first]).max())
+        padded = min(300, -(-longest // multiple) * multiple)
+        assert len(rows) * padded <= 1000
+    assert plan.steps == lengths.sum()
+
+
 def test_bad_batches():
     with pytest.raises(DatasetError, match="rows, or of tokens"):
         by_length(np.arange(1), np.array([3]), 8, None, None)

@@ -261,13 +261,40 @@ def test_the_end_of_epochs(made, vocabulary):
         reader[total]
 
 
+@pytest.mark.parametrize("batch", range(1, 9))
+def test_ranks_that_take_equally_many_steps(made, vocabulary, batch):
+    folder, _ = made()
+    given = {"context": 64, "batch": batch, "epochs": 1, "ranks": 3}
+    left, full = (
+        [
+            list(lm.reader(folder, None, vocabulary, **given, rank=rank, drop_last=drop))
+            for rank in range(3)
+        ]
+        for drop in (False, True)
+    )
+    total = sum(len(one.ids) for of_rank in left for one in of_rank)
+    assert {len(of_rank) for of_rank in full} == {total // (3 * batch)}
+    for of_rank, all_of_it in zip(full, left, strict=True):
+        assert fingerprints(of_rank) == fingerprints(all_of_it[: len(of_rank)])
+        assert all(len(one.ids) == batch for one in of_rank)
+    assert len(left[0]) == -(-total // (3 * batch))
+
+
 def test_budgets(made, vocabulary):
     folder, _ = made()
     assert take(lm.reader(folder, None, vocabulary, context=64, tokens=300), 1)[0].ids.shape[0] == 4
     reader = lm.reader(folder, None, vocabulary, context=64, packing="by-length", tokens=320)
     shapes = {tuple(batch.ids.shape) for batch in take(reader, 30)}
-    assert all(rows * steps <= 64 * 8 and steps % 8 == 0 for rows, steps in shapes)
+    assert all(rows * steps <= 320 and steps % 8 == 0 for rows, steps in shapes)
     assert len({rows for rows, _ in shapes}) > 1
+    # No row is longer than the context, whatever it is padded to.
+    for multiple in (8, 48):
+        reader = lm.reader(
+            folder, None, vocabulary, context=61, packing="by-length", tokens=320, multiple=multiple
+        )
+        shapes = {tuple(batch.ids.shape) for batch in take(reader, 30)}
+        assert all(rows * steps <= 320 for rows, steps in shapes)
+        assert {steps for _, steps in shapes if steps % multiple} == {61}
 
 
 def test_only_one_split(made, vocabulary):
