@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,22 @@ def choose_workers(wanted: int | None, jobs: int, device: str) -> int:
     return min(wanted or (usable_cores() if device == "cpu" else 2), jobs)
 
 
+def resuming(is_whole: "Callable[[Job], bool]", force: bool) -> "Callable[[Job], bool]":
+    """Return `is_whole` for ``--resume``; with ``--force``, what was made otherwise is not whole
+    instead of an error.
+    """
+
+    def kept(job: "Job") -> bool:
+        try:
+            return is_whole(job)
+        except SyllabaryError:
+            if force:
+                return False
+            raise
+
+    return kept
+
+
 def execute(
     jobs: Sequence["Job"],
     work: Callable[["Job", Event], "FileReport"],
@@ -97,7 +114,8 @@ def execute(
         folder: of the outputs; None for a single file or a pipe.
         workers: number of threads.
         as_json: print JSON lines.
-        finished: called with all outcomes, before the summary.
+        finished: called with all outcomes, before the summary; when the run is stopped, with those
+            that are there.
 
     Returns:
         Whether every file was done, and done wholly.
@@ -118,7 +136,13 @@ def execute(
     savings = []
     report = None
     shown = folder is not None and not as_json
-    with caught_noise() as noise, _progress(len(jobs), shown=shown) as advance:
+    with (
+        ExitStack() as at_end,
+        caught_noise() as noise,
+        _progress(len(jobs), shown=shown) as advance,
+    ):
+        if finished is not None:
+            at_end.callback(finished, outcomes)
         for outcome in run(jobs, work, workers=workers, errors=errors, is_whole=is_whole):
             counts[outcome.status] += 1
             if finished is not None:
@@ -145,8 +169,6 @@ def execute(
                 click.echo(json.dumps(_as_json(outcome), ensure_ascii=False), err=piped)
             advance(totals["seconds"])
     elapsed = time.perf_counter() - start
-    if finished is not None:
-        finished(outcomes)
     if folder is None and failures:
         raise SyllabaryError(failures[0].error)
     if as_json:

@@ -15,7 +15,7 @@ from ..audio.manifests import Utterance, collect
 from ..errors import BPEError, TokenMismatchError, UnknownTokenizerError
 from ..filesystem import printable
 from . import options
-from .batch import choose_workers, execute, place
+from .batch import choose_workers, execute, place, resuming
 
 if TYPE_CHECKING:
     from ..codecs.container import SylReader
@@ -103,12 +103,14 @@ def decode(
     def work(job: "Job", stop: Event) -> "FileReport":
         piped = "-" in inputs
         with sys.stdin.buffer if piped else job.source.path.open("rb") as file:
-            comment = None
-            if not job.source.stream:
-                comment = decoding_comment(job.source.path, clipping, conceal)
             name = "standard input" if piped else printable(job.source.path)
             reader = SylReader(file, name, recover=conceal)
             tokenizer, coder = tokenizers.with_coder(reader)
+            comment = None
+            if not job.source.stream:
+                comment = decoding_comment(
+                    job.source.path, tokenizer.full_digest, clipping, conceal
+                )
             if not job.piped:
                 return decode_file(
                     tokenizer,
@@ -136,6 +138,14 @@ def decode(
                 shutil.copyfileobj(spool, sys.stdout.buffer)
             return report
 
+    def is_whole(job: "Job") -> bool:
+        if not job.target.is_file() or job.source.stream:
+            return False
+        with job.source.path.open("rb") as file:
+            reader = SylReader(file, printable(job.source.path), recover=conceal)
+            decoder = tokenizers.with_coder(reader)[0].full_digest
+        return is_whole_decoding(job.target, job.source, decoder, clipping, conceal)
+
     whole = execute(
         jobs,
         work,
@@ -143,9 +153,7 @@ def decode(
         folder=folder,
         workers=choose_workers(workers, len(jobs), device),
         as_json=as_json,
-        is_whole=(lambda job: is_whole_decoding(job.target, job.source, clipping, conceal))
-        if resume and not force
-        else None,
+        is_whole=resuming(is_whole, force) if resume else None,
     )
     if not whole:
         sys.exit(1)

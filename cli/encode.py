@@ -17,7 +17,7 @@ from ..audio.manifests import Utterance, collect, without
 from ..errors import SyllabaryError
 from ..filesystem import printable
 from . import options
-from .batch import choose_workers, execute, place
+from .batch import choose_workers, execute, place, resuming
 
 if TYPE_CHECKING:
     from ..codecs.spec import TokenSpec
@@ -139,7 +139,7 @@ def _encode(
     from ..jobs.bulk import is_whole_encoding, refuse_overwriting
     from ..jobs.first_use import FirstUse
     from ..jobs.one_file import encode_file
-    from ..jobs.token_manifest import write_token_manifest
+    from ..jobs.token_manifest import check_token_manifest, write_token_manifest
 
     jobs, folder = place(items, inputs, output, ".syl", beside=".syl")
     if not given.force and not given.resume:
@@ -181,7 +181,10 @@ def _encode(
 
     def finished(outcomes: "Sequence[Outcome]") -> None:
         if folder is not None:
-            write_token_manifest(folder, outcomes)
+            write_token_manifest(folder, outcomes, coder)
+
+    if folder is not None:
+        check_token_manifest(folder)
 
     return execute(
         jobs,
@@ -190,7 +193,7 @@ def _encode(
         folder=folder,
         workers=choose_workers(given.workers, len(jobs), given.device),
         as_json=given.as_json,
-        is_whole=is_whole if given.resume and not given.force else None,
+        is_whole=resuming(is_whole, given.force) if given.resume else None,
         finished=finished,
     )
 

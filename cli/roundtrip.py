@@ -107,6 +107,10 @@ def roundtrip(
                 click.echo(json.dumps(line, ensure_ascii=False))
             click.echo(f"failed: {error}", err=True)
             continue
+        finally:
+            if scratch:  # it would grow by the whole corpus
+                for suffix in (".syl", ".wav"):
+                    job.target.with_name(job.target.name + suffix).unlink(missing_ok=True)
         results.append(result)
         if as_json:
             click.echo(json.dumps(_as_json(result), ensure_ascii=False))

@@ -15,11 +15,14 @@ from ..audio.files import SUFFIXES, read_comment
 from ..audio.manifests import Utterance
 from ..audio.resampling import resampler_name
 from ..codecs.container import SylReader
+from ..codecs.container.layout import MAGIC
 from ..errors import ContainerError, SyllabaryError
 from ..filesystem import content_digest, is_free, printable, remove_leftovers
-from .one_file import FileReport, described
+from .one_file import FileReport, described, source_digest
 
 ERRORS_NAME = "errors.jsonl"
+# How the comment of a decoded file begins.
+_DECODED = "decoded by syllabary:"
 #: Paths that stand for standard input and output. They are compared, and not opened.
 STANDARD_INPUT, STANDARD_OUTPUT = Path("/dev/stdin"), Path("/dev/stdout")
 
@@ -106,7 +109,7 @@ def is_whole_encoding(
 
     Raises:
         SyllabaryError: it holds tokens of another tokenizer, other options, or a source of
-            another name; the message names the difference.
+            another name; the message names the difference. Or it is no file of tokens.
     """
     if not path.is_file() or source.stream:
         return False
@@ -136,16 +139,22 @@ def is_whole_encoding(
                 return False
             if reader.metadata.get("utterance", {}) != described(source):
                 return False
-            return reader.is_whole() and of.get("sha256") == content_digest(source.path)
+            return reader.is_whole() and of.get("sha256") == source_digest(source)
     except ContainerError:
+        with path.open("rb") as file:
+            if not MAGIC.startswith(file.read(len(MAGIC))):
+                raise SyllabaryError(
+                    f"{printable(path)} exists and is no .syl file; use --force to overwrite it"
+                ) from None
         return False
 
 
-def decoding_comment(source: Path, clipping: str, conceal: bool = False) -> str:
+def decoding_comment(source: Path, decoder: str, clipping: str, conceal: bool = False) -> str:
     """Return the comment that identifies a decoded file's source, for `is_whole_decoding`.
 
     Args:
         source: a `.syl` file.
+        decoder: digest of the tokenizer with its decoder, of which the tokens do not depend.
         clipping: see `AudioWriter`.
         conceal: whether lost frames were to be concealed.
 
@@ -153,29 +162,40 @@ def decoding_comment(source: Path, clipping: str, conceal: bool = False) -> str:
         OSError: the tokens can't be read.
     """
     concealing = ", concealing" if conceal else ""
-    return f"decoded by syllabary: tokens {content_digest(source)}, clipping {clipping}{concealing}"
+    return (
+        f"{_DECODED} tokens {content_digest(source)}, decoder {decoder[:12]}, "
+        f"clipping {clipping}{concealing}"
+    )
 
 
-def is_whole_decoding(path: Path, source: Utterance, clipping: str, conceal: bool = False) -> bool:
+def is_whole_decoding(
+    path: Path, source: Utterance, decoder: str, clipping: str, conceal: bool = False
+) -> bool:
     """Whether `path` already holds the complete audio that decoding `source` would give.
 
     Args:
         path: an audio file (always written whole); it may not exist yet.
         source: a `.syl` file.
-        clipping, conceal: see `decoding_comment`.
+        decoder, clipping, conceal: see `decoding_comment`.
 
     Raises:
-        SyllabaryError: it was made with other options, or does not name its source.
+        SyllabaryError: it was made by another decoder or with other options, or does not name its
+            source.
     """
     if not path.is_file() or source.stream:
         return False
-    held, wanted = read_comment(path), decoding_comment(source.path, clipping, conceal)
-    mark, ending = wanted.partition(" tokens ")[0], ", clipping" + wanted.partition(", clipping")[2]
-    if not held.startswith(mark) or not held.endswith(ending):
-        other_options = "made with another --clipping or --conceal"
-        what = other_options if held.startswith(mark) else "by another program"
-        raise SyllabaryError(f"{printable(path)} exists, {what}; use --force to overwrite it")
-    return held == wanted
+    held, wanted = read_comment(path), decoding_comment(source.path, decoder, clipping, conceal)
+    # Decoder and options follow the digest of the tokens.
+    settings, own = held.partition(", ")[2], wanted.partition(", ")[2]
+    if not held.startswith(_DECODED):
+        what = "by another program"
+    elif settings == own:
+        return held == wanted
+    elif settings.partition(", ")[2] == own.partition(", ")[2]:
+        what = "made by another decoder"
+    else:
+        what = "made with another --clipping or --conceal"
+    raise SyllabaryError(f"{printable(path)} exists, {what}; use --force to overwrite it")
 
 
 def run(

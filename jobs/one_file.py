@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import IO, TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ from .token_blocks import DecodedPieces, TokenCoder, frames_of
 if TYPE_CHECKING:
     from ..codecs.interface import AudioTokenizer
     from ..codecs.streaming import StreamSession
+
+
+# Seconds after which the time of a change is sure to differ from that of the next one.
+_SETTLED = 2.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def encode_file(
             "source": {
                 "name": name or printable(source.name),
                 "bytes": item.path.stat().st_size,
-                "sha256": content_digest(item.path),
+                "sha256": source_digest(item),
                 "sample_rate": reader.sample_rate,
                 "channels": reader.num_channels,
             },
@@ -163,6 +168,23 @@ def encode_file(
         notes=notes,
         saving=saving,
     )
+
+
+def source_digest(item: Utterance) -> str:
+    """SHA-256 (hex) of the file of an utterance; that of a file with segments is kept for the next.
+
+    A file that was written in the last seconds may still change without a trace in its times, so
+    its digest is not kept.
+    """
+    stat = item.path.stat()
+    if item.segment() is None or time.time() - stat.st_ctime < _SETTLED:
+        return content_digest(item.path)
+    return _digest(item.path, stat.st_ino, stat.st_size, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, inode: int, size: int, changed: int) -> str:
+    return content_digest(path)
 
 
 def described(item: Utterance) -> dict[str, str]:

@@ -4,8 +4,11 @@ It says of each file what its audio's manifest said (speaker, text, split, langu
 is, so that a data loader need not open the files. Paths are relative to the manifest.
 """
 
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +17,77 @@ from ..errors import ManifestError
 from ..filesystem import printable, replacing
 from .bulk import Outcome
 from .one_file import described
+from .token_blocks import TokenCoder
 
 TOKENS_NAME = "tokens.jsonl"
 
 
-def write_token_manifest(folder: Path, outcomes: Sequence[Outcome]) -> Path:
+def check_token_manifest(folder: Path) -> None:
+    """Check, before a run, that its manifest can be written.
+
+    Raises:
+        ManifestError: as `write_token_manifest`.
+    """
+    _lines_in(folder / TOKENS_NAME)
+
+
+def write_token_manifest(
+    folder: Path, outcomes: Sequence[Outcome], coder: TokenCoder | None = None
+) -> Path:
     """Write the manifest of the whole outputs of a run; lines of earlier runs stay.
 
     Args:
         folder: of the outputs.
-        outcomes: of all jobs; those that failed have no line.
+        outcomes: of the jobs; those that failed have no line.
+        coder: by which the tokens were transformed.
 
     Raises:
         ManifestError: there is a file of that name which is no such manifest.
     """
     path = folder / TOKENS_NAME
-    lines = {name: line for name, line in _lines_in(path).items() if (folder / name).is_file()}
-    named = [(printable(o.job.target.relative_to(folder)), o) for o in outcomes]
-    for name, _ in named:
-        lines.pop(name, None)
-    lines |= {name: _line(name, o) for name, o in named if o.status != "failed"}
-    if not lines and not path.exists():
-        return path  # and perhaps no folder
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for _, line in sorted(lines.items()):
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    if not folder.exists():
+        return path
+    with _locked(folder):  # other processes may fill the same folder
+        before = _lines_in(path)
+        lines = {name: line for name, line in before.items() if (folder / name).is_file()}
+        named = [(printable(o.job.target.relative_to(folder)), o) for o in outcomes]
+        for name, _ in named:
+            lines.pop(name, None)
+        lines |= {
+            name: _line(name, o, before.get(name, {}), coder)
+            for name, o in named
+            if o.status != "failed"
+        }
+        if not lines and not path.exists():
+            return path
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for _, line in sorted(lines.items()):
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return path
 
 
-def _line(name: str, outcome: Outcome) -> dict[str, Any]:
-    source = outcome.job.source
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for this folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+_FIGURES = ("duration_s", "frames", "codebooks", "bytes")
+
+
+def _line(
+    name: str, outcome: Outcome, before: dict[str, Any], coder: TokenCoder | None
+) -> dict[str, Any]:
+    source, target = outcome.job.source, outcome.job.target
     line: dict[str, Any] = {"path": name, "audio": printable(source.path)}
     if outcome.report is None:
-        line |= _measured(outcome.job.target)
+        known = before.keys() >= set(_FIGURES) and before["bytes"] == target.stat().st_size
+        line |= {n: before[n] for n in _FIGURES} if known else _measured(target, coder)
     else:
         report = outcome.report
         line |= {"duration_s": round(report.seconds, 6), "frames": report.frames}
@@ -56,19 +97,24 @@ def _line(name: str, outcome: Outcome) -> dict[str, Any]:
     return line | described(source)
 
 
-def _measured(path: Path) -> dict[str, Any]:
-    """Return the figures of an output that was whole before."""
+def _measured(path: Path, coder: TokenCoder | None) -> dict[str, Any]:
+    """Return the figures of an output that was whole before, of the tokens before a coder."""
     with path.open("rb") as file:
         reader = SylReader(file, printable(path))
         frames = sum(
             chunk.codes.shape[1] if chunk.durations is None else int(chunk.durations.sum())
             for chunk in reader.chunks()
         )
-    seconds = (reader.num_samples or 0) / reader.spec.sample_rate
+    samples, codebooks = reader.num_samples or 0, reader.num_codebooks
+    if coder is not None:
+        codebooks = coder.num_codebooks
+        frames //= codebooks
+        if codebooks > 1:  # the coder fills the last frame, and says by how much
+            samples -= reader.global_codes[-1]
     return {
-        "duration_s": round(seconds, 6),
+        "duration_s": round(samples / reader.spec.sample_rate, 6),
         "frames": frames,
-        "codebooks": reader.num_codebooks,
+        "codebooks": codebooks,
         "bytes": reader.bytes_read,
     }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import syllabary
 from syllabary.audio.files import read, write
@@ -19,6 +20,7 @@ from syllabary.codecs.container import SylReader, read_tokens
 from syllabary.eval.harness.plan import read_data
 from syllabary.eval.harness.reconstructions import Reconstructions
 from syllabary.eval.systems import catalogue as systems
+from syllabary.jobs import one_file
 from syllabary.semantic.encoders import catalogue
 from syllabary.semantic.units.feature_shards import FeatureShards
 from syllabary.semantic.units.fitting import choose
@@ -176,6 +178,62 @@ def test_decoding_does_not_keep_what_is_of_others(run, tmp_path):
     (tmp_path / "y.wav").write_bytes(b"no audio")
     code, _, err = run(*command)
     assert code == 2 and "y.wav: no audio file" in err
+
+
+def test_resume_does_not_mix_decoders(run, tmp_path):
+    """Whose codes are the same, so that nothing else would tell."""
+    other = syllabary.load("rvq-16k")
+    with torch.no_grad():
+        for parameter in other.decoder.parameters():
+            parameter.mul_(0.9)
+    other.save_pretrained(tmp_path / "other")
+    assert other.spec.tokens.digest == syllabary.load("rvq-16k").spec.tokens.digest
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.wav", synthetic_speech(9000), 16_000)
+    assert run("encode", tmp_path / "in", "-o", tmp_path / "t", "--codec", "rvq-16k")[0] == 0
+    command = ("decode", tmp_path / "t", "-o", tmp_path / "back", "--resume")
+    assert run(*command)[0] == 0
+    (tmp_path / "back" / "b.wav").unlink()
+    assert run(*command, "--codec", tmp_path / "other")[0] == 1
+    kept = read(tmp_path / "back" / "b.wav")[0]
+    errors = (tmp_path / "back" / "errors.jsonl").read_text()
+    assert "a.wav exists, made by another decoder; use --force" in errors
+    # With --force it is made anew, and what is whole stays.
+    times = (tmp_path / "back" / "b.wav").stat().st_mtime_ns
+    code, out, _ = run(*command, "--codec", tmp_path / "other", "--force")
+    assert code == 0 and "decoded 1 of 2" in out and "1 of 2 were whole already" in out
+    assert np.array_equal(read(tmp_path / "back" / "a.wav")[0], kept)  # of the same speech
+    assert (tmp_path / "back" / "b.wav").stat().st_mtime_ns == times
+
+
+def test_resume_does_not_overwrite_what_is_no_file_of_tokens(run, tmp_path):
+    write(tmp_path / "x.wav", synthetic_speech(9000), 16_000)
+    command = ("encode", tmp_path / "x.wav", "-o", tmp_path / "book", *DMEL, "--resume")
+    for content in (b"a book", b"\x89PNG\r\n"):
+        (tmp_path / "book").write_bytes(content)
+        code, _, err = run(*command)
+        assert code == 2 and "book exists and is no .syl file; use --force" in err
+        assert (tmp_path / "book").read_bytes() == content
+    for content in (b"", b"\x89SY"):  # a file of tokens that was cut short at once
+        (tmp_path / "book").write_bytes(content)
+        assert run(*command)[0] == 0 and len(read_tokens(tmp_path / "book").lengths) == 1
+
+
+def test_segments_of_a_file_hash_it_once(run, tmp_path, monkeypatch):
+    write(tmp_path / "x.wav", synthetic_speech(32_000), 16_000)
+    lines = [{"path": "x.wav", "offset": n / 4, "duration_s": 0.25} for n in range(6)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    command = ("encode", tmp_path / "m.jsonl", "-o", tmp_path / "out", *DMEL, "--workers", 1)
+    hashed, real = [], one_file.content_digest
+    monkeypatch.setattr(one_file, "content_digest", lambda path: hashed.append(path) or real(path))
+    assert run(*command)[0] == 0
+    assert len(hashed) == 6  # it has just been written, and may still change
+    monkeypatch.setattr(one_file, "_SETTLED", 0.0)
+    hashed.clear()
+    assert "6 of 6 were whole already" in run(*command, "--resume")[1] and len(hashed) == 1
+    replace_alike(tmp_path / "x.wav", 1)
+    assert "encoded 6 of 6" in run(*command, "--resume")[1] and len(hashed) == 2
 
 
 def test_pipes_of_the_shell_are_single_inputs_and_outputs(tmp_path):

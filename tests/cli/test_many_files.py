@@ -8,6 +8,7 @@ import soundfile
 
 from syllabary.audio.files import write
 from syllabary.codecs.container import SylReader, read_tokens
+from syllabary.jobs import one_file
 
 from ..conftest import synthetic_speech
 
@@ -74,6 +75,47 @@ def test_what_the_manifest_says_travels(run, corpus, tmp_path):
     (corpus / "some.jsonl").write_text(text)
     assert "encoded 2 of 2" in run(*command, "--resume")[1]  # also the one without its words
     assert metadata(out / "b" / "x.syl")["utterance"] == {"split": "dev"}
+
+
+def test_a_damaged_manifest_ends_a_run_before_it_begins(run, corpus, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "tokens.jsonl").write_text("my notes")
+    code, _, err = run("encode", corpus, "-o", out, *DMEL)
+    assert code == 2 and "tokens.jsonl, line 1: not a manifest of tokens" in err
+    assert not list(out.rglob("*.syl")) and (out / "tokens.jsonl").read_text() == "my notes"
+
+
+def test_a_stopped_run_has_a_manifest_of_what_it_did(run, corpus, tmp_path, monkeypatch):
+    out, real, seen = tmp_path / "out", one_file.encode_file, []
+
+    def encode_file(*given, **more):
+        if len(seen) == 4:  # it calls itself with the file that it has opened
+            raise KeyboardInterrupt
+        seen.append(given)
+        return real(*given, **more)
+
+    monkeypatch.setattr(one_file, "encode_file", encode_file)
+    assert run("encode", corpus, "-o", out, *DMEL, "--workers", 1)[0] == 130
+    made = sorted(str(path.relative_to(out)) for path in out.rglob("*.syl"))
+    assert len(made) == 2 and [line["path"] for line in lines_of(out / "tokens.jsonl")] == made
+
+
+def test_kept_pieces_of_several_codebooks_are_measured_as_made_ones(run, corpus, tmp_path):
+    out, bpe = tmp_path / "out", tmp_path / "bpe"
+    assert run("encode", corpus, "-o", tmp_path / "plain", "--codec", "rvq-16k")[0] == 0
+    code, _, err = run(
+        "fit", "bpe", tmp_path / "plain", "--codebooks", 2, "--vocab-size", 2060, "-o", bpe
+    )
+    assert code == 0, err
+    command = ("encode", corpus, "-o", out, "--codec", "rvq-16k", "--bpe", bpe)
+    assert run(*command)[0] == 0
+    first = (out / "tokens.jsonl").read_text()
+    assert "whole already" in run(*command, "--resume")[1]
+    assert (out / "tokens.jsonl").read_text() == first
+    (out / "tokens.jsonl").unlink()  # measured from the files
+    assert run(*command, "--resume")[0] == 0
+    assert (out / "tokens.jsonl").read_text() == first
 
 
 def test_clashing_names_are_listed_and_the_rest_goes_on(run, corpus, tmp_path):

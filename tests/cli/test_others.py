@@ -7,6 +7,7 @@ import pytest
 
 import syllabary
 from syllabary.audio.files import write
+from syllabary.eval import round_trip as round_trips
 
 from ..conftest import synthetic_speech
 
@@ -95,6 +96,23 @@ def test_roundtrip(run, tmp_path, demo_clip):
     assert line["scores"]["pesq-wb"] > 1.5 and 0.8 < line["scores"]["stoi"] < 1
     assert run("roundtrip", demo_clip, "-o", tmp_path / "out")[0] == 2
     assert run("roundtrip", demo_clip)[0] == 0
+
+
+def test_a_roundtrip_for_scores_keeps_no_files(run, tmp_path, monkeypatch):
+    """A corpus would fill the disk for temporary files."""
+    seen, real = [], round_trips.decode_file
+
+    def decode_file(tokenizer, reader, target, **more):
+        seen.append(sorted(path.name for path in target.parent.iterdir()))
+        return real(tokenizer, reader, target, **more)
+
+    monkeypatch.setattr(round_trips, "decode_file", decode_file)
+    for name in "ab":
+        write(tmp_path / f"{name}.wav", synthetic_speech(16000), 16000)
+    (tmp_path / "c.wav").write_bytes(b"no audio")
+    command = ("roundtrip", tmp_path / "a.wav", tmp_path / "c.wav", tmp_path / "b.wav")
+    assert run(*command, "--codec", "dmel", "--scores", "stoi")[0] == 1
+    assert seen == [["a.syl"], ["b.syl"]]
 
 
 def test_roundtrip_tables_fit_80_columns(tmp_path, demo_clip):
