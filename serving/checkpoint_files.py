@@ -5,7 +5,6 @@ has all its input then. The folder is in memory, or shared by servers.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +33,9 @@ class CheckpointFiles:
         self._folder = Path(config.state_dir) if config.state_dir else None
         self._sessions, self._seal = sessions, seal
         self._longest = 2 * config.limits.park_seconds + config.checkpoint_seconds
+        self._fresh = config.limits.park_seconds / 2
         self._stores: dict[str, asyncio.Task[None]] = {}
+        self._stored: dict[str, float] = {}  # when the file of a session was last begun
 
     async def close(self) -> None:
         """Wait until everything is written."""
@@ -52,6 +53,7 @@ class CheckpointFiles:
         if session.resumable is not True:
             return
         data, next_ = self._seal(session, False), session.checkpoint.next
+        self._stored[session.id] = time.monotonic()
 
         def write_file() -> None:
             with replacing(self._path(session.id)) as temporary:
@@ -74,11 +76,22 @@ class CheckpointFiles:
 
         self._stores[session.id] = asyncio.create_task(write())
 
+    def refresh(self, session: Session, now: float) -> None:
+        """Write the file of a session again before it expires: of one that says nothing for long,
+        no new checkpoint comes.
+        """
+        if now > self._stored.get(session.id, now) + self._fresh:
+            self.store(session)
+
     def forget(self, id_: str) -> None:
         """Remove a session's file."""
         if self._folder is None or id_ in self._stores:
             return  # the task that writes it forgets it
-        self._path(id_).unlink(missing_ok=True)
+        self._stored.pop(id_, None)
+        try:
+            self._path(id_).unlink(missing_ok=True)
+        except OSError as error:
+            event("checkpoint_kept", id_, level="error", error=str(error))
 
     def take(self, id_: str) -> bytes | None:
         """Return a session that another server has stored, and take it away from others."""
@@ -99,6 +112,12 @@ class CheckpointFiles:
             return
         oldest = time.time() - self._longest
         for path in (*self._folder.glob("*.session"), *self._folder.glob("*.taken")):
-            with contextlib.suppress(FileNotFoundError):
+            if path.stem in self._sessions:
+                continue
+            try:
                 if path.stat().st_mtime < oldest:
                     path.unlink()
+            except FileNotFoundError:
+                pass
+            except OSError as error:  # of another user's, or a folder
+                event("checkpoint_kept", path.stem, level="error", error=str(error))

@@ -130,17 +130,21 @@ class Connection:
         if self._engine.config.audio_seconds_per_hour:
             self._server.security.spend(session.client, log.ms_of(message) / 1000)
         item = log.append(message, message.seq)
-        limit = self._engine.limits.input_ms
-        # Who resumes again and again with new credit each time fills the log of a paused row.
-        most = 4 * (limit + 1000 * self._engine.config.checkpoint_seconds)
-        if log.unacknowledged_ms > limit or log.kept_ms > most:
-            raise Refusal(
-                "too_much_input",
-                f"{log.unacknowledged_ms:.0f} ms of input are not acknowledged; at most "
-                f"{limit:.0f} ms, and none while output is not acknowledged either",
-            )
+        self._check_room(session)
         self._server.metrics.received(HEADER.size + len(message.payload), item.ms / 1000)
         self._engine.forward(session)
+
+    def _check_room(self, session: Session) -> None:
+        """Raise `Refusal` if the client sends more than it may."""
+        log, limit = session.input, self._engine.limits.input_ms
+        # Who resumes again and again with new credit each time fills the log of a paused row.
+        if log.exceeds(limit, 4 * (limit + 1000 * self._engine.config.checkpoint_seconds)):
+            raise Refusal(
+                "too_much_input",
+                f"{log.unacknowledged_ms:.0f} ms of input, or far more messages than it takes, are "
+                f"not acknowledged; at most {limit:.0f} ms, and none while output is not "
+                "acknowledged either",
+            )
 
     def _control(self, session: Session, text: str) -> None:
         limits = self._engine.limits
@@ -159,6 +163,7 @@ class Connection:
             session.input.end(message.seq)
         elif isinstance(message, Reset):
             session.input.append(None, message.seq)
+            self._check_room(session)
         else:
             raise Refusal("malformed", f"`{message.type}` is a connection's first message only")
         self._engine.forward(session)
@@ -168,8 +173,9 @@ class Connection:
     def flush(self) -> None:
         """Send everything that is due, with one write.
 
-        The socket's buffer needs no bound of its own: a row pauses while too much output is not
-        acknowledged. Raises nothing, since whoever notices a change calls it.
+        The socket's buffer needs no bound of its own: a row pauses while too much output, of audio
+        or of messages, is not acknowledged. Raises nothing, since whoever notices a change calls
+        it.
         """
         try:
             self._flush()

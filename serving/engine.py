@@ -271,7 +271,7 @@ class Engine:
         if self.suspects.holds(session):
             return
         behind = session.forwarded < session.consumed  # it computes again what it has said
-        if session.output.ms > self.limits.output_ms and not behind:
+        if session.output.exceeds(self.limits.output_ms) and not behind:
             if session.stalled_at is None:
                 session.stalled_at = time.monotonic()
             return
@@ -417,7 +417,7 @@ class Engine:
             self.metrics.queued(max(0.0, progress.waited))
         for output in progress.outputs:
             session.output.add(output)
-        if session.output.ms > self.limits.output_ms and session.stalled_at is None:
+        if session.stalled_at is None and session.output.exceeds(self.limits.output_ms):
             session.stalled_at = now
         if self.suspects.room is not None:
             self.suspects.go_on()

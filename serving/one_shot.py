@@ -45,7 +45,7 @@ async def answer(server: "ServerParts", client: "Client", request: "web.Request"
             raise Refusal("malformed", "the body is empty; expected a file")
         done = await server.engine.files.run(Job(task, str(source), str(target), **settings))
         server.metrics.received(size, done.seconds)
-        server.security.spend(client, done.seconds)
+        server.security.charge(client, done.seconds)
         response = web.StreamResponse(
             headers={
                 "Content-Type": _TYPES[settings["format"]] if task == "decode" else _SYL,
@@ -86,7 +86,7 @@ def _settings(task: str, query: Mapping[str, str]) -> dict[str, Any]:
     channels: str | int = query.get("channels", "mix")
     codebooks = query.get("codebooks")
     compress = query.get("compress", "false")
-    if str(channels).isdecimal():
+    if str(channels).isdecimal() and len(str(channels)) < 6:
         channels = int(channels)
     if channels not in ("mix", "first", "mono") and not isinstance(channels, int):
         raise Refusal("malformed", "channels is mix, first, mono or a number")

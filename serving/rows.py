@@ -27,6 +27,8 @@ from .worker_messages import Output, RowConfig, Totals
 #: A message is computed in pieces of at most so much audio, so that one stream's long message does
 #: not delay the frames of others.
 PIECE_SECONDS = 0.08
+# What a message counts besides its audio, so that a stream of empty ones has checkpoints too.
+_MESSAGE_SECONDS = 0.001
 #: More messages than this don't wait because they came together, but because the row is behind.
 _MANY = 8
 _STATE_FORMAT = "syllabary-serving-row"
@@ -135,6 +137,7 @@ class Row:
         """Begin another utterance; the worker resets the row in its sessions."""
         self.inputs.popleft()
         self.next += 1
+        self.since += _MESSAGE_SECONDS
         self._start()
 
     @property
@@ -176,7 +179,7 @@ class Row:
             parts.append(piece)
             count += piece.shape[-1]
         piece = parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
-        self.since += count / self._input_rate
+        self.since += count / self._input_rate + _MESSAGE_SECONDS * len(parts)
         if self.config.task == "encode":
             self.totals.samples_in += count
             if self._resampler is not None:

@@ -173,15 +173,18 @@ class Security:
 
     # --- how much -------------------------------------------------------------------------------
 
-    def enter(self, client: Client) -> None:
+    def enter(self, client: Client, spare: bool = False) -> None:
         """Take one of the client's sessions.
+
+        Args:
+            spare: one more than it may have, in the place of one that is about to end.
 
         Raises:
             Refusal: `over_quota`.
         """
         most = self._config.sessions_per_token
         with self._lock:
-            if most and self._sessions[client.name] >= most:
+            if most and self._sessions[client.name] >= most + spare:
                 raise Refusal("over_quota", f"{most} streams of this client are open already")
             self._sessions[client.name] += 1
 
@@ -191,6 +194,22 @@ class Security:
             self._sessions[client.name] -= 1
             if self._sessions[client.name] <= 0:
                 del self._sessions[client.name]
+
+    def charge(self, client: Client, audio_seconds: float) -> None:
+        """Take seconds of audio that have been computed, also beyond the client's allowance: it is
+        refused until that has come again.
+        """
+        if self._config.audio_seconds_per_hour:
+            with self._lock:
+                self._bucket(client).level -= audio_seconds
+
+    def _bucket(self, client: Client) -> _Bucket:
+        """The client's allowance as of now."""
+        hourly, now = self._config.audio_seconds_per_hour, self._clock()
+        bucket = self._buckets.setdefault(client.name, _Bucket(hourly, now))
+        bucket.level = min(hourly, bucket.level + (now - bucket.at) * hourly / 3600)
+        bucket.at = now
+        return bucket
 
     def spend(self, client: Client, audio_seconds: float) -> None:
         """Take seconds of audio from the client's allowance.
@@ -202,10 +221,7 @@ class Security:
         if not hourly:
             return
         with self._lock:
-            now = self._clock()
-            bucket = self._buckets.setdefault(client.name, _Bucket(hourly, now))
-            bucket.level = min(hourly, bucket.level + (now - bucket.at) * hourly / 3600)
-            bucket.at = now
+            bucket = self._bucket(client)
             if audio_seconds > bucket.level:
                 wait = (audio_seconds - bucket.level) * 3600 / hourly
                 raise Refusal(

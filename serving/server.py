@@ -145,31 +145,41 @@ class Server:
         swept = 0.0
         while True:
             await asyncio.sleep(_TICK)
-            limits, now, parked = self.config.limits, time.monotonic(), 0
-            if now > swept + _SWEEP:
-                swept = now
-                await asyncio.to_thread(self.engine.checkpoints.sweep)
-            self.engine.end_silent_workers(now)
+            now, parked = time.monotonic(), 0
+            try:  # all limits of time hang on this task: no fault may end it
+                if now > swept + _SWEEP:
+                    swept = now
+                    await asyncio.to_thread(self.engine.checkpoints.sweep)
+                self.engine.end_silent_workers(now)
+            except Exception as error:
+                event("fault", level="error", error=repr(error))
             for session in list(self.engine.sessions.values()):
-                connection = session.connection
-                if session.parked:
-                    parked += 1
-                    if now > session.parked_at + limits.park_seconds:
-                        self.engine.discard(session, "expired")
-                    continue
-                if connection is None:
-                    continue  # a place is being found for one
-                connection.remind(now)
-                stalled = session.stalled_at
-                if stalled is not None and now > stalled + limits.output_stall_seconds:
-                    connection.refuse(
-                        Refusal(
-                            "too_slow",
-                            f"{session.output.ms:.0f} ms of output were not acknowledged for "
-                            f"{limits.output_stall_seconds:.0f} s",
-                        )
-                    )
+                parked += session.parked
+                try:
+                    self._look_at(session, now)
+                except Exception as error:
+                    event("fault", session.id, level="error", error=repr(error))
             self.metrics.parked(parked)
+
+    def _look_at(self, session: Session, now: float) -> None:
+        """Do what is due by time."""
+        limits, connection = self.config.limits, session.connection
+        if session.parked and now > session.parked_at + limits.park_seconds:
+            self.engine.discard(session, "expired")
+            return
+        self.engine.checkpoints.refresh(session, now)
+        if connection is None:
+            return  # it is parked, or a place is being found for it
+        connection.remind(now)
+        stalled = session.stalled_at
+        if stalled is not None and now > stalled + limits.output_stall_seconds:
+            connection.refuse(
+                Refusal(
+                    "too_slow",
+                    f"{session.output.ms:.0f} ms of output were not acknowledged for "
+                    f"{limits.output_stall_seconds:.0f} s",
+                )
+            )
 
     # --- streams ---------------------------------------------------------------------------------
 
@@ -216,7 +226,7 @@ class Server:
         entered = False
         try:
             first = await self._first_message(websocket)
-            self.security.enter(client)
+            self.security.enter(client, spare=self._supersedes(client, first))
             entered = True
             connection = Connection(self, websocket)
             if isinstance(first, Open):
@@ -237,6 +247,17 @@ class Server:
             if entered:
                 self.security.leave(client)
         return response
+
+    def _supersedes(self, client: Client, first: Open | Resume) -> bool:
+        """Whether a first message takes the place of a connection of the same client, which may
+        be broken without that being known here.
+        """
+        if isinstance(first, Open):
+            return False
+        token = self.keys.read_token(first.token)
+        session = self.engine.sessions.get(token.session)
+        known = session is not None and session.client.name == token.client == client.name
+        return known and session is not None and session.connection is not None
 
     def _check_origin(self, request: web.Request) -> None:
         self.security.check_origin(request.headers.get("Origin"), request.headers.get("Host"))

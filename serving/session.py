@@ -17,6 +17,24 @@ from .held_bytes import HeldBytes
 from .protocol import MOST_MESSAGES, PCM_FORMATS, Kind, Message, Refusal
 from .worker_messages import Output, RowConfig, Totals
 
+# What a log may hold besides its audio: messages of none, such as resets and headers, cost memory
+# too, and so do large ones of little. Far beyond what any stream needs.
+_SPARE_MESSAGES, _SPARE_BYTES, _BYTES_A_MS = 1000, 1 << 20, 1024
+
+
+def is_too_much(ms: float, messages: int, size: int, most: float) -> bool:
+    """Whether a log holds more than `most` milliseconds of audio, or than there may be to them.
+
+    Args:
+        ms: of audio.
+        messages: number of them.
+        size: of their payloads in bytes.
+        most: milliseconds.
+    """
+    return (
+        ms > most or messages > _SPARE_MESSAGES + most or size > _SPARE_BYTES + _BYTES_A_MS * most
+    )
+
 
 class Item(NamedTuple):
     """A message of the client; None: a reset.
@@ -29,6 +47,11 @@ class Item(NamedTuple):
     message: Message | None
     units: int
     ms: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payload."""
+        return 0 if self.message is None else len(self.message.payload)
 
 
 @dataclass
@@ -58,6 +81,7 @@ class InputLog:
         received: number of the next one to come.
         unacknowledged_ms: of audio that no `ack` covers.
         kept_ms: of audio in the log.
+        kept_bytes: of payloads in the log.
     """
 
     def __init__(self, config: RowConfig, rate: float) -> None:
@@ -68,6 +92,13 @@ class InputLog:
         self._items: deque[Item] = deque()
         self._open: deque[tuple[int, float]] = deque()
         self.unacknowledged_ms = self.kept_ms = 0.0
+        self.kept_bytes = 0
+
+    def exceeds(self, unacknowledged: float, kept: float) -> bool:
+        """Whether more is not acknowledged, or kept, than so many milliseconds; `is_too_much`."""
+        return is_too_much(
+            self.unacknowledged_ms, len(self._open), 0, unacknowledged
+        ) or is_too_much(self.kept_ms, len(self._items), self.kept_bytes, kept)
 
     def append(self, message: Message | None, seq: int) -> Item:
         """Take the client's next message, or None for a reset.
@@ -92,6 +123,7 @@ class InputLog:
         self._open.append((seq, item.ms))
         self.unacknowledged_ms += item.ms
         self.kept_ms += item.ms
+        self.kept_bytes += item.size
         self.received += 1
         return item
 
@@ -147,6 +179,7 @@ class InputLog:
             item = self._items.popleft()
             self._first.pass_(item)
             self.kept_ms -= item.ms
+            self.kept_bytes -= item.size
             self.start += 1
 
     def export(self, items: bool) -> tuple[dict[str, Any], list[bytes]]:
@@ -179,13 +212,14 @@ class OutputLog:
         acknowledged: number of the first one that the client may lack.
         produced: number of the next one to be computed.
         ms: of audio in those kept.
+        bytes: of payloads in those kept.
         ended: the totals of the latest complete utterance, and the number of its last message.
     """
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self.acknowledged = self.produced = 0
-        self.ms = 0.0
+        self.ms, self.bytes = 0.0, 0
         self.ended: tuple[int, Totals] | None = None
         self._items: deque[Output] = deque()
         self._digests: deque[int] = deque()  # of the last so many before `produced`
@@ -215,7 +249,12 @@ class OutputLog:
             return False  # the client had it from another server
         self._items.append(output)
         self.ms += self._ms(output)
+        self.bytes += len(message.payload)
         return True
+
+    def exceeds(self, most: float) -> bool:
+        """Whether more than so many milliseconds are not acknowledged; see `is_too_much`."""
+        return is_too_much(self.ms, len(self._items), self.bytes, most)
 
     def _ms(self, output: Output) -> float:
         return 1000 * output.units / self.rate
@@ -236,7 +275,9 @@ class OutputLog:
                 f"{next_} messages acknowledged; expected {self.acknowledged} to {most}",
             )
         while self._items and self._items[0].message.seq < next_:
-            self.ms -= self._ms(self._items.popleft())
+            output = self._items.popleft()
+            self.ms -= self._ms(output)
+            self.bytes -= len(output.message.payload)
         self.acknowledged = next_
         if not self._items:
             self.ms = 0.0
@@ -273,6 +314,7 @@ class OutputLog:
                 ended = self.ended[1] if last and self.ended else None
                 self._items.append(Output(message, units, ended))
         self.ms = sum(map(self._ms, self._items))
+        self.bytes = sum(len(output.message.payload) for output in self._items)
 
 
 @dataclass

@@ -16,6 +16,8 @@ from .frames import BINARY, CLOSE, PING, TEXT, FrameError, FrameReader
 
 #: Close codes: the other side said none; the connection broke.
 NO_CODE, BROKEN = 1005, 1006
+#: Bytes that the other side has not taken, from which its pings are not answered.
+_MOST_UNREAD = 1 << 16
 #: Seconds for the other side to take what was sent before the end.
 _LAST_SECONDS = 2.0
 _BUFFER = memoryview(bytearray(1 << 16))
@@ -90,7 +92,9 @@ class WebSocket(asyncio.BufferedProtocol):
                 self._transport.pause_reading()  # until somebody wants more
                 self._wake()
         elif opcode == PING:
-            self._write(_PONG, content)
+            # RFC 6455, 5.5.3: not each one needs an answer. One that takes none would fill memory.
+            if self._transport.get_write_buffer_size() < _MOST_UNREAD:
+                self._write(_PONG, content)
         elif opcode == CLOSE:
             self._send_close(content, b"")
             self._end(content or NO_CODE)

@@ -80,6 +80,7 @@ def test_transcode_is_decode_then_encode(server, tokenizers, wav, tmp_path):
         ("/v1/encode?codec=rvq&codebooks=x", "wav", 400, "malformed"),
         ("/v1/encode?codec=rvq&chanels=mix", "wav", 400, "malformed"),
         ("/v1/encode?codec=rvq&channels=left", "wav", 400, "malformed"),
+        (f"/v1/encode?codec=rvq&channels={'1' * 5000}", "wav", 400, "malformed"),
         ("/v1/encode?codec=rvq&compress=1", "wav", 400, "malformed"),
         ("/v1/decode?format=mp3", b"x", 415, "unsupported_format"),
         ("/v1/decode", b"nonsense", 400, "malformed"),

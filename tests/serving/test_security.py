@@ -4,6 +4,7 @@ import base64
 import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -252,3 +253,20 @@ def test_seconds_of_audio(clock):
     security.spend(alice, 60)
     refused("over_quota", security.spend, alice, 1)  # the bucket holds an hour, not ten
     Security(Config()).spend(alice, 1e9)
+    Security(Config()).charge(alice, 1e9)
+    # What was computed counts in any case, and the next one waits until that has come again.
+    clock.now += 3600
+    security.charge(alice, 90)
+    assert refused("over_quota", security.spend, alice, 0).retry_after == pytest.approx(1800)
+    clock.now += 1801
+    security.spend(alice, 0)
+
+
+def test_one_more_in_the_place_of_one_that_ends():
+    security, alice = Security(Config(sessions_per_token=1)), Client("alice")
+    security.enter(alice)
+    refused("over_quota", security.enter, alice)
+    security.enter(alice, spare=True)
+    refused("over_quota", partial(security.enter, spare=True), alice)
+    security.leave(alice)
+    refused("over_quota", security.enter, alice)

@@ -24,6 +24,47 @@ def new_session(client: object = None) -> Session:
     return Session("s", client, ENCODE, InputLog(ENCODE, 16_000), OutputLog(50.0))
 
 
+def test_messages_without_audio_count_too():
+    """Resets, headers and empty messages have no milliseconds, and occupy memory."""
+    log = InputLog(ENCODE, 16_000)
+    for number in range(2000):
+        log.append(None, number)
+        assert not log.exceeds(1000, 4000)
+    log.append(None, 2000)
+    assert log.exceeds(1000, 4000) and log.kept_ms == 0
+    log.acknowledge(2001)
+    assert not log.exceeds(1000, 4000)
+    for number in range(2001, 5001):
+        log.append(None, number)
+        log.acknowledge(number + 1)
+    assert log.exceeds(1000, 4000)  # all are kept, since no checkpoint covers them
+    log.drop_before(1)
+    assert not log.exceeds(1000, 4000)
+    headers = InputLog(DECODE, 50)
+    for number in range(200):
+        headers.append(Message(Kind.SYL_HEADER, number, 0, bytes(60_000)), number)
+        headers.acknowledge(number + 1)
+        if headers.exceeds(1000, 4000):
+            break
+    assert number == (2**20 + 1024 * 4000) // 60_000 and headers.kept_bytes == 60_000 * (number + 1)
+    headers.drop_before(number + 1)
+    assert headers.kept_bytes == 0 and not headers.exceeds(1000, 4000)
+
+
+def test_output_without_audio_counts_too():
+    log = OutputLog(50.0)
+    for number in range(3000):
+        log.add(Output(Message(Kind.SYL_HEADER, number, 0, b"h" * 400), 0, None))
+        assert not log.exceeds(2000)
+    log.add(Output(Message(Kind.SYL_HEADER, 3000, 0, b"h" * 400), 0, None))
+    assert log.exceeds(2000) and log.ms == 0 and log.bytes == 3001 * 400
+    log.acknowledge(2000)
+    assert not log.exceeds(2000) and log.bytes == 1001 * 400
+    again = OutputLog(50.0)
+    again.restore(*log.export(), 3001)
+    assert again.bytes == log.bytes
+
+
 def session_of_four() -> Session:
     """With four messages of input, and as many of output."""
     session = new_session()

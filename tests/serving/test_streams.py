@@ -249,6 +249,7 @@ OPEN = dump(Open("encode", "ts3"))
             "too_much_input",
             4429,
         ),
+        ([OPEN, *(dump(Reset(number)) for number in range(9000))], "too_much_input", 4429),
         ([OPEN, bytes(70_000)], "", 1009),
         ([OPEN, " " * 9000], "too_big", 1009),
         ([dump(Resume("a.b"))], "unauthorized", 4401),

@@ -92,6 +92,32 @@ async def raw(port: int, data: bytes, until: int) -> bytes:
     return found
 
 
+def test_pings_of_one_that_does_not_read_fill_no_memory():
+    async def test():
+        async with Echo() as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(UPGRADE)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()
+            writer.write(frame(0x81, b"first"))
+            pings = frame(0x89, bytes(125)) * 500
+            for _ in range(500):  # 33 MB, far more than the system's own buffers hold
+                writer.write(pings)
+                await writer.drain()
+            (websocket,) = server.sockets
+            assert 0 < websocket._transport.get_write_buffer_size() < 200_000
+            writer.transport.resume_reading()
+            while websocket._transport.get_write_buffer_size() != 0:
+                await reader.read(1 << 20)
+            writer.write(frame(0x89, b"again"))
+            found = b""
+            while b"again" not in found:
+                found = found[-20:] + await reader.read(1 << 20)
+            writer.close()
+
+    run(test())
+
+
 def test_messages_come_whole_in_order_and_in_both_kinds():
     async def test():
         async with Echo() as server, websockets.connect(server.url, compression=None) as client:
