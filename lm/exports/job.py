@@ -101,15 +101,16 @@ class Job:
             return np.concatenate([around[0], heads, steps[0], around[1]]).astype(np.int64)
 
         def documents_of(items: Iterator["Item"]) -> Iterator[tuple[str, np.ndarray]]:
+            lacking = None
             for item in self._with_frames(items):
                 try:
                     made = document(item)
                 except MissingTextError as error:
-                    self.left_out[item.id] = str(error)
-                    if len(self.left_out) == len(self.dataset):
-                        raise
+                    self.left_out[item.id], lacking = str(error), error
                     continue
                 yield item.id, made
+            if lacking is not None and len(self.left_out) == len(self.dataset):
+                raise lacking  # no item has what is needed
 
         for name, items in self.splits():
             yield name, documents_of(items)

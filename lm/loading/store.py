@@ -128,21 +128,21 @@ def documents_of(
     """
 
     def write(writer: FlatWriter) -> dict[str, Any]:
-        starts, left_out = [0], 0
+        starts, left_out, lacking = [0], 0, None
         waiting: list[np.ndarray] = [np.empty(0, np.int32)]
         for number, item in enumerate(_items(dataset)):
             try:
                 ids, targets = make(item)
-            except MissingTextError:
-                left_out += 1
-                if left_out == len(dataset):
-                    raise
+            except MissingTextError as error:
+                left_out, lacking = left_out + 1, error
                 ids = targets = waiting[0]
             starts.append(starts[-1] + 2 * len(ids))
             waiting += [ids.astype(np.int32), targets.astype(np.int32)]
             if number % 4096 == 4095:
                 writer.append("values", np.concatenate(waiting))
                 waiting = waiting[:1]
+        if lacking is not None and not starts[-1]:
+            raise lacking  # no item has what is needed
         writer.append("values", np.concatenate(waiting))
         writer.append("starts", np.array(starts, np.int64))
         writer.append("heads", np.empty(0, np.int64))

@@ -105,6 +105,20 @@ def test_text_that_is_missing(several, vocabulary, tmp_path):
             tmp_path / "silent", "megatron", tmp_path / "out", vocabulary=vocabulary, scheme=scheme
         )
     assert not (tmp_path / "out").exists()
+    # Also where the last item has no frames, and is left out for that.
+    none = silent[0].codes[:, :0]
+    write_dataset(
+        tmp_path / "last", [*silent, replace(silent[0], id="z", codes=none, num_samples=0)],
+        several.spec,
+    )  # fmt: skip
+    for read in (
+        lambda: export(
+            tmp_path / "last", "megatron", tmp_path / "out", vocabulary=vocabulary, scheme=scheme
+        ),
+        lambda: lm.reader(tmp_path / "last", None, vocabulary, scheme=scheme),
+    ):
+        with pytest.raises(DatasetError, match=r"item .* has no text.*transcripts"):
+            read()
 
 
 def test_text_that_some_items_lack(units, tmp_path):
