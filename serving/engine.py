@@ -315,14 +315,17 @@ class Engine:
         raise Refusal("fault", "the server can't compute this stream")
 
     def discard(self, session: Session, why: str) -> None:
-        """Forget a session."""
-        if self.sessions.pop(session.id, None) is None:
-            return
+        """Forget a session. Another one of its id, fetched since from elsewhere, stays."""
+        is_known = self.sessions.get(session.id) is session
+        if is_known:
+            del self.sessions[session.id]
         self._wait_no_more(session)
         placement = session.placement
         if placement is not None:
             placement.worker.send(CloseRow(placement.place, placement.tag))
             self._free(session)
+        if not is_known:
+            return
         self.metrics.closed(session.config.task, session.config.codec, why)
         event("closed", session.id, why=why, messages_in=session.input.received)
         self.checkpoints.forget(session.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 
 import pytest
 import websockets
@@ -257,6 +258,29 @@ OPEN = dump(Open("encode", "ts3"))
 )
 def test_refusals_have_their_codes(server, messages, code, close):
     assert asyncio.run(refused(server, *messages)) == (code, close)
+
+
+def test_a_forgotten_stream_frees_its_place_though_another_has_its_id(server):
+    """As when two connections fetch one stream from another server at the same time."""
+
+    async def main():
+        async with connect(server) as socket_:
+            await socket_.send(OPEN)
+            await socket_.recv()
+            (first,) = [s for s in server.sessions if s.connection is not None]
+            second = server.engine.new_session(first.id, first.client, first.config)
+            second.parked_at = time.monotonic()
+
+            def replace() -> None:
+                server.engine.sessions[first.id] = second
+                server.engine.discard(first, "end")
+
+            server.loop.loop.call_soon_threadsafe(replace)
+            await until(lambda: server.engine.sessions.get(first.id) is second)
+            await until(lambda: not server.places_taken)
+            assert first.placement is None
+
+    asyncio.run(main())
 
 
 def test_other_subprotocols_and_plain_requests_are_refused(server):
