@@ -46,9 +46,9 @@ class CompressedSpectralLoss(WaveLoss):
     def __init__(self, config: CompressedLossConfig = CompressedLossConfig()) -> None:
         super().__init__()
         self.config = config
-        if not config.window_lengths or not (config.power > 0 and config.floor > 0):
+        if not config.window_lengths or not (config.power > 0 and config.floor >= 0):
             raise TrainingError(
-                f"compressed: expected windows, and a power and a floor above 0, got {config}"
+                f"compressed: expected windows, a power above 0, and a floor of at least 0, got {config}"
             )
         self.spectra = nn.ModuleList(
             Spectrum(length, length // 4) for length in config.window_lengths

@@ -371,6 +371,8 @@ def test_codes_that_would_be_others_are_refused(corpus, cache, tmp_path):
         ({"supervision.texture_weight": 1, "supervision.texture.bins": 2000}, "1 to 513 bins"),
         ({"supervision.texture_weight": 1, "supervision.texture.frames": 0}, "frames of 1 or"),
         ({"supervision.compressed.window_lengths": "511"}, "even"),
+        ({"supervision.compressed.power": 0}, "a power above 0"),
+        ({"supervision.compressed.floor": -1}, "floor of at least 0"),
         ({"supervision.loudness_weight": 1, "supervision.loudness.bands": 0}, "1 band or more"),
         ({"distillation.delay": -1}, "weight and delay of at least 0"),
         ({"distillation.codebooks": 0}, "codebooks of at least 1"),
