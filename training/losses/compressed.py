@@ -48,7 +48,8 @@ class CompressedSpectralLoss(WaveLoss):
         self.config = config
         if not config.window_lengths or not (config.power > 0 and config.floor >= 0):
             raise TrainingError(
-                f"compressed: expected windows, a power above 0, and a floor of at least 0, got {config}"
+                "compressed: expected windows, a power above 0, and a floor of at least 0, got "
+                f"{config}"
             )
         self.spectra = nn.ModuleList(
             Spectrum(length, length // 4) for length in config.window_lengths
