@@ -8,8 +8,8 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
@@ -43,6 +43,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replacing_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them, before one is replaced; the first one last.
+
+    Raises:
+        OSError: one can't be written; none has changed then.
+    """
+    with ExitStack() as stack:
+        for path, content in contents.items():
+            stack.enter_context(replacing(path)).write_bytes(content)
 
 
 def _writing_into(path: Path) -> Iterator[Path]:

@@ -5,14 +5,13 @@ and for sentencepiece) and `tokenizer.json` (the pieces for Hugging Face's libra
 """
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import BPEError
-from ..filesystem import printable, replacing
+from ..filesystem import printable, replacing, replacing_together
 from .huggingface_file import MAX_JSON_BYTES, read_tokenizer, write_tokenizer
 from .sentencepiece_file import MAX_MODEL_BYTES, read_model, write_model
 from .vocabulary import Vocabulary
@@ -64,15 +63,14 @@ def save(bpe: BPEFields, path: Path) -> None:
                 "digest": bpe.vocabulary.digest,
             }
             path.mkdir(parents=True, exist_ok=True)
-            # All are written before one is replaced. The configuration is replaced last: without
-            # it, or with one for other pieces, loading fails.
-            with ExitStack() as stack:
-                for name, content in (
-                    (CONFIG, json.dumps(config, indent=1).encode()),
-                    (MODEL, write_model(bpe.vocabulary)),
-                    (TOKENIZER, write_tokenizer(bpe.vocabulary).encode()),
-                ):
-                    stack.enter_context(replacing(path / name)).write_bytes(content)
+            # The configuration last: without it, or with one for other pieces, loading fails.
+            replacing_together(
+                {
+                    path / CONFIG: json.dumps(config, indent=1).encode(),
+                    path / MODEL: write_model(bpe.vocabulary),
+                    path / TOKENIZER: write_tokenizer(bpe.vocabulary).encode(),
+                }
+            )
     except OSError as error:
         raise BPEError(f"{printable(path)} can't be written: {error.strerror}") from None
 

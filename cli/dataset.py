@@ -376,20 +376,14 @@ def _say_verified(found: "Verification", folder: str, again: bool, as_json: bool
 @options.as_json
 def info(folder: str, as_json: bool) -> None:
     """Print what a data set is, from its dataset.json."""
-    from ..lm.dataset.stored import open_dataset
+    from ..lm.dataset.stored import open_dataset, totals_of
 
     found = open_dataset(folder)
     fields = found.description
     if as_json:
         click.echo(json.dumps(fields, ensure_ascii=False))
         return
-    spec = found.spec
-    totals = {
-        "items": len(found),
-        "samples": sum(shard.samples for shard in found.shards),
-        "frames": found.num_frames,
-        "bytes": sum(shard.bytes for shard in found.shards),
-    }
+    spec, totals = found.spec, totals_of(found.shards)
     rows = [
         ("digest", found.digest),
         ("tokenizer", f"{spec.tokenizer} ({spec.digest[:12]})"),

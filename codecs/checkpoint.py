@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, SyllabaryWarning
-from ..filesystem import replacing
+from ..filesystem import replacing_together
 from ..typed_fields import from_json, to_json
 from .tokenizer_module import UNSTATED, TokenizerModule
 
@@ -111,13 +111,12 @@ def save(
         **_stated(tokenizer),
         "config": config_to_json(tokenizer.config),
     }
-    # Both are written before one is replaced.
-    with (
-        replacing(directory / CONFIG_FILE) as described,
-        replacing(directory / WEIGHTS_FILE) as weights,
-    ):
-        described.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        weights.write_bytes(to_bytes(tensors))
+    replacing_together(
+        {
+            directory / CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
+            directory / WEIGHTS_FILE: to_bytes(tensors),
+        }
+    )
 
 
 def _stated(tokenizer: TokenizerModule) -> dict[str, str]:

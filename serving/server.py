@@ -256,8 +256,11 @@ class Server:
             return False
         token = self.keys.read_token(first.token)
         session = self.engine.sessions.get(token.session)
-        known = session is not None and session.client.name == token.client == client.name
-        return known and session is not None and session.connection is not None
+        return (
+            session is not None
+            and session.connection is not None
+            and session.client.name == token.client == client.name
+        )
 
     def _check_origin(self, request: web.Request) -> None:
         self.security.check_origin(request.headers.get("Origin"), request.headers.get("Host"))

@@ -8,8 +8,8 @@ speed. It works only for networks with a common beginning.
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ from ..codecs.tokenizer_module import TokenizerModule
 from ..errors import TrainingError
 from .mismatch import first_mismatch
 from .spectral.growth import load_grown
+from .state import flattened
 
 T = TypeVar("T", bound=TokenizerModule)
 
@@ -73,9 +74,10 @@ def _grown(tokenizer: T, deepest: T) -> T:
     """Return a tokenizer's equal with as many layers as another."""
     if type(tokenizer) is not type(deepest):
         raise _different(tokenizer, deepest, f"{tokenizer.family} and {deepest.family}")
-    ours, theirs = (_flat(config_to_json(each.config)) for each in (tokenizer, deepest))
+    ours, theirs = (flattened(config_to_json(each.config)) for each in (tokenizer, deepest))
     for field in sorted(ours.keys() | theirs.keys()):
-        if ours.get(field) != theirs.get(field):
+        may_differ = field.rpartition(".")[2] in _MAY_DIFFER
+        if not may_differ and ours.get(field) != theirs.get(field):
             each = f"{ours.get(field, 'absent')} and {theirs.get(field, 'absent')}"
             raise _different(tokenizer, deepest, f"{field}: {each}")
     grown = copy.deepcopy(deepest)
@@ -84,17 +86,6 @@ def _grown(tokenizer: T, deepest: T) -> T:
     except RuntimeError as error:
         raise _different(tokenizer, deepest, first_mismatch(error)) from None
     return grown
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the fields of a configuration that averages must have in common, by dotted paths."""
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        elif name not in _MAY_DIFFER:
-            found[prefix + name] = value
-    return found
 
 
 def _different(tokenizer: TokenizerModule, other: TokenizerModule, why: str) -> TrainingError:

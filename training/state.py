@@ -151,9 +151,8 @@ def field_inside(recipe: Recipe, run: Path) -> str | None:
     """Name the field of a recipe, such as `start_from` or a teacher, whose value is the folder of a
     run, its state, or one of its tokenizers; None if there is none.
     """
-    folder, flat = run.resolve(), dict[str, Any]()
-    _flatten(as_json(recipe)["recipe"], "", flat)
-    for name, value in flat.items():
+    folder = run.resolve()
+    for name, value in flattened(as_json(recipe)["recipe"]).items():
         if not isinstance(value, str) or not value:
             continue
         with suppress(OSError, ValueError):  # of what is no path, or lies elsewhere
@@ -174,14 +173,16 @@ def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
         # The run's end determines the whole schedule here, so it isn't free.
         schedule["decay_steps"] = recipe["steps"]
     recipe["schedule"] = schedule
-    flat = {"task": fields["task"]}
-    _flatten(recipe, "", flat)
+    flat = {"task": fields["task"]} | flattened(recipe)
     return {name: value for name, value in flat.items() if name not in FREE}
 
 
-def _flatten(fields: Mapping[str, Any], prefix: str, into: dict[str, Any]) -> None:
+def flattened(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested JSON values by their dotted paths."""
+    found: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            _flatten(value, f"{prefix}{name}.", into)
+            found |= flattened(value, f"{prefix}{name}.")
         else:
-            into[prefix + name] = value
+            found[prefix + name] = value
+    return found

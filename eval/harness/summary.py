@@ -213,12 +213,7 @@ def _study(line: Mapping[str, Any]) -> StudyEntry | None:
             return None
         if "form" in line and not study.is_done_by(line["form"]):
             return None
-        about = {
-            "name": study.name,
-            "heading": study.heading,
-            "description": study.description,
-            "paper": study.paper,
-        }
+        about = study.about
     try:
         findings = from_json(Findings, line.get("findings", {}), "findings")
     except ConfigError as problem:  # written by hand, or by another version

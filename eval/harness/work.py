@@ -185,13 +185,7 @@ class Worker:
         line: dict[str, Any] = {"study": task.study}
         try:
             study = studies.find(task.study)
-            line |= {
-                "form": study.whole_form,
-                "name": study.name,
-                "heading": study.heading,
-                "description": study.description,
-                "paper": study.paper,
-            }
+            line |= {"form": study.whole_form, **study.about}
             reason = study.unsuitable(made.system)
             if reason:
                 return line | {"unsuitable": reason}

@@ -90,6 +90,11 @@ class Study:
     variant: Callable[[], str] = lambda: ""
 
     @property
+    def about(self) -> dict[str, str]:
+        """What results say of the study."""
+        return {name: getattr(self, name) for name in ("name", "heading", "description", "paper")}
+
+    @property
     def whole_form(self) -> str:
         """The form with the variant."""
         chosen = self.variant()

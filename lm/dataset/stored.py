@@ -365,15 +365,17 @@ def cut_shards(
         yield part
 
 
+def totals_of(shards: Sequence[Shard]) -> dict[str, int]:
+    """Return the items, frames, samples and bytes of all shards."""
+    names = ("items", "frames", "samples", "bytes")
+    return {name: sum(getattr(shard, name) for shard in shards) for name in names}
+
+
 def write_description(
     folder: Path, header: Header, shards: Sequence[Shard], digest: str, **more: Any
 ) -> None:
     """Write `dataset.json`, which makes the folder a finished data set."""
-    totals = {
-        name: sum(getattr(shard, name) for shard in shards)
-        for name in ("items", "frames", "samples", "bytes")
-    }
-    fields = header.to_json() | {"digest": digest, "totals": totals} | more
+    fields = header.to_json() | {"digest": digest, "totals": totals_of(shards)} | more
     fields["shards"] = [shard.to_json() for shard in shards]
     with replacing(folder / DESCRIPTION_NAME) as temporary:
         temporary.write_text(json.dumps(fields, indent=1, sort_keys=False) + "\n")

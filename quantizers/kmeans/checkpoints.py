@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,7 @@ _FORMAT = "syllabary.kmeans.checkpoint.1"
 
 
 def save_checkpoint(
-    path: Path,
-    state: FitState,
-    config: KMeansConfig,
-    survey: Survey,
-    start: torch.Tensor | None,
-    processes: Processes,
+    path: Path, state: FitState, fit: Mapping[str, Any], processes: Processes
 ) -> None:
     """Replace the checkpoint by the state of all processes; rank 0 writes it.
 
@@ -59,7 +54,7 @@ def save_checkpoint(
         }
         metadata = {
             "format": _FORMAT,
-            "fit": json.dumps(_fit_of(config, survey, start)),
+            "fit": json.dumps(fit),
             "progress": json.dumps(progress),
         }
         try:
@@ -73,14 +68,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path,
-    state: FitState,
-    config: KMeansConfig,
-    survey: Survey,
-    start: torch.Tensor | None,
-    processes: Processes,
+    path: Path, state: FitState, fit: Mapping[str, Any], processes: Processes
 ) -> bool:
-    """Load the checkpoint into a new state, if rank 0 finds one.
+    """Load the checkpoint of a fit (`fit_of`) into a new state, if rank 0 finds one.
 
     Returns:
         Whether there was one.
@@ -96,14 +86,15 @@ def load_checkpoint(
     progress: dict[str, Any] = {}
     if processes.rank == 0:
         try:
-            progress = _load(path, state, _fit_of(config, survey, start))
+            progress = _load(path, state, fit)
         except QuantizerError as caught:
             error = caught
     processes.raise_together(error)
     progress = processes.gathered(progress)[0]
     codes = processes.gathered(progress.pop("codes", None))[0]
-    first = sum(survey.rows_of_rank[: processes.rank])
-    own = codes[first : first + survey.rows_of_rank[processes.rank]]
+    rows = fit["rows_of_rank"]
+    first = sum(rows[: processes.rank])
+    own = codes[first : first + rows[processes.rank]]
     state.codes.copy_(torch.from_numpy(own))
     for values in (state.centroids, state.prior.sums, state.prior.counts):
         processes.first(values)
@@ -114,7 +105,7 @@ def load_checkpoint(
     return True
 
 
-def _fit_of(config: KMeansConfig, survey: Survey, start: torch.Tensor | None) -> dict[str, Any]:
+def fit_of(config: KMeansConfig, survey: Survey, start: torch.Tensor | None) -> dict[str, Any]:
     """Return the properties that a checkpoint and the continued fit must share."""
     features = hashlib.sha256(survey.largest.numpy().tobytes())
     features.update(survey.sample.numpy().tobytes())
@@ -129,7 +120,7 @@ def _fit_of(config: KMeansConfig, survey: Survey, start: torch.Tensor | None) ->
     return fit
 
 
-def _load(path: Path, state: FitState, expected: dict[str, Any]) -> dict[str, Any]:
+def _load(path: Path, state: FitState, expected: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -154,7 +145,7 @@ def _load(path: Path, state: FitState, expected: dict[str, Any]) -> dict[str, An
         raise QuantizerError(f"{printable(path)} is damaged: {error}") from error
 
 
-def _check_same(path: Path, fit: dict[str, Any], expected: dict[str, Any]) -> None:
+def _check_same(path: Path, fit: dict[str, Any], expected: Mapping[str, Any]) -> None:
     if fit == expected:
         return
     for name, value in expected["config"].items():

@@ -14,7 +14,7 @@ from ...errors import QuantizerError
 from ...filesystem import printable, remove_leftovers, replacing
 from ..modules.prepared import Prepared
 from ..nearest import NearestCode
-from .checkpoints import load_checkpoint, save_checkpoint
+from .checkpoints import fit_of, load_checkpoint, save_checkpoint
 from .config import KMeansConfig
 from .features import Features, Source, as_matrix, open_features
 from .fitting import Fit, Progress
@@ -132,7 +132,7 @@ class KMeans:
             report(step)
             # A pass ends when the batch counter is reset.
             if path and (number % checkpoint_every == 0 or not fit.state.batches):
-                save_checkpoint(path, fit.state, config, looked, start, processes)
+                save_checkpoint(path, fit.state, fit_of(config, looked, start), processes)
         self._set_centroids(fit.state.centroids)
         self.inertias = fit.state.inertias
         self.inertia = self.inertias[-1]
@@ -182,7 +182,7 @@ class KMeans:
         if checkpoint is not None:
             remove_leftovers([checkpoint])
             fit = Fit(stream, looked, config, blank, processes)
-            if load_checkpoint(checkpoint, fit.state, config, looked, start, processes):
+            if load_checkpoint(checkpoint, fit.state, fit_of(config, looked, start), processes):
                 return fit
         if start is not None:
             centroids = start.to(device)
